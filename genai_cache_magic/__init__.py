@@ -1,0 +1,68 @@
+"""Model calls of a notebook cell, answered from a sealed, tiered cache.
+
+Every name is imported when it is first used: ``import genai_cache_magic`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.cells import last_cell, llm_cache
+    from genai_cache_magic.factory import create_cache
+    from genai_cache_magic.placeholders import replay_credential
+
+    __version__: str
+
+__all__ = [
+    "Cache",
+    "__version__",
+    "cached",
+    "create_cache",
+    "last_cell",
+    "llm_cache",
+    "load_ipython_extension",
+    "replay_credential",
+    "unload_ipython_extension",
+]
+
+_WHERE = {
+    "Cache": "cache",
+    "cached": "memo",
+    "create_cache": "factory",
+    "last_cell": "cells",
+    "llm_cache": "cells",
+    "replay_credential": "placeholders",
+}
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Add ``%%llm_cache`` to a shell: ``%load_ext genai_cache_magic``."""
+    from genai_cache_magic.jupyter.extension import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Take it out again: ``%unload_ext genai_cache_magic``."""
+    from genai_cache_magic.jupyter.extension import unload
+
+    unload(ipython)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("genai-cache-magic")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,266 @@
+"""``Cache``: the programming interface of one namespace, beside what interceptors use of it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from genai_cache_magic.core.canonical import check_json, dumps
+from genai_cache_magic.core.key import entry_id
+from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
+from genai_cache_magic.entries import Found, trouble
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.pipeline import Pipeline
+from genai_cache_magic.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.entries import Entries, Keys
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.lifecycle import CallDesk
+    from genai_cache_magic.listing import Catalogue, Explanation, Invalidation, Stats
+    from genai_cache_magic.providers.base import Origins
+    from genai_cache_magic.scope import CellScope
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_VALUE_KEY = b"genai-cache value key 1\0"
+_REQUEST_KEY = b"genai-cache request key 1\0"
+_MISSING = object()
+MAX_TAGS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CacheParts:
+    """What a cache is made of; `directory` is where it lies, empty in memory, `ttl_s` its default [s]."""
+
+    entries: Entries
+    keys: Keys
+    calls: CallDesk
+    catalogue: Catalogue
+    origins: Origins
+    namespace: str
+    ttl_s: int
+    directory: str = ""
+
+
+class Cache:
+    """Answers and values of one namespace. Safe to share between threads.
+
+    Look-ups never raise for trouble of the cache's own: they miss, and `on_event` hears why. Writes
+    raise ``StoreUnavailable``, since the caller asked for just that.
+    """
+
+    def __init__(self, parts: CacheParts, *, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        self.calls = parts.calls
+        self.origins = parts.origins
+        self.catalogue = parts.catalogue
+        self.namespace = parts.namespace
+        self._entries = parts.entries
+        self._keys = parts.keys
+        self._ttl_s = parts.ttl_s
+        self._directory = parts.directory
+        self._on_event = on_event
+        self._id_prefix = _VALUE_KEY + parts.namespace.encode() + b"\0"
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.namespace!r}>"
+
+    def __enter__(self) -> Cache:  # noqa: PYI034 - the class is final in practice
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up connections and descriptors; may be called twice."""
+        self._entries.store.close()
+
+    def key_for(self, request: Any) -> str:
+        """Return a key for any JSON value: 64 hex characters that nobody without our key can guess.
+
+        Raises
+        ------
+        UncacheableRequest
+            `request` holds something that JSON does not know; the message names where.
+        """
+        check_json(request)
+        return entry_id(_REQUEST_KEY + dumps(request), self._keys.id_key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value last set under `key`, a fresh copy of it, or `default`."""
+        found = self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event)
+        return _value(found.response) if isinstance(found, Found) else default
+
+    def set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
+        """Keep `value` (bytes, str or JSON) under `key` for `ttl`, such as ``"7d"`` or 3600 [s].
+
+        Raises
+        ------
+        UncacheableRequest
+            The value is neither bytes, text nor JSON.
+        StoreUnavailable
+            It could not be stored.
+        """
+        kind, body = _encoded(value)
+        ttl_s = self._ttl_s if ttl is None else parse_duration(ttl, name="ttl")
+        named = checked_tags(tags)
+        keyed = [self._keys.tag("user", tag) for tag in named]
+        header = self._entries.header(self._entries.stamp(), ttl_s=ttl_s, tags=keyed)
+        metadata = Metadata(surface="value", key=key, tags=named)
+        self._entries.put(self._value_id(key), Entry(header, metadata, Response(0, (("kind", kind),), body)))
+
+    def exists(self, key: str) -> bool:
+        """Return whether `get` would find a value."""
+        return isinstance(self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event), Found)
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there."""
+        return self._entries.delete([self._value_id(key)]) > 0
+
+    def expire(self, key: str, ttl: str | float) -> bool:
+        """Give the value under `key` a new time to live from now on; return whether it was there."""
+        found = self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event)
+        if not isinstance(found, Found):
+            return False
+        self.set(key, _value(found.response), ttl=ttl, tags=found.sealed.metadata().tags)
+        return True
+
+    def mget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
+        """Return the values of `keys`, in their order, `default` where there is none."""
+        return [self.get(key, default) for key in keys]
+
+    def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
+        """Set many values; raises as `set`, and then those before the failing one are set."""
+        named = tuple(tags)
+        for key, value in items.items():
+            self.set(key, value, ttl=ttl, tags=named)
+
+    def pipeline(self) -> Pipeline:
+        """Return a batch of operations that are carried out together by ``execute``."""
+        return Pipeline(self)
+
+    def keys(self, pattern: str = "*") -> list[str]:
+        """Return the keys of values that match a shell pattern, sorted."""
+        named = (item.metadata.key for item in self.catalogue.items() if item.metadata.surface == "value")
+        return sorted(key for key in named if fnmatchcase(key, pattern))
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        ttl: str | float | None = None,
+        tags: Iterable[str] = (),
+        max_workers: int = 1,
+    ) -> list[R]:
+        """Return ``function(item)`` of each item, computing each different one that is not cached, once.
+
+        Items are JSON values; results are bytes, text or JSON. `function` is known by its qualified
+        name: change the name, or invalidate, when it comes to mean something else.
+        """
+        name = f"{function.__module__}.{function.__qualname__}"
+        keys = [f"map:{name}:{self.key_for(item)}" for item in items]
+        known = dict(zip(keys, self.mget(keys, _MISSING), strict=True))
+        missing = {key: item for key, item in zip(keys, items, strict=True) if known[key] is _MISSING}
+        with ThreadPoolExecutor(max_workers) as pool:
+            for key, result in zip(missing, pool.map(function, missing.values()), strict=True):
+                known[key] = result
+                self.try_set(key, result, ttl=ttl, tags=tags)
+        return [known[key] for key in keys]
+
+    def try_set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> bool:
+        """Set a value that the caller already has: trouble of the cache's own is told, not raised."""
+        try:
+            self.set(key, value, ttl=ttl, tags=tags)
+        except (StoreUnavailable, UncacheableRequest) as exc:
+            self._on_event(trouble("L1", exc))
+            return False
+        return True
+
+    def invalidate(self, pattern: str, *, dry_run: bool = False) -> Invalidation:
+        """Invalidate the entries whose name matches a shell pattern.
+
+        A value's name is its key; a model call's is its model, ``:`` and the start of its id.
+        """
+        return self.catalogue.invalidate_pattern(pattern, dry_run=dry_run)
+
+    def invalidate_tag(self, tag: str, *, kind: TagKind = "user", dry_run: bool = False) -> Invalidation:
+        """Invalidate all entries with a tag; `kind` may be ``user``, ``run``, ``cell``, ``model`` or ``person``."""
+        return self.catalogue.invalidate_tag(kind, tag, dry_run=dry_run)
+
+    def invalidate_entry(self, prefix: str, *, dry_run: bool = False) -> Invalidation:
+        """Invalidate the one entry whose id starts with `prefix` (at least 6 hex digits)."""
+        return self.catalogue.invalidate_entry(prefix, dry_run=dry_run)
+
+    def invalidate_older_than(self, age: str | float, *, dry_run: bool = False) -> Invalidation:
+        """Invalidate the entries fetched longer ago than `age`, such as ``"7d"``."""
+        return self.catalogue.invalidate_older_than(parse_duration(age, name="older-than"), dry_run=dry_run)
+
+    def clear(self, *, dry_run: bool = False) -> Invalidation:
+        """Invalidate everything in this namespace, and nothing else."""
+        return self.catalogue.clear(dry_run=dry_run)
+
+    def stats(self) -> Stats:
+        """Return what this namespace holds."""
+        return self.catalogue.stats(self._directory)
+
+    def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
+        """Say of each call of `scope` that was no hit why."""
+        return self.catalogue.explain(scope)
+
+    def _value_id(self, key: str) -> EntryId:
+        if type(key) is not str:
+            raise ConfigurationError(
+                f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON"
+            )
+        return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return `tags` without repetitions.
+
+    Raises
+    ------
+    ConfigurationError
+        More than 16, an empty one, or one that is not text.
+    """
+    if isinstance(tags, str):
+        raise ConfigurationError(f"tags={tags!r} is one text: write tags=({tags!r},)")
+    named = tuple(dict.fromkeys(tags))
+    if len(named) > MAX_TAGS:
+        raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
+    for tag in named:
+        if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
+            raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
+    return named
+
+
+def _encoded(value: Any) -> tuple[str, bytes]:
+    if type(value) is bytes:
+        return "bytes", value
+    if type(value) is str:
+        return "str", value.encode("utf-8", "surrogatepass")
+    check_json(value)
+    try:
+        return "json", orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits: slower, but it comes back as it was.
+        return "json-exact", json.dumps(value).encode()
+
+
+def _value(response: Response) -> Any:
+    kind = response.headers[0][1]
+    if kind == "bytes":
+        return response.body
+    if kind == "str":
+        return response.body.decode("utf-8", "surrogatepass")
+    return json.loads(response.body) if kind == "json-exact" else orjson.loads(response.body)

@@ -1,0 +1,125 @@
+"""Scopes for code: ``with llm_cache(...)``, the decorator, and what the magic opens for a cell."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from genai_cache_magic.intercept.active import Active, active
+from genai_cache_magic.intercept.patching import patcher
+from genai_cache_magic.intercept.threads import carried
+from genai_cache_magic.placeholders import placeholders
+from genai_cache_magic.scope import Mode
+from genai_cache_magic.session import current_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from genai_cache_magic.events import EventHook
+    from genai_cache_magic.scope import CellScope, Options
+    from genai_cache_magic.session import Session
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class OpenCell:
+    """A scope that is in force. ``close`` ends it; calls still on their way are recorded to it all the same."""
+
+    def __init__(self, session: Session, scope: CellScope, answers: Active) -> None:
+        self.scope = scope
+        self._session = session
+        self._outer = active.get()
+        self._is_open = True
+        if scope.options.mode is Mode.REPLAY:
+            placeholders.fill()
+        active.set(answers)
+
+    def close(self) -> None:
+        """End the scope; may be called twice."""
+        if self._is_open:
+            self._is_open = False
+            # Never reset(token): an asynchronous cell ends in another context than it began in.
+            active.set(self._outer)
+            if self.scope.options.mode is Mode.REPLAY:
+                placeholders.take_back()
+            self._session.last = self.scope
+
+
+def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
+    """Put a scope in force for this context and what it starts."""
+    scope = session.scope(options, cell=cell, hooks=hooks)
+    here = Active(session.answers(scope), scope)
+    patcher.install()
+    return OpenCell(session, scope, here)
+
+
+class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
+    """Answer the model calls of a block, or of a function, from the cache.
+
+    ``with llm_cache(tags=("a",), ttl="7d") as cell:`` gives the cell's record; ``@llm_cache(...)`` wraps a
+    function, synchronous or not, so that each of its runs is a scope.
+
+    Parameters
+    ----------
+    tags, ttl, mode, run, samples, store, namespace, salt
+        As the options of ``%%llm_cache``.
+
+    Raises
+    ------
+    ConfigurationError
+        On entry: an option or a setting is wrong.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._given = options
+        self._open: list[OpenCell] = []
+
+    def __enter__(self) -> CellScope:
+        session = current_session()
+        opened = open_cell(session, session.options(**self._given))
+        self._open.append(opened)
+        return opened.scope
+
+    def __exit__(self, *_: object) -> None:
+        self._open.pop().close()
+
+    async def __aenter__(self) -> CellScope:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+    def __call__(self, function: F) -> F:
+        """Return `function` with each of its runs in a scope of its own."""
+        given = self._given
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                with llm_cache(**given):
+                    return await function(*args, **kwargs)
+
+            return cast("F", run_async)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with llm_cache(**given):
+                return function(*args, **kwargs)
+
+        return cast("F", run)
+
+    @staticmethod
+    def wrap(function: F) -> F:
+        """Return `function` so that it runs in the present scope, in whatever thread or pool."""
+        return cast("F", carried(function))
+
+
+def last_cell() -> CellScope | None:
+    """Return the record of the last finished cell of this process, None if there was none."""
+    return current_session().last
+
+
+def uninstall() -> None:
+    """Undo every patch."""
+    patcher.uninstall()

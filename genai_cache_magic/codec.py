@@ -1,0 +1,182 @@
+"""Entry -> frame -> compress -> seal, and back.
+
+Metadata and body are compressed apart, each with a first byte that says how::
+
+    0       1      0 stored as it is, 1 zstd, 2 gzip
+    1       4      length once decompressed [bytes], for 1 and 2 only
+    ...     ...    the data
+"""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import zstandard
+
+from genai_cache_magic.core.frame import (
+    MAX_BODY_BYTES,
+    MAX_METADATA_BYTES,
+    Blocks,
+    decode_header,
+    decode_metadata,
+    decode_response,
+    encode_header,
+    encode_metadata,
+    encode_response,
+    pack,
+    unpack,
+)
+from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response
+from genai_cache_magic.errors import EntryUndecodable
+
+if TYPE_CHECKING:
+    from genai_cache_magic.crypto.envelope import Opened
+
+_STORED, _ZSTD, _GZIP = 0, 1, 2
+_GZIP_WBITS = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How blocks are compressed: `threshold` [bytes] and the algorithm's `level`."""
+
+    algorithm: str = "zstd"
+    threshold: int = 1024
+    level: int = 3
+
+
+class Seal(Protocol):
+    """What turns blocks into the bytes at rest under an entry id, and back."""
+
+    def seal(self, entry_id: str, header: bytes, metadata: bytes, body: bytes) -> bytes:
+        """Return the bytes to store."""
+
+    def open(self, entry_id: str, envelope: bytes) -> Opened | Blocks:
+        """Return what was sealed for `entry_id`.
+
+        Raises
+        ------
+        DecryptionError, EntryUndecodable
+            These bytes were not sealed for `entry_id` with our key, or are damaged: a miss.
+        """
+
+
+class Unsealed:
+    """Plain frames, for ``encryption = off``: damage is found, nothing is secret."""
+
+    def seal(self, entry_id: str, header: bytes, metadata: bytes, body: bytes) -> bytes:
+        """Return the plain frame."""
+        return pack(EntryId(entry_id), Blocks(header, metadata, body))
+
+    def open(self, entry_id: str, envelope: bytes) -> Blocks:
+        """Read a plain frame."""
+        return unpack(EntryId(entry_id), envelope)
+
+
+class Sealed:
+    """Bytes at rest whose header is read: the parts that remain are opened when asked for."""
+
+    __slots__ = ("_blocks", "_codec", "header")
+
+    def __init__(self, codec: Codec, blocks: Opened | Blocks) -> None:
+        self._codec = codec
+        self._blocks = blocks
+        self.header: Header = decode_header(blocks.header)
+
+    def response(self) -> Response:
+        """Return the answer; raises ``EntryUndecodable``."""
+        return decode_response(self._codec.decompress(self._blocks.body, MAX_BODY_BYTES))
+
+    def metadata(self) -> Metadata:
+        """Return what listings show; raises ``EntryUndecodable``."""
+        return decode_metadata(self._codec.decompress(self._blocks.metadata, MAX_METADATA_BYTES))
+
+
+class Codec:
+    """Turns entries into bytes at rest and back. Safe to share between threads."""
+
+    def __init__(self, seal: Seal, compression: Compression) -> None:
+        self._seal = seal
+        self._compression = compression
+        # A zstandard compressor shared by threads crashes the process: one per thread.
+        self._local = threading.local()
+
+    def encode(self, entry_id: EntryId, entry: Entry) -> bytes:
+        """Return the bytes to store for `entry`; raises ``EntryUndecodable`` if it can't be told."""
+        header = encode_header(entry.header)
+        metadata = self._compress(encode_metadata(entry.metadata))
+        body = self._compress(encode_response(entry.response))
+        return self._seal.seal(entry_id, header, metadata, body)
+
+    def open(self, entry_id: EntryId, blob: bytes) -> Sealed:
+        """Open bytes at rest that were found under `entry_id`.
+
+        Raises
+        ------
+        DecryptionError, EntryUndecodable
+            They are not what was stored there: a miss.
+        """
+        return Sealed(self, self._seal.open(entry_id, blob))
+
+    def _compress(self, data: bytes) -> bytes:
+        how = self._compression
+        if how.algorithm == "none" or len(data) < how.threshold:
+            return bytes((_STORED,)) + data
+        if how.algorithm == "gzip":
+            code, packed = _GZIP, gzip.compress(data, min(how.level, 9), mtime=0)
+        else:
+            code, packed = _ZSTD, self._compressor().compress(data)
+        if len(packed) + 4 >= len(data):
+            return bytes((_STORED,)) + data
+        return bytes((code,)) + len(data).to_bytes(4) + packed
+
+    def decompress(self, block: bytes, limit: int) -> bytes:
+        """Undo the compression of a block, never to more than `limit` [bytes].
+
+        Raises
+        ------
+        EntryUndecodable
+            The block is not what the codec wrote, or too large.
+        """
+        code = block[:1]
+        if code == b"\0":
+            data = block[1:]
+            size = len(data)
+        else:
+            size = int.from_bytes(block[1:5])
+            if size > limit:
+                raise EntryUndecodable("a compressed block claims more than is allowed")
+            data = self._expand(code, block[5:], size)
+        if len(data) != size or size > limit:
+            raise EntryUndecodable("a compressed block has a wrong length")
+        return data
+
+    def _expand(self, code: bytes, packed: bytes, size: int) -> bytes:
+        try:
+            if code == b"\1":
+                if zstandard.frame_content_size(packed) != size:
+                    raise EntryUndecodable("a compressed block has a wrong length")
+                return self._decompressor().decompress(packed, max_output_size=size, allow_extra_data=False)
+            if code == b"\2":
+                return zlib.decompressobj(_GZIP_WBITS).decompress(packed, size + 1)
+        except (zlib.error, zstandard.ZstdError) as exc:
+            raise EntryUndecodable("a compressed block is damaged") from exc
+        raise EntryUndecodable("a block is compressed in an unknown way")
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        local = self._local
+        if not hasattr(local, "compressor"):
+            local.compressor = zstandard.ZstdCompressor(level=self._compression.level, write_content_size=True)
+        compressor: zstandard.ZstdCompressor = local.compressor
+        return compressor
+
+    def _decompressor(self) -> zstandard.ZstdDecompressor:
+        local = self._local
+        if not hasattr(local, "decompressor"):
+            local.decompressor = zstandard.ZstdDecompressor()
+        decompressor: zstandard.ZstdDecompressor = local.decompressor
+        return decompressor

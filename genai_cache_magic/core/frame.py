@@ -1,0 +1,253 @@
+r"""Entry <-> versioned bytes (normative text and vectors: `spec/frame.md`).
+
+An entry has three blocks. The *header* decides validity and is readable without a key; the *metadata*
+feeds listings; the *body* is the answer. Metadata and body are compressed and sealed apart, by layers
+that see only bytes. All integers are unsigned and big-endian.
+
+Header block::
+
+    offset  size   field
+    0       16     birth root
+    16      8      birth ver
+    24      8      created [ms since the epoch]
+    32      4      time to live [s]
+    36      1      number of keyed tags, n <= 64
+    37      16 n   keyed tags, strictly ascending
+
+Body block::
+
+    0       2      HTTP status
+    2       1      form: 0 JSON, 1 event stream
+    3       2      number of header fields, n <= 256
+    5       ...    n times: 2 bytes length, name (ASCII); 2 bytes length, value (UTF-8)
+    ...     4      length of the body
+    ...     ...    the body, to the end of the block
+
+The metadata block is a JSON object in UTF-8; unknown members are ignored.
+
+Plain frame, where encryption is off::
+
+    0       4      magic "GCFR"
+    4       1      major version, 1
+    5       3      reserved, zero
+    8       2      length of the header block
+    10      4      length of the metadata block
+    14      4      length of the body block
+    18      ...    header, metadata, body
+    ...     32     SHA-256 over "genai-cache frame 1\0", entry id (64 ASCII bytes) and all bytes before
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
+from typing import NamedTuple
+
+import orjson
+
+from genai_cache_magic.core.model import EntryId, Form, Header, Metadata, Response, Stamp, Usage
+from genai_cache_magic.errors import EntryUndecodable
+
+MAJOR = 1
+MAX_TAGS = 64
+MAX_HEADER_FIELDS = 256
+MAX_METADATA_BYTES = 256 * 1024
+MAX_BODY_BYTES = 40 * 1024 * 1024
+DIGEST_BYTES = 32
+
+_MAGIC = b"GCFR"
+_DOMAIN = b"genai-cache frame 1\0"
+_HEADER = struct.Struct(">16sQQIB")
+_PLAIN = struct.Struct(">4sB3sHII")
+_BODY = struct.Struct(">HBH")
+_FORMS = (Form.JSON, Form.STREAM)
+
+
+class Blocks(NamedTuple):
+    """The three blocks of an entry, as bytes."""
+
+    header: bytes
+    metadata: bytes
+    body: bytes
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the header block."""
+    tags = sorted(set(header.tags))
+    fixed = _HEADER.pack(header.birth.root, header.birth.ver, header.created_ms, header.ttl_s, len(tags))
+    return fixed + b"".join(tags)
+
+
+def decode_header(block: bytes) -> Header:
+    """Read a header block.
+
+    Raises
+    ------
+    EntryUndecodable
+        The block is not a header of this version.
+    """
+    if len(block) < _HEADER.size:
+        raise EntryUndecodable("header block is cut short")
+    root, ver, created_ms, ttl_s, n_tags = _HEADER.unpack_from(block)
+    if n_tags > MAX_TAGS or len(block) != _HEADER.size + 16 * n_tags:
+        raise EntryUndecodable("header block has a wrong length")
+    tags = tuple(block[at : at + 16] for at in range(_HEADER.size, len(block), 16))
+    if any(a >= b for a, b in pairwise(tags)):
+        raise EntryUndecodable("keyed tags are not in order")
+    return Header(Stamp(root, ver), created_ms, ttl_s, tags)
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """Return the metadata block."""
+    usage = metadata.usage
+    return orjson.dumps(
+        {
+            "surface": metadata.surface,
+            "provider": metadata.provider,
+            "model": metadata.model,
+            "origin": metadata.origin,
+            "key": metadata.key,
+            "tags": metadata.tags,
+            "run": metadata.run,
+            "cell": metadata.cell,
+            "person": metadata.person,
+            "sample": metadata.sample,
+            "usage": [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens],
+            "cost_usd": None if metadata.cost_usd is None else str(metadata.cost_usd),
+            "latency_s": metadata.latency_s,
+            "preview": metadata.preview,
+            "components": dict(metadata.components),
+        },
+    )
+
+
+def decode_metadata(block: bytes) -> Metadata:
+    """Read a metadata block.
+
+    Raises
+    ------
+    EntryUndecodable
+        The block is not a metadata object, or a member has a wrong type.
+    """
+    try:
+        fields = orjson.loads(block)
+        cost = fields["cost_usd"]
+        return Metadata(
+            **{name: _text(fields[name]) for name in _TEXTS},
+            tags=tuple(map(_text, fields["tags"])),
+            sample=_count(fields["sample"]),
+            usage=_usage(fields["usage"]),
+            cost_usd=None if cost is None else Decimal(_text(cost)),
+            latency_s=float(fields["latency_s"]),
+            components={_text(k): _text(v) for k, v in fields["components"].items()},
+        )
+    except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as exc:
+        raise EntryUndecodable("metadata block is not of this version") from exc
+
+
+_TEXTS = ("surface", "provider", "model", "origin", "key", "run", "cell", "person", "preview")
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError
+    return value
+
+
+def _usage(fields: list[object]) -> Usage:
+    in_, out, cached, written = fields
+    return Usage(
+        None if in_ is None else _count(in_),
+        None if out is None else _count(out),
+        _count(cached),
+        _count(written),
+    )
+
+
+def encode_response(response: Response) -> bytes:
+    """Return the body block.
+
+    Raises
+    ------
+    EntryUndecodable
+        The response can't be told in this version: too many or too long header fields.
+    """
+    if len(response.headers) > MAX_HEADER_FIELDS:
+        raise EntryUndecodable("response has too many header fields")
+    parts = [_BODY.pack(response.status, _FORMS.index(response.form), len(response.headers))]
+    try:
+        for field in response.headers:
+            for text in field:
+                raw = text.encode()
+                parts += (len(raw).to_bytes(2), raw)
+    except (OverflowError, UnicodeEncodeError) as exc:
+        raise EntryUndecodable("a header field of the response can't be stored") from exc
+    parts += (len(response.body).to_bytes(4), response.body)
+    return b"".join(parts)
+
+
+def decode_response(block: bytes) -> Response:
+    """Read a body block.
+
+    Raises
+    ------
+    EntryUndecodable
+        The block is cut, has bytes left over, or names an unknown form.
+    """
+    try:
+        status, form, n_fields = _BODY.unpack_from(block)
+        at = _BODY.size
+        texts: list[str] = []
+        for _ in range(2 * n_fields):
+            end = at + 2 + int.from_bytes(block[at : at + 2])
+            texts.append(str(block[at + 2 : end], "utf-8"))
+            at = end
+        body = block[at + 4 :]
+        if n_fields > MAX_HEADER_FIELDS or len(block) < at + 4 or int.from_bytes(block[at : at + 4]) != len(body):
+            raise EntryUndecodable("body block has a wrong length")
+        return Response(status, tuple(zip(texts[::2], texts[1::2], strict=True)), body, _FORMS[form])
+    except (IndexError, UnicodeDecodeError, struct.error) as exc:
+        raise EntryUndecodable("body block is not of this version") from exc
+
+
+def pack(entry_id: EntryId, blocks: Blocks) -> bytes:
+    """Return the plain frame, for stores that are not sealed."""
+    sizes = _PLAIN.pack(_MAGIC, MAJOR, bytes(3), len(blocks.header), len(blocks.metadata), len(blocks.body))
+    content = b"".join((sizes, *blocks))
+    return content + _digest(entry_id, content)
+
+
+def unpack(entry_id: EntryId, frame: bytes) -> Blocks:
+    """Read a plain frame that was stored under `entry_id`.
+
+    The digest finds damage and mix-ups, not forgery: that is what sealing is for.
+
+    Raises
+    ------
+    EntryUndecodable
+        Any byte differs from what was packed, or it was packed for another entry id.
+    """
+    if len(frame) < _PLAIN.size + DIGEST_BYTES:
+        raise EntryUndecodable("frame is cut short")
+    magic, major, reserved, n_header, n_metadata, n_body = _PLAIN.unpack_from(frame)
+    if magic != _MAGIC or major != MAJOR or reserved != bytes(3):
+        raise EntryUndecodable("not a plain frame of version 1")
+    if len(frame) != _PLAIN.size + n_header + n_metadata + n_body + DIGEST_BYTES:
+        raise EntryUndecodable("frame has a wrong length")
+    if _digest(entry_id, frame[:-DIGEST_BYTES]) != frame[-DIGEST_BYTES:]:
+        raise EntryUndecodable("frame is damaged or belongs to another entry")
+    a = _PLAIN.size + n_header
+    b = a + n_metadata
+    return Blocks(frame[_PLAIN.size : a], frame[a:b], frame[b : b + n_body])
+
+
+def _digest(entry_id: EntryId, content: bytes) -> bytes:
+    return hashlib.sha256(_DOMAIN + entry_id.encode() + content).digest()

@@ -1,0 +1,74 @@
+"""Canonical bytes to entry ids, and names to keyed tags: what a store may see (`spec/key.md` §5, §6)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from genai_cache_magic.core.model import EntryId
+
+TagKind: TypeAlias = Literal["user", "run", "cell", "model", "person"]
+"""What a tag is about; the same name under two kinds is two tags."""
+
+TAG_KINDS: Final = frozenset(get_args(TagKind))
+
+TAG_BYTES: Final = 16
+"""Length of a keyed tag [bytes]."""
+
+COMPONENT_BYTES: Final = 8
+"""Length of a component's digest before it is written as hex [bytes]."""
+
+_TAG: Final = b"genai-cache/tag/1\0"
+_COMPONENT: Final = b"genai-cache/component/1\0"
+
+
+def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
+    """Return the name under which the answer to a request is stored.
+
+    Parameters
+    ----------
+    canonical
+        From `canonical_bytes`.
+    id_key
+        The namespace's id key, bytes, shape (32,).
+        SECURITY: without it an id can't be computed, so nobody who can list a store can test a guessed prompt.
+    """
+    # The message is 32 bytes long, the others in this file start with a label: no two kinds can meet.
+    return hmac.digest(id_key, hashlib.sha256(canonical).digest(), "sha256").hex()  # type: ignore[return-value]  # this is where ids are made
+
+
+def keyed_tag(kind: TagKind, name: str, mac_key: bytes) -> bytes:
+    """Return a tag as stores see it, bytes, shape (16,).
+
+    Parameters
+    ----------
+    kind
+        What the tag is about.
+    name
+        The tag, run, cell, model or person as the user writes it.
+    mac_key
+        Key of the namespace, bytes, shape (32,).
+
+    Raises
+    ------
+    ConfigurationError
+        `kind` is not one of `TAG_KINDS`.
+    """
+    if kind not in TAG_KINDS:
+        raise ConfigurationError(f"tag kind {kind!r} is unknown; use one of {', '.join(sorted(TAG_KINDS))}")
+    # No kind holds a NUL, so the first one ends it whatever the name holds. A name from the operating
+    # system may hold half surrogate pairs.
+    message = b"".join((_TAG, kind.encode(), b"\0", name.encode("utf-8", "surrogatepass")))
+    return hmac.digest(mac_key, message, "sha256")[:TAG_BYTES]
+
+
+def keyed_digest(component: bytes, mac_key: bytes) -> str:
+    """Return the digest of one component of a key, 16 lowercase hex characters.
+
+    It tells `explain` whether two components are equal, and nobody without the key what they are.
+    """
+    return hmac.digest(mac_key, _COMPONENT + component, "sha256")[:COMPONENT_BYTES].hex()

@@ -1,0 +1,159 @@
+"""The nouns: a request as it is keyed, a response as it was received, the entry that keeps both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, NewType, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = "dict[str, JsonValue]"
+
+EntryId = NewType("EntryId", str)
+"""64 lowercase hex characters, `spec/key.md` §5."""
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields, names in lower case, in the order received."""
+
+
+class Form(StrEnum):
+    """The two shapes in which a wire API answers."""
+
+    JSON = "json"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What decides the answer of one model call, and nothing else (`spec/key.md` §1).
+
+    Attributes
+    ----------
+    surface
+        Wire API, such as ``openai.chat``.
+    origin
+        Normalised base URL of the model's endpoint, or its alias.
+    machine
+        Identity of this host for a loopback or private origin, else empty.
+    api_version
+        Version that the URL names (Azure), else empty.
+    model
+        Model or deployment.
+    body
+        Canonical fields of the body: noise removed, media replaced by digests, ids renumbered.
+    media
+        Paths in `body` that hold a media digest, so that a literal can't pose as one.
+    headers
+        Semantic headers, sorted.
+    form
+        The asked form where the provider can't convert, else empty.
+    """
+
+    surface: str
+    origin: str
+    model: str
+    body: JsonObject
+    machine: str = ""
+    api_version: str = ""
+    media: tuple[str, ...] = ()
+    headers: Headers = ()
+    form: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """What a key depends on beside the request: who shares it and which sample is meant."""
+
+    namespace: str = "default"
+    salt: str = ""
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer as received, with the encoding of the wire undone."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    form: Form = Form.JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer.
+
+    `input_tokens` counts all input, the provider-cached and cache-written parts included; None is unknown.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When an answer was asked for, in the counter of its namespace's generation document.
+
+    `root` is 16 bytes; `ver` an unsigned 64-bit count.
+    """
+
+    root: bytes
+    ver: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a listing shows of an entry without reading its body; sealed apart from it."""
+
+    surface: str = ""
+    provider: str = ""
+    model: str = ""
+    origin: str = ""
+    key: str = ""
+    tags: tuple[str, ...] = ()
+    run: str = ""
+    cell: str = ""
+    person: str = ""
+    sample: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal | None = None
+    latency_s: float = 0.0
+    preview: str = ""
+    components: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The part of an entry that decides whether it is valid: authenticated, readable without a key.
+
+    Attributes
+    ----------
+    birth
+        Stamp taken before the origin was called.
+    tags
+        Keyed tags, 16 bytes each, sorted.
+    created_ms
+        Wall clock when the answer was complete [ms since the epoch].
+    ttl_s
+        Time to live [s].
+    """
+
+    birth: Stamp
+    created_ms: int
+    ttl_s: int
+    tags: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored answer."""
+
+    header: Header
+    metadata: Metadata
+    response: Response

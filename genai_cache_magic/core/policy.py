@@ -1,0 +1,93 @@
+"""The two decisions: whether a stored answer is served, and whether a new one is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from genai_cache_magic.core.model import Header
+
+STORE_KINDS = ("truncated", "filtered", "refusal", "server-tools")
+"""Kinds of answers that are refused unless a scope asks to store them."""
+
+
+class Why(StrEnum):
+    """Why a stored answer is not served."""
+
+    ABSENT = "not in the cache"
+    EXPIRED = "expired"
+    INVALIDATED = "invalidated"
+    DAMAGED = "the stored entry could not be opened"
+    UNSUITED = "the stored entry lacks what this caller asks for"
+    REFRESH = "refresh asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer from the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask the model."""
+
+    why: Why
+
+
+Decision: TypeAlias = Serve | Fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The answer may be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The answer must not be stored; `reason` is one or two words for the call record."""
+
+    reason: str
+
+
+def decide(header: Header, *, is_valid: bool, now_ms: int, ttl_s: int | None) -> Decision:
+    """Decide about a stored answer: served iff its age is below its own and the caller's time to live.
+
+    Parameters
+    ----------
+    now_ms
+        Wall clock [ms since the epoch]. A clock before the entry's birth counts as age 0.
+    ttl_s
+        The caller's explicit time to live [s], None for none.
+    """
+    if not is_valid:
+        return Fetch(Why.INVALIDATED)
+    limit_s = header.ttl_s if ttl_s is None else min(header.ttl_s, ttl_s)
+    if now_ms - header.created_ms >= limit_s * 1000:
+        return Fetch(Why.EXPIRED)
+    return Serve()
+
+
+def admissible(end: str, refused: Collection[str], wanted: Collection[str]) -> Store | Refuse:
+    """Decide whether an answer may be stored.
+
+    Parameters
+    ----------
+    end
+        How the answer ended (``providers.base.End``).
+    refused
+        Reasons known before the call: ``stateful``, ``server-tools``.
+    wanted
+        Kinds that the scope asks to store all the same; only those of `STORE_KINDS` have an effect.
+    """
+    for reason in refused:
+        if reason not in wanted or reason not in STORE_KINDS:
+            return Refuse(reason)
+    if end in ("complete", "tool-calls"):
+        return Store()
+    if end in STORE_KINDS and end in wanted:
+        return Store()
+    return Refuse(end)

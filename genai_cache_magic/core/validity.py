@@ -1,0 +1,133 @@
+"""Generation tokens tell whether a stored answer is still valid (normative text: `spec/frame.md` §5).
+
+A namespace has one *generation document*: a random `root`, a counter `ver`, and the `ver` at which a
+tag or an entry was last invalidated. An entry carries the stamp ``(root, ver)`` that was current
+*before* its origin was called. It is valid iff its root is the document's and its birth is not below
+any invalidation that concerns it. So clearing (a new root) and invalidating are O(1), and an answer
+that was on its way when it was invalidated is born invalid. No clock takes part.
+
+Document, all integers unsigned and big-endian::
+
+    0       4      magic "GCGD"
+    4       1      major version, 1
+    5       16     root
+    21      8      ver
+    29      8      floor: entries born below it are invalid
+    37      4      number of tag records, n
+    41      24 n   keyed tag (16 bytes), ver (8 bytes)
+    ...     4      number of entry records, m
+    ...     48 m   entry id (32 bytes), ver (8 bytes), time [ms since the epoch] (8 bytes)
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.core.model import EntryId, Header, Stamp
+from genai_cache_magic.errors import EntryUndecodable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAJOR = 1
+MAX_TAG_RECORDS = 1_000
+MAX_ENTRY_RECORDS = 10_000
+ENTRY_RECORD_LIFE_MS = 24 * 3600 * 1000
+
+_MAGIC = b"GCGD"
+_HEAD = struct.Struct(">4sB16sQQ")
+_TAG = struct.Struct(">16sQ")
+_ENTRY = struct.Struct(">32sQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRecord:
+    """That one entry was invalidated: at which `ver`, and when [ms since the epoch]."""
+
+    ver: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """A generation document. Methods return changed copies; the caller publishes them."""
+
+    root: bytes
+    ver: int = 0
+    floor: int = 0
+    tags: Mapping[bytes, int] = field(default_factory=dict)
+    entries: Mapping[EntryId, EntryRecord] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> Stamp:
+        """The birth stamp for an answer that is asked for now."""
+        return Stamp(self.root, self.ver)
+
+    def is_valid(self, entry_id: EntryId, header: Header, scope_tags: Iterable[bytes] = ()) -> bool:
+        """Return whether an entry may be served to a caller whose scope names `scope_tags`."""
+        birth = header.birth
+        if birth.root != self.root or birth.ver < self.floor:
+            return False
+        record = self.entries.get(entry_id)
+        if record is not None and birth.ver < record.ver:
+            return False
+        if not self.tags:
+            return True
+        return all(birth.ver >= self.tags.get(tag, 0) for tag in (*header.tags, *scope_tags))
+
+    def invalidating_tags(self, tags: Iterable[bytes]) -> Generations:
+        """Return the document in which all entries with any of `tags` are invalid."""
+        ver = self.ver + 1
+        records = {**self.tags, **dict.fromkeys(tags, ver)}
+        floor = self.floor
+        if len(records) > MAX_TAG_RECORDS:
+            # At the cap everything older becomes invalid: more misses, never a stale hit.
+            records, floor = {}, ver
+        return replace(self, ver=ver, floor=floor, tags=records)
+
+    def invalidating_entries(self, entry_ids: Iterable[EntryId], *, now_ms: int) -> Generations:
+        """Return the document in which these entries are invalid until they are fetched again."""
+        ver = self.ver + 1
+        kept = {i: r for i, r in self.entries.items() if r.at_ms > now_ms - ENTRY_RECORD_LIFE_MS}
+        records = {**kept, **dict.fromkeys(entry_ids, EntryRecord(ver, now_ms))}
+        floor = self.floor
+        if len(records) > MAX_ENTRY_RECORDS:
+            records, floor = {}, ver
+        return replace(self, ver=ver, floor=floor, entries=records)
+
+    def cleared(self, new_root: bytes) -> Generations:
+        """Return a document in which nothing stored so far is valid; `ver` goes on rising."""
+        return Generations(new_root, self.ver + 1)
+
+    def encode(self) -> bytes:
+        """Return the document as bytes; the caller adds a MAC."""
+        parts = [_HEAD.pack(_MAGIC, MAJOR, self.root, self.ver, self.floor), len(self.tags).to_bytes(4)]
+        parts += (_TAG.pack(tag, ver) for tag, ver in sorted(self.tags.items()))
+        parts.append(len(self.entries).to_bytes(4))
+        parts += (_ENTRY.pack(bytes.fromhex(i), r.ver, r.at_ms) for i, r in sorted(self.entries.items()))
+        return b"".join(parts)
+
+
+def decode_generations(blob: bytes) -> Generations:
+    """Read a generation document whose MAC was verified.
+
+    Raises
+    ------
+    EntryUndecodable
+        It is not a document of this version.
+    """
+    try:
+        magic, major, root, ver, floor = _HEAD.unpack_from(blob)
+        at = _HEAD.size
+        tags_end = at + 4 + _TAG.size * int.from_bytes(blob[at : at + 4])
+        tags = dict(_TAG.iter_unpack(blob[at + 4 : tags_end]))
+        entries_end = tags_end + 4 + _ENTRY.size * int.from_bytes(blob[tags_end : tags_end + 4])
+        records = _ENTRY.iter_unpack(blob[tags_end + 4 : entries_end])
+        entries = {EntryId(i.hex()): EntryRecord(v, at_ms) for i, v, at_ms in records}
+    except struct.error as exc:
+        raise EntryUndecodable("generation document is cut short") from exc
+    if magic != _MAGIC or major != MAJOR or len(blob) != entries_end:
+        raise EntryUndecodable("not a generation document of version 1")
+    return Generations(root, ver, floor, tags, entries)

@@ -1,0 +1,1 @@
+"""Where a namespace key comes from: one file per kind of wrapper."""

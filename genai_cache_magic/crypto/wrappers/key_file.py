@@ -1,0 +1,157 @@
+"""The file that holds a local KEK: one line of text, its owner's alone.
+
+The line is ``genai-cache-key-v1:``, the KEK (32 bytes) as unpadded base64url, ``:`` and a checksum:
+the first 8 hex digits of SHA-256 over all before that colon. POSIX only.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import shlex
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.crypto.aead import KEY_BYTES
+from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX: Final = "genai-cache-key-v1:"
+_CHECKSUM_DIGITS: Final = 8
+_MAX_FILE_BYTES: Final = 256
+_DIRECTORY_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def format_key(kek: bytes) -> str:
+    """Return the line that spells `kek` (bytes, shape (32,))."""
+    body = _PREFIX + base64.urlsafe_b64encode(kek).rstrip(b"=").decode("ascii")
+    return f"{body}:{hashlib.sha256(body.encode()).hexdigest()[:_CHECKSUM_DIGITS]}"
+
+
+def parse_key(line: str) -> bytes | None:
+    """Return the KEK that `line` spells, or None; one spelling per key."""
+    encoded = line.removeprefix(_PREFIX).rpartition(":")[0]
+    try:
+        kek = base64.b64decode(encoded + "=", altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    return kek if len(kek) == KEY_BYTES and format_key(kek) == line else None
+
+
+def read_key(path: Path) -> bytes:
+    """Return the KEK (bytes, shape (32,)) in the file at `path`.
+
+    Raises
+    ------
+    KeyUnavailable
+        If the file is not a key, or someone else may have written or read it.
+    OSError
+        From the operating system, FileNotFoundError among them; see `translated`.
+    """
+    # Non-blocking, so that a FIFO put there can't hang a notebook. A symbolic link is followed, and its target judged.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        # SECURITY: what is checked is the open file, not its name, which could change in between.
+        _require_private(os.fstat(descriptor), path)
+        content = os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+    kek = parse_key(content.decode("ascii", errors="replace").removesuffix("\n"))
+    if kek is None:
+        raise KeyUnavailable(
+            f"key file {path} is {'damaged' if content else 'empty'}: move it away, then put the key back with "
+            "`genai-cache keys import`, or let a new one be made (what the old one sealed is then lost)"
+        )
+    return kek
+
+
+def _require_private(status: os.stat_result, path: Path) -> None:
+    """Refuse a key file that someone else may have written or read."""
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyUnavailable(f"key file {path} is not a regular file: set GENAI_CACHE_KEY_FILE to one")
+    if status.st_uid != os.geteuid():
+        raise KeyUnavailable(
+            f"key file {path} belongs to user id {status.st_uid}, not to you ({os.geteuid()}): "
+            "set GENAI_CACHE_KEY_FILE to a file of your own"
+        )
+    if status.st_mode & _OTHERS:
+        raise KeyUnavailable(
+            f"key file {path} can be used by others (mode {stat.S_IMODE(status.st_mode):04o}): "
+            f"run `chmod 600 {shlex.quote(str(path))}`"
+        )
+
+
+def publish_key(path: Path, kek: bytes) -> None:
+    """Write `kek` to `path`, whole and durable, unless there is something of that name already.
+
+    A hard link either appears with the complete file behind it, or fails because someone was first.
+    Raises OSError from the operating system; see `translated`.
+    """
+    _make_directories(path.parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(8).hex()}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, made with O_EXCL
+            os.fchmod(descriptor, _FILE_MODE)
+            file.write(format_key(kek) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    _sync_directory(path.parent)
+
+
+def _make_directories(directory: Path) -> None:
+    """Create what is missing of `directory`, each level for its owner alone."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name in `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_outside(path: Path, cache_directory: Path) -> None:
+    """Refuse a key file in the cache directory: who copies the cache would copy its key."""
+    resolved, directory = Path(os.path.realpath(path)), Path(os.path.realpath(cache_directory))
+    if resolved.is_relative_to(directory) or any(_is_same(parent, directory) for parent in resolved.parents):
+        raise ConfigurationError(
+            f"key file {path} lies inside the cache directory {cache_directory}, so that a copy of the cache "
+            "would carry its key: set GENAI_CACHE_KEY_FILE to a path outside"
+        )
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    """Return whether both names, however spelled or mounted, are one directory."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def translated(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into KeyUnavailable; `action` is a verb for the message."""
+    try:
+        yield
+    except OSError as exc:
+        raise KeyUnavailable(
+            f"can't {action} key file {path} ({exc.strerror or type(exc).__name__}): "
+            "set GENAI_CACHE_KEY_FILE to a file of your own on a local disk, or run `genai-cache keys import`"
+        ) from exc

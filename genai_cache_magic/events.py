@@ -1,0 +1,100 @@
+"""What happened: frozen records, and the hook that receives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class Outcome(StrEnum):
+    """How one model call was answered."""
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+    BYPASS = "bypass"
+    REFUSED = "refused"
+    ERROR = "error"
+
+
+class Tier(StrEnum):
+    """Where a hit came from."""
+
+    L1 = "L1"
+    L2 = "L2"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One model call as its cell saw it.
+
+    Attributes
+    ----------
+    outcome
+        ``hit``; ``miss`` (the model was asked and its answer may be stored); ``stale`` (a miss, since
+        what was stored had expired or was invalidated); ``bypass`` (the cache took no part);
+        ``refused`` (asked, but the answer must not be stored); ``error``.
+    stored
+        Whether this call's answer is now in the cache.
+    reason
+        Why, for everything but a plain hit or miss; words, never content.
+    spent_usd, saved_usd
+        [USD]; None is unknown, which is not zero.
+    latency_s
+        From the call until its answer was complete [s].
+    entry_id
+        64 hex characters; for controls in this process, never shown whole.
+    """
+
+    outcome: Outcome
+    tier: Tier | None = None
+    stored: bool = False
+    reason: str = ""
+    provider: str = ""
+    model: str = ""
+    input_tokens: int | None = None
+    cached_input_tokens: int = 0
+    output_tokens: int | None = None
+    spent_usd: Decimal | None = None
+    saved_usd: Decimal | None = None
+    latency_s: float = 0.0
+    sample: int = 0
+    entry_id: str = ""
+
+    def __repr__(self) -> str:
+        """Leave out the entry id, which must not reach a saved notebook."""
+        why = f" ({self.reason})" if self.reason else ""
+        return f"<CallRecord {self.outcome.value}{why} {self.provider} {self.model}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something of ours failed and the user's call went on without it.
+
+    Attributes
+    ----------
+    where
+        Part of the package, such as ``L1`` or ``intercept``.
+    error
+        Class name of the error.
+    message
+        One sentence with the fix; no prompt, answer or secret.
+    """
+
+    where: str
+    error: str
+    message: str
+
+
+Event: TypeAlias = CallRecord | Trouble
+
+
+class EventHook(Protocol):
+    """Receives events, in the thread where they happen. It must not block and must not raise."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of `event`."""

@@ -1,0 +1,159 @@
+"""Wiring: from settings to a cache. The one place that knows which parts exist."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.cache import Cache, CacheParts
+from genai_cache_magic.codec import Codec, Compression, Unsealed
+from genai_cache_magic.config import Settings, load_settings
+from genai_cache_magic.core.frame import MAX_BODY_BYTES
+from genai_cache_magic.entries import Entries, Keys
+from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.generations import LiveGenerations
+from genai_cache_magic.lifecycle import CallDesk, Limits
+from genai_cache_magic.listing import Catalogue
+from genai_cache_magic.providers.base import OriginRule, Origins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from genai_cache_magic.codec import Seal
+    from genai_cache_magic.crypto.keyring import Keyring
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.stores.base import Document, Store
+
+_LATER = {
+    "redis": "Redis",
+    "azure_redis": "Azure Managed Redis",
+    "azure_storage": "Azure Blob",
+    "azure_cdn": "Azure Front Door",
+}
+_LAYOUT = "v1"
+
+
+def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lambda _: None, **settings: Any) -> Cache:
+    """Make a cache.
+
+    Parameters
+    ----------
+    kind
+        ``disk`` or ``memory``.
+    on_event
+        Hears of trouble that look-ups turn into misses.
+    settings
+        As in configuration files, such as ``namespace="team-a"``, ``ttl="7d"``; they win over those.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting is unknown or wrong, or the directory can't be used.
+    KeyUnavailable
+        Encryption is configured and its key can't be read.
+    """
+    if kind in _LATER:
+        raise ConfigurationError(f"create_cache({kind!r}) needs {_LATER[kind]}, which this version does not have yet")
+    if kind not in ("disk", "memory"):
+        raise ConfigurationError(f"create_cache({kind!r}): there is no such kind; use 'disk' or 'memory'")
+    return build_cache(load_settings(**settings), in_memory=kind == "memory", on_event=on_event)
+
+
+def build_cache(
+    settings: Settings,
+    *,
+    namespace: str | None = None,
+    in_memory: bool = False,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Cache:
+    """Make the cache of one namespace; raises as `create_cache`."""
+    name = namespace or settings.namespace
+    store, generations, seal, keys, directory = (
+        _memory_parts(settings, name) if in_memory else _disk_parts(settings, name)
+    )
+    compression = settings.compression
+    codec = Codec(seal, Compression(compression.algorithm, compression.threshold, compression.level))
+    live = LiveGenerations(generations, namespace=name, mac_key=keys.mac_key, random_bytes=os.urandom)
+    entries = Entries(store, codec, live)
+    limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
+    catalogue = Catalogue(entries, keys, random_bytes=os.urandom)
+    parts = CacheParts(
+        entries=entries,
+        keys=keys,
+        calls=CallDesk(entries, keys, name, limits=limits),
+        catalogue=catalogue,
+        origins=origins_of(settings),
+        namespace=name,
+        ttl_s=settings.ttl,
+        directory=directory,
+    )
+    return Cache(parts, on_event=on_event)
+
+
+def origins_of(settings: Settings) -> Origins:
+    """Return what the settings say of origins."""
+    rules = {origin: OriginRule(o.provider, o.alias, o.models) for origin, o in settings.origins.items()}
+    return Origins(rules, settings.machine, frozenset(name.lower() for name in settings.extra_headers))
+
+
+def _memory_parts(settings: Settings, namespace: str) -> tuple[Store, Document, Seal, Keys, str]:
+    from genai_cache_magic.stores.documents import MemoryDocument
+    from genai_cache_magic.stores.memory import MemoryStore
+
+    # Nothing is at rest: what could read this memory could read the key beside it.
+    store = MemoryStore(settings.size_limit)
+    return store, MemoryDocument(), Unsealed(), _public_keys(namespace), ""
+
+
+def _disk_parts(settings: Settings, namespace: str) -> tuple[Store, Document, Seal, Keys, str]:
+    from genai_cache_magic.stores.directory import ensure_private_directory
+    from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+    from genai_cache_magic.stores.documents import FileDocument
+
+    ensure_private_directory(settings.dir)
+    home = ensure_private_directory(settings.dir / _LAYOUT / namespace)
+    if settings.encryption == "off":
+        # A directory of its own: a cache that was sealed is never filled with plain entries.
+        home = ensure_private_directory(home / "plain")
+        seal: Seal = Unsealed()
+        keys = _public_keys(namespace)
+    else:
+        keyring = _local_keyring(settings, FileDocument(home / "keyset"), namespace)
+        seal, keys = _sealed(keyring, namespace)
+    store = DiskStore(home / "l1", config=DiskConfig(size_limit_bytes=settings.size_limit))
+    return store, FileDocument(home / "generations"), seal, keys, str(home)
+
+
+def _local_keyring(settings: Settings, manifest: Document, namespace: str) -> Keyring:
+    from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+
+    wrapper = LocalKeyFile.load_or_create(_absolute(settings.key_file), cache_directory=settings.dir)
+    if manifest.load() is None:
+        # Whoever is first wins: the manifest that is there afterwards counts.
+        manifest.replace(create_manifest(namespace, wrapper), expected=None)
+    blob = manifest.load()
+    if blob is None:
+        raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
+    return open_manifest(blob, namespace, wrapper)
+
+
+def _sealed(keyring: Keyring, namespace: str) -> tuple[Seal, Keys]:
+    from genai_cache_magic.crypto.envelope import Sealer
+
+    return Sealer(keyring, namespace), Keys(keyring.id_key, keyring.mac_key)
+
+
+def _public_keys(namespace: str) -> Keys:
+    """Without encryption ids still need a key; anyone can compute this one, as the documentation says."""
+    name = namespace.encode()
+    return Keys(
+        hashlib.sha256(b"genai-cache public id key 1\0" + name).digest(),
+        hashlib.sha256(b"genai-cache public mac key 1\0" + name).digest(),
+    )
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()

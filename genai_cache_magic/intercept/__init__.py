@@ -1,0 +1,1 @@
+"""One file per HTTP client: where model calls are seen, recorded and replayed."""

@@ -1,0 +1,269 @@
+"""The grammar of the magic: the options of a cell, the commands of a line, and what is said of wrong ones.
+
+Errors are `ConfigurationError` and not IPython's `UsageError`, which tools that execute notebooks don't see.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from genai_cache_magic.core.policy import STORE_KINDS
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.scope import Mode, Samples
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Iterable
+
+COMMANDS = {
+    "status": "what is in force, and what the last cell did",
+    "on": "open a scope for every cell that follows, with the options of a cell",
+    "off": "end that",
+    "config": "every setting, its value and where it was set",
+    "stats": "how much the cache holds",
+    "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
+    "clear": "make everything in the namespace invalid",
+    "explain": "why the calls of the last cell were no hits",
+}
+LATER = frozenset({"usage", "estimate", "runs", "warm", "panel", "doctor"})
+By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
+
+
+def _option(name: str, **how: Any) -> argument:
+    return argument(name, **how)  # type: ignore[no-untyped-call]
+
+
+_OPTIONS = (
+    _option("--mode", metavar="MODE", help=" | ".join(Mode)),
+    _option("--ttl", metavar="TTL", help="how long answers are good, such as 12h or 30d"),
+    _option("--tag", metavar="TAG", action="append", help="a tag for what is stored and served; repeatable"),
+    _option("--run", metavar="NAME", help="the experiment run that the calls belong to"),
+    _option("--namespace", metavar="NAME", help="whose cache: a team's or a project's"),
+    _option("--samples", metavar="KIND", help=f"{' | '.join(Samples)}: do identical calls share an answer"),
+    _option("--store", metavar="KIND", action="append", help=f"keep it too: {' | '.join(STORE_KINDS)}; repeatable"),
+    _option("--salt", metavar="TEXT", help="part of the key: other text, other answers"),
+    _option("--budget", metavar="USD", help="not in this version yet"),
+    _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),
+)
+_SELECTORS = (
+    _option("--tag", metavar="TAG", help="answers with this tag"),
+    _option("--entry", metavar="ID", help="the answer whose id begins so"),
+    _option("--run", metavar="NAME", help="answers that this run stored"),
+    _option("--cell", action="store_true", help="answers that the last cell stored"),
+    _option("--model", metavar="MODEL", help="answers of this model"),
+    _option("--person", metavar="NAME", help="answers that this person stored"),
+    _option("--older-than", metavar="AGE", help="answers older than this, such as 7d"),
+    _option("pattern", nargs="?", metavar="PATTERN", help="answers whose key matches, such as 'openai/gpt-4.1*'"),
+)
+_CONFIRMATION = (
+    _option("--dry-run", action="store_true", help="count, change nothing"),
+    _option("--yes", action="store_true", help="don't ask"),
+)
+
+
+class _Described(Protocol):
+    parser: ArgumentParser
+
+
+@dataclass(frozen=True, slots=True)
+class CellArguments:
+    """Options as given: `given` holds only those that were, as text, for `Session.options`."""
+
+    given: dict[str, Any]
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to invalidate, whether to count only, and whether it was confirmed.
+
+    `value` is empty where `by` says it all.
+    """
+
+    by: By
+    value: str
+    dry_run: bool = False
+    yes: bool = False
+
+
+def with_cell_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a magic the options of a cell: they appear in its help."""
+    return _with_arguments("llm_cache", _OPTIONS)(function)
+
+
+def parse_cell(line: str) -> CellArguments:
+    """Read the options of ``%%llm_cache`` or ``%llm_cache on``.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown or lacks its value; values themselves are judged by `Session.options`.
+    """
+    return _cell_arguments(_parse(_cell, line))
+
+
+def split_command(line: str) -> tuple[str, str]:
+    """Return the first word of a line command and the rest; an empty line asks for ``status``.
+
+    Raises
+    ------
+    ConfigurationError
+        It is no command, or none of this version.
+    """
+    command, rest = [*line.split(maxsplit=1), "", ""][:2]
+    command = command or "status"
+    if command in LATER:
+        raise ConfigurationError(f"%llm_cache {command} is not in this version yet: known are {', '.join(COMMANDS)}")
+    if command.startswith("-"):
+        raise ConfigurationError(
+            f"%llm_cache {command}: options belong to a cell (write %%llm_cache, two percent signs, as its first line) "
+            "or to the whole notebook (%llm_cache on)",
+        )
+    if command not in COMMANDS:
+        raise ConfigurationError(f"%llm_cache {command} is no command: {nearest(command, COMMANDS)}")
+    return command, rest.strip()
+
+
+def parse_nothing(command: str, line: str) -> None:
+    """Check that nothing follows `command`.
+
+    Raises
+    ------
+    ConfigurationError
+        Something does.
+    """
+    if line:
+        raise ConfigurationError(f"%llm_cache {command} takes no options: remove {line!r}")
+
+
+def parse_invalidate(line: str) -> Selection:
+    """Read the arguments of ``%llm_cache invalidate``.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown, or not exactly one selector is given.
+    """
+    found = vars(_parse(_invalidate, line))
+    flags = {name: found.pop(name) for name in ("dry_run", "yes")}
+    chosen = [(name, value) for name, value in found.items() if value]
+    if len(chosen) != 1:
+        wanted = "--tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN"
+        got = " and ".join(name.replace("_", "-") for name, _ in chosen) or "nothing"
+        raise ConfigurationError(f"%llm_cache invalidate wants one of {wanted}, and got {got}; all of it is `clear`")
+    name, value = chosen[0]
+    return Selection(cast("By", name), "" if value is True else value, **flags)
+
+
+def parse_clear(line: str) -> Selection:
+    """Read the arguments of ``%llm_cache clear``.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown.
+    """
+    return Selection("all", "", **vars(_parse(_clear, line)))
+
+
+def option_strings(command: str = "") -> dict[str, bool]:
+    """Return the options that `command` (empty: a cell) takes, and whether each wants a value."""
+    parsers = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear}
+    if command not in parsers:
+        return {}
+    actions = _parser(parsers[command])._actions  # noqa: SLF001 - argparse offers no other list of its options
+    return {name: action.nargs != 0 for action in actions for name in action.option_strings}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean ...?``, or all that is known where nothing is near."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
+
+
+def _cell_arguments(found: Namespace) -> CellArguments:
+    values = {name: value for name, value in vars(found).items() if value is not None}
+    quiet = values.pop("quiet")
+    if "budget" in values:
+        _refuse_budget(values["budget"])
+    renamed = {"tag": "tags"}
+    return CellArguments({renamed.get(name, name): _plain(value) for name, value in values.items()}, quiet)
+
+
+def _plain(value: str | list[str]) -> str | tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse_budget(text: str) -> None:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not (amount.is_finite() and amount > 0):
+        raise ConfigurationError(f"--budget {text}: write an amount in US dollars above zero, such as 2.00")
+    raise ConfigurationError(f"--budget {text}: this version can't hold a cell to a budget yet, remove the option")
+
+
+def _with_arguments(name: str, arguments: Iterable[argument]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(list(arguments)):  # IPython reads decorators from the outermost inwards
+            function = option(function)
+        described: Callable[..., Any] = magic_arguments(name)(function)  # type: ignore[no-untyped-call]
+        _parser(described).allow_abbrev = False  # a later option must not change what an abbreviation means
+        return described
+
+    return decorate
+
+
+def _parser(described: Callable[..., Any]) -> ArgumentParser:
+    return cast("_Described", described).parser
+
+
+@with_cell_options
+def _cell() -> None:
+    """Give the calls of one cell a cache."""
+
+
+@_with_arguments("llm_cache invalidate", _SELECTORS + _CONFIRMATION)
+def _invalidate() -> None:
+    """Make answers invalid, here and for everyone who shares the namespace."""
+
+
+@_with_arguments("llm_cache clear", _CONFIRMATION)
+def _clear() -> None:
+    """Make every answer of the namespace invalid."""
+
+
+def _parse(described: Callable[..., Any], line: str) -> Namespace:
+    parser = _parser(described)
+    name = parser.prog
+    try:
+        words = shlex.split(line)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f'{name} {line}: close the quote (write "it\'s" for a text with an apostrophe)'
+        ) from exc
+    try:
+        found, unknown = parser.parse_known_args(words)
+    except UsageError as exc:
+        raise ConfigurationError(f"{name}: {exc}") from exc
+    if unknown:
+        raise ConfigurationError(f"{name}: {_explain(unknown[0], parser)}")
+    return found
+
+
+def _explain(word: str, parser: ArgumentParser) -> str:
+    options = [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001 - as above
+    if word.startswith("-"):
+        return f"there is no option {word.partition('=')[0]}, {nearest(word.partition('=')[0], options)}"
+    if word in COMMANDS or word in LATER:
+        return f"{word} is a command of its own: write it in a line, %llm_cache {word}"
+    return f"{word!r} belongs to no option: quote a value that has blanks in it, or remove it"

@@ -1,0 +1,253 @@
+"""From the start of a cell to its end: which scope its model calls belong to.
+
+IPython announces each cell before it runs and after it ran. A *frame* stands for a cell that is running;
+``%%llm_cache`` opens a scope in the frame of its own cell, wherever in the cell it is reached, and the end
+of the cell closes it. Cells nest (``run_cell`` in a cell) and run in several threads (subshells).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.jupyter.arguments import CellArguments, parse_cell
+from genai_cache_magic.jupyter.live import LiveBadge
+from genai_cache_magic.jupyter.transform import NAME
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+
+    from genai_cache_magic.cells import OpenCell
+    from genai_cache_magic.scope import Options
+    from genai_cache_magic.session import Session
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """A scope that a frame holds open, and how it was asked for."""
+
+    line: str
+    cell: OpenCell
+    badge: LiveBadge
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A cell that is running.
+
+    Attributes
+    ----------
+    info
+        None for one whose start was not announced, such as the cell that loaded the extension.
+    name
+        Identity of the cell, once it was asked for.
+    """
+
+    info: ExecutionInfo | None
+    name: str = ""
+    opened: list[Opened] = field(default_factory=list)
+
+    def is_of(self, info: ExecutionInfo) -> bool:
+        """Whether `info`, which is no frame's own, may tell of the end of this cell."""
+        return self.info is None or self.info.raw_cell == info.raw_cell
+
+
+class CellScopes:
+    """The scopes of the cells of one shell.
+
+    Attributes
+    ----------
+    known
+        Values that options were given in this kernel, such as ``{"--tag": {"baseline"}}``, for completion.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.known: dict[str, set[str]] = {"--tag": set(), "--run": set(), "--namespace": set(), "--model": set()}
+        self._shell = shell
+        self._local = threading.local()  # `frames` of this thread, outermost first
+        self._notebook: CellArguments | None = None  # of `%llm_cache on`
+        self._bodies: Counter[str] = Counter()
+        self._lock = threading.Lock()  # guards _bodies
+
+    # -- events of the shell
+
+    def pre_run_cell(self, info: ExecutionInfo) -> None:
+        """Remember that a cell starts; open its scope if the whole notebook has one."""
+        frame = Frame(info)
+        nested = any(below.opened for below in self._frames if below.info is not None)
+        self._frames.append(frame)
+        if self._notebook is not None and not nested:
+            self._open_automatic(frame)
+
+    def post_run_cell(self, result: ExecutionResult | None) -> None:
+        """Close what the cell opened, and show what it did."""
+        for frame in reversed(self._take(result)):
+            self._finish(frame)
+
+    def close(self) -> None:
+        """Close what this thread's cells have opened: the extension goes, and their end will not be heard."""
+        while self._frames:
+            self._finish(self._frames.pop())
+
+    # -- what the magic asks for
+
+    def begin(self, line: str) -> None:
+        """Open a scope with the options of `line` in the running cell; once, however often it is reached.
+
+        A silent cell has no frame, and so no scope: there would be no end to close it, nor a place to show it.
+
+        Raises
+        ------
+        ConfigurationError
+            An option or its value is wrong.
+        """
+        frame = self._frames[-1] if self._frames else None
+        if frame is None or (frame.opened and frame.opened[-1].line == line and not frame.opened[-1].badge.automatic):
+            return
+        self._open(frame, line, parse_cell(line))
+
+    def run(self, line: str, body: str) -> None:
+        """Run `body` as a cell of its own in a scope with the options of `line`, and raise what it raised.
+
+        Raises
+        ------
+        ConfigurationError
+            An option or its value is wrong.
+        """
+        arguments = parse_cell(line)
+        frame = Frame(None, self._identity(None, body))
+        self._open(frame, line, arguments)
+        self._frames.append(frame)
+        try:
+            result = self._shell.run_cell(body)  # type: ignore[no-untyped-call]
+        finally:
+            self._frames.remove(frame)
+            self._finish(frame)
+        result.raise_error()
+
+    def turn_on(self, line: str) -> Options:
+        """Give a scope to the rest of this cell and to every cell that follows.
+
+        Raises
+        ------
+        ConfigurationError
+            An option or its value is wrong; what was in force stays.
+        """
+        arguments = parse_cell(line)
+        options = current().turn_on(**arguments.given)
+        self._close_automatic()
+        self._notebook = arguments
+        if not self._frames:
+            self._frames.append(Frame(None))
+        if not any(frame.opened for frame in self._frames[-1:]):
+            self._open_automatic(self._frames[-1])
+        return options
+
+    def turn_off(self) -> None:
+        """End what `turn_on` began, also for the rest of this cell."""
+        current().turn_off()
+        self._notebook = None
+        self._close_automatic()
+
+    # -- frames
+
+    @property
+    def _frames(self) -> list[Frame]:
+        frames: list[Frame] | None = getattr(self._local, "frames", None)
+        if frames is None:
+            frames = self._local.frames = []
+        return frames
+
+    def _take(self, result: ExecutionResult | None) -> list[Frame]:
+        """Remove and return the frame of the cell that ended, with frames above it that lost their end."""
+        frames = self._frames
+        info = None if result is None else result.info
+        own = next((i for i, frame in enumerate(frames) if info is not None and frame.info is info), None)
+        if own is None and frames and (info is None or (_has_run(info) and frames[-1].is_of(info))):
+            own = len(frames) - 1  # an interrupt costs IPython its record of the cell: the innermost it is
+        if own is None:
+            return []
+        taken = frames[own:]
+        del frames[own:]
+        return taken
+
+    def _finish(self, frame: Frame) -> None:
+        for opened in reversed(frame.opened):
+            opened.cell.close()
+        for opened in frame.opened:
+            scope = opened.cell.scope
+            self.known["--model"].update(call.model for call in scope.calls if call.model)
+            opened.badge.show(scope)
+
+    # -- scopes
+
+    def _open_automatic(self, frame: Frame) -> None:
+        if self._notebook is not None:
+            self._open(frame, "", CellArguments({}, self._notebook.quiet), automatic=True)
+
+    def _close_automatic(self) -> None:
+        for frame in reversed(self._frames):
+            for opened in reversed(frame.opened):
+                if opened.badge.automatic:
+                    opened.cell.close()
+
+    def _open(self, frame: Frame, line: str, arguments: CellArguments, *, automatic: bool = False) -> None:
+        from genai_cache_magic.cells import open_cell
+
+        session = current()
+        options = session.options(**arguments.given)
+        self._remember(options)
+        status = session.settings.status
+        badge = LiveBadge(
+            self._publish if status != "off" else _show_nothing,
+            quiet=arguments.quiet or (self._notebook is not None and self._notebook.quiet),
+            automatic=automatic,
+            updates=status == "auto" and hasattr(self._shell, "kernel"),
+        )
+        frame.name = frame.name or self._identity(frame.info)
+        cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,))
+        frame.opened.append(Opened(line, cell, badge))
+
+    def _remember(self, options: Options) -> None:
+        self.known["--tag"].update(options.tags)
+        self.known["--namespace"].add(options.namespace)
+        if options.run:
+            self.known["--run"].add(options.run)
+
+    def _identity(self, info: ExecutionInfo | None, body: str = "") -> str:
+        """Return the front end's id of the cell; where it sends none, a digest of its body and an ordinal."""
+        if info is not None and info.cell_id:
+            return str(info.cell_id)
+        text = body if info is None else "\n".join(_body(info.raw_cell or ""))
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        with self._lock:
+            self._bodies[digest] += 1
+            return f"{digest}-{self._bodies[digest]}"
+
+    def _publish(self, data: dict[str, Any], /, *, display_id: str = "", update: bool = False) -> None:
+        transient = {"display_id": display_id} if display_id else {}
+        self._shell.display_pub.publish(data, {}, transient=transient, update=update)
+
+
+def current() -> Session:
+    """Return the session of this process; it is made, and its libraries imported, when first needed."""
+    from genai_cache_magic.session import current_session
+
+    return current_session()
+
+
+def _show_nothing(data: dict[str, Any], /, *, display_id: str = "", update: bool = False) -> None:
+    """Take the place of a publisher where ``status = "off"``."""
+
+
+def _has_run(info: ExecutionInfo) -> bool:
+    """Whether IPython announced this cell: it passes over an empty one, but reports its end."""
+    return bool(info.raw_cell and not info.raw_cell.isspace())
+
+
+def _body(text: str) -> list[str]:
+    """Return the lines of a cell without our own, so that another option leaves the cell's identity alone."""
+    return [line for line in text.splitlines() if not line.startswith(f"%%{NAME}")]

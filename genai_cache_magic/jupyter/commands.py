@@ -1,0 +1,176 @@
+"""The line commands: each takes the rest of its line and returns what is to be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing
+from genai_cache_magic.jupyter.cell import current
+from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.words import counted, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.jupyter.arguments import Selection
+    from genai_cache_magic.jupyter.cell import CellScopes
+    from genai_cache_magic.listing import Invalidation
+    from genai_cache_magic.scope import CellScope, Options
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_STEP = 1024
+_REACH = {
+    "published": "published to everyone who shares the namespace",
+    "queued": "queued: the team's tier can't be reached now, and will be told as soon as it can",
+    "local": "on this machine, which shares this namespace with no other",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What ``%llm_cache WORD`` does.
+
+    Attributes
+    ----------
+    confirm
+        Asks a question; None where nobody can answer, so that ``--yes`` must be given.
+    """
+
+    scopes: CellScopes
+    confirm: Callable[[str], bool] | None
+
+    def run(self, command: str, rest: str) -> Report:
+        """Do `command`, one of `arguments.COMMANDS`.
+
+        Raises
+        ------
+        ConfigurationError
+            Its arguments are wrong, or it wants ``--yes``.
+        """
+        by_name = {
+            "on": self._on,
+            "invalidate": self._invalidate,
+            "clear": self._clear,
+        }
+        if command in by_name:
+            return by_name[command](rest)
+        parse_nothing(command, rest)
+        alone = {"status": _status, "off": self._off, "config": _config, "stats": _stats, "explain": _explain}
+        return alone[command]()
+
+    def _on(self, line: str) -> Report:
+        options = self.scopes.turn_on(line)
+        return Report(f"llm_cache is on for the whole notebook ({_in_force(options)}); %llm_cache off ends it")
+
+    def _off(self) -> Report:
+        self.scopes.turn_off()
+        return Report("llm_cache is off for the notebook; %%llm_cache opens it for a cell")
+
+    def _invalidate(self, line: str) -> Report:
+        return _invalidated(_apply(parse_invalidate(line)))
+
+    def _clear(self, line: str) -> Report:
+        selection = parse_clear(line)
+        session = current()
+        namespace = session.options().namespace
+        if not (selection.dry_run or selection.yes) and not self._agreed(namespace):
+            return Report(f"nothing was cleared in namespace {namespace}")
+        return _invalidated(_apply(selection))
+
+    def _agreed(self, namespace: str) -> bool:
+        if self.confirm is None:
+            raise ConfigurationError(
+                f"%llm_cache clear makes every answer in namespace {namespace} invalid, for everyone who shares it: "
+                "write %llm_cache clear --yes, or --dry-run to count them first",
+            )
+        return self.confirm(f"Make every answer in namespace {namespace} invalid, for everyone who shares it?")
+
+
+def _status() -> Report:
+    session = current()
+    options = session.options()
+    where = "the whole notebook" if session.enabled else "cells that begin with %%llm_cache"
+    last = session.last
+    notes = () if last is None else (f"last cell: {in_words(summarise(last))}",)
+    return Report(f"llm_cache is on for {where} ({_in_force(options)})", notes=notes)
+
+
+def _config() -> Report:
+    rows = tuple((line.name, line.value, line.source) for line in current().describe())
+    return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")))
+
+
+def _stats() -> Report:
+    session = current()
+    namespace = session.options().namespace
+    stats = session.cache(namespace).stats()
+    title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {_size(stats.size_bytes)}"
+    rows = tuple((model, f"{count:,}") for model, count in sorted(stats.by_model.items()))
+    notes = [f"kept in {stats.directory}"]
+    if stats.oldest is not None and stats.newest is not None:
+        notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
+    return Report(title, Table(rows, ("model", "answers")), tuple(notes))
+
+
+def _explain() -> Report:
+    session = current()
+    last = _last(session.last)
+    found = session.cache(last.options.namespace).explain(last)
+    if not found:
+        return Report("every call of the last cell was a hit" if last.calls else "the last cell called no model")
+    rows = tuple((line.model, line.reason, ", ".join(line.differs)) for line in found)
+    return Report("why calls of the last cell were no hits", Table(rows, ("model", "why", "differs in")))
+
+
+def _apply(selection: Selection) -> Invalidation:
+    session = current()
+    scope = _last(session.last) if selection.by == "cell" else None
+    cache = session.cache((scope.options if scope else session.options()).namespace)
+    value, dry_run = scope.cell if scope else selection.value, selection.dry_run
+    match selection.by:
+        case "all":
+            return cache.clear(dry_run=dry_run)
+        case "pattern":
+            return cache.invalidate(value, dry_run=dry_run)
+        case "entry":
+            return cache.invalidate_entry(value, dry_run=dry_run)
+        case "older_than":
+            return cache.invalidate_older_than(value, dry_run=dry_run)
+        case "tag":
+            return cache.invalidate_tag(value, dry_run=dry_run)
+        case kind:
+            return cache.invalidate_tag(value, kind=kind, dry_run=dry_run)
+
+
+def _invalidated(done: Invalidation) -> Report:
+    counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
+    if done.dry_run:
+        return Report(f"{counts} would be invalid; nothing was changed")
+    return Report(f"{counts} made invalid, {_REACH[done.published]}")
+
+
+def _last(scope: CellScope | None) -> CellScope:
+    if scope is None:
+        raise ConfigurationError("no cell has used the cache yet: run one that begins with %%llm_cache first")
+    return scope
+
+
+def _in_force(options: Options) -> str:
+    parts = [f"mode {options.mode.value}", f"namespace {options.namespace}"]
+    if options.run:
+        parts.append(f"run {options.run}")
+    if options.tags:
+        parts.append(f"tags {', '.join(options.tags)}")
+    return ", ".join(parts)
+
+
+def _size(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in _UNITS:
+        if size < _STEP or unit == _UNITS[-1]:
+            break
+        size /= _STEP
+    return f"{size:,.0f} {unit}" if unit == _UNITS[0] else f"{size:,.1f} {unit}"

@@ -1,0 +1,81 @@
+"""``%load_ext genai_cache_magic``: hang everything into a shell, and take all of it out again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.config_files import check_syntax
+from genai_cache_magic.jupyter.cell import CellScopes
+from genai_cache_magic.jupyter.completion import matcher
+from genai_cache_magic.jupyter.magic import CacheMagics
+from genai_cache_magic.jupyter.transform import NAME, CellTransform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+_ATTRIBUTE = "_genai_cache_extension"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was hung into a shell. It is kept on the shell, so that each shell has its own."""
+
+    scopes: CellScopes
+    transform: CellTransform
+    matcher: Callable[..., Any]
+
+
+def load(shell: InteractiveShell) -> None:
+    """Add the magic to `shell`; nothing if it is there.
+
+    Neither a cache nor a connection is opened, and no setting is read but for its syntax.
+
+    Raises
+    ------
+    ConfigurationError
+        A configuration file is not TOML.
+    """
+    if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    check_syntax()
+    scopes = CellScopes(shell)
+    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known))
+    shell.register_magics(CacheMagics(shell, scopes))
+    shell.input_transformers_cleanup.append(loaded.transform)
+    shell.events.register("pre_run_cell", scopes.pre_run_cell)
+    shell.events.register("post_run_cell", scopes.post_run_cell)
+    shell.Completer.custom_matchers.append(loaded.matcher)
+    setattr(shell, _ATTRIBUTE, loaded)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take out of `shell` what `load` put in, close the session and undo every patch; nothing if it is not there."""
+    loaded: Loaded | None = getattr(shell, _ATTRIBUTE, None)
+    if loaded is None:
+        return
+    delattr(shell, _ATTRIBUTE)
+    loaded.scopes.close()
+    shell.input_transformers_cleanup.remove(loaded.transform)
+    shell.events.unregister("pre_run_cell", loaded.scopes.pre_run_cell)
+    shell.events.unregister("post_run_cell", loaded.scopes.post_run_cell)
+    shell.Completer.custom_matchers.remove(loaded.matcher)
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop(NAME, None)
+    shell.magics_manager.registry.pop(CacheMagics.__name__, None)
+    _close_session()
+
+
+def _close_session() -> None:
+    """Undo the patches and close the session, if this process ever made them."""
+    if "genai_cache_magic.cells" in sys.modules:
+        from genai_cache_magic.cells import uninstall
+
+        uninstall()
+    if "genai_cache_magic.session" in sys.modules:
+        from genai_cache_magic.session import reset_session
+
+        reset_session()

@@ -1,0 +1,213 @@
+"""What a cell's calls come to: counts, tokens, money and troubles, as data that two equal runs share.
+
+Nothing here depends on the order in which calls ended, on how long they took, on the machine or on the
+clock, so a notebook that is executed twice from the cache is saved twice as the same bytes.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.scope import Mode, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from genai_cache_magic.events import CallRecord, Trouble
+    from genai_cache_magic.scope import CellScope, Options
+
+MAX_ROWS = 50
+MAX_TROUBLES = 5
+
+_WORST_FIRST = (Outcome.ERROR, Outcome.REFUSED, Outcome.BYPASS, Outcome.STALE, Outcome.MISS, Outcome.HIT)
+_PLACES = re.compile(r"(?<=://)[^\s/'\"]+|(?<![\w.])[\w.-]+:\d{2,5}\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A sum of which some parts may be unknown: what is known of it, and how many parts are not.
+
+    Attributes
+    ----------
+    known
+        Sum of the known parts: tokens, or [USD].
+    unknown, parts
+        Number of unknown parts, and of all.
+    """
+
+    known: Decimal = Decimal(0)
+    unknown: int = 0
+    parts: int = 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing at all is known of it; a sum of no parts is 0."""
+        return 0 < self.parts == self.unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Calls that look alike, counted; tokens and money are their sums."""
+
+    count: int
+    outcome: Outcome
+    tier: str
+    reason: str
+    provider: str
+    model: str
+    input_tokens: Amount
+    cached_input_tokens: int
+    output_tokens: Amount
+    spent: Amount
+    saved: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One cell, ready to be shown.
+
+    Attributes
+    ----------
+    totals
+        All calls as one row; None if there were none.
+    rows
+        At most `MAX_ROWS`, worst outcome first; `more` calls are not among them.
+    troubles, hints
+        Sentences. Troubles name no host, user or time.
+    """
+
+    options: Options
+    hits: int
+    misses: int
+    bypassed: int
+    errors: int
+    refused: int
+    reasons: dict[Outcome, tuple[str, ...]]
+    totals: Row | None
+    rows: tuple[Row, ...]
+    more: int
+    troubles: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
+def summarise(scope: CellScope) -> Summary:
+    """Return what `scope` holds at this moment."""
+    calls = scope.calls
+    outcomes = Counter(call.outcome for call in calls)
+    rows, more = _rows(calls)
+    return Summary(
+        options=scope.options,
+        hits=outcomes[Outcome.HIT],
+        misses=outcomes[Outcome.MISS] + outcomes[Outcome.STALE] + outcomes[Outcome.REFUSED],
+        bypassed=outcomes[Outcome.BYPASS],
+        errors=outcomes[Outcome.ERROR],
+        refused=outcomes[Outcome.REFUSED],
+        reasons=_reasons(calls),
+        totals=_row(calls) if calls else None,
+        rows=rows,
+        more=more,
+        troubles=_troubles(scope.troubles),
+        hints=_hints(scope),
+    )
+
+
+def _rows(calls: tuple[CallRecord, ...]) -> tuple[tuple[Row, ...], int]:
+    """Group calls until they fit: first those that agree in everything shown, then by kind alone."""
+    rows = _grouped(calls, _looks)
+    if len(rows) > MAX_ROWS:
+        rows = _grouped(calls, _kind)
+    return tuple(rows[:MAX_ROWS]), sum(row.count for row in rows[MAX_ROWS:])
+
+
+def _grouped(calls: Iterable[CallRecord], by: Callable[[CallRecord], tuple[Hashable, ...]]) -> list[Row]:
+    groups: defaultdict[tuple[Hashable, ...], list[CallRecord]] = defaultdict(list)
+    for call in calls:
+        groups[by(call)].append(call)
+    ordered = sorted(groups, key=lambda key: (_WORST_FIRST.index(groups[key][0].outcome), *map(_sortable, key)))
+    return [_row(groups[key]) for key in ordered]
+
+
+def _kind(call: CallRecord) -> tuple[Hashable, ...]:
+    return (call.outcome, call.provider, call.model, call.tier, call.reason)
+
+
+def _looks(call: CallRecord) -> tuple[Hashable, ...]:
+    numbers = (call.input_tokens, call.cached_input_tokens, call.output_tokens, call.spent_usd, call.saved_usd)
+    return (*_kind(call), *numbers)
+
+
+def _sortable(value: object) -> tuple[int, Decimal, str]:
+    if isinstance(value, (int, Decimal)):
+        return (1, Decimal(value), "")
+    return (0, Decimal(0), "" if value is None else str(value))
+
+
+def _row(calls: Sequence[CallRecord]) -> Row:
+    first = calls[0]
+    asked = [call for call in calls if call.outcome is not Outcome.HIT]
+    served = [call for call in calls if call.outcome is Outcome.HIT]
+    return Row(
+        count=len(calls),
+        outcome=first.outcome,
+        tier=first.tier.value if first.tier else "",
+        reason=first.reason,
+        provider=first.provider,
+        model=first.model,
+        input_tokens=_sum(call.input_tokens for call in calls if _has_tokens(call)),
+        cached_input_tokens=sum(call.cached_input_tokens for call in calls),
+        output_tokens=_sum(call.output_tokens for call in calls if _has_tokens(call)),
+        spent=_sum(call.spent_usd for call in asked),
+        saved=_sum(call.saved_usd for call in served),
+    )
+
+
+def _has_tokens(call: CallRecord) -> bool:
+    """Whether tokens are to be expected; a failed call has none, so they are not unknown."""
+    return call.outcome is not Outcome.ERROR or call.input_tokens is not None
+
+
+def _sum(parts: Iterable[int | Decimal | None]) -> Amount:
+    values = list(parts)
+    known = [Decimal(value) for value in values if value is not None]
+    return Amount(sum(known, Decimal(0)), len(values) - len(known), len(values))
+
+
+def _reasons(calls: Iterable[CallRecord]) -> dict[Outcome, tuple[str, ...]]:
+    found: defaultdict[Outcome, Counter[str]] = defaultdict(Counter)
+    for call in calls:
+        if call.reason:
+            found[call.outcome][call.reason] += 1
+    # Sorted before they are ranked, so that equally frequent ones don't stand in the order in which calls ended.
+    return {
+        outcome: tuple(r for r, _ in Counter(sorted(reasons.elements())).most_common())
+        for outcome, reasons in found.items()
+    }
+
+
+def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
+    lines = sorted({without_places(f"{trouble.where}: {trouble.message}") for trouble in troubles})
+    if len(lines) > MAX_TROUBLES:
+        lines[MAX_TROUBLES:] = [f"and {len(lines) - MAX_TROUBLES} more troubles"]
+    return tuple(lines)
+
+
+def _hints(scope: CellScope) -> tuple[str, ...]:
+    repeated = scope.repeated
+    if not repeated or scope.options.samples is not Samples.SAME or scope.options.mode is Mode.OFF:
+        return ()
+    calls = "1 call" if repeated == 1 else f"{repeated} calls"
+    return (f"{calls} asked what another had asked and shared its answer; --samples distinct keeps them apart",)
+
+
+def without_places(message: str) -> str:
+    """Return `message` without what names this machine or its services: they don't belong in a saved notebook."""
+    message = _PLACES.sub("…", message).replace(str(Path.home()), "~")
+    node = platform.node()
+    return re.sub(rf"\b{re.escape(node)}\b", "this machine", message) if node else message

@@ -1,0 +1,209 @@
+"""What is in the cache: names, counts, invalidation by pattern or age, and why a call was no hit.
+
+Everything here reads the metadata of entries, never their bodies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.stores.base import SupportsSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.core.model import EntryId, Header, Metadata
+    from genai_cache_magic.core.validity import Generations
+    from genai_cache_magic.entries import Entries, Keys
+    from genai_cache_magic.scope import CellScope
+
+_MIN_PREFIX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry as a listing shows it."""
+
+    entry_id: EntryId
+    header: Header
+    metadata: Metadata
+
+    @property
+    def name(self) -> str:
+        """The key it was set under, else the model and the start of its id."""
+        return self.metadata.key or f"{self.metadata.model}:{self.entry_id[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a namespace holds. `size_bytes` is the room taken on disk or in memory [bytes]."""
+
+    entries: int
+    size_bytes: int
+    by_model: Mapping[str, int]
+    oldest: datetime | None
+    newest: datetime | None
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """What an invalidation concerned: `count` of `known` entries, and how far the word has spread.
+
+    `published` is ``local`` as long as there is no team tier.
+    """
+
+    count: int
+    known: int
+    published: str = "local"
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one call was no hit, and which parts of its request differ from the nearest stored one."""
+
+    outcome: Outcome
+    reason: str
+    model: str
+    differs: tuple[str, ...] = field(default=())
+
+
+class Catalogue:
+    """Listings and bulk invalidation over the entries of one namespace."""
+
+    def __init__(self, entries: Entries, keys: Keys, *, random_bytes: Callable[[int], bytes]) -> None:
+        self._entries = entries
+        self._keys = keys
+        self._random_bytes = random_bytes
+
+    def items(self) -> Iterator[Listed]:
+        """Yield every valid entry, in no order."""
+        for entry_id, header, metadata in self._entries.scan():
+            yield Listed(entry_id, header, metadata)
+
+    def stats(self, directory: str) -> Stats:
+        """Count what is there; reads the metadata of every entry."""
+        listed = list(self.items())
+        created = [datetime.fromtimestamp(item.header.created_ms / 1000, UTC) for item in listed]
+        return Stats(
+            entries=len(listed),
+            size_bytes=_size_bytes(self._entries.store),
+            by_model=dict(Counter(item.metadata.model or item.metadata.surface for item in listed).most_common()),
+            oldest=min(created, default=None),
+            newest=max(created, default=None),
+            directory=directory,
+        )
+
+    def invalidate_tag(self, kind: TagKind, name: str, *, dry_run: bool) -> Invalidation:
+        """Invalidate all entries that carry a tag, those on their way included: one small write."""
+        tag = self._keys.tag(kind, name)
+        return self._bulk(
+            lambda item: tag in item.header.tags,
+            lambda generations, _: generations.invalidating_tags([tag]),
+            dry_run=dry_run,
+        )
+
+    def invalidate_matching(self, is_meant: Callable[[Listed], bool], *, dry_run: bool) -> Invalidation:
+        """Invalidate the entries that `is_meant` picks, as one batch."""
+        now_ms = self._entries.now_ms()
+        return self._bulk(
+            is_meant,
+            lambda generations, ids: generations.invalidating_entries(ids, now_ms=now_ms) if ids else generations,
+            dry_run=dry_run,
+        )
+
+    def invalidate_pattern(self, pattern: str, *, dry_run: bool) -> Invalidation:
+        """Invalidate the entries whose name matches a shell pattern (``*``, ``?``, ``[...]``)."""
+        return self.invalidate_matching(lambda item: fnmatchcase(item.name, pattern), dry_run=dry_run)
+
+    def invalidate_entry(self, prefix: str, *, dry_run: bool) -> Invalidation:
+        """Invalidate one entry, named by the start of its id.
+
+        Raises
+        ------
+        ConfigurationError
+            The prefix is too short, or fits several entries.
+        """
+        if len(prefix) < _MIN_PREFIX or prefix.strip("0123456789abcdef"):
+            raise ConfigurationError(f"--entry {prefix}: give at least {_MIN_PREFIX} hex digits of the entry id")
+        found = [item.entry_id for item in self.items() if item.entry_id.startswith(prefix)]
+        if len(found) > 1:
+            raise ConfigurationError(f"--entry {prefix} fits {len(found)} entries: give more digits")
+        return self.invalidate_matching(lambda item: item.entry_id in found, dry_run=dry_run)
+
+    def invalidate_older_than(self, age_s: float, *, dry_run: bool) -> Invalidation:
+        """Invalidate the entries that were fetched more than `age_s` [s] ago."""
+        limit_ms = self._entries.now_ms() - age_s * 1000
+        return self.invalidate_matching(lambda item: item.header.created_ms < limit_ms, dry_run=dry_run)
+
+    def clear(self, *, dry_run: bool) -> Invalidation:
+        """Invalidate everything by a new root."""
+        root = self._random_bytes(16)
+        return self._bulk(lambda _: True, lambda generations, _: generations.cleared(root), dry_run=dry_run)
+
+    def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
+        """Say of each call of `scope` that was no hit why, and what differs from the nearest other entry."""
+        listed = list(self.items())
+        mine = {item.entry_id: item for item in listed}
+        explained = []
+        for call in scope.calls:
+            if call.outcome is Outcome.HIT:
+                continue
+            own = mine.get(call.entry_id)  # type: ignore[call-overload]  # a record holds the id as plain text
+            others = [item for item in listed if item.entry_id != call.entry_id]
+            differs = nearest_difference(own.metadata, others) if own else ()
+            reason = call.reason or "not in the cache"
+            explained.append(Explanation(call.outcome, reason, call.model, differs))
+        return tuple(explained)
+
+    def _bulk(
+        self,
+        is_meant: Callable[[Listed], bool],
+        change: Callable[[Generations, list[EntryId]], Generations],
+        *,
+        dry_run: bool,
+    ) -> Invalidation:
+        known = 0
+        ids = []
+        for item in self.items():
+            known += 1
+            if is_meant(item):
+                ids.append(item.entry_id)
+        if not dry_run:
+            self._entries.generations.change(lambda generations: change(generations, ids))
+            # They are invalid already; removing them gives the room back.
+            for entry_id in ids:
+                self._entries.store.delete(entry_id)
+        return Invalidation(len(ids), known, dry_run=dry_run)
+
+
+def _size_bytes(store: object) -> int:
+    return store.size_bytes() if isinstance(store, SupportsSize) else 0
+
+
+def nearest_difference(own: Metadata, others: list[Listed]) -> tuple[str, ...]:
+    """Return the names of the components in which a request differs from the nearest of `others`.
+
+    Entries of the same cell are nearer than any other.
+    """
+    candidates = [item for item in others if item.metadata.surface == own.surface and item.metadata.components]
+    if not candidates:
+        return ()
+
+    def distance(item: Listed) -> tuple[bool, int]:
+        return item.metadata.cell != own.cell, len(_differing(own, item.metadata))
+
+    return _differing(own, min(candidates, key=distance).metadata)
+
+
+def _differing(a: Metadata, b: Metadata) -> tuple[str, ...]:
+    names = {**a.components, **b.components}
+    return tuple(sorted(name for name in names if a.components.get(name) != b.components.get(name)))

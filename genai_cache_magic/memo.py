@@ -1,0 +1,165 @@
+"""``@cached``: the results of a function, kept under its name and arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from genai_cache_magic.cache import checked_tags
+from genai_cache_magic.coalesce import Caller, Flight, Flights, Landed, Released
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
+from genai_cache_magic.session import current_session
+from genai_cache_magic.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from genai_cache_magic.cache import Cache
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_MISSING = object()
+
+
+@overload
+def cached(function: F, /) -> F: ...
+
+
+@overload
+def cached(
+    *,
+    ttl: str | float | None = None,
+    tags: Iterable[str] = (),
+    namespace: str | None = None,
+    cache: Cache | None = None,
+) -> Callable[[F], F]: ...
+
+
+def cached(
+    function: F | None = None,
+    /,
+    *,
+    ttl: str | float | None = None,
+    tags: Iterable[str] = (),
+    namespace: str | None = None,
+    cache: Cache | None = None,
+) -> F | Callable[[F], F]:
+    """Keep what a function returns, synchronous or not, and compute each different call once.
+
+    Arguments must be JSON; results bytes, text or JSON. A call whose arguments are not JSON is computed
+    each time. The function is known by its qualified name, so a changed body wants a new name or an
+    invalidation. Errors are not kept.
+
+    Parameters
+    ----------
+    ttl, tags
+        As for ``Cache.set``.
+    namespace, cache
+        Where to keep results: a namespace of this process's session (default: the configured one), or a
+        cache of your own.
+    """
+
+    def decorate(function: F) -> F:
+        kept = _Results(function, ttl, tuple(tags), lambda: cache or _session_cache(namespace))
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                return await kept.call_async(args, kwargs)
+
+            return cast("F", run_async)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return kept.call(args, kwargs)
+
+        return cast("F", run)
+
+    return decorate if function is None else decorate(function)
+
+
+def _session_cache(namespace: str | None) -> Cache:
+    session = current_session()
+    return session.cache(namespace or session.settings.namespace)
+
+
+class _Results:
+    """What one decorated function shares between its calls."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        ttl: str | float | None,
+        tags: tuple[str, ...],
+        cache: Callable[[], Cache],
+    ) -> None:
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._ttl_s = None if ttl is None else parse_duration(ttl, name="ttl")
+        self._tags = checked_tags(tags)
+        self._cache = cache
+        self._flights = Flights()
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        cache, key = self._key(args, kwargs)
+        if cache is None:
+            return self._function(*args, **kwargs)
+        value = cache.get(key, _MISSING)
+        while value is _MISSING:
+            joined = self._flights.join(EntryId(key), Caller.current(is_async=False))
+            if joined is None:
+                return self._function(*args, **kwargs)
+            if isinstance(joined, Flight):
+                try:
+                    value = self._function(*args, **kwargs)
+                    self._keep(cache, key, value, joined)
+                finally:
+                    self._flights.land(joined, Released())
+            else:
+                landing = joined.result()
+                value = cache.get(key, landing.value) if isinstance(landing, Landed) else _MISSING
+        return value
+
+    async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        cache, key = self._key(args, kwargs)
+        if cache is None:
+            return await self._function(*args, **kwargs)
+        value = cache.get(key, _MISSING)
+        while value is _MISSING:
+            joined = self._flights.join(EntryId(key), Caller.current(is_async=True))
+            if joined is None:
+                return await self._function(*args, **kwargs)
+            if isinstance(joined, Flight):
+                try:
+                    value = await self._function(*args, **kwargs)
+                    self._keep(cache, key, value, joined)
+                finally:
+                    self._flights.land(joined, Released())
+            else:
+                landing = await asyncio.wrap_future(joined)
+                value = cache.get(key, landing.value) if isinstance(landing, Landed) else _MISSING
+        return value
+
+    def _keep(self, cache: Cache, key: str, value: Any, flight: Flight) -> None:
+        cache.try_set(key, value, ttl=self._ttl_s, tags=self._tags)
+        self._flights.land(flight, Landed(value))
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Cache | None, str]:
+        """Return the cache and the key for a call, or (None, "") where the call must be computed."""
+        function = self._function
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            cache = self._cache()
+            digest = cache.key_for(dict(bound.arguments))
+        except UncacheableRequest:
+            return None, ""
+        except GenaiCacheError as exc:
+            # Said once by Python's own filter: the call goes on, and the user sees why it is not kept.
+            warnings.warn(f"results of {function.__qualname__} are not cached: {exc}", stacklevel=4)
+            return None, ""
+        return cache, f"call:{function.__module__}.{function.__qualname__}:{digest}"

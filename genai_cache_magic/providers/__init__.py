@@ -1,0 +1,1 @@
+"""One file per wire API: pure functions that read requests and answers."""

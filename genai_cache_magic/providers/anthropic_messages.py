@@ -1,0 +1,216 @@
+"""``POST .../messages``: the Messages API of Anthropic, wherever it is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.fields import (
+    drop_cache_hints,
+    is_asked,
+    is_conversation,
+    last_user_text,
+    objects,
+    pop_form,
+    positive,
+)
+from genai_cache_magic.providers.media import fold
+from genai_cache_magic.providers.reading import (
+    as_list,
+    as_object,
+    as_text,
+    count,
+    gravest,
+    is_success,
+    load_answer,
+    load_object,
+)
+from genai_cache_magic.providers.target import find_target
+from genai_cache_magic.providers.toolcalls import Renumbering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+SUFFIX: Final = "/messages"
+
+NOISE: Final = (
+    "cache_control",  # hint to the vendor's prompt cache
+    "metadata",  # who asks
+)
+"""Top-level fields that don't decide the answer, beside `stream`."""
+
+_CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_", "browser_", "tool_search_tool_")
+"""Beginnings of the types of tool that the caller runs, and of the search among the request's own tools."""
+
+_STATEFUL: Final = ("container", "thread")
+
+STOP: Final = {
+    "end_turn": End.COMPLETE,
+    "stop_sequence": End.COMPLETE,
+    "compaction": End.COMPLETE,
+    "tool_use": End.TOOL_CALLS,
+    "max_tokens": End.TRUNCATED,
+    "model_context_window_exceeded": End.TRUNCATED,
+    "pause_turn": End.TRUNCATED,  # the server wants to be asked to go on
+    "refusal": End.REFUSAL,
+}
+"""`stop_reason` -> how the answer ended. One that is not here is not understood, and so not stored."""
+
+# Blocks that are no output of their own: what the model thought, and notes of the server.
+_SILENT_BLOCKS: Final = frozenset({"thinking", "redacted_thinking", "fallback", "mcp_tool_listing"})
+
+
+@dataclass(frozen=True, slots=True)
+class AnthropicMessages:
+    """The Messages API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "anthropic.messages"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended."""
+        if response.form is Form.STREAM:
+            return _read_stream(response)
+        answer = load_answer(response)
+        return answer if isinstance(answer, Answer) else _read_message(answer)
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response` if it has the form that this caller wants; its usage is always there."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body is no conversation with a limit."""
+    messages = body.get("messages")
+    limit = positive(body.get("max_tokens"))
+    if limit is None or not is_conversation(messages):
+        return None
+    preview = last_user_text(messages)
+    form = pop_form(body)
+    for name in NOISE:
+        body.pop(name, None)
+    drop_cache_hints(body.get("tools"))
+    drop_cache_hints(body.get("system"))
+    media: list[str] = []
+    ids = Renumbering()
+    for i, message in enumerate(objects(messages)):
+        ids.apply(message, "id")
+        _clean_blocks(message.get("content"), f"/messages/{i}/content", media, ids)
+    target = find_target(call, body, origins, SUFFIX)
+    return ModelCall(
+        provider=AnthropicMessages(target.place.vendor),
+        request=target.request(AnthropicMessages.surface, body, form, media),
+        wants=Wants(form),
+        refused=tuple(_refusals(body)),
+        preview=preview,
+        max_output_tokens=limit,
+    )
+
+
+def _clean_blocks(blocks: JsonValue, path: str, media: list[str], ids: Renumbering) -> None:
+    """Fold media, renumber ids and drop hints in content blocks and the blocks within them, in place.
+
+    The `input` of a tool call is never looked into: it is the model's own JSON, whatever its fields are called.
+    """
+    if type(blocks) is not list:
+        return
+    drop_cache_hints(blocks)
+    for j, block in enumerate(blocks):
+        if type(block) is not dict:
+            continue
+        # In this order, whatever the order of the keys.
+        ids.apply(block, "id")
+        ids.apply(block, "tool_use_id")
+        caller = block.get("caller")
+        if type(caller) is dict:
+            ids.apply(caller, "tool_id")
+        here = f"{path}/{j}"
+        source = block.get("source")
+        if type(source) is dict:
+            if source.get("type") == "base64":
+                fold(source, "data", f"{here}/source", media)
+            _clean_blocks(source.get("content"), f"{here}/source/content", media, ids)
+        _clean_blocks(block.get("content"), f"{here}/content", media, ids)
+
+
+def _refusals(body: JsonObject) -> Iterator[str]:
+    """Yield why the answer to `body` must not be stored."""
+    if any(is_asked(body.get(field)) for field in _STATEFUL):
+        yield "stateful"
+    if is_asked(body.get("mcp_servers")) or any(_is_server_tool(tool) for tool in objects(body.get("tools"))):
+        yield "server-tools"
+
+
+def _is_server_tool(tool: JsonObject) -> bool:
+    kind = tool.get("type")
+    return kind is not None and not as_text(kind).startswith(_CLIENT_TOOLS)
+
+
+def _read_message(message: JsonObject) -> Answer:
+    blocks = message.get("content")
+    if type(blocks) is not list:
+        return Answer(End.UNREADABLE)
+    end = STOP.get(as_text(message.get("stop_reason")), End.UNREADABLE)
+    is_empty = not any(_is_output(as_object(block)) for block in blocks)
+    return Answer(
+        gravest({end}, is_empty=is_empty), _usage(as_object(message.get("usage"))), as_text(message.get("model"))
+    )
+
+
+def _read_stream(response: Response) -> Answer:
+    if not is_success(response):
+        return Answer(End.ERROR)
+    message: JsonObject = {}
+    blocks: list[JsonValue] = []
+    usage: JsonObject = {}
+    for event in sse.events(response.body):
+        if event.name == b"ping":
+            continue
+        fields = load_object(event.data)
+        kind = "error" if event.name == b"error" else fields and fields.get("type")
+        if kind == "error":
+            return Answer(End.ERROR)
+        if fields is None:
+            return Answer(End.UNREADABLE)
+        if kind == "message_stop":
+            return _read_message(message | {"content": blocks, "usage": usage})
+        if kind == "message_start":
+            message = as_object(fields.get("message"))
+            usage = dict(as_object(message.get("usage")))
+            blocks = list(as_list(message.get("content")))
+        elif kind == "content_block_start":
+            blocks.append(fields.get("content_block"))
+        elif kind == "content_block_delta":
+            blocks.append(fields.get("delta"))
+        elif kind == "message_delta":
+            message |= {"stop_reason": as_object(fields.get("delta")).get("stop_reason")}
+            # Its counts are running totals; what it leaves out stands as it was announced.
+            usage |= {name: n for name, n in as_object(fields.get("usage")).items() if n is not None}
+    return Answer(End.CUT)
+
+
+def _is_output(block: JsonObject) -> bool:
+    """Tell whether a content block, or a piece of one, is more than thought and empty text."""
+    kind = as_text(block.get("type"))
+    if kind in {"text", "text_delta"}:
+        return bool(block.get("text"))
+    return bool(kind) and kind not in _SILENT_BLOCKS and not kind.endswith("_delta")
+
+
+def _usage(usage: JsonObject) -> Usage:
+    """Return the tokens of an answer. ``input_tokens`` leaves out what was read from or written to the cache."""
+    fresh = count(usage.get("input_tokens"))
+    read = count(usage.get("cache_read_input_tokens")) or 0
+    written = count(usage.get("cache_creation_input_tokens")) or 0
+    return Usage(
+        input_tokens=None if fresh is None else fresh + read + written,
+        output_tokens=count(usage.get("output_tokens")),
+        cached_input_tokens=read,
+        cache_write_tokens=written,
+    )

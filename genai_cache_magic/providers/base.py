@@ -1,0 +1,160 @@
+"""What every wire API's file provides: pure functions from HTTP messages to facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from genai_cache_magic.core.model import Form, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genai_cache_magic.core.model import JsonObject, Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """An HTTP request as an interceptor saw it, before anything was sent.
+
+    Attributes
+    ----------
+    method
+        Upper case.
+    scheme, host, port, path, query
+        Parts of the URL; `host` in lower case, `port` None for the scheme's default, `path` decoded
+        no further than the client did, `query` without ``?``.
+    headers
+        Names in lower case.
+    body
+        The buffered body; None where the client sends a generator or a file.
+    """
+
+    method: str
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What this caller expects of the answer, though it is not part of the key."""
+
+    form: Form = Form.JSON
+    usage: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A recognised model call.
+
+    Attributes
+    ----------
+    provider
+        The wire API that recognised it.
+    request
+        What its key is made of.
+    wants
+        How this caller wants the answer.
+    refused
+        Reasons, known before the call, why its answer must not be stored (``stateful``,
+        ``server-tools``); empty if none.
+    preview
+        First characters of the last user message, for listings; sealed wherever it is stored.
+    max_output_tokens
+        Upper bound that the request sets, None if it sets none.
+    """
+
+    provider: Provider
+    request: Request
+    wants: Wants
+    refused: tuple[str, ...] = ()
+    preview: str = ""
+    max_output_tokens: int | None = None
+
+
+class End(StrEnum):
+    """How an answer ended."""
+
+    COMPLETE = "complete"
+    TOOL_CALLS = "tool-calls"
+    TRUNCATED = "truncated"
+    FILTERED = "filtered"
+    REFUSAL = "refusal"
+    EMPTY = "empty"
+    ERROR = "error"
+    CUT = "cut"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a provider reads from a response: how it ended, what it cost, who answered."""
+
+    end: End
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+
+
+class Provider(Protocol):
+    """One wire API. All methods are pure; none raises for any bytes but ``UncacheableRequest``."""
+
+    @property
+    def surface(self) -> str:
+        """Name of the wire API in keys and listings, such as ``openai.chat``."""
+
+    @property
+    def vendor(self) -> str:
+        """Provider id that `genai-prices` knows, such as ``openai``; empty if it can't be told."""
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended; anything not understood is ``End.UNREADABLE``."""
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return a stored `response` as this caller wants it, or None where that can't be done."""
+
+
+class Recogniser(Protocol):
+    """A family of wire APIs that share their paths, such as everything OpenAI-compatible."""
+
+    def recognise(self, call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+        """Return what `call` asks for, or None if it is not a model call of this family.
+
+        Raises
+        ------
+        UncacheableRequest
+            It is a model call, but its key would not be certain to be its own.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRule:
+    """What the configuration says of one origin."""
+
+    provider: str = ""
+    alias: str = ""
+    models: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """What is known of origins: configured rules, and the identity of this machine.
+
+    Attributes
+    ----------
+    rules
+        Origin such as ``https://gateway.example.com/llm`` -> rule; the longest prefix wins.
+    machine
+        Part of the key for loopback and private origins without an alias.
+    extra_headers
+        Names, in lower case, of further headers that decide the answer.
+    """
+
+    rules: Mapping[str, OriginRule]
+    machine: str
+    extra_headers: frozenset[str] = frozenset()

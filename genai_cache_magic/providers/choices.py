@@ -1,0 +1,170 @@
+"""Answers made of ``choices``: chat and completions of everything OpenAI-compatible, in both forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.core.model import Form
+from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.base import Answer, End
+from genai_cache_magic.providers.reading import (
+    as_list,
+    as_object,
+    as_text,
+    gravest,
+    is_success,
+    load_answer,
+    load_object,
+    openai_usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.providers.base import Wants
+
+# What servers of this family give as `finish_reason`. A word that is not here is not understood, and what is
+# not understood is not stored.
+FINISH: Final = {
+    "stop": End.COMPLETE,
+    "eos": End.COMPLETE,  # Together
+    "eos_token": End.COMPLETE,  # text-generation-inference
+    "end_turn": End.COMPLETE,
+    "stop_sequence": End.COMPLETE,
+    "tool_calls": End.TOOL_CALLS,
+    "tool_use": End.TOOL_CALLS,
+    "function_call": End.TOOL_CALLS,
+    "length": End.TRUNCATED,
+    "max_tokens": End.TRUNCATED,
+    "model_length": End.TRUNCATED,  # Mistral: the context window is full
+    "content_filter": End.FILTERED,
+    "safety": End.FILTERED,
+    "recitation": End.FILTERED,
+    "error": End.ERROR,  # OpenRouter, Mistral
+    "insufficient_system_resource": End.ERROR,  # DeepSeek
+    "abort": End.CUT,  # vLLM
+}
+
+# Where a choice's output lies, in a message, a delta or a text completion. Reasoning alone is no output.
+_OUTPUT: Final = ("content", "tool_calls", "text", "function_call", "audio", "images")
+_CALLS: Final = ("tool_calls", "function_call")
+
+
+class _Choice:
+    """What has been seen of one choice."""
+
+    __slots__ = ("has_calls", "has_output", "has_refusal", "reason")
+
+    def __init__(self) -> None:
+        self.reason: JsonValue = None
+        self.has_output = self.has_calls = self.has_refusal = False
+
+    def absorb(self, choice: JsonObject) -> None:
+        """Take in one choice of an answer, or one piece of it."""
+        part = as_object(choice.get("delta") or choice.get("message")) or choice
+        self.has_output |= any(part.get(field) for field in _OUTPUT)
+        self.has_calls |= any(part.get(field) for field in _CALLS)
+        self.has_refusal |= bool(part.get("refusal"))
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            self.reason = reason
+
+    def end(self, unfinished: End) -> End:
+        """Return how this choice ended; `unfinished` if it gave no reason."""
+        if self.reason is None:
+            return unfinished
+        end = FINISH.get(as_text(self.reason).lower(), End.UNREADABLE)
+        if end in {End.COMPLETE, End.TOOL_CALLS}:
+            return End.REFUSAL if self.has_refusal else End.TOOL_CALLS if self.has_calls else End.COMPLETE
+        return end
+
+
+def read(response: Response) -> Answer:
+    """Read an answer made of choices."""
+    return _read_stream(response) if response.form is Form.STREAM else _read_json(response)
+
+
+def render(response: Response, wants: Wants) -> Response | None:
+    """Return `response` with the usage event that this caller asked for, or without the one it did not.
+
+    None if it has another form, or lacks the usage that is asked for.
+    """
+    if response.form is not wants.form:
+        return None
+    if response.form is not Form.STREAM:
+        return response
+    if not wants.usage:
+        return replace(response, body=b"".join(_without_usage(response.body)))
+    asked_for = any(as_object(chunk.get("usage")) for chunk in _chunks(response.body) if chunk is not None)
+    return response if asked_for else None
+
+
+def _read_json(response: Response) -> Answer:
+    answer = load_answer(response)
+    if isinstance(answer, Answer):
+        return answer
+    listed = answer.get("choices")
+    if type(listed) is not list or not all(type(choice) is dict for choice in listed):
+        return Answer(End.UNREADABLE)
+    choices = [_Choice() for _ in listed]
+    for choice, part in zip(choices, listed, strict=True):
+        choice.absorb(as_object(part))
+    return Answer(
+        _end_of(choices, unfinished=End.UNREADABLE), openai_usage(answer.get("usage")), as_text(answer.get("model"))
+    )
+
+
+def _read_stream(response: Response) -> Answer:
+    if not is_success(response):
+        return Answer(End.ERROR)
+    choices: dict[int, _Choice] = {}
+    usage: JsonValue = None
+    model = ""
+    end = End.CUT
+    for event in sse.events(response.body):
+        if event.data == sse.DONE:
+            end = End.COMPLETE
+            break
+        chunk = load_object(event.data)
+        if chunk is None:
+            return Answer(End.UNREADABLE)
+        if chunk.get("error") is not None or event.name == b"error":
+            return Answer(End.ERROR)
+        usage = chunk.get("usage") or as_object(chunk.get("x_groq")).get("usage") or usage
+        model = as_text(chunk.get("model")) or model
+        for choice in as_list(chunk.get("choices")):
+            part = as_object(choice)
+            index = part.get("index")
+            choices.setdefault(index if type(index) is int else 0, _Choice()).absorb(part)
+    if end is End.COMPLETE:
+        # A proxy may close an aborted stream in good form, so a choice without its reason is cut too.
+        end = _end_of(list(choices.values()), unfinished=End.CUT)
+    return Answer(end, openai_usage(usage), model)
+
+
+def _end_of(choices: list[_Choice], *, unfinished: End) -> End:
+    is_empty = not any(choice.has_output or choice.has_refusal for choice in choices)
+    return gravest((choice.end(unfinished) for choice in choices), is_empty=is_empty)
+
+
+def _chunks(recording: bytes) -> Iterator[JsonObject | None]:
+    """Yield the JSON object of each event of a stream, None for an event that has none."""
+    return (load_object(event.data) for event in sse.events(recording))
+
+
+def _without_usage(recording: bytes) -> Iterator[bytes]:
+    """Yield the blocks of a stream without its usage event, and without the nulls that announced it."""
+    for block in sse.blocks(recording):
+        event = sse.parse(block) if b'"usage"' in block else None
+        chunk = load_object(event.data) if event else None
+        if chunk is None or "usage" not in chunk:
+            yield block
+        elif chunk["usage"] is None:
+            del chunk["usage"]
+            # The standard library keeps long integers and half surrogate pairs as they are.
+            yield b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+        elif chunk.get("choices") != []:
+            yield block  # usage beside output comes unasked, so it stays

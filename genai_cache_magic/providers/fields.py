@@ -1,0 +1,164 @@
+"""What of a call is in its key and what is not: headers, noise, form, and the facts shown beside it.
+
+Everything is in the key unless a table here or in a provider's file takes it out, by its full path and
+never by its bare name: a tool's schema may have a property called ``user``. `spec/key.md` §2 is normative.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.core.model import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue
+
+SEMANTIC_HEADERS: Final = frozenset(
+    {
+        "anthropic-beta",
+        "anthropic-version",
+        "azureml-model-deployment",  # Azure ML: which deployment of an endpoint answers
+        "extra-parameters",  # Azure AI inference: what becomes of unknown fields
+        "helicone-fallbacks",
+        "helicone-llm-security-enabled",
+        "helicone-moderations-enabled",
+        "helicone-openai-api-base",
+        "helicone-target-provider",
+        "helicone-target-url",
+        "openai-beta",
+        "x-litellm-tags",  # LiteLLM proxy: routing by tag
+        "x-policy-id",  # Azure OpenAI: the content filter's configuration
+        "x-portkey-azure-api-version",
+        "x-portkey-azure-deployment-id",
+        "x-portkey-azure-resource-name",
+        "x-portkey-config",
+        "x-portkey-custom-host",
+        "x-portkey-provider",
+        "x-portkey-virtual-key",
+    }
+)
+"""Headers that decide the answer. What names an organisation, a project or a person is not among them."""
+
+_FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta"})
+"""Headers that hold a set of flags, comma-separated."""
+
+# SECURITY: a credential in the key would stop a team from sharing and let key holders test guesses of it.
+_CREDENTIALS: Final = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "cookie",
+        "ocp-apim-subscription-key",
+        "proxy-authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-portkey-api-key",
+        "helicone-auth",
+    }
+)
+
+PREVIEW_CHARS: Final = 80
+_PREVIEW_SOURCE_CHARS: Final = 400  # enough to fill a preview even after white space is folded
+
+OPENAI_NOISE: Final = (
+    "metadata",  # shown in the vendor's dashboard
+    "prompt_cache_key",  # hint to the vendor's prompt cache
+    "prompt_cache_retention",  # the same
+    "safety_identifier",  # who asks
+    "user",  # who asks
+)
+"""Fields of every OpenAI body that don't decide the answer."""
+
+_CACHE_OPTIONS: Final = frozenset({"mode", "ttl"})
+"""Fields of `prompt_cache_options` that are only hints; others (`prewarm`) change the answer."""
+
+CACHE_HINTS: Final = ("cache_control", "prompt_cache_breakpoint")
+"""Marks on a message, a content part or a tool that tell the vendor where to cut its prompt cache."""
+
+
+def semantic_headers(headers: Mapping[str, str], extra: frozenset[str]) -> Headers:
+    """Return the headers that decide the answer, sorted; flags of a comma list as a sorted set."""
+    wanted = SEMANTIC_HEADERS | (extra - _CREDENTIALS) if extra else SEMANTIC_HEADERS
+    found = wanted.intersection(headers)
+    return tuple((name, _normal_value(name, headers[name])) for name in sorted(found)) if found else ()
+
+
+def pop_form(body: JsonObject) -> Form:
+    """Take ``stream`` out of `body` and return the form that it asks for.
+
+    A value that is neither a boolean nor null stays: what a server makes of it can't be known.
+    """
+    stream = body.get("stream")
+    if stream is None or type(stream) is bool:
+        body.pop("stream", None)
+    return Form.STREAM if stream is True else Form.JSON
+
+
+def drop_openai_noise(body: JsonObject) -> None:
+    """Take out of `body` what decides no answer of an OpenAI-compatible API, in place."""
+    for name in OPENAI_NOISE:
+        body.pop(name, None)
+    options = body.get("prompt_cache_options")
+    if type(options) is dict and options.keys() <= _CACHE_OPTIONS:
+        del body["prompt_cache_options"]
+
+
+def drop_cache_hints(holders: JsonValue) -> None:
+    """Take prompt-cache hints off each object in the list `holders`, in place; never off what they contain."""
+    for holder in objects(holders):
+        for name in CACHE_HINTS:
+            holder.pop(name, None)
+
+
+def objects(value: JsonValue) -> Iterable[JsonObject]:
+    """Return the objects in `value` if it is a list, else nothing."""
+    return [item for item in value if type(item) is dict] if type(value) is list else ()
+
+
+def is_conversation(value: JsonValue) -> bool:
+    """Tell whether `value` is a list of objects and not empty."""
+    return type(value) is list and {dict}.issuperset(map(type, value)) and bool(value)
+
+
+def is_asked(value: JsonValue) -> bool:
+    """Tell whether an optional field that switches something on does so."""
+    return value is not None and value is not False and value not in ([], "")
+
+
+def preview_of(content: JsonValue) -> str:
+    """Return the first `PREVIEW_CHARS` characters of the last text in `content`, white space folded.
+
+    Parameters
+    ----------
+    content
+        A text, or content parts of which some have a ``text``.
+    """
+    if type(content) is list:
+        texts = (part.get("text") if type(part) is dict else part for part in reversed(content))
+        content = next((text for text in texts if type(text) is str), "")
+    if type(content) is not str:
+        return ""
+    return " ".join(content[:_PREVIEW_SOURCE_CHARS].split())[:PREVIEW_CHARS]
+
+
+def last_user_text(messages: JsonValue) -> str:
+    """Return the preview of the last message that a user wrote."""
+    for message in reversed(messages) if type(messages) is list else ():
+        if type(message) is dict and message.get("role") == "user":
+            text = preview_of(message.get("content"))
+            if text:
+                return text
+    return ""
+
+
+def positive(value: JsonValue) -> int | None:
+    """Return `value` if it is an integer above zero, else None."""
+    return value if type(value) is int and value > 0 else None
+
+
+def _normal_value(name: str, value: str) -> str:
+    if name not in _FLAG_LISTS:
+        return value.strip()
+    return ",".join(sorted({flag.strip() for flag in value.split(",")} - {""}))

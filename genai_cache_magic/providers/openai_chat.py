@@ -1,0 +1,136 @@
+"""``POST .../chat/completions``: OpenAI, Azure OpenAI and everything compatible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from genai_cache_magic.core.model import Form
+from genai_cache_magic.providers import choices
+from genai_cache_magic.providers.base import Answer, ModelCall, Wants
+from genai_cache_magic.providers.fields import (
+    drop_cache_hints,
+    drop_openai_noise,
+    is_asked,
+    is_conversation,
+    last_user_text,
+    objects,
+    pop_form,
+    positive,
+)
+from genai_cache_magic.providers.media import fold_part
+from genai_cache_magic.providers.reading import as_object, as_text
+from genai_cache_magic.providers.target import find_target
+from genai_cache_magic.providers.toolcalls import Renumbering
+
+if TYPE_CHECKING:
+    from genai_cache_magic.core.model import JsonObject, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+SUFFIX: Final = "/chat/completions"
+
+MEDIA: Final = {
+    "image_url": ("image_url", "url"),
+    "video_url": ("video_url", "url"),  # vLLM, DashScope
+    "audio_url": ("audio_url", "url"),  # vLLM
+    "input_audio": ("input_audio", "data"),
+    "file": ("file", "file_data"),
+}
+"""Type of content part -> where its media lie."""
+
+_PLAIN: Final = frozenset({"role", "content", "name"})
+
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+"""Types of tool that the caller runs. Any other one runs on the server and may reach for live data."""
+
+_SEARCHING_MODELS: Final = ("search-preview", "search-api", ":online", "groq/compound", "compound-beta")
+"""Marks in the names of models that search the web before they answer: OpenAI, OpenRouter, Groq."""
+
+_SEARCHING_VENDOR: Final = "perplexity/"
+
+_SEARCH_FIELDS: Final = (
+    "web_search_options",  # OpenAI
+    "plugins",  # OpenRouter
+    "data_sources",  # Azure, "on your data"
+    "dataSources",  # the same, first version
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIChat:
+    """The chat completions API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "openai.chat"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended."""
+        return choices.read(response)
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response` as this caller wants it: with or without the usage event."""
+        return choices.render(response, wants)
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body is no conversation."""
+    messages = body.get("messages")
+    if not is_conversation(messages):
+        return None
+    preview = last_user_text(messages)
+    usage = as_object(body.pop("stream_options", None)).get("include_usage") is True
+    form = pop_form(body)
+    drop_openai_noise(body)
+    drop_cache_hints(body.get("tools"))
+    media: list[str] = []
+    _clean(body, media)
+    limit = positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens"))
+    target = find_target(call, body, origins, SUFFIX)
+    vendor = target.place.vendor
+    searches = _searches(call, body, f"{vendor}/{target.model}")
+    return ModelCall(
+        provider=OpenAIChat(vendor),
+        request=target.request(OpenAIChat.surface, body, form, media),
+        wants=Wants(form, usage=usage or form is Form.JSON),
+        refused=("server-tools",) if searches else (),
+        preview=preview,
+        max_output_tokens=limit and limit * (positive(body.get("n")) or 1),
+    )
+
+
+def _clean(body: JsonObject, media: list[str]) -> None:
+    """Fold media, renumber ids and drop hints in the messages of `body`, in place."""
+    ids = Renumbering()
+    for i, message in enumerate(objects(body["messages"])):
+        content = message.get("content")
+        if type(content) is list:
+            drop_cache_hints(content)
+            for j, part in enumerate(content):
+                if type(part) is dict:
+                    fold_part(part, f"/messages/{i}/content/{j}", MEDIA, media)
+        if not message.keys() <= _PLAIN:
+            message.pop("cache_control", None)
+            # In this order, whatever the order of the keys.
+            ids.apply(message, "id")
+            for tool_call in objects(message.get("tool_calls")):
+                ids.apply(tool_call, "id")
+            ids.apply(message, "tool_call_id")
+
+
+def _searches(call: HttpCall, body: JsonObject, model: str) -> bool:
+    """Tell whether the server runs tools or looks things up to answer."""
+    if any(is_asked(body.get(field)) for field in _SEARCH_FIELDS):
+        return True
+    if any(mark in model for mark in _SEARCHING_MODELS) or call.path.endswith(f"/extensions{SUFFIX}"):
+        return True
+    if _SEARCHING_VENDOR in model and body.get("disable_search") is not True:
+        return True
+    search = as_object(body.get("search_parameters"))  # xAI
+    if search and search.get("mode") != "off":
+        return True
+    return any(_is_server_tool(tool) for tool in objects(body.get("tools")))
+
+
+def _is_server_tool(tool: JsonObject) -> bool:
+    kind = tool.get("type")
+    return "function" not in tool if kind is None else as_text(kind) not in _CLIENT_TOOLS

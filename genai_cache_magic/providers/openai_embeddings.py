@@ -1,0 +1,61 @@
+"""``POST .../embeddings``: OpenAI and everything compatible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from genai_cache_magic.core.model import Form
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
+from genai_cache_magic.providers.reading import as_object, as_text, load_answer, openai_usage
+from genai_cache_magic.providers.target import find_target
+
+if TYPE_CHECKING:
+    from genai_cache_magic.core.model import JsonObject, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+SUFFIX: Final = "/embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIEmbeddings:
+    """The embeddings API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "openai.embeddings"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended; one missing vector makes it empty."""
+        if response.form is not Form.JSON:
+            return Answer(End.UNREADABLE)
+        answer = load_answer(response)
+        if isinstance(answer, Answer):
+            return answer
+        vectors = answer.get("data")
+        if type(vectors) is not list:
+            return Answer(End.UNREADABLE)
+        is_full = bool(vectors) and all(as_object(item).get("embedding") for item in vectors)
+        # Some servers count no output, and an embedding has none.
+        usage = replace(openai_usage(answer.get("usage")), output_tokens=0)
+        return Answer(End.COMPLETE if is_full else End.EMPTY, usage, as_text(answer.get("model")))
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response`; this API has one form."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body has no input."""
+    inputs = body.get("input")
+    if type(inputs) not in {str, list} or not inputs:
+        return None
+    drop_openai_noise(body)
+    target = find_target(call, body, origins, SUFFIX)
+    return ModelCall(
+        provider=OpenAIEmbeddings(target.place.vendor),
+        request=target.request(OpenAIEmbeddings.surface, body, Form.JSON),
+        wants=Wants(Form.JSON),
+        preview=preview_of(inputs),
+        max_output_tokens=0,
+    )

@@ -1,0 +1,234 @@
+"""``POST .../responses``: the Responses API of OpenAI, Azure OpenAI and what is compatible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from genai_cache_magic.core.model import Form
+from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.fields import (
+    drop_cache_hints,
+    drop_openai_noise,
+    is_asked,
+    last_user_text,
+    objects,
+    pop_form,
+    positive,
+    preview_of,
+)
+from genai_cache_magic.providers.media import fold_part
+from genai_cache_magic.providers.reading import (
+    as_list,
+    as_object,
+    as_text,
+    gravest,
+    is_success,
+    load_answer,
+    load_object,
+    openai_usage,
+)
+from genai_cache_magic.providers.target import find_target
+from genai_cache_magic.providers.toolcalls import Renumbering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from genai_cache_magic.core.model import JsonObject, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+SUFFIX: Final = "/responses"
+
+MEDIA: Final = {
+    "input_image": ("image_url", ""),
+    "computer_screenshot": ("image_url", ""),
+    "input_file": ("file_data", ""),
+    "input_audio": ("input_audio", "data"),
+}
+"""Type of content part -> where its media lie."""
+
+WHOLE_ITEMS: Final = frozenset(
+    {
+        "message",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "computer_call",
+        "computer_call_output",
+        "local_shell_call",
+        "local_shell_call_output",
+        "shell_call",
+        "shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+    }
+)
+"""Items that say all they mean, so their ids only tie them together.
+
+An item that is not listed may be a handle: the id of an image or a search result that the server keeps.
+Such an id is content and stays as it is. So it is with reasoning that is not sent along encrypted.
+"""
+
+_CLIENT_TOOLS: Final = frozenset({"function", "custom", "local_shell", "apply_patch", "tool_search"})
+"""Types of tool that the caller runs, and the search among the request's own tools."""
+
+_TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
+"""Items that bring tools of their own."""
+
+_STATEFUL: Final = ("previous_response_id", "conversation", "background")
+
+# Output items that are no output of their own: what the model thought, and what a search found.
+_SILENT_ITEMS: Final = frozenset({"reasoning", "web_search_call", "file_search_call", "mcp_list_tools"})
+
+_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+_STATUS: Final = {
+    "completed": End.COMPLETE,
+    "incomplete": End.TRUNCATED,
+    "failed": End.ERROR,
+    "cancelled": End.ERROR,
+    "queued": End.CUT,
+    "in_progress": End.CUT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIResponses:
+    """The Responses API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "openai.responses"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended."""
+        if response.form is Form.STREAM:
+            return _read_stream(response)
+        answer = load_answer(response)
+        return answer if isinstance(answer, Answer) else _read_object(answer, [])
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response` if it has the form that this caller wants; its usage is always there."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body names neither input nor a prompt template."""
+    inputs = body.get("input")
+    has_template = type(body.get("prompt")) is dict
+    if not has_template and (type(body.get("model")) is not str or type(inputs) not in {str, list} or not inputs):
+        return None
+    preview = preview_of(inputs) if type(inputs) is str else last_user_text(inputs)
+    body.pop("stream_options", None)
+    form = pop_form(body)
+    drop_openai_noise(body)
+    drop_cache_hints(body.get("tools"))
+    media: list[str] = []
+    _clean(body, media)
+    limit = positive(body.get("max_output_tokens"))
+    target = find_target(call, body, origins, SUFFIX)
+    return ModelCall(
+        provider=OpenAIResponses(target.place.vendor),
+        request=target.request(OpenAIResponses.surface, body, form, media),
+        wants=Wants(form),
+        refused=tuple(_refusals(body)),
+        preview=preview,
+        max_output_tokens=limit,
+    )
+
+
+def _clean(body: JsonObject, media: list[str]) -> None:
+    """Fold media, renumber ids and drop hints in the input of `body`, in place."""
+    ids = Renumbering()
+    for i, item in enumerate(as_list(body.get("input"))):
+        if type(item) is not dict:
+            continue
+        for field in ("content", "output"):
+            parts = item.get(field)
+            path = f"/input/{i}/{field}"
+            if type(parts) is dict:
+                fold_part(parts, path, MEDIA, media)
+            elif type(parts) is list:
+                drop_cache_hints(parts)
+                for j, part in enumerate(parts):
+                    if type(part) is dict:
+                        fold_part(part, f"{path}/{j}", MEDIA, media)
+        _renumber(item, ids)
+
+
+def _renumber(item: JsonObject, ids: Renumbering) -> None:
+    kind = _kind_of(item)
+    if kind in WHOLE_ITEMS or (kind == "reasoning" and item.get("encrypted_content")):
+        # In this order, whatever the order of the keys.
+        ids.apply(item, "id")
+        ids.apply(item, "call_id")
+
+
+def _kind_of(item: JsonObject) -> str:
+    """Return the type of an input item, which messages and references may leave out."""
+    kind = as_text(item.get("type"))
+    return kind or ("message" if "role" in item else "item_reference")
+
+
+def _refusals(body: JsonObject) -> Iterator[str]:
+    """Yield why the answer to `body` must not be stored."""
+    items = list(objects(body.get("input")))
+    kinds = {_kind_of(item) for item in items}
+    if "item_reference" in kinds or any(is_asked(body.get(field)) for field in _STATEFUL):
+        yield "stateful"
+    offered = [body, *(item for item in items if _kind_of(item) in _TOOL_ITEMS)]
+    if any(_is_server_tool(tool) for holder in offered for tool in objects(holder.get("tools"))):
+        yield "server-tools"
+
+
+def _is_server_tool(tool: JsonObject) -> bool:
+    kind = as_text(tool.get("type"))
+    if kind == "namespace":
+        return any(_is_server_tool(member) for member in objects(tool.get("tools")))
+    if kind == "shell":
+        return as_object(tool.get("environment")).get("type") != "local"
+    return kind not in _CLIENT_TOOLS
+
+
+def _read_stream(response: Response) -> Answer:
+    if not is_success(response):
+        return Answer(End.ERROR)
+    items: list[JsonObject] = []
+    for event in sse.events(response.body):
+        if event.data == sse.DONE:
+            break
+        fields = load_object(event.data)
+        if fields is None:
+            return Answer(End.UNREADABLE)
+        kind = as_text(fields.get("type")) or event.name.decode("utf-8", "replace")
+        if kind in _TERMINAL:
+            return _read_object(as_object(fields.get("response")), items)
+        if kind == "error" or fields.get("error") is not None:
+            return Answer(End.ERROR)
+        if kind == "response.output_item.done":
+            items.append(as_object(fields.get("item")))
+    return Answer(End.CUT)
+
+
+def _read_object(answer: JsonObject, streamed: list[JsonObject]) -> Answer:
+    """Read a response object; `streamed` is its output where the object itself leaves it out."""
+    status = _STATUS.get(as_text(answer.get("status")), End.UNREADABLE)
+    if status is End.TRUNCATED and as_object(answer.get("incomplete_details")).get("reason") == "content_filter":
+        status = End.FILTERED
+    items = [as_object(item) for item in as_list(answer.get("output"))] or streamed
+    ends = {_end_of_item(item) for item in items} - {End.EMPTY}
+    end = gravest({status, *ends}, is_empty=not ends)
+    return Answer(end, openai_usage(answer.get("usage")), as_text(answer.get("model")))
+
+
+def _end_of_item(item: JsonObject) -> End:
+    kind = as_text(item.get("type"))
+    if kind in _SILENT_ITEMS or not kind:
+        return End.EMPTY
+    if kind != "message":
+        return End.TOOL_CALLS if kind.endswith("_call") else End.COMPLETE
+    parts = list(objects(item.get("content")))
+    if any(part.get("refusal") for part in parts):
+        return End.REFUSAL
+    return End.COMPLETE if any(part.get("text") or part.get("type") != "output_text" for part in parts) else End.EMPTY

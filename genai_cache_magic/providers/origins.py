@@ -1,0 +1,246 @@
+"""Where a call goes: the origin as it stands in a key, whose it is, and whether it is this machine's own.
+
+`spec/key.md` §2.1 is normative.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genai_cache_magic.providers.base import HttpCall, OriginRule, Origins
+
+HOSTS: Final[Mapping[str, str]] = {
+    "ai-gateway.vercel.sh": "",
+    "anthropic.helicone.ai": "anthropic",
+    "api.anthropic.com": "anthropic",
+    "api.arcee.ai": "arcee",
+    "api.avian.io": "avian",
+    "api.cerebras.ai": "cerebras",
+    "api.cloudflare.com": "cloudflare",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepinfra.com": "",
+    "api.deepseek.com": "deepseek",
+    "api.fireworks.ai": "fireworks",
+    "api.githubcopilot.com": "github-copilot",
+    "api.groq.com": "groq",
+    "api.hyperbolic.xyz": "",
+    "api.jina.ai": "",
+    "api.minimax.io": "minimax",
+    "api.minimaxi.com": "minimax",
+    "api.mistral.ai": "mistral",
+    "api.moonshot.ai": "moonshotai",
+    "api.moonshot.cn": "moonshotai",
+    "api.novita.ai": "novita",
+    "api.openai.com": "openai",
+    "api.perplexity.ai": "perplexity",
+    "api.portkey.ai": "",
+    "api.sambanova.ai": "",
+    "api.studio.nebius.ai": "",
+    "api.studio.nebius.com": "",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.voyageai.com": "voyageai",
+    "api.x.ai": "x-ai",
+    "api.z.ai": "zai",
+    "codestral.mistral.ai": "mistral",
+    "dashscope-intl.aliyuncs.com": "",
+    "dashscope.aliyuncs.com": "",
+    "gateway.ai.cloudflare.com": "",
+    "generativelanguage.googleapis.com": "google",
+    "inference.baseten.co": "baseten",
+    "integrate.api.nvidia.com": "",
+    "models.github.ai": "",
+    "models.inference.ai.azure.com": "",
+    "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
+    "oai.helicone.ai": "openai",
+    "open.bigmodel.cn": "zhipuai",
+    "openrouter.ai": "openrouter",
+    "router.huggingface.co": "",
+}
+"""Hosts that serve models -> their id in `genai-prices`, empty where that depends on the model."""
+
+DOMAINS: Final[Mapping[str, str]] = {
+    "aiplatform.googleapis.com": "google",
+    "api.openai.com": "openai",  # data residency: eu., us.
+    "api.x.ai": "x-ai",
+    "azure-api.net": "azure",
+    "azuredatabricks.net": "databricks",
+    "cloud.databricks.com": "databricks",
+    "cognitiveservices.azure.com": "azure",
+    "gcp.databricks.com": "databricks",
+    "helicone.ai": "",
+    "inference.ai.azure.com": "azure",
+    "models.ai.azure.com": "azure",
+    "openai.azure.cn": "azure",
+    "openai.azure.com": "azure",
+    "openai.azure.us": "azure",
+    "services.ai.azure.com": "azure",
+}
+"""Domains whose subdomains serve models -> vendor."""
+
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+
+# Names that mean another host on every network. A single label does too.
+_PRIVATE_DOMAINS: Final = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
+
+# Parameters of the query that are credentials. SECURITY: they never become part of a key, or a team
+# could not share, and whoever holds the key could test guesses of them.
+_CREDENTIALS: Final = frozenset(
+    {"access_token", "api-key", "api_key", "apikey", "code", "key", "sig", "subscription-key", "token"}
+)
+
+
+class Place(NamedTuple):
+    """Where a call goes.
+
+    Attributes
+    ----------
+    origin
+        Normalised base URL or its alias, with what the query adds to it.
+    machine
+        This host's identity if the origin is its own or its network's, else empty.
+    vendor
+        Id in `genai-prices`, empty if it can't be told.
+    api_version
+        ``api-version`` of the query, else empty.
+    models
+        Deployment -> model, from the configuration.
+    """
+
+    origin: str
+    machine: str
+    vendor: str
+    api_version: str
+    models: Mapping[str, str]
+
+
+def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
+    """Return where `call` goes.
+
+    Parameters
+    ----------
+    call
+        The call.
+    base_path
+        Its path without what names the wire API and the deployment.
+    origins
+        What is known of origins.
+    """
+    host = _normal_host(call.host)
+    url = _base_url(call.scheme, host, call.port, base_path)
+    prefix, rule = _longest_match(url, origins.rules)
+    vendor = _vendor_of(host)
+    origin, machine = url, ""
+    if rule is not None and rule.alias:
+        origin = rule.alias + url[len(prefix) :]
+    elif vendor is None and is_private(host):
+        machine = origins.machine
+    models: Mapping[str, str] = {}
+    if rule is not None:
+        vendor = rule.provider or vendor
+        models = rule.models or models
+    api_version, query = _split_query(call.query) if call.query else ("", "")
+    return Place(f"{origin}?{query}" if query else origin, machine, vendor or "", api_version, models)
+
+
+def serves_models(call: HttpCall, origins: Origins) -> bool:
+    """Tell whether `call` goes where models are expected: a known, configured or private origin."""
+    host = _normal_host(call.host)
+    if _vendor_of(host) is not None or is_private(host):
+        return True
+    url = _base_url(call.scheme, host, call.port, call.path)
+    return _longest_match(url, origins.rules)[1] is not None
+
+
+def normalise_origin(url: str) -> str:
+    """Return `url` as origins are compared: no default port, user, query, fragment or final slash.
+
+    Raises
+    ------
+    ConfigurationError
+        `url` is not an absolute ``http`` or ``https`` URL.
+    """
+    normal = _normal_url(url)
+    if not normal:
+        raise ConfigurationError(f"origin {url!r} is not a URL; write it like https://gateway.example.com/v1")
+    return normal
+
+
+def is_private(host: str) -> bool:
+    """Tell whether `host` may be another machine for everyone who writes its name.
+
+    True for loopback, link-local, private, shared (100.64/10) and reserved addresses, single labels, and
+    names such as ``box.local`` or ``llm.internal``.
+    """
+    host = host.strip("[]")
+    if ":" not in host and not host[-1:].isdigit():
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True  # such as 127.1, which resolvers take for an address
+    mapped = getattr(address, "ipv4_mapped", None)
+    return not (mapped or address).is_global
+
+
+def _normal_host(host: str) -> str:
+    host = host.rstrip(".")
+    if ":" not in host:
+        return host
+    try:
+        return f"[{ipaddress.ip_address(host.strip('[]')).compressed}]"
+    except ValueError:
+        return host
+
+
+def _base_url(scheme: str, host: str, port: int | None, path: str) -> str:
+    where = host if port is None or port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
+    return f"{scheme}://{where}{path.rstrip('/')}"
+
+
+def _normal_url(url: str) -> str:
+    """Return `url` normalised, or an empty text if it is not an origin."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if not host or parts.scheme not in _DEFAULT_PORTS:
+        return ""
+    return _base_url(parts.scheme, _normal_host(host), port, parts.path)
+
+
+def _longest_match(url: str, rules: Mapping[str, OriginRule]) -> tuple[str, OriginRule | None]:
+    """Return the longest configured prefix of `url` and its rule; a prefix ends where a segment ends."""
+    best: tuple[str, OriginRule | None] = ("", None)
+    for text, rule in rules.items():
+        prefix = _normal_url(text)
+        if len(prefix) > len(best[0]) and (url == prefix or url.startswith(f"{prefix}/")):
+            best = (prefix, rule)
+    return best
+
+
+def _vendor_of(host: str) -> str | None:
+    """Return the vendor of a host that serves models, None if it is not known to."""
+    vendor = HOSTS.get(host)
+    parent = host
+    while vendor is None and parent:
+        parent = parent.partition(".")[2]
+        vendor = DOMAINS.get(parent)
+    return vendor
+
+
+def _split_query(query: str) -> tuple[str, str]:
+    """Return the API version that `query` names and the rest of it, sorted and without credentials."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    version = next((value for name, value in pairs if name == "api-version"), "")
+    rest = sorted((n, v) for n, v in pairs if n != "api-version" and n.lower() not in _CREDENTIALS)
+    return version, urlencode(rest)

@@ -1,0 +1,107 @@
+"""What every wire API's reader shares: lenient JSON, token counts, and which of several endings counts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from genai_cache_magic.core.model import Usage
+from genai_cache_magic.providers.base import Answer, End
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+
+# Of an answer with several parts, the part with the gravest ending decides.
+_GRAVEST_FIRST: Final = (
+    End.ERROR,
+    End.CUT,
+    End.UNREADABLE,
+    End.FILTERED,
+    End.TRUNCATED,
+    End.REFUSAL,
+    End.TOOL_CALLS,
+    End.COMPLETE,
+)
+
+
+def load_object(text: bytes) -> JsonObject | None:
+    """Return the JSON object in `text`, None if it is none.
+
+    More lenient than requests are read: a stream may split a surrogate pair between two events.
+    """
+    value: Any
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return value if type(value) is dict else None
+
+
+def load_answer(response: Response) -> JsonObject | Answer:
+    """Return the JSON object that `response` holds, or what can be said without one."""
+    if not is_success(response):
+        return Answer(End.ERROR)
+    value = load_object(response.body)
+    if value is None:
+        return Answer(End.UNREADABLE)
+    return Answer(End.ERROR) if value.get("error") is not None else value
+
+
+def is_success(response: Response) -> bool:
+    """Tell whether the status of `response` is a 2xx."""
+    return response.status // 100 == 2  # noqa: PLR2004 - the class of status that RFC 9110 calls successful
+
+
+def gravest(ends: Iterable[End], *, is_empty: bool) -> End:
+    """Return the ending that counts for an answer whose parts ended as `ends`.
+
+    An answer without any output is empty, unless a part says why there is none.
+    """
+    seen = set(ends)
+    worst = next((end for end in _GRAVEST_FIRST if end in seen), End.EMPTY)
+    return End.EMPTY if is_empty and worst in {End.TOOL_CALLS, End.COMPLETE} else worst
+
+
+def as_object(value: JsonValue) -> JsonObject:
+    """Return `value` if it is an object, else an empty one."""
+    return value if type(value) is dict else {}
+
+
+def as_list(value: JsonValue) -> list[JsonValue]:
+    """Return `value` if it is a list, else an empty one."""
+    return value if type(value) is list else []
+
+
+def as_text(value: JsonValue) -> str:
+    """Return `value` if it is a text, else an empty one."""
+    return value if type(value) is str else ""
+
+
+def count(value: JsonValue) -> int | None:
+    """Return `value` if it is a count of tokens, else None."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def openai_usage(usage: JsonValue) -> Usage:
+    """Return the tokens in an OpenAI-compatible ``usage``; what it does not state is unknown.
+
+    Chat and completions say ``prompt_tokens``, Responses ``input_tokens``; both count the cached ones in.
+    """
+    fields = as_object(usage)
+    details = as_object(fields.get("prompt_tokens_details") or fields.get("input_tokens_details"))
+    asked = count(fields.get("prompt_tokens"))
+    answered = count(fields.get("completion_tokens"))
+    cached = count(details.get("cached_tokens"))
+    return Usage(
+        input_tokens=count(fields.get("input_tokens")) if asked is None else asked,
+        output_tokens=count(fields.get("output_tokens")) if answered is None else answered,
+        cached_input_tokens=(count(fields.get("prompt_cache_hit_tokens")) or 0) if cached is None else cached,
+        cache_write_tokens=count(details.get("cache_write_tokens")) or 0,
+    )

@@ -1,0 +1,178 @@
+"""The scope: what one cell (or ``with llm_cache(...)`` block) set, and what its calls did."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Mode(StrEnum):
+    """What the cache may do for a call."""
+
+    USE = "use"
+    REFRESH = "refresh"
+    READ = "read"
+    REPLAY = "replay"
+    OFF = "off"
+
+
+class Samples(StrEnum):
+    """Whether identical calls of one scope share an answer or are numbered."""
+
+    SAME = "same"
+    DISTINCT = "distinct"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a scope asks for.
+
+    Attributes
+    ----------
+    ttl_s
+        Explicit time to live [s]; None is the configured default for storing and no limit for serving.
+    store
+        Kinds of answers to keep that are refused by default: ``truncated``, ``filtered``, ``refusal``,
+        ``server-tools``.
+    """
+
+    mode: Mode = Mode.USE
+    ttl_s: int | None = None
+    tags: tuple[str, ...] = ()
+    run: str = ""
+    namespace: str = "default"
+    samples: Samples = Samples.SAME
+    store: frozenset[str] = frozenset()
+    salt: str = ""
+
+
+class SampleNumbers:
+    """Numbers identical calls of one scope: each takes the lowest free index (DESIGN: samples).
+
+    An index is given back unless it was answered, so a failed call leaves no hole.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[str, set[int]] = {}  # guarded by _lock
+
+    def take(self, request_id: str) -> int:
+        """Return the lowest index that no call of this scope holds for `request_id`."""
+        with self._lock:
+            taken = self._taken.setdefault(request_id, set())
+            index = next(i for i in range(len(taken) + 1) if i not in taken)
+            taken.add(index)
+            return index
+
+    def give_back(self, request_id: str, index: int) -> None:
+        """Free `index`, since no answer is stored under it."""
+        with self._lock:
+            self._taken.get(request_id, set()).discard(index)
+
+
+class CellScope:
+    """The record of one cell: its options, its calls, its sums.
+
+    Calls may come from any thread that the cell started, also after the cell ended.
+    """
+
+    def __init__(self, options: Options, *, cell: str = "", person: str = "", hooks: Iterable[EventHook] = ()) -> None:
+        self.options = options
+        self.cell = cell
+        self.person = person
+        self.sample_numbers = SampleNumbers()
+        self._hooks = tuple(hooks)
+        self._lock = threading.Lock()
+        self._calls: list[CallRecord] = []  # guarded by _lock
+        self._troubles: list[Trouble] = []  # guarded by _lock
+        self._seen: Counter[str] = Counter()  # guarded by _lock
+
+    def __repr__(self) -> str:
+        return f"<llm_cache cell: {self.hits} hits, {self.misses} misses>"
+
+    def emit(self, event: Event) -> None:
+        """Keep `event` and pass it to the hooks."""
+        with self._lock:
+            if isinstance(event, CallRecord):
+                self._calls.append(event)
+            elif event not in self._troubles:
+                self._troubles.append(event)
+        for hook in self._hooks:
+            hook(event)
+
+    def note_request(self, entry_id: str) -> int:
+        """Count that this scope asked for `entry_id`; return how often before."""
+        with self._lock:
+            before = self._seen[entry_id]
+            self._seen[entry_id] += 1
+            return before
+
+    @property
+    def repeated(self) -> int:
+        """Number of calls that asked what an earlier call of this scope had asked."""
+        with self._lock:
+            return sum(n - 1 for n in self._seen.values())
+
+    @property
+    def calls(self) -> tuple[CallRecord, ...]:
+        """All calls so far, in the order in which they ended."""
+        with self._lock:
+            return tuple(self._calls)
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What went wrong on our side, each thing once."""
+        with self._lock:
+            return tuple(self._troubles)
+
+    @property
+    def hits(self) -> int:
+        """Number of calls answered from the cache."""
+        return self._count(Outcome.HIT)
+
+    @property
+    def misses(self) -> int:
+        """Number of calls that the model answered although the cache was asked; refused ones included."""
+        return self._count(Outcome.MISS, Outcome.STALE, Outcome.REFUSED)
+
+    @property
+    def bypassed(self) -> int:
+        """Number of calls that went past the cache."""
+        return self._count(Outcome.BYPASS)
+
+    @property
+    def errors(self) -> int:
+        """Number of calls that failed at their origin."""
+        return self._count(Outcome.ERROR)
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """What the calls cost [USD]; None if any price is unknown."""
+        return total(call.spent_usd for call in self.calls)
+
+    @property
+    def saved_usd(self) -> Decimal | None:
+        """What the hits would have cost [USD]; None if any price is unknown."""
+        return total(call.saved_usd for call in self.calls)
+
+    def _count(self, *outcomes: Outcome) -> int:
+        return sum(call.outcome in outcomes for call in self.calls)
+
+
+def total(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the sum [USD], or None if any amount is unknown."""
+    result = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        result += amount
+    return result

@@ -1,0 +1,219 @@
+"""The session: what one process (one kernel) shares between its cells."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, cast
+
+from genai_cache_magic.cache import checked_tags
+from genai_cache_magic.config import Settings, SettingSource, describe, load_settings
+from genai_cache_magic.core.policy import STORE_KINDS
+from genai_cache_magic.entries import trouble
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
+from genai_cache_magic.factory import build_cache, origins_of
+from genai_cache_magic.lifecycle import Bypass, CallDesk, bypass
+from genai_cache_magic.scope import CellScope, Mode, Options, Samples
+from genai_cache_magic.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+
+    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.events import EventHook
+    from genai_cache_magic.intercept.active import Answers
+    from genai_cache_magic.providers.base import ModelCall, Origins
+
+
+class Session:
+    """Settings, caches by namespace, and the options that are in force for the whole notebook."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._given = settings
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None  # guarded by _lock, like the next
+        self._caches: dict[str, Cache] = {}
+        self.notebook: dict[str, Any] = {}
+        self.enabled = False
+        self.last: CellScope | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read at first use; raises ``ConfigurationError``."""
+        with self._lock:
+            if self._settings is None:
+                self._settings = load_settings(**self._given)
+            return self._settings
+
+    def describe(self) -> list[SettingSource]:
+        """Return every setting with its value and source."""
+        return describe(self.settings, **self._given)
+
+    def cache(self, namespace: str) -> Cache:
+        """Return the cache of `namespace`, opened at first use.
+
+        Raises
+        ------
+        ConfigurationError, KeyUnavailable, StoreUnavailable
+            It can't be opened; the message names the fix.
+        """
+        with self._lock:
+            if namespace not in self._caches:
+                self._caches[namespace] = build_cache(self.settings, namespace=namespace)
+            return self._caches[namespace]
+
+    def answers(self, scope: CellScope) -> Answers:
+        """Return what answers the calls of `scope`: its cache, or a stand-in that lets every call pass."""
+        try:
+            return self.cache(scope.options.namespace)
+        except GenaiCacheError as exc:
+            scope.emit(trouble("cache", exc))
+            return ClosedCache(exc, origins_of(self.settings))
+
+    @property
+    def open_caches(self) -> tuple[Cache, ...]:
+        """The caches that are open by now."""
+        with self._lock:
+            return tuple(self._caches.values())
+
+    def options(self, **given: Any) -> Options:
+        """Return the options for a scope: `given`, else the notebook's, else the settings'.
+
+        Values are as in the magic: ``mode``, ``ttl``, ``tags``, ``run``, ``namespace``, ``samples``,
+        ``store``, ``salt``; None counts as not given.
+
+        Raises
+        ------
+        ConfigurationError
+            An option is unknown, wrong, or not in this version; the message names the fix.
+        """
+        merged = {**self.notebook, **{name: value for name, value in given.items() if value is not None}}
+        known = {"ttl", *(field.name for field in fields(Options) if field.name != "ttl_s")}
+        for name in merged:
+            if name == "budget_usd":
+                raise ConfigurationError("budget: this version has no budgets yet; leave the option out")
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                raise ConfigurationError(
+                    f"option {name!r} is unknown{f': did you mean {close[0]!r}?' if close else ''}"
+                )
+        settings = self.settings
+        ttl = merged.get("ttl")
+        namespace = str(merged.get("namespace", settings.namespace))
+        if namespace != settings.namespace:
+            # Checked where the pattern stands.
+            namespace = load_settings(**{**self._given, "namespace": namespace}).namespace
+        return Options(
+            mode=_one_of(Mode, "mode", merged.get("mode", settings.mode)),
+            ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
+            tags=checked_tags(merged.get("tags", ())),
+            run=str(merged.get("run", "")),
+            namespace=namespace,
+            samples=_one_of(Samples, "samples", merged.get("samples", settings.samples)),
+            store=_kinds(merged.get("store", ())),
+            salt=str(merged.get("salt", "")),
+        )
+
+    def turn_on(self, **given: Any) -> Options:
+        """Put options in force for every following cell; raises as `options`."""
+        wanted = {name: value for name, value in given.items() if value is not None}
+        before, self.notebook = self.notebook, {}
+        try:
+            options = self.options(**wanted)
+        except ConfigurationError:
+            self.notebook = before
+            raise
+        self.notebook = wanted
+        self.enabled = True
+        return options
+
+    def turn_off(self) -> None:
+        """End what `turn_on` began."""
+        self.notebook = {}
+        self.enabled = False
+
+    def scope(self, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> CellScope:
+        """Return a new scope of this session."""
+        return CellScope(options, cell=cell, person=self.settings.person, hooks=hooks)
+
+    def close(self) -> None:
+        """Close every cache; the session can be used again, and then opens them anew."""
+        with self._lock:
+            caches, self._caches = self._caches, {}
+        for cache in caches.values():
+            cache.close()
+
+
+class ClosedCache:
+    """Stands in for a cache that can't be opened: every call passes, visibly (fail closed for data)."""
+
+    def __init__(self, error: GenaiCacheError, origins: Origins) -> None:
+        self.origins = origins
+        self._error = error
+
+    @property
+    def calls(self) -> CallDesk:
+        """Itself: only ``begin`` is ever asked of it, since no call is led."""
+        return cast("CallDesk", self)
+
+    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Bypass:
+        """Let the call pass; in mode ``replay`` raise ``ReplayMiss``, since the model is never called."""
+        del is_async
+        if scope.options.mode is Mode.REPLAY:
+            raise ReplayMiss(f"nothing can be replayed, the cache can't be opened: {self._error}")
+        return bypass(scope, call, "the cache can't be opened")
+
+
+class _Current:
+    """The session of this process, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Session | None = None  # guarded by _lock
+
+    def get(self) -> Session:
+        with self._lock:
+            if self._session is None:
+                self._session = Session()
+            return self._session
+
+    def forget(self) -> Session | None:
+        with self._lock:
+            session, self._session = self._session, None
+            return session
+
+
+_current = _Current()
+
+
+def current_session() -> Session:
+    """Return the session of this process."""
+    return _current.get()
+
+
+def reset_session() -> None:
+    """Close this process's session and forget it: the next one reads its settings anew."""
+    session = _current.forget()
+    if session is not None:
+        session.close()
+
+
+def _one_of(kind: Any, name: str, value: Any) -> Any:
+    allowed = [member.value for member in cast("type[StrEnum]", kind)]
+    if value in allowed:
+        return kind(value)
+    close = difflib.get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigurationError(f"{name}={value!r}: write one of {', '.join(allowed)}{hint}")
+
+
+def _kinds(given: Iterable[str]) -> frozenset[str]:
+    kinds = (given,) if isinstance(given, str) else tuple(given)
+    for kind in kinds:
+        if kind not in STORE_KINDS:
+            close = difflib.get_close_matches(str(kind), STORE_KINDS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(f"store={kind!r}: write one of {', '.join(STORE_KINDS)}{hint}")
+    return frozenset(kinds)

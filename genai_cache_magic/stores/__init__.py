@@ -1,0 +1,1 @@
+"""Opaque bytes at rest. Knows nothing of entries, keys or model calls."""

@@ -1,0 +1,70 @@
+"""The interface of a tier: opaque bytes under a hex key, with a time to live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Store(Protocol):
+    """Opaque bytes at rest.
+
+    Keys are 64 lowercase hex characters (an entry id). A store never looks into a value. Any method
+    may raise ``StoreUnavailable``, which callers turn into a miss; no other exception leaves a store.
+    All methods may be called from any thread.
+    """
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes last put under `key`, or None if absent, expired or damaged at rest."""
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there; all of it or nothing."""
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there."""
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys, in no order, that start with `prefix` and have not expired.
+
+        Keys put or deleted meanwhile may or may not appear.
+        """
+
+    def close(self) -> None:
+        """Give up connections and descriptors; may be called twice."""
+
+
+@runtime_checkable
+class SupportsGetMany(Protocol):
+    """A store that answers many look-ups in one round trip."""
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there."""
+
+
+@runtime_checkable
+class SupportsSize(Protocol):
+    """A store that knows how much it holds without reading it."""
+
+    def count(self) -> int:
+        """Return the number of entries, expired ones not yet removed included."""
+
+    def size_bytes(self) -> int:
+        """Return the room taken [bytes], by values and by the store itself."""
+
+
+class Document(Protocol):
+    """One small value that many processes change: a generation document, a keyset manifest.
+
+    Any method may raise ``StoreUnavailable``.
+    """
+
+    def version(self) -> object:
+        """Return a token that differs after every change; cheaper than `load`. None if absent."""
+
+    def load(self) -> bytes | None:
+        """Return the whole value, or None if it was never written."""
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the value is still `expected` (None: absent); return whether it was written."""

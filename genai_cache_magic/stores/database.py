@@ -1,0 +1,160 @@
+"""The SQLite file of a disk tier before anybody trusts it: connect, audit, put aside.
+
+`diskcache` runs every row of its ``Settings`` table as an attribute and, for ``sqlite_*``, as a pragma.
+So the file is audited before `diskcache` sees it, and a connection takes its pragmas from here alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.stores.faults import damage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+DATABASE_NAME = "cache.db"
+DATABASE_FILES = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm")
+COUNTERS = ("count", "size", "hits", "misses")
+LONGEST_FIELD_BYTES = 1 << 28
+"""Longer fields are refused by SQLite before it allocates room for them [bytes]."""
+
+_COLUMNS = (
+    "rowid", "key", "raw", "store_time", "expire_time", "access_time",
+    "access_count", "tag", "size", "mode", "filename", "value",
+)  # fmt: skip
+_OBJECTS = frozenset(
+    {
+        ("table", "Settings"),
+        ("index", "sqlite_autoindex_Settings_1"),
+        ("table", "Cache"),
+        ("index", "Cache_key_raw"),
+        ("index", "Cache_expire_time"),
+        ("index", "Cache_store_time"),
+        ("trigger", "Settings_count_insert"),
+        ("trigger", "Settings_count_delete"),
+        ("trigger", "Settings_size_insert"),
+        ("trigger", "Settings_size_update"),
+        ("trigger", "Settings_size_delete"),
+    }
+)
+_PRAGMAS = (
+    "PRAGMA trusted_schema = OFF",  # SECURITY: a view or trigger may call nothing that reaches outside
+    "PRAGMA cell_size_check = ON",  # finds damaged pages when they are read
+    "PRAGMA mmap_size = 0",  # a mapped file that somebody truncates kills the process with SIGBUS
+    "PRAGMA cache_size = 8192",  # [pages]
+    "PRAGMA synchronous = NORMAL",  # under WAL a power failure can lose the last puts, never the database
+)
+_is_quarantine = re.compile(r"quarantine-\d+-\d+").fullmatch
+_is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
+
+
+class Connection(sqlite3.Connection):
+    """A connection that closes itself with the thread or the store that owned it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def connect(directory: str, timeout_s: float) -> Connection:
+    """Return a connection to the database of `directory`; it waits up to `timeout_s` [s] for others' locks."""
+    connection = sqlite3.connect(
+        os.path.join(directory, DATABASE_NAME),  # noqa: PTH118 - `diskcache` keeps the directory as text
+        timeout=timeout_s,
+        isolation_level=None,
+        check_same_thread=False,  # used by one thread; another may have to close it
+        factory=Connection,
+    )
+    connection.text_factory = _decode
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_FIELD_BYTES)
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    return connection
+
+
+def audit(connection: sqlite3.Connection, *, settings: Collection[str]) -> None:
+    """Prove that the database is new or ours, can be written now, and holds no setting but `settings`.
+
+    The caller closes the connection whatever happens, which also ends a transaction that failed.
+
+    Raises
+    ------
+    sqlite3.Error
+        See ``is_damage``: put it aside and start anew, or leave it for now.
+    """
+    connection.execute("PRAGMA auto_vacuum = FULL")  # has effect on a new file only, and must come first there
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    # Taken first, so that a database locked by a stopped process shows here, after our short time-out.
+    connection.execute("BEGIN IMMEDIATE")
+    objects = {(kind, name) for kind, name in connection.execute("SELECT type, name FROM sqlite_master")}
+    if not objects <= _OBJECTS:
+        raise damage("the schema holds what we did not make")
+    if ("table", "Cache") in objects:
+        columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(Cache)"))
+        if columns != _COLUMNS:
+            raise damage("the table has other columns")
+    if ("table", "Settings") in objects:
+        _audit_settings(connection, settings)
+    connection.execute("COMMIT")
+
+
+def _audit_settings(connection: sqlite3.Connection, settings: Collection[str]) -> None:
+    rows = connection.execute("SELECT key, value FROM Settings").fetchall()
+    for name, value in rows:
+        if name in COUNTERS and (type(value) is not int or value < 0):
+            raise damage("a counter is no number")
+    known = {*settings, *COUNTERS}
+    # SECURITY: any other row would become an attribute of the cache, or a pragma on its connection.
+    if any(name not in known for name, _ in rows):
+        marks = ",".join("?" * len(known))
+        connection.execute(f"DELETE FROM Settings WHERE key IS NULL OR key NOT IN ({marks})", tuple(known))  # noqa: S608 - marks only
+
+
+def quarantine(directory: Path, *, now: float) -> Path:
+    """Move the database aside into ``quarantine-<time>-<pid>/`` and return that; values are removed.
+
+    One quarantine is kept, for whoever wants to know what happened. Other processes that have the old
+    files open go on with them, unharmed, until they look. The caller holds the directory's lock.
+    """
+    for path in list(directory.iterdir()):
+        if _is_quarantine(path.name):
+            _remove_tree(path)
+    aside = directory / f"quarantine-{int(now)}-{os.getpid()}"
+    aside.mkdir(mode=0o700)
+    # The database goes first: a log without its database is dropped by SQLite, the reverse is replayed.
+    for name in DATABASE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            (directory / name).replace(aside / name)
+    values = aside / "values"
+    values.mkdir(mode=0o700)
+    for path in list(directory.iterdir()):
+        if _is_shard(path.name):
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(values / path.name)
+    _remove_tree(values)
+    return aside
+
+
+def identity(directory: str) -> tuple[int, int] | None:
+    """Return what tells one database file from another of the same name; None if there is none."""
+    try:
+        status = os.stat(os.path.join(directory, DATABASE_NAME))  # noqa: PTH116, PTH118 - see `connect`
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_tree(path: Path) -> None:
+    # rmtree refuses a link and follows none inside, so nothing outside the directory is touched.
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _decode(text: bytes) -> str:
+    """Decode a text column; a damaged one becomes another text, which no check accepts."""
+    return text.decode("utf-8", "replace")

@@ -1,0 +1,210 @@
+"""L1: opaque bytes in a private local directory, shared by all processes of a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.database import DATABASE_FILES, audit, connect, identity, quarantine
+from genai_cache_magic.stores.directory import ensure_private_directory
+from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
+from genai_cache_magic.stores.faults import describe, is_damage, map_os_errors
+from genai_cache_magic.stores.keys import check_blob, check_key, key_range
+from genai_cache_magic.stores.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+__all__ = ["CheckReport", "DiskConfig", "DiskStore"]
+
+_Ts = TypeVarTuple("_Ts")
+_T = TypeVar("_T")
+
+_LOCK_NAME = "open.lock"
+_LOOK_EVERY_S = 1.0  # how often to see whether another process put our database aside, or somebody removed it
+_SWEEP_AT_OPEN = 64  # files looked at; the rest is for `check`
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What ``DiskStore.check`` found and removed."""
+
+    removed_rows: int
+    removed_files: int
+    is_rebuilt: bool
+
+
+class DiskStore:
+    """Opaque bytes in a local directory, shared by all processes of a machine. A ``Store``.
+
+    Nothing is opened before the first use. A damaged database is put aside and rebuilt: its entries are
+    misses. Each thread that uses the store has its own connection, closed with the thread.
+
+    Parameters
+    ----------
+    directory
+        Made private to its owner if it is ours to change; see ``ensure_private_directory``.
+    config
+        Limits and time-outs.
+    clock
+        The wall clock [s since 1970]: entries outlive the process.
+    on_rebuild
+        Told where the damaged database was put aside.
+
+    Raises
+    ------
+    ConfigurationError
+        The directory can't be used; the message says why and what to do.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: DiskConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_rebuild: Callable[[Path], None] | None = None,
+    ) -> None:
+        self._directory = ensure_private_directory(directory)
+        self._config = config or DiskConfig()
+        self._clock = clock
+        self._on_rebuild = on_rebuild
+        self._opening = threading.Lock()
+        self._pid = os.getpid()
+        self._cache: BytesCache | None = None  # replaced under _opening
+        self._look_at = 0.0  # written under _opening [s, monotonic]
+        self._is_closed = False  # written under _opening
+        self._rebuilds = 0  # written under _opening
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes last put under `key`, or None if absent, expired or damaged at rest."""
+        check_key(key)
+        return self._run(BytesCache.read, bytes.fromhex(key))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there; half the time of as many ``get``."""
+        wanted = list(keys)
+        for key in wanted:
+            check_key(key)
+        found = self._run(BytesCache.read_many, [bytes.fromhex(key) for key in wanted])
+        return {key.hex(): blob for key, blob in found.items()}
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Keep `blob` under `key` for `ttl_s` [s], evicting what was stored longest ago to make room."""
+        check_key(key)
+        check_blob(blob)
+        self._run(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there and had not expired."""
+        check_key(key)
+        return self._run(BytesCache.remove, bytes.fromhex(key))
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys that start with `prefix` and have not expired, in ascending order."""
+        bounds = key_range(prefix)
+        last = b""
+        while bounds and (batch := self._run(BytesCache.keys_after, bounds, last)):
+            yield from (key.hex() for key in batch if len(key) == 32)  # noqa: PLR2004 - half of 64 hex digits
+            last = batch[-1]
+
+    def count(self) -> int:
+        """Return the number of entries, expired ones not yet removed included."""
+        return self._run(BytesCache.counter, "count")
+
+    def size_bytes(self) -> int:
+        """Return the room taken by the database, its log and the value files [bytes]."""
+        size_bytes = self._run(BytesCache.volume)
+        with contextlib.suppress(OSError):
+            size_bytes += (self._directory / DATABASE_FILES[1]).stat().st_size
+        return size_bytes
+
+    def check(self) -> CheckReport:
+        """Read everything, remove what is damaged, expired or left by killed writers, and say what that was."""
+        rebuilds = self._rebuilds
+        removed_rows = self._run(BytesCache.repair)
+        removed_rows += sum(self.get(key) is None for key in self.scan())
+        removed_files = self._run(BytesCache.sweep, self._config.orphan_age_s, None)
+        return CheckReport(removed_rows, removed_files, is_rebuilt=self._rebuilds > rebuilds)
+
+    def close(self) -> None:
+        """Close every connection; later calls raise ``StoreUnavailable``. May be called twice."""
+        with self._opening:
+            self._is_closed = True
+            self._cache = None  # its connections, one per thread, close themselves
+
+    def _run(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        """Return what `operation` returns, after a rebuild if it finds the database damaged."""
+        cache = self._cache
+        if cache is None or time.monotonic() >= self._look_at:
+            cache = self._ensure_open()
+        try:
+            return operation(cache, *args)
+        except FOREIGN_ERRORS as error:
+            cache.drop_connection()
+            _raise_unless_damage(error)
+        cache = self._ensure_open(damaged=cache)
+        try:
+            return operation(cache, *args)
+        except FOREIGN_ERRORS as error:
+            cache.drop_connection()
+            _raise_unless_damage(error)
+            raise StoreUnavailable(f"{self._directory} is damaged again after a rebuild: {describe(error)}") from error
+
+    def _ensure_open(self, damaged: BytesCache | None = None) -> BytesCache:
+        """Return a cache on the file that now bears the database's name, and is not the `damaged` one."""
+        if self._pid != os.getpid():  # after a fork the lock may be held by a thread that was left behind
+            self._pid, self._opening = os.getpid(), threading.Lock()
+        with self._opening:
+            if self._is_closed:
+                raise StoreUnavailable(f"the store in {self._directory} was closed")
+            cache = self._cache
+            if cache is None or cache is damaged or not cache.is_in_place():
+                self._cache = None
+                cache = self._open(suspect=damaged.identity if damaged else None)
+                self._cache = cache
+            self._look_at = time.monotonic() + _LOOK_EVERY_S
+            return cache
+
+    def _open(self, suspect: tuple[int, int] | None) -> BytesCache:
+        """Open the database under the directory's lock; put it aside first if it is damaged or the `suspect`."""
+        directory = str(self._directory)
+        with map_os_errors(f"opening {directory}"):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
+                if suspect is not None and identity(directory) == suspect:
+                    self._put_aside()
+                try:
+                    return self._open_audited(directory)
+                except FOREIGN_ERRORS as error:
+                    _raise_unless_damage(error)
+                self._put_aside()
+                try:
+                    return self._open_audited(directory)
+                except FOREIGN_ERRORS as error:
+                    raise StoreUnavailable(f"no database can be made in {directory}: {describe(error)}") from error
+
+    def _open_audited(self, directory: str) -> BytesCache:
+        with contextlib.closing(connect(directory, self._config.busy_timeout_s)) as connection:
+            audit(connection, settings=self._config.settings())
+            cache = BytesCache(directory, self._config, self._clock)
+            cache.sweep(self._config.orphan_age_s, _SWEEP_AT_OPEN)
+            return cache
+
+    def _put_aside(self) -> None:
+        aside = quarantine(self._directory, now=self._clock())
+        self._rebuilds += 1
+        if self._on_rebuild is not None:
+            self._on_rebuild(aside)
+
+
+def _raise_unless_damage(error: Exception) -> None:
+    """Map a foreign error of a disk tier to ``StoreUnavailable``; return if it says that the database is damaged."""
+    if not isinstance(error, sqlite3.Error) or not is_damage(error):
+        raise StoreUnavailable(f"the cache on disk can't be used now: {describe(error)}") from error

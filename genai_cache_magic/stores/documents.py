@@ -1,0 +1,144 @@
+"""One small value that many processes change, in memory and in a file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.stores.faults import map_os_errors
+from genai_cache_magic.stores.keys import check_blob
+from genai_cache_magic.stores.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COARSEST_TIMESTAMP_NS = 2_000_000_000  # FAT keeps times to 2 s; every other file system is finer
+
+
+class MemoryDocument:
+    """A document of this process. A ``Document``; compare-and-swap holds between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._value: bytes | None = None  # guarded by _lock
+        self._changes = 0  # guarded by _lock
+
+    def version(self) -> object:
+        """Return a token that differs after every change; None if absent."""
+        with self._lock:
+            return None if self._value is None else self._changes
+
+    def load(self) -> bytes | None:
+        """Return the whole value, or None if it was never written."""
+        with self._lock:
+            return self._value
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
+        check_blob(new)
+        with self._lock:
+            if self._value != expected:
+                return False
+            self._value = new
+            self._changes += 1
+            return True
+
+
+class FileDocument:
+    """A document in a file of a local directory. A ``Document`` between all processes of a machine.
+
+    Readers see the old value or the new one, whole, whatever kills the writer: the new value is written
+    beside the file, flushed to the medium, and renamed over it, under a lock that dies with its holder.
+
+    Parameters
+    ----------
+    path
+        The file; beside it appear ``<name>.lock`` and, while a value is written, ``<name>.new``.
+    lock_timeout_s
+        How long a writer waits for others before it raises ``StoreUnavailable`` [s].
+    clock_ns
+        The wall clock [ns], from which version tokens start.
+    """
+
+    def __init__(self, path: Path, *, lock_timeout_s: float = 10.0, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._path = os.fspath(path)
+        self._new_path = path.with_name(f"{path.name}.new")
+        self._directory = path.parent
+        self._lock_path = path.with_name(f"{path.name}.lock")
+        self._lock_timeout_s = lock_timeout_s
+        self._clock_ns = clock_ns
+
+    def version(self) -> object:
+        """Return the file's time, number and size, which no two values share; None if absent."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - asked on every look-up: a Path would double its cost
+        except FileNotFoundError:
+            return None
+        except OSError:
+            with map_os_errors(f"reading {self._path}"):
+                raise
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    def load(self) -> bytes | None:
+        """Return the whole value, or None if it was never written."""
+        with map_os_errors(f"reading {self._path}"):
+            try:
+                with open(self._path, "rb") as file:  # noqa: PTH123 - the path is kept as text
+                    return file.read()
+            except FileNotFoundError:
+                return None
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
+        check_blob(new)
+        if self.load() != expected:
+            return False  # spares the lock; the value may come back to `expected`, but this caller asked now
+        with FileLock(self._lock_path).hold(timeout_s=self._lock_timeout_s):
+            if self.load() != expected:
+                return False
+            with map_os_errors(f"writing {self._path}"):
+                self._write_aside(new)
+                self._new_path.replace(self._path)
+                _flush_directory(self._directory)
+            return True
+
+    def _write_aside(self, new: bytes) -> None:
+        """Write the file that will take the document's name; the caller holds the lock, so it has one writer."""
+        # A fresh file, not a truncated one: whatever a killed writer left, a link included, is not followed.
+        self._new_path.unlink(missing_ok=True)
+        descriptor = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(new)
+            file.flush()
+            self._date(descriptor)
+            os.fsync(descriptor)
+
+    def _date(self, descriptor: int) -> None:
+        """Give the new file a later time than the one it replaces.
+
+        Two writes can fall into one tick of the kernel's clock, and the second may get the number of the
+        file that the first removed, so the time that the kernel sets does not tell versions apart.
+        """
+        try:
+            before_ns = Path(self._path).stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        for step_ns in (1, _COARSEST_TIMESTAMP_NS):
+            moment_ns = max(self._clock_ns(), before_ns + step_ns)
+            os.utime(descriptor, ns=(moment_ns, moment_ns))
+            if os.fstat(descriptor).st_mtime_ns > before_ns:
+                return
+
+
+def _flush_directory(directory: Path) -> None:
+    """Make a rename survive a power failure, where a directory can be flushed at all."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,75 @@
+"""Foreign errors of the file system and of SQLite, told apart by what a store should do about them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Trouble around a database that says nothing about its content. Any other code means that the content
+# is not what we wrote, our statements being fixed and known to be right.
+_TRANSIENT = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_ABORT,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_MISUSE,
+    }
+)
+_PRIMARY = 0xFF  # the low byte of an extended result code is its primary code, sqlite.org/rescode.html
+
+FOREIGN_FILE_ERRNOS = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG})
+"""What opening says when a link, a directory or a device stands where a value file should be."""
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether `error` says that the database's content is broken, so that only a rebuild helps."""
+    # A failed ROLLBACK after an error that had already rolled back hides that error, which is the one that counts.
+    while isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # raised by Python's own module: wrong use, or a connection closed meanwhile
+        return False
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & _PRIMARY not in _TRANSIENT
+
+
+def damage(reason: str) -> sqlite3.DatabaseError:
+    """Return the error for damage that we, not SQLite, found."""
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """Return what `error` says about the system, and nothing of what was read or written."""
+    if isinstance(error, sqlite3.Error):
+        return str(getattr(error, "sqlite_errorname", type(error).__name__))
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{errno.errorcode.get(error.errno, error.errno)} ({error.strerror})"
+    return type(error).__name__
+
+
+@contextlib.contextmanager
+def map_os_errors(doing: str) -> Iterator[None]:
+    """Turn any ``OSError`` of the block into ``StoreUnavailable``; `doing` says what was tried, and where."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"{doing}: {describe(error)}") from error

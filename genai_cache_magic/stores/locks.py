@@ -1,0 +1,175 @@
+"""Advisory file locks, for one machine, that the operating system frees when their holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.faults import map_os_errors
+from genai_cache_magic.stores.keys import check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_FIRST_PAUSE_S = 0.0005
+_LONGEST_PAUSE_S = 0.02
+_PAUSE_GROWTH = 1.6
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_BUSY_ERRNOS = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+
+
+class FileLock:
+    """One lock, held by at most one ``FileLock`` object of all processes and threads of this machine.
+
+    Not reentrant; may be released by another thread than the one that acquired it. A child made by
+    ``os.fork`` shares what its parent holds until either of them releases it. The file stays: removing
+    it would let two holders lock two files of one name.
+
+    Parameters
+    ----------
+    path
+        The lock's file, made with its directory on first use.
+    clock, sleep
+        A monotonic clock [s] and a pause [s].
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.path = path
+        self._clock = clock
+        self._sleep = sleep
+        self._descriptor: int | None = None  # not None while held; only its holder may touch it
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free, and return whether this object got it.
+
+        Raises
+        ------
+        StoreUnavailable
+            The file can't be made or locked: no room, no right, no descriptors.
+        """
+        if self._descriptor is not None:
+            return False
+        with map_os_errors(f"locking {self.path}"):
+            descriptor = self._open()
+            with contextlib.ExitStack() as undo:
+                undo.callback(os.close, descriptor)
+                if not _try_lock(descriptor) or not self._is_in_place(descriptor):
+                    return False
+                undo.pop_all()
+        self._descriptor = descriptor
+        return True
+
+    def acquire(self, *, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` [s] for the lock, asking at growing intervals; return whether it was taken."""
+        give_up_at = self._clock() + timeout_s
+        pause_s = _FIRST_PAUSE_S
+        while not self.try_acquire():
+            remaining_s = give_up_at - self._clock()
+            if remaining_s <= 0:
+                return False
+            # Half of each pause is random, or processes started together would keep asking together.
+            self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads load, hides nothing
+            pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
+        return True
+
+    def release(self) -> None:
+        """Free the lock; does nothing if it is not held."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        with contextlib.suppress(OSError):  # closing frees it too, unless a forked child shares the descriptor
+            _unlock(descriptor)
+        os.close(descriptor)
+
+    @contextlib.contextmanager
+    def hold(self, *, timeout_s: float) -> Iterator[None]:
+        """Run a block under the lock.
+
+        Raises
+        ------
+        StoreUnavailable
+            It was not free within `timeout_s` [s].
+        """
+        if not self.acquire(timeout_s=timeout_s):
+            raise StoreUnavailable(f"{self.path} stayed locked by another process for {timeout_s:g} s")
+        try:
+            yield
+        finally:
+            self.release()
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, _OPEN_FLAGS, 0o600)
+        except FileNotFoundError:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.path, _OPEN_FLAGS, 0o600)
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        """Return whether the locked file still bears its name; whoever removes a cache removes locks too."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+class KeyLocks:
+    """A lock per key, on few files: so that one process of a machine asks the origin while others wait.
+
+    Keys whose first digits agree share a file, and then wait for each other without need. With 4,096
+    files 16 calls in flight meet in 3 of 100 cases; with 256 files they would in 38.
+    """
+
+    def __init__(self, directory: Path, *, shards: int = 4096) -> None:
+        self._directory = directory
+        self._shards = shards
+
+    def of(self, key: str) -> FileLock:
+        """Return a new, unheld lock for `key` (64 lowercase hex characters)."""
+        check_key(key)
+        return FileLock(self._directory / f"{int(key[:15], 16) % self._shards:04x}.lock")
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        return _is_done(lambda: msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1))
+
+    def _unlock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        return _is_done(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _is_done(lock: Callable[[], None]) -> bool:
+    try:
+        lock()
+    except OSError as error:
+        if error.errno in _BUSY_ERRNOS:
+            return False
+        raise
+    return True

@@ -1,0 +1,1 @@
+"""Shipped for tests of this package and of packages built on it."""

@@ -1,0 +1,95 @@
+"""Which path belongs to which wire API, and the few routes that are not model calls."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from genai_cache_magic.testing.simulated import (
+    anthropic_messages,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+)
+from genai_cache_magic.testing.simulated.call import EPOCH_S, InvalidCallError
+from genai_cache_magic.testing.simulated.replying import Reply, json_reply
+from genai_cache_magic.testing.simulated.wire import anthropic_error, openai_error
+
+if TYPE_CHECKING:
+    from genai_cache_magic.testing.simulated.wire import WireApi
+
+_REDIRECT = "/redirect/"
+_COUNT_TOKENS = re.compile(r"(?:/anthropic)?/v1/messages/count_tokens")
+_MODELS = re.compile(r"(?:/openai)?/v1/models")
+_ANTHROPIC = re.compile(r"(?:/anthropic)?/v1/messages")
+_OPERATIONS = {
+    "chat/completions": openai_chat.API,
+    "completions": openai_completions.API,
+    "embeddings": openai_embeddings.API,
+    "responses": openai_responses.API,
+}
+# OpenAI's path, Azure OpenAI's present and dated ones, and Azure's with a deployment.
+_OPENAI = re.compile(
+    r"(?:/v1|/openai/v1|/openai|/openai/deployments/(?P<deployment>[^/]+))"
+    rf"/(?P<operation>{'|'.join(_OPERATIONS)})"
+)
+_MODEL_NAMES = ("gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small", "claude-sonnet-5")
+
+
+def wire_api_of(method: str, path: str) -> tuple[WireApi, str | None] | None:
+    """The wire API that a request calls, and the deployment in its path; None if it is no model call."""
+    if method != "POST":
+        return None
+    if _ANTHROPIC.fullmatch(path):
+        return anthropic_messages.API, None
+    found = _OPENAI.fullmatch(path)
+    if found is None:
+        return None
+    return _OPERATIONS[found["operation"]], unquote(found["deployment"]) if found["deployment"] else None
+
+
+def answer_aside(method: str, target: str, json: Any, own_url: str) -> Reply:
+    """Answer what is not a model call: the models, a token count, a redirect, or 404.
+
+    Parameters
+    ----------
+    target : str
+        Path and query of the request.
+    own_url : str
+        Where a redirect leads to. SECURITY: always back to this server, whatever the path says.
+    """
+    path = target.partition("?")[0]
+    if path.startswith(_REDIRECT):
+        return json_reply(307, {}, ("location", f"{own_url}/{target[len(_REDIRECT) :].lstrip('/')}"))
+    if method == "GET" and _MODELS.fullmatch(path):
+        return json_reply(200, _models())
+    if method == "POST" and _COUNT_TOKENS.fullmatch(path):
+        return _token_count(json)
+    return json_reply(404, openai_error(404, f"the simulated model server has no route {method} {path}"))
+
+
+def _token_count(json: Any) -> Reply:
+    try:
+        return json_reply(200, anthropic_messages.count_tokens(json if isinstance(json, dict) else {}))
+    except InvalidCallError as error:
+        return json_reply(400, anthropic_error(400, str(error)))
+
+
+def _models() -> dict[str, Any]:
+    """The list of models, with the fields of OpenAI's and of Anthropic's."""
+    models = [
+        {
+            "id": name,
+            "object": "model",
+            "type": "model",
+            "created": EPOCH_S,
+            "created_at": "2025-06-15T15:06:40Z",
+            "display_name": f"{name} (simulated)",
+            "owned_by": "simulated",
+        }
+        for name in _MODEL_NAMES
+    ]
+    ends = {"first_id": _MODEL_NAMES[0], "last_id": _MODEL_NAMES[-1]}
+    return {"object": "list", "data": models, "has_more": False, **ends}
