@@ -21,6 +21,7 @@ from genai_cache_magic.core.frame import (
     MAX_BODY_BYTES,
     MAX_METADATA_BYTES,
     Blocks,
+    decode_account,
     decode_header,
     decode_metadata,
     decode_response,
@@ -30,7 +31,7 @@ from genai_cache_magic.core.frame import (
     pack,
     unpack,
 )
-from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response
+from genai_cache_magic.core.model import Account, Entry, EntryId, Header, Metadata, Response
 from genai_cache_magic.errors import EntryUndecodable
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 _STORED, _ZSTD, _GZIP = 0, 1, 2
 _GZIP_WBITS = 31
+
+_METADATA_THRESHOLD = 4096
+"""Metadata is read at every hit: below this [bytes] reading it fast is worth more than the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class Sealed:
         """Return the answer; raises ``EntryUndecodable``."""
         return decode_response(self._codec.decompress(self._blocks.body, MAX_BODY_BYTES))
 
+    def account(self) -> Account:
+        """Return what a hit's record needs, cheaper than all metadata; raises ``EntryUndecodable``."""
+        return decode_account(self._codec.decompress(self._blocks.metadata, MAX_METADATA_BYTES))
+
     def metadata(self) -> Metadata:
         """Return what listings show; raises ``EntryUndecodable``."""
         return decode_metadata(self._codec.decompress(self._blocks.metadata, MAX_METADATA_BYTES))
@@ -108,8 +116,8 @@ class Codec:
     def encode(self, entry_id: EntryId, entry: Entry) -> bytes:
         """Return the bytes to store for `entry`; raises ``EntryUndecodable`` if it can't be told."""
         header = encode_header(entry.header)
-        metadata = self._compress(encode_metadata(entry.metadata))
-        body = self._compress(encode_response(entry.response))
+        metadata = self._compress(encode_metadata(entry.metadata), _METADATA_THRESHOLD)
+        body = self._compress(encode_response(entry.response), self._compression.threshold)
         return self._seal.seal(entry_id, header, metadata, body)
 
     def open(self, entry_id: EntryId, blob: bytes) -> Sealed:
@@ -122,9 +130,9 @@ class Codec:
         """
         return Sealed(self, self._seal.open(entry_id, blob))
 
-    def _compress(self, data: bytes) -> bytes:
+    def _compress(self, data: bytes, threshold: int) -> bytes:
         how = self._compression
-        if how.algorithm == "none" or len(data) < how.threshold:
+        if how.algorithm == "none" or len(data) < threshold:
             return bytes((_STORED,)) + data
         if how.algorithm == "gzip":
             code, packed = _GZIP, gzip.compress(data, min(how.level, 9), mtime=0)
@@ -162,7 +170,11 @@ class Codec:
                     raise EntryUndecodable("a compressed block has a wrong length")
                 return self._decompressor().decompress(packed, max_output_size=size, allow_extra_data=False)
             if code == b"\2":
-                return zlib.decompressobj(_GZIP_WBITS).decompress(packed, size + 1)
+                expander = zlib.decompressobj(_GZIP_WBITS)
+                data = expander.decompress(packed, size + 1)
+                if not expander.eof or expander.unused_data:
+                    raise EntryUndecodable("a compressed block does not end where it should")
+                return data
         except (zlib.error, zstandard.ZstdError) as exc:
             raise EntryUndecodable("a compressed block is damaged") from exc
         raise EntryUndecodable("a block is compressed in an unknown way")

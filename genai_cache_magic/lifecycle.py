@@ -231,24 +231,26 @@ class CallDesk:
         if isinstance(found, Fetch):
             return found
         rendered = lead.call.provider.render(found.response, lead.call.wants)
+        if rendered is found.response:
+            return found
         return Fetch(Why.UNSUITED) if rendered is None else replace(found, response=rendered)
 
     def _serve(self, lead: Lead, found: Found) -> Answered:
         lead.is_done = True
-        metadata = found.sealed.metadata()
-        usage = metadata.usage
+        account = found.sealed.account()
+        usage = account.usage
         lead.scope.emit(
             CallRecord(
                 Outcome.HIT,
                 tier=found.tier,
                 stored=True,
                 provider=lead.call.provider.surface,
-                model=metadata.model,
+                model=account.model,
                 input_tokens=usage.input_tokens,
                 cached_input_tokens=usage.cached_input_tokens,
                 output_tokens=usage.output_tokens,
                 spent_usd=Decimal(0),
-                saved_usd=metadata.cost_usd,
+                saved_usd=account.cost_usd,
                 latency_s=self._clock() - lead.started,
                 sample=lead.sample,
                 entry_id=lead.entry_id,
@@ -371,8 +373,10 @@ class CallDesk:
 
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
         model = answer.model or lead.call.request.model
-        vendor = lead.call.provider.vendor
-        return price_usd(vendor, model, answer.usage, at=datetime.fromtimestamp(self._entries.now_ms() / 1000, UTC))
+        provider = lead.call.provider
+        family = provider.surface.partition(".")[0]
+        at = datetime.fromtimestamp(self._entries.now_ms() / 1000, UTC)
+        return price_usd(provider.vendor, family, model, answer.usage, at=at)
 
     def _record(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
         cost = Decimal(0) if answer.end is End.ERROR else self._cost(lead, answer)

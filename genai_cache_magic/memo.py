@@ -115,8 +115,11 @@ class _Results:
                 return self._function(*args, **kwargs)
             if isinstance(joined, Flight):
                 try:
-                    value = self._function(*args, **kwargs)
-                    self._keep(cache, key, value, joined)
+                    # Between the look-up and the join another leader may have stored the result.
+                    value = cache.get(key, _MISSING)
+                    if value is _MISSING:
+                        value = self._function(*args, **kwargs)
+                        self._keep(cache, key, value, joined)
                 finally:
                     self._flights.land(joined, Released())
             else:
@@ -135,8 +138,10 @@ class _Results:
                 return await self._function(*args, **kwargs)
             if isinstance(joined, Flight):
                 try:
-                    value = await self._function(*args, **kwargs)
-                    self._keep(cache, key, value, joined)
+                    value = cache.get(key, _MISSING)
+                    if value is _MISSING:
+                        value = await self._function(*args, **kwargs)
+                        self._keep(cache, key, value, joined)
                 finally:
                     self._flights.land(joined, Released())
             else:

@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Usage
 
 
-def price_usd(vendor: str, model: str, usage: Usage, *, at: datetime) -> Decimal | None:
+def price_usd(vendor: str, family: str, model: str, usage: Usage, *, at: datetime) -> Decimal | None:
     """Return what `usage` of `model` costs at the prices of `at` [USD]; None if that is not known.
 
-    Provider-cached input tokens are billed at their own, lower rate. `vendor` is a provider id of
-    genai-prices, or empty to look the model up by its name alone.
+    Provider-cached input tokens are billed at their own, lower rate.
+
+    Parameters
+    ----------
+    vendor
+        Provider id of genai-prices that the origin belongs to; empty if that is not known.
+    family
+        Provider id of those who designed the wire API: without a vendor, a model name that is found
+        under no provider by itself is looked up there.
     """
     if usage.input_tokens is None or not model:
         return None
@@ -28,8 +35,10 @@ def price_usd(vendor: str, model: str, usage: Usage, *, at: datetime) -> Decimal
         cache_read_tokens=usage.cached_input_tokens or None,
         cache_write_tokens=usage.cache_write_tokens or None,
     )
-    try:
-        found = calc_price(counted, model, provider_id=vendor or None, genai_request_timestamp=at)
-    except (LookupError, ValueError):
-        return None
-    return Decimal(found.total_price)
+    for provider in (vendor,) if vendor else (None, family):
+        try:
+            found = calc_price(counted, model, provider_id=provider, genai_request_timestamp=at)
+        except (LookupError, ValueError):
+            continue
+        return Decimal(found.total_price)
+    return None

@@ -41,14 +41,18 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from genai_cache_magic.core.model import EntryId, Form, Header, Metadata, Response, Stamp, Usage
+from genai_cache_magic.core.model import Account, EntryId, Form, Header, Metadata, Response, Stamp, Usage
 from genai_cache_magic.errors import EntryUndecodable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAJOR = 1
 MAX_TAGS = 64
@@ -131,18 +135,30 @@ def decode_metadata(block: bytes) -> Metadata:
     EntryUndecodable
         The block is not a metadata object, or a member has a wrong type.
     """
-    try:
+    with _undecodable():
         fields = orjson.loads(block)
-        cost = fields["cost_usd"]
         return Metadata(
             **{name: _text(fields[name]) for name in _TEXTS},
             tags=tuple(map(_text, fields["tags"])),
             sample=_count(fields["sample"]),
             usage=_usage(fields["usage"]),
-            cost_usd=None if cost is None else Decimal(_text(cost)),
+            cost_usd=_cost(fields["cost_usd"]),
             latency_s=float(fields["latency_s"]),
             components={_text(k): _text(v) for k, v in fields["components"].items()},
         )
+
+
+def decode_account(block: bytes) -> Account:
+    """Read only what a hit's record shows from a metadata block; raises as `decode_metadata`."""
+    with _undecodable():
+        fields = orjson.loads(block)
+        return Account(_text(fields["model"]), _usage(fields["usage"]), _cost(fields["cost_usd"]))
+
+
+@contextmanager
+def _undecodable() -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as exc:
         raise EntryUndecodable("metadata block is not of this version") from exc
 
@@ -160,6 +176,10 @@ def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise TypeError
     return value
+
+
+def _cost(value: object) -> Decimal | None:
+    return None if value is None else Decimal(_text(value))
 
 
 def _usage(fields: list[object]) -> Usage:

@@ -129,6 +129,15 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """The part of the metadata that a hit's record shows."""
+
+    model: str
+    usage: Usage
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The part of an entry that decides whether it is valid: authenticated, readable without a key.
 

@@ -85,9 +85,9 @@ def admissible(end: str, refused: Collection[str], wanted: Collection[str]) -> S
     """
     for reason in refused:
         if reason not in wanted or reason not in STORE_KINDS:
-            return Refuse(reason)
+            return Refuse(str(reason))
     if end in ("complete", "tool-calls"):
         return Store()
     if end in STORE_KINDS and end in wanted:
         return Store()
-    return Refuse(end)
+    return Refuse(str(end))

@@ -132,8 +132,7 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         if not isinstance(role, Recording):
             return original(self, request)
         response = original(self, request)
-        if not response.has_redirect_location:
-            role.attempt(response.status_code, tuple(response.headers.multi_items()))
+        if not response.has_redirect_location and not _take_whole(role, response):
             response.stream = kit.tee(response.stream, role)
         return response
 
@@ -149,12 +148,23 @@ def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         if not isinstance(role, Recording):
             return await original(self, request)
         response = await original(self, request)
-        if not response.has_redirect_location:
-            role.attempt(response.status_code, tuple(response.headers.multi_items()))
+        if not response.has_redirect_location and not _take_whole(role, response):
             response.stream = kit.async_tee(response.stream, role)
         return response
 
     return _send_single_request
+
+
+def _take_whole(recording: Recording, response: Any) -> bool:
+    """Begin to record `response`; return whether its transport delivered it whole, already decoded."""
+    headers = tuple(response.headers.multi_items())
+    if not response.is_closed:
+        recording.attempt(response.status_code, headers)
+        return False
+    recording.attempt(response.status_code, tuple(h for h in headers if h[0].lower() != "content-encoding"))
+    recording.feed(response.content)
+    recording.closed()
+    return True
 
 
 def _http_call(request: Any) -> HttpCall:
@@ -166,7 +176,8 @@ def _http_call(request: Any) -> HttpCall:
         port=url.port,
         path=url.path,
         query=url.query.decode("ascii", "replace"),
-        headers=request.headers,
+        # A plain dict: the client's own mapping decodes every name again at each look-up.
+        headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw},
         # Only a body that is already buffered: reading a generator would change what is sent.
         body=getattr(request, "_content", None),
     )

@@ -19,7 +19,6 @@ from genai_cache_magic.providers.fields import (
 )
 from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.reading import (
-    as_list,
     as_object,
     as_text,
     count,
@@ -166,9 +165,7 @@ def _read_message(message: JsonObject) -> Answer:
 def _read_stream(response: Response) -> Answer:
     if not is_success(response):
         return Answer(End.ERROR)
-    message: JsonObject = {}
-    blocks: list[JsonValue] = []
-    usage: JsonObject = {}
+    recording = _Recording()
     for event in sse.events(response.body):
         if event.name == b"ping":
             continue
@@ -179,20 +176,38 @@ def _read_stream(response: Response) -> Answer:
         if fields is None:
             return Answer(End.UNREADABLE)
         if kind == "message_stop":
-            return _read_message(message | {"content": blocks, "usage": usage})
-        if kind == "message_start":
-            message = as_object(fields.get("message"))
-            usage = dict(as_object(message.get("usage")))
-            blocks = list(as_list(message.get("content")))
-        elif kind == "content_block_start":
-            blocks.append(fields.get("content_block"))
-        elif kind == "content_block_delta":
-            blocks.append(fields.get("delta"))
-        elif kind == "message_delta":
-            message |= {"stop_reason": as_object(fields.get("delta")).get("stop_reason")}
-            # Its counts are running totals; what it leaves out stands as it was announced.
-            usage |= {name: n for name, n in as_object(fields.get("usage")).items() if n is not None}
+            return _read_message(recording.message())
+        recording.absorb(as_text(kind), fields)
     return Answer(End.CUT)
+
+
+class _Recording:
+    """What the events of a stream have said of its message."""
+
+    __slots__ = ("_blocks", "_fields", "_usage")
+
+    def __init__(self) -> None:
+        self._fields: JsonObject = {}
+        self._blocks: list[JsonValue] = []
+        self._usage: JsonObject = {}
+
+    def absorb(self, kind: str, event: JsonObject) -> None:
+        """Take in one event."""
+        if kind == "message_start":
+            self._fields |= as_object(event.get("message"))
+            self._usage |= as_object(self._fields.get("usage"))
+        elif kind == "content_block_start":
+            self._blocks.append(event.get("content_block"))
+        elif kind == "content_block_delta":
+            self._blocks.append(event.get("delta"))
+        elif kind == "message_delta":
+            self._fields["stop_reason"] = as_object(event.get("delta")).get("stop_reason")
+            # Its counts are running totals; what it leaves out stands as it was announced.
+            self._usage |= {name: n for name, n in as_object(event.get("usage")).items() if n is not None}
+
+    def message(self) -> JsonObject:
+        """Return the message, its content being the blocks and the pieces of blocks in order."""
+        return {**self._fields, "content": self._blocks, "usage": self._usage}
 
 
 def _is_output(block: JsonObject) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import choices
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = "/chat/completions"
 
+_EXTENSIONS: Final = f"/extensions{SUFFIX}"  # Azure, "on your data", first version
+
 MEDIA: Final = {
     "image_url": ("image_url", "url"),
     "video_url": ("video_url", "url"),  # vLLM, DashScope
@@ -43,16 +46,20 @@ _PLAIN: Final = frozenset({"role", "content", "name"})
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 """Types of tool that the caller runs. Any other one runs on the server and may reach for live data."""
 
-_SEARCHING_MODELS: Final = ("search-preview", "search-api", ":online", "groq/compound", "compound-beta")
-"""Marks in the names of models that search the web before they answer: OpenAI, OpenRouter, Groq."""
+_SEARCHING_MODELS: Final = re.compile(r"search-preview|search-api|:online|groq/compound|compound-beta|(perplexity/)")
+"""Marks in vendor and model of what searches the web before it answers: OpenAI, OpenRouter, Groq, Perplexity.
 
-_SEARCHING_VENDOR: Final = "perplexity/"
+The group matches where a field of the body can switch the search off.
+"""
 
-_SEARCH_FIELDS: Final = (
-    "web_search_options",  # OpenAI
-    "plugins",  # OpenRouter
-    "data_sources",  # Azure, "on your data"
-    "dataSources",  # the same, first version
+_SEARCH_FIELDS: Final = frozenset(
+    {
+        "web_search_options",  # OpenAI
+        "plugins",  # OpenRouter
+        "search_parameters",  # xAI
+        "data_sources",  # Azure, "on your data"
+        "dataSources",  # the same, first version
+    }
 )
 
 
@@ -74,7 +81,7 @@ class OpenAIChat:
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body is no conversation."""
-    messages = body.get("messages")
+    messages: Any = body.get("messages")
     if not is_conversation(messages):
         return None
     preview = last_user_text(messages)
@@ -83,7 +90,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     drop_openai_noise(body)
     drop_cache_hints(body.get("tools"))
     media: list[str] = []
-    _clean(body, media)
+    _clean(messages, media)
     limit = positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens"))
     target = find_target(call, body, origins, SUFFIX)
     vendor = target.place.vendor
@@ -98,10 +105,10 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     )
 
 
-def _clean(body: JsonObject, media: list[str]) -> None:
-    """Fold media, renumber ids and drop hints in the messages of `body`, in place."""
+def _clean(messages: list[Any], media: list[str]) -> None:
+    """Fold media, renumber ids and drop hints in `messages`, in place."""
     ids = Renumbering()
-    for i, message in enumerate(objects(body["messages"])):
+    for i, message in enumerate(messages):
         content = message.get("content")
         if type(content) is list:
             drop_cache_hints(content)
@@ -119,16 +126,13 @@ def _clean(body: JsonObject, media: list[str]) -> None:
 
 def _searches(call: HttpCall, body: JsonObject, model: str) -> bool:
     """Tell whether the server runs tools or looks things up to answer."""
-    if any(is_asked(body.get(field)) for field in _SEARCH_FIELDS):
+    for field in _SEARCH_FIELDS.intersection(body):
+        if is_asked(body[field]) and as_object(body[field]).get("mode") != "off":
+            return True
+    mark = _SEARCHING_MODELS.search(model)
+    if mark and not (mark[1] and body.get("disable_search") is True):
         return True
-    if any(mark in model for mark in _SEARCHING_MODELS) or call.path.endswith(f"/extensions{SUFFIX}"):
-        return True
-    if _SEARCHING_VENDOR in model and body.get("disable_search") is not True:
-        return True
-    search = as_object(body.get("search_parameters"))  # xAI
-    if search and search.get("mode") != "off":
-        return True
-    return any(_is_server_tool(tool) for tool in objects(body.get("tools")))
+    return call.path.endswith(_EXTENSIONS) or any(_is_server_tool(tool) for tool in objects(body.get("tools")))
 
 
 def _is_server_tool(tool: JsonObject) -> bool:

@@ -64,7 +64,7 @@ def find_target(call: HttpCall, body: JsonObject, origins: Origins, suffix: str)
     if "/deployments/" in base:
         head, _, tail = base.rpartition("/deployments/")
         deployment, slash, rest = tail.partition("/")
-        base = f"{head}{slash}{rest}"
+        base = f"{head}/deployments{slash}{rest}"  # or a model named in the body could pose as a deployment
         if head.endswith("/openai") or model == deployment:
             body.pop("model", None)
         model = deployment

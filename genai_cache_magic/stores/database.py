@@ -55,26 +55,40 @@ _is_quarantine = re.compile(r"quarantine-\d+-\d+").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
 
 
-class Connection(sqlite3.Connection):
-    """A connection that closes itself with the thread or the store that owned it."""
+class Closer:
+    """Closes a connection with the thread, or the store, that owned it.
+
+    A connection refers to itself through its cache of statements, so alone it would wait for the garbage
+    collector, and with it the log that SQLite tidies up when the last connection closes.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
     def __del__(self) -> None:
-        self.close()
+        self._connection.close()
 
 
-def connect(directory: str, timeout_s: float) -> Connection:
+def connect(directory: str, timeout_s: float) -> sqlite3.Connection:
     """Return a connection to the database of `directory`; it waits up to `timeout_s` [s] for others' locks."""
+    path = os.path.join(directory, DATABASE_NAME)  # noqa: PTH118 - `diskcache` keeps the directory as text
+    with contextlib.suppress(FileExistsError):  # made here, or SQLite would let the umask decide who may read it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     connection = sqlite3.connect(
-        os.path.join(directory, DATABASE_NAME),  # noqa: PTH118 - `diskcache` keeps the directory as text
+        path,
         timeout=timeout_s,
         isolation_level=None,
         check_same_thread=False,  # used by one thread; another may have to close it
-        factory=Connection,
     )
-    connection.text_factory = _decode
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_FIELD_BYTES)
-    for pragma in _PRAGMAS:
-        connection.execute(pragma)
+    with contextlib.ExitStack() as undo:
+        undo.callback(connection.close)
+        connection.text_factory = _decode
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_FIELD_BYTES)
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        undo.pop_all()
     return connection
 
 

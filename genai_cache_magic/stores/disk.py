@@ -55,7 +55,7 @@ class DiskStore:
     clock
         The wall clock [s since 1970]: entries outlive the process.
     on_rebuild
-        Told where the damaged database was put aside.
+        Told where the damaged database was put aside. Must not call the store, which is locked meanwhile.
 
     Raises
     ------
@@ -81,6 +81,11 @@ class DiskStore:
         self._look_at = 0.0  # written under _opening [s, monotonic]
         self._is_closed = False  # written under _opening
         self._rebuilds = 0  # written under _opening
+
+    @property
+    def directory(self) -> Path:
+        """The private directory: absolute, links resolved."""
+        return self._directory
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent, expired or damaged at rest."""
@@ -167,7 +172,7 @@ class DiskStore:
             cache = self._cache
             if cache is None or cache is damaged or not cache.is_in_place():
                 self._cache = None
-                cache = self._open(suspect=damaged.identity if damaged else None)
+                cache = self._open(suspect=None if damaged is None else damaged.identity)
                 self._cache = cache
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             return cache
@@ -206,5 +211,5 @@ class DiskStore:
 
 def _raise_unless_damage(error: Exception) -> None:
     """Map a foreign error of a disk tier to ``StoreUnavailable``; return if it says that the database is damaged."""
-    if not isinstance(error, sqlite3.Error) or not is_damage(error):
+    if not is_damage(error):
         raise StoreUnavailable(f"the cache on disk can't be used now: {describe(error)}") from error

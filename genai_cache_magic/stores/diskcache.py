@@ -20,7 +20,7 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW, UNKNOWN
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.stores.database import connect, identity
+from genai_cache_magic.stores.database import Closer, connect, identity
 from genai_cache_magic.stores.faults import damage
 from genai_cache_magic.stores.files import ValueFiles, key_bounds
 from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
@@ -28,10 +28,8 @@ from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic.stores.database import Connection
-
-FOREIGN_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout)
-"""What the methods of ``BytesCache`` raise."""
+FOREIGN_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout, UnicodeDecodeError)
+"""What the methods of ``BytesCache`` raise; the last when a message of SQLite quotes a damaged schema."""
 
 _READ_TRIES = 3  # a value file vanishes under its reader when the value is replaced: read the new row
 _BATCH_KEYS = 500
@@ -149,6 +147,8 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
     Methods let errors of SQLite, the file system and `diskcache` through; ``DiskStore`` maps them.
     """
 
+    _txn_id: int | None  # diskcache's: the thread that runs a transaction
+
     def __init__(self, directory: str, config: DiskConfig, clock: Callable[[], float]) -> None:
         self._busy_timeout_s = config.busy_timeout_s
         self._clock = clock
@@ -156,17 +156,18 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
         self.identity = identity(directory)
 
     @property
-    def _con(self) -> Connection:
+    def _con(self) -> sqlite3.Connection:
         """The connection of this thread in this process: one that a fork brought along is not used."""
         local = self._local
         pid = os.getpid()
         if getattr(local, "pid", None) != pid:
             self.close()
             local.pid = pid
-        connection: Connection | None = getattr(local, "con", None)
+        connection: sqlite3.Connection | None = getattr(local, "con", None)
         if connection is None:
             # SECURITY: pragmas come from our code; diskcache would run those it finds in the database.
             connection = local.con = connect(self._directory, self._busy_timeout_s)
+            local.closer = Closer(connection)
         return connection
 
     @property

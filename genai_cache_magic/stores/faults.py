@@ -38,14 +38,16 @@ FOREIGN_FILE_ERRNOS = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno
 """What opening says when a link, a directory or a device stands where a value file should be."""
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: BaseException) -> bool:
     """Return whether `error` says that the database's content is broken, so that only a rebuild helps."""
     # A failed ROLLBACK after an error that had already rolled back hides that error, which is the one that counts.
     while isinstance(error.__context__, sqlite3.Error):
         error = error.__context__
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # raised by Python's own module: wrong use, or a connection closed meanwhile
-        return False
+    if code is None:
+        # Without a code Python's own module speaks: a connection closed meanwhile, or a message of SQLite that
+        # can't be decoded because it quotes a damaged schema.
+        return isinstance(error, UnicodeDecodeError)
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & _PRIMARY not in _TRANSIENT
 
 

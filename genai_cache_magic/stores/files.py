@@ -129,7 +129,9 @@ class ValueFiles:
             with contextlib.suppress(FileNotFoundError):
                 return os.open(path, _WRITE_FLAGS, 0o600)
             # Another process may empty and remove the directory again before the next try.
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120 - see `write`
+            inner = Path(path).parent
+            for directory in (inner.parent, inner):
+                directory.mkdir(mode=0o700, exist_ok=True)
         return os.open(path, _WRITE_FLAGS, 0o600)
 
     def _locate(self, name: object) -> str | None:

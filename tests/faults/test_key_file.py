@@ -274,8 +274,12 @@ def test_the_key_may_lie_beside_a_cache_that_is_not_there_yet(tmp_path):
     """The cache directory need not exist, and a name that merely starts alike is not inside it."""
     made = LocalKeyFile.load_or_create(tmp_path / "cache-key" / "key", cache_directory=tmp_path / "cache")
     assert made.kind == "local"
-    with pytest.raises(ConfigurationError):
-        LocalKeyFile.load_or_create(tmp_path / "cache" / "key", cache_directory=tmp_path / "cache")
+    for prefix, cache_prefix in ((".", "."), ("cache-key/..", "."), (".", "cache-key/..")):
+        with pytest.raises(ConfigurationError):
+            LocalKeyFile.load_or_create(
+                tmp_path / prefix / "cache" / "key", cache_directory=tmp_path / cache_prefix / "cache"
+            )
+        assert not (tmp_path / "cache").exists()
 
 
 def test_the_key_is_never_shown(path, load_or_create):

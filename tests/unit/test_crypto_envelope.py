@@ -208,16 +208,18 @@ def test_namespaces_that_can_not_be_authenticated(namespace):
 
 
 def test_boxes_open_for_their_purpose_only():
-    """A sealed secret opens under its key, domain and associated data, and under no other; a cut one never."""
+    """A sealed secret opens under its key, domain and associated data, and under no other; a damaged one never."""
     box = seal_box(ROOT_1, b"domain", b"secret", associated=b"for a", salt=os.urandom(32))
     assert open_box(ROOT_1, b"domain", box, associated=b"for a") == b"secret"
     attempts = [(ROOT_2, b"domain", b"for a"), (ROOT_1, b"other", b"for a"), (ROOT_1, b"domain", b"for b")]
     for root_key, domain, associated in attempts:
         with pytest.raises(DecryptionError):
             open_box(root_key, domain, box, associated=associated)
-    for length in range(len(box)):
+    damaged = [box[:length] for length in range(len(box))] + [box + b"\0"]
+    damaged += [box[:at] + bytes([box[at] ^ 1]) + box[at + 1 :] for at in range(len(box))]
+    for forged in damaged:
         with pytest.raises(DecryptionError):
-            open_box(ROOT_1, b"domain", box[:length], associated=b"for a")
+            open_box(ROOT_1, b"domain", forged, associated=b"for a")
 
 
 def test_a_keyring_shows_no_secret():

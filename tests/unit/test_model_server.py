@@ -224,6 +224,8 @@ def test_no_credential_or_prompt_is_in_a_repr(client, server):
         (CHAT, b'{"model": "m", "messages": "hi"}'),
         (CHAT, b'{"messages": [{}]}'),
         (CHAT, b'{"model": "m", "messages": [{}], "n": 0}'),
+        (CHAT, b'{"model": "m", "messages": [{}], "tools": [{}], "tool_choice": {"function": 1}}'),
+        (CHAT, b'{"model": "m", "messages": [{}], "response_format": {"type": "json_schema"}}'),
         ("/v1/messages", b'{"model": "m", "messages": [{}]}'),
         ("/v1/embeddings", b'{"model": "m", "input": []}'),
         ("/v1/embeddings", b'{"model": "m", "input": "a", "encoding_format": "hex"}'),

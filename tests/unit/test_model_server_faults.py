@@ -189,7 +189,7 @@ def test_a_fault_unknown_to_an_api_is_said(client, fault):
 
 def test_stop_ends_held_calls_open_streams_and_slow_answers():
     """Whatever clients wait for, `stop` returns, no thread is left, and they see a closed connection."""
-    server = SimulatedModelServer().start()
+    server = SimulatedModelServer(latency_s=3000).start()
     before = own_threads()
     server.hold(after_events=2)
     failures = []
@@ -200,7 +200,7 @@ def test_stop_ends_held_calls_open_streams_and_slow_answers():
         except httpx.TransportError as error:
             failures.append(error)
 
-    kinds = [(STREAM, {}), (ASK, {"x-simulate-latency-s": "3000"}), (STREAM, {"x-simulate-latency-s": "3000"})]
+    kinds = [(STREAM, {"x-simulate-latency-s": "0"}), (ASK, {}), (STREAM, {})]
     with ThreadPoolExecutor(3) as pool, httpx.Client() as idle:
         idle.get(f"{server.url}/v1/models")
         for kind in kinds:

@@ -129,8 +129,8 @@ def _sync_directory(directory: Path) -> None:
 
 def require_outside(path: Path, cache_directory: Path) -> None:
     """Refuse a key file in the cache directory: who copies the cache would copy its key."""
-    resolved, directory = Path(os.path.realpath(path)), Path(os.path.realpath(cache_directory))
-    if resolved.is_relative_to(directory) or any(_is_same(parent, directory) for parent in resolved.parents):
+    directory = Path(os.path.realpath(cache_directory))
+    if any(_is_same(parent, directory) for parent in Path(os.path.realpath(path)).parents):
         raise ConfigurationError(
             f"key file {path} lies inside the cache directory {cache_directory}, so that a copy of the cache "
             "would carry its key: set GENAI_CACHE_KEY_FILE to a path outside"
@@ -138,9 +138,9 @@ def require_outside(path: Path, cache_directory: Path) -> None:
 
 
 def _is_same(first: Path, second: Path) -> bool:
-    """Return whether both names, however spelled or mounted, are one directory."""
+    """Return whether both names are one directory, which may not exist yet."""
     try:
-        return first.samefile(second)
+        return first == second or first.samefile(second)  # the latter for letter case and bind mounts
     except OSError:
         return False
 

@@ -1,0 +1,315 @@
+"""The demonstration: one notebook executed twice, with real SDKs, in real kernels.
+
+The first run asks the models, the second must not. The models are simulated, on this machine, unless the
+user says ``--live``. Everything it writes lies in one directory of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.badge import MIME
+from genai_cache_magic.testing.model_server import SimulatedModelServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+NOTEBOOK = "quickstart.ipynb"
+LATENCY_S = 0.4
+"""How long a simulated model thinks [s]: long enough that a person sees who waits."""
+
+_MARKER = ".genai-cache-demo"
+_HOME = "home"
+_NEEDED = ("anthropic", "ipykernel", "nbclient", "nbformat", "openai")
+_CELL_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What the badge under one cell said. None is unknown, for tokens and for money [USD]."""
+
+    name: str
+    hits: int
+    misses: int
+    others: int
+    tokens: int | None
+    spent_usd: Decimal | None
+    saved_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One execution of the notebook.
+
+    Attributes
+    ----------
+    upstream
+        Model calls that the simulated servers counted; None where a real endpoint was asked.
+    seconds
+        Time in cells [s].
+    failure
+        The error that ended the run, in one line; empty if none did.
+    """
+
+    notebook: Path
+    cells: tuple[CellResult, ...]
+    upstream: int | None
+    seconds: float
+    failure: str = ""
+
+    @property
+    def hits(self) -> int:
+        """Calls that the cache answered."""
+        return sum(cell.hits for cell in self.cells)
+
+    @property
+    def fetched(self) -> int:
+        """Calls that the cache did not answer, for whatever reason."""
+        return sum(cell.misses + cell.others for cell in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Both runs."""
+
+    runs: tuple[RunResult, ...]
+    is_live: bool
+
+    @property
+    def problem(self) -> str:
+        """What was not as promised, in one sentence; empty if all was."""
+        for number, run in enumerate(self.runs, 1):
+            if run.failure:
+                return f"run {number} failed: {run.failure}"
+        first, second = self.runs
+        if first.hits or not first.fetched:
+            return f"run 1 found {first.hits} answers in a cache that should have been empty"
+        if second.fetched or second.hits != first.fetched:
+            return f"run 2 was to find all {first.fetched} answers in the cache, and found {second.hits}"
+        if second.upstream:
+            return f"run 2 asked the models {second.upstream} times"
+        return ""
+
+
+def run_demo(output: Path, *, live: bool = False, progress: Callable[[int, int], None] = lambda *_: None) -> DemoResult:
+    """Execute the notebook twice on an empty cache in `output`.
+
+    Parameters
+    ----------
+    output
+        Made anew; refused if it holds what no earlier demonstration left there.
+    live
+        Ask real endpoints, with the keys of the environment.
+    progress
+        Called with the number of cells done and of all.
+
+    Raises
+    ------
+    ConfigurationError
+        Something is missing: a package, a key, a directory to write to.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"the demo needs {', '.join(missing)}: run {sys.executable} -m pip install 'genai-cache-magic[demo]'"
+        )
+    if live and not os.environ.get("OPENAI_API_KEY"):
+        raise ConfigurationError("--live asks OpenAI's own endpoint: set OPENAI_API_KEY, or leave --live out")
+    source = notebook_path()
+    home = fresh_directory(output) / _HOME
+    with ExitStack() as stack:
+        servers, endpoints = simulated_models(stack, os.environ if live else {})
+        environment = {**endpoints, **private_places(home)}
+        runs: list[RunResult] = []
+        for number in (1, 2):
+            before = sum(server.count for server in servers)
+            run = _execute(source, output / f"run-{number}.ipynb", environment, _Progress(progress, number))
+            upstream = None if live else sum(server.count for server in servers) - before
+            runs.append(RunResult(run.notebook, run.cells, upstream, run.seconds, run.failure))
+            if run.failure:
+                break
+    return DemoResult(tuple(runs), live)
+
+
+def notebook_path() -> Path:
+    """Return where the quickstart notebook lies: in the installed package, or in the checkout beside it.
+
+    Raises
+    ------
+    ConfigurationError
+        It is in neither place.
+    """
+    package = Path(__file__).resolve().parent
+    for path in (package / "notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK):
+        if path.is_file():
+            return path
+    raise ConfigurationError(f"{NOTEBOOK} is missing from this installation: reinstall genai-cache-magic")
+
+
+def fresh_directory(output: Path) -> Path:
+    """Return `output` as an empty directory of ours, after removing what an earlier demonstration left.
+
+    Raises
+    ------
+    ConfigurationError
+        It can't be written, or holds files of others.
+    """
+    marker = output / _MARKER
+    try:
+        # SECURITY: nothing is removed from a directory that no demonstration has made.
+        if output.is_dir() and any(output.iterdir()) and not marker.is_file():
+            raise ConfigurationError(f"{output} holds other files: name an empty or new directory with --output")
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        marker.touch()
+        if (output / _HOME).exists():
+            shutil.rmtree(output / _HOME)
+        (output / _HOME).mkdir(mode=0o700)
+        for path in output.glob("run-[12].ipynb"):
+            path.unlink()
+    except OSError as exc:
+        raise ConfigurationError(f"{output} can't be written ({exc.strerror}): name another with --output") from exc
+    return output
+
+
+def simulated_models(
+    stack: ExitStack, given: Mapping[str, str]
+) -> tuple[Sequence[SimulatedModelServer], dict[str, str]]:
+    """Start a simulated server for each provider without a key in `given`; they stop with `stack`.
+
+    Returns the servers, and the variables by which SDKs find them. Their addresses have aliases, so that
+    answers outlive the ports, and providers, so that tokens have prices.
+    """
+    servers = []
+    variables = {}
+    origins = {}
+    for provider, suffix in (("openai", "/v1"), ("anthropic", "")):
+        name = provider.upper()
+        if given.get(f"{name}_API_KEY"):
+            continue
+        server = stack.enter_context(SimulatedModelServer(latency_s=LATENCY_S))
+        servers.append(server)
+        url = server.url + suffix
+        variables.update({f"{name}_BASE_URL": url, f"{name}_API_KEY": "simulated"})
+        origins[url] = {"provider": provider, "alias": f"https://simulated-{provider}.invalid"}
+    variables["GENAI_CACHE_ORIGINS"] = json.dumps(origins)
+    return servers, variables
+
+
+def private_places(home: Path) -> dict[str, str]:
+    """Return the variables that keep a kernel to `home`, and to the settings that this demonstrates."""
+    home = home.resolve()
+    return {
+        "GENAI_CACHE_DIR": str(home / "cache"),
+        "GENAI_CACHE_KEY_FILE": str(home / "keys" / "demo.key"),
+        "GENAI_CACHE_MODE": "use",
+        "GENAI_CACHE_NAMESPACE": "quickstart",
+        "GENAI_CACHE_ENCRYPTION": "local",
+        "IPYTHONDIR": str(home / "ipython"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+
+
+def kernel_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with `variables`, and without what could lead a call elsewhere."""
+    replaced = tuple(f"{name.partition('_')[0]}_" for name in variables if name.endswith("_BASE_URL"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GENAI_CACHE_", *replaced))}
+    # A proxy of the user's would be asked for the simulated servers too.
+    direct = {name: ",".join(filter(None, (kept.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")}
+    return {**kept, **direct, **variables}
+
+
+def read_cells(notebook: Mapping[str, Any]) -> tuple[CellResult, ...]:
+    """Return what the badges of an executed notebook say, each named by the heading above its cell."""
+    results = []
+    heading = ""
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and source.startswith("#"):
+            heading = source.splitlines()[0].strip("# ")
+        badges = [output["data"][MIME] for output in cell.get("outputs", ()) if MIME in output.get("data", {})]
+        results += [_cell_result(heading, badge) for badge in badges]
+    return tuple(results)
+
+
+def _cell_result(name: str, badge: Mapping[str, Any]) -> CellResult:
+    totals = badge["totals"] or {}
+    counted = [totals.get("input_tokens"), totals.get("output_tokens")]
+    return CellResult(
+        name=name,
+        hits=badge["hits"],
+        misses=badge["misses"],
+        others=badge["bypassed"] + badge["errors"],
+        tokens=None if None in counted else sum(counted),
+        spent_usd=_amount(totals.get("spent_usd")),
+        saved_usd=_amount(totals.get("saved_usd")),
+    )
+
+
+def _amount(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+class _Progress:
+    """Counts the cells of one run, and the time that they take."""
+
+    def __init__(self, tell: Callable[[int, int], None], number: int) -> None:
+        self._tell = tell
+        self._number = number
+        self._done = 0
+        self._started = 0.0
+        self.total = 0
+        self.seconds = 0.0
+
+    def started(self, **_: Any) -> None:
+        """Take note that a cell begins: a hook of `nbclient`."""
+        self._started = time.perf_counter()
+
+    def executed(self, **_: Any) -> None:
+        """Take note that a cell ended: a hook of `nbclient`."""
+        self.seconds += time.perf_counter() - self._started
+        self._done += 1
+        self._tell((self._number - 1) * self.total + self._done, 2 * self.total)
+
+
+def _execute(source: Path, target: Path, environment: Mapping[str, str], progress: _Progress) -> RunResult:
+    """Execute the notebook at `source` in a kernel of its own, and save it as `target`."""
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.read(source, as_version=4)
+    progress.total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    client = NotebookClient(
+        notebook,
+        timeout=_CELL_TIMEOUT_S,
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(target.parent)}},
+        on_cell_execute=progress.started,
+        on_cell_executed=progress.executed,
+    )
+    # No directory of kernels is searched: this interpreter runs the notebook, not one that is installed elsewhere.
+    kernel = client.create_kernel_manager()
+    kernel.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+    kernel.transport = "ipc"
+    failure = ""
+    try:
+        client.execute(env=kernel_environment(environment))
+    except CellExecutionError as exc:
+        failure = f"{exc.ename}: {exc.evalue}"
+    except (CellTimeoutError, DeadKernelError) as exc:
+        failure = str(exc).partition("\n")[0]
+    nbformat.write(notebook, target)
+    return RunResult(target, read_cells(notebook), None, progress.seconds, failure)

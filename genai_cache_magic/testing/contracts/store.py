@@ -1,0 +1,271 @@
+"""What every ``Store`` promises, as tests to inherit.
+
+Subclass ``StoreContract`` in a test module under a name that starts with ``Test``, override the fixtures, and
+the suite runs over your store. A promise of an optional power is tested if the store has the power::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self, clock):
+            return MyStore(clock=clock)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from genai_cache_magic.stores.base import SupportsGetMany, SupportsSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.stores.base import Store
+
+
+def key_of(label: str) -> str:
+    """Return the key, 64 lowercase hex characters, that tests call `label`."""
+    return hashlib.sha256(label.encode()).hexdigest()
+
+
+class FakeClock:
+    """A clock [s] that moves when told to; it starts at a plausible wall time."""
+
+    def __init__(self, start_s: float = 1_900_000_000.0) -> None:
+        self.now_s = start_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.now_s += seconds
+
+
+class StoreContract:
+    """Inherit, override ``store`` and, for a store that has no ``clock`` parameter, ``pass_time``.
+
+    Attributes
+    ----------
+    ttl_s
+        A short time to live [s]: short enough that ``pass_time`` can wait for it, where waiting is real.
+    largest_blob_bytes
+        The size of the largest value that is tried [bytes].
+    """
+
+    ttl_s = 60.0
+    largest_blob_bytes = 3 << 20
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        """Return the clock to construct the store with."""
+        return FakeClock()
+
+    @pytest.fixture
+    def store(self) -> Store:
+        """Return an empty store; must be overridden."""
+        pytest.fail(f"{type(self).__name__} must override the fixture `store`")
+
+    @pytest.fixture
+    def pass_time(self, clock: FakeClock) -> Callable[[float], None]:
+        """Return what lets that many seconds pass for the store."""
+        return clock.advance
+
+    @pytest.fixture
+    def raw_put(self) -> Callable[[str, bytes], None] | None:
+        """Return a back door that replaces what is at rest under a key, or None where there is none.
+
+        The key was put before. What the door writes is no valid value: it stands for damage.
+        """
+        return None
+
+    def test_absent_key_is_none(self, store: Store) -> None:
+        """A key that nobody put is None, and was not there to delete."""
+        assert store.get(key_of("absent")) is None
+        assert store.delete(key_of("absent")) is False
+
+    @pytest.mark.parametrize("size", [0, 1, 2048, 32_767, 32_768, 300_000])
+    def test_returns_what_was_put(self, store: Store, size: int) -> None:
+        """Values of every size come back byte for byte, also across the sizes where stores change their ways."""
+        blob = hashlib.shake_128(b"contract").digest(size)
+        store.put(key_of("a"), blob, ttl_s=self.ttl_s)
+        answer = store.get(key_of("a"))
+        assert answer == blob
+        assert type(answer) is bytes
+
+    def test_returns_the_largest(self, store: Store) -> None:
+        """A value of the promised largest size comes back."""
+        blob = hashlib.shake_128(b"large").digest(self.largest_blob_bytes)
+        store.put(key_of("large"), blob, ttl_s=self.ttl_s)
+        assert store.get(key_of("large")) == blob
+
+    @pytest.mark.parametrize("sizes", [(10, 20), (10, 100_000), (100_000, 10), (100_000, 100_001)])
+    def test_put_replaces(self, store: Store, sizes: tuple[int, int]) -> None:
+        """The last put wins, whatever the sizes of the old value and the new."""
+        for size in sizes:
+            store.put(key_of("a"), bytes(size), ttl_s=self.ttl_s)
+        assert store.get(key_of("a")) == bytes(sizes[-1])
+        assert list(store.scan()) == [key_of("a")]
+
+    def test_keys_are_apart(self, store: Store) -> None:
+        """A value is found under its own key only."""
+        for label in "abc":
+            store.put(key_of(label), label.encode(), ttl_s=self.ttl_s)
+        assert [store.get(key_of(label)) for label in "abcd"] == [b"a", b"b", b"c", None]
+
+    def test_delete_says_whether_it_was_there(self, store: Store) -> None:
+        """The first delete of a key is True, the second False, and other keys stay."""
+        store.put(key_of("a"), b"a", ttl_s=self.ttl_s)
+        store.put(key_of("b"), bytes(100_000), ttl_s=self.ttl_s)
+        assert [store.delete(key_of("a")), store.delete(key_of("a"))] == [True, False]
+        assert store.get(key_of("a")) is None
+        assert store.get(key_of("b")) == bytes(100_000)
+
+    def test_expires(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """A value is served until its time to live is over, and never after."""
+        store.put(key_of("a"), b"a", ttl_s=self.ttl_s)
+        pass_time(self.ttl_s / 2)
+        assert store.get(key_of("a")) == b"a"
+        pass_time(self.ttl_s)
+        assert store.get(key_of("a")) is None
+        assert list(store.scan()) == []
+        assert store.delete(key_of("a")) is False
+
+    def test_put_renews_the_time_to_live(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """The time to live is that of the last put, longer or shorter."""
+        store.put(key_of("longer"), b"1", ttl_s=self.ttl_s)
+        store.put(key_of("longer"), b"2", ttl_s=self.ttl_s * 10)
+        store.put(key_of("shorter"), b"1", ttl_s=self.ttl_s * 10)
+        store.put(key_of("shorter"), b"2", ttl_s=self.ttl_s)
+        pass_time(self.ttl_s * 2)
+        assert store.get(key_of("longer")) == b"2"
+        assert store.get(key_of("shorter")) is None
+
+    @pytest.mark.parametrize("ttl_s", [0.0, -1.0])
+    def test_no_time_to_live_is_not_kept(self, store: Store, ttl_s: float) -> None:
+        """A value without time left is not kept, and what it replaces is gone as well."""
+        store.put(key_of("a"), b"old", ttl_s=self.ttl_s)
+        store.put(key_of("a"), b"new", ttl_s=ttl_s)
+        assert store.get(key_of("a")) is None
+
+    def test_endless_time_to_live(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """An infinite time to live means what it says."""
+        store.put(key_of("a"), b"a", ttl_s=math.inf)
+        pass_time(self.ttl_s * 2)
+        assert store.get(key_of("a")) == b"a"
+
+    def test_scan_by_prefix(self, store: Store) -> None:
+        """Scanning yields each key that starts with the prefix once, and no other."""
+        keys = {key_of(str(number)) for number in range(40)}
+        for key in keys:
+            store.put(key, b"x", ttl_s=self.ttl_s)
+        one = min(keys)
+        for prefix in ("", one[:1], one[:2], one[:3], one):
+            found = list(store.scan(prefix))
+            assert len(found) == len(set(found))
+            assert set(found) == {key for key in keys if key.startswith(prefix)}
+
+    @pytest.mark.parametrize("prefix", ["g", "AB", "%", "*", "0" * 65, "0_"])
+    def test_scan_by_a_prefix_of_no_key(self, store: Store, prefix: str) -> None:
+        """A prefix that no key can have finds nothing: it is no pattern."""
+        store.put("0" * 64, b"x", ttl_s=self.ttl_s)
+        store.put("a" * 64, b"x", ttl_s=self.ttl_s)
+        assert list(store.scan(prefix)) == []
+
+    def test_scan_survives_changes(self, store: Store) -> None:
+        """Keys deleted or put while a scan runs don't break it."""
+        keys = sorted(key_of(str(number)) for number in range(20))
+        for key in keys:
+            store.put(key, b"x", ttl_s=self.ttl_s)
+        seen = []
+        for key in store.scan():
+            seen.append(key)
+            store.delete(key)
+            store.put(key_of(f"more {len(seen) % 3}"), b"y", ttl_s=self.ttl_s)
+        assert set(keys) <= set(seen)
+
+    @pytest.mark.parametrize("key", ["", "ab", "A" * 64, "g" * 64, "../" + "a" * 61, "a" * 65, "a" * 63 + "\n"])
+    def test_refuses_other_keys(self, store: Store, key: str) -> None:
+        """A key of another shape is the caller's mistake, at every door."""
+        for call in (
+            lambda: store.get(key),
+            lambda: store.put(key, b"x", ttl_s=self.ttl_s),
+            lambda: store.delete(key),
+        ):
+            with pytest.raises(ValueError, match="64 lowercase hex"):
+                call()
+
+    @pytest.mark.parametrize("blob", ["text", None, bytearray(b"x"), memoryview(b"x"), 1, {"a": 1}])
+    def test_refuses_what_is_not_bytes(self, store: Store, blob: object) -> None:
+        """Only bytes are kept; nothing is ever turned into bytes on the way."""
+        with pytest.raises(TypeError):
+            store.put(key_of("a"), blob, ttl_s=self.ttl_s)  # type: ignore[arg-type]  # the point of the test
+        assert store.get(key_of("a")) is None
+
+    def test_damage_is_a_miss(self, store: Store, raw_put: Callable[[str, bytes], None] | None) -> None:
+        """Bytes that were damaged at rest are None, and can be put anew."""
+        if raw_put is None:
+            pytest.skip("no back door: the store keeps what it is given, unexamined")
+        for size in (2048, 100_000):
+            store.put(key_of("a"), bytes(size), ttl_s=self.ttl_s)
+            raw_put(key_of("a"), b"damaged")
+            assert store.get(key_of("a")) is None
+            store.put(key_of("a"), b"again", ttl_s=self.ttl_s)
+            assert store.get(key_of("a")) == b"again"
+
+    def test_threads(self, store: Store) -> None:
+        """Threads that put and get at once see whole values of their keys."""
+        wrong: list[str] = []
+        keys = [key_of(str(number)) for number in range(4)]
+
+        def work(number: int) -> None:
+            for turn in range(25):
+                key = keys[(number + turn) % len(keys)]
+                store.put(key, bytes.fromhex(key) * (64 + turn), ttl_s=self.ttl_s)
+                blob = store.get(key)
+                if blob is not None and set(blob[i : i + 32] for i in range(0, len(blob), 32)) != {bytes.fromhex(key)}:
+                    wrong.append(key)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert set(store.scan()) == set(keys)
+
+    def test_get_many_agrees_with_get(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """Many look-ups at once find what as many single ones do: nothing absent, nothing expired."""
+        if not isinstance(store, SupportsGetMany):
+            pytest.skip("the store does not answer many look-ups at once")
+        store.put(key_of("brief"), b"brief", ttl_s=self.ttl_s)
+        keys = [key_of(str(number)) for number in range(600)]
+        for number, key in enumerate(keys[:30]):
+            store.put(key, bytes(number * 2000), ttl_s=self.ttl_s * 10)
+        pass_time(self.ttl_s * 2)
+        expected = {key: bytes(number * 2000) for number, key in enumerate(keys[:30])}
+        assert store.get_many([*keys, key_of("brief"), keys[0]]) == expected
+        assert store.get_many([]) == {}
+
+    def test_size(self, store: Store) -> None:
+        """The count is the number of entries, and the size grows with what is put."""
+        if not isinstance(store, SupportsSize):
+            pytest.skip("the store does not know its size")
+        assert store.count() == 0
+        before = store.size_bytes()
+        for number in range(3):
+            store.put(key_of(str(number)), bytes(200_000), ttl_s=self.ttl_s)
+        assert store.count() == 3  # noqa: PLR2004 - just put
+        assert store.size_bytes() >= before + 600_000
+        store.delete(key_of("0"))
+        assert store.count() == 2  # noqa: PLR2004 - one less
+
+    def test_close_twice(self, store: Store) -> None:
+        """Closing is done once and harmless after that."""
+        store.put(key_of("a"), b"a", ttl_s=self.ttl_s)
+        store.close()
+        store.close()
+        assert store.close() is None  # type: ignore[func-returns-value]  # says that nothing is promised

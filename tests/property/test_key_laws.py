@@ -1,0 +1,353 @@
+"""Laws of keys: what may not change one, what must, for any request."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from genai_cache_magic.core.canonical import canonical_bytes, check_json, dumps, dumps_exactly, parse_body
+from genai_cache_magic.core.model import Form, KeySpace, Response
+from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
+from genai_cache_magic.providers.fields import OPENAI_NOISE
+from genai_cache_magic.providers.openai_chat import OpenAIChat
+from genai_cache_magic.providers.openai_completions import OpenAICompletions
+from genai_cache_magic.providers.openai_embeddings import OpenAIEmbeddings
+from genai_cache_magic.providers.openai_responses import OpenAIResponses
+from genai_cache_magic.providers.registry import recognise
+
+if TYPE_CHECKING:
+    import random
+
+ORIGINS = Origins({}, "laptop")
+JSON_HEADER = {"content-type": "application/json"}
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | texts
+)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
+objects = st.dictionaries(texts, values, max_size=5)
+
+CHAT = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ],
+    "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {"properties": {"user": {}, "stream": {}}}}}
+    ],
+    "temperature": 0.7,
+}
+CLAUDE = {
+    "model": "m",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "Be brief."}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {"cache_control": 1}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]},
+    ],
+    "tools": [{"name": "f", "input_schema": {"properties": {"cache_control": {}, "metadata": {}}}}],
+}
+RESPONSES = {
+    "model": "m",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "function_call", "id": "f", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": "1"},
+    ],
+    "tools": [{"type": "function", "name": "f", "parameters": {"properties": {"user": {}}}}],
+}
+EMBEDDINGS = {"model": "m", "input": ["a", "b"]}
+COMPLETIONS = {"model": "m", "prompt": "Once"}
+
+CALLS = {
+    "chat": ("/v1/chat/completions", "api.openai.com", CHAT),
+    "claude": ("/v1/messages", "api.anthropic.com", CLAUDE),
+    "responses": ("/v1/responses", "api.openai.com", RESPONSES),
+    "embeddings": ("/v1/embeddings", "api.openai.com", EMBEDDINGS),
+    "completions": ("/v1/completions", "api.openai.com", COMPLETIONS),
+}
+apis = st.sampled_from(sorted(CALLS))
+
+OUT = {
+    "chat": OPENAI_NOISE,
+    "responses": OPENAI_NOISE,
+    "embeddings": OPENAI_NOISE,
+    "completions": OPENAI_NOISE,
+    "claude": ("metadata", "cache_control"),
+}
+
+
+def ask(api: str, body: object, headers: dict[str, str] | None = None) -> HttpCall:
+    path, host, _ = CALLS[api]
+    text = json.dumps(body, ensure_ascii=False).encode()
+    return HttpCall("POST", "https", host, None, path, "", {**JSON_HEADER, **(headers or {})}, text)
+
+
+def key(api: str, body: object, headers: dict[str, str] | None = None, space: KeySpace | None = None) -> bytes:
+    found = recognise(ask(api, body, headers), ORIGINS)
+    assert found is not None
+    return canonical_bytes(found.request, space or KeySpace())
+
+
+def shuffled(value: object, chance: random.Random) -> object:
+    if isinstance(value, dict):
+        items = list(value.items())
+        chance.shuffle(items)
+        return {name: shuffled(item, chance) for name, item in items}
+    return [shuffled(item, chance) for item in value] if isinstance(value, list) else value
+
+
+# --- canonical JSON
+
+
+@given(values)
+@example({"a": [2**64, -0.0, 1e16, 1e-5, "\u2028\x7f\x00"]})
+def test_the_two_encoders_agree(value):
+    """The fast encoder and the reference write the same bytes for any JSON."""
+    check_json(value)
+    assert dumps(value) == dumps_exactly(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@example(1e16)
+@example(9.999999999999999e15)
+@example(9.5e-5)
+@example(2.0**-1074)
+def test_the_two_encoders_agree_on_floats(number):
+    """Any double has one spelling, which reads back as itself."""
+    assert dumps(number) == dumps_exactly(number)
+    back = json.loads(dumps(number))
+    assert (type(back), back.hex()) == (float, number.hex())
+
+
+@given(objects)
+def test_canonical_json_reads_back_as_the_same_value(value):
+    """Spelling loses nothing, types included, so it is injective."""
+    assert repr(normal(parse_body(dumps(value)))) == repr(normal(value))
+
+
+@given(values, values)
+def test_different_values_have_different_spellings(one, other):
+    """Two values share their bytes only if they are the same value, types included."""
+    assert (dumps(one) == dumps(other)) == (repr(normal(one)) == repr(normal(other)))
+
+
+def normal(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: normal(value[name]) for name in sorted(value)}
+    return [normal(item) for item in value] if isinstance(value, list) else value
+
+
+@given(objects, st.booleans(), st.sampled_from([None, 2]))
+def test_spelling_of_the_body_does_not_matter(value, ascii_only, indent):
+    """Escapes, white space and separators of the sender change nothing."""
+    assert parse_body(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()) == parse_body(dumps(value))
+
+
+@given(st.binary(max_size=200))
+@example(b'{"a":1e999}')
+@example(b'{"a":"\\ud800"}')
+def test_any_bytes_are_read_or_refused(raw):
+    """A body is an object or it is refused; nothing else can come of any bytes."""
+    with contextlib.suppress(UncacheableRequest):
+        assert type(parse_body(raw)) is dict
+
+
+# --- what may not change a key
+
+
+@given(apis, st.randoms())
+def test_order_of_keys_does_not_matter(api, chance):
+    """Objects have no order, at any depth."""
+    body = CALLS[api][2]
+    assert key(api, shuffled(body, chance)) == key(api, body)
+
+
+@given(apis, st.data())
+def test_noise_does_not_matter(api, data):
+    """Who asks, and hints to a prompt cache, are not in the key."""
+    name = data.draw(st.sampled_from(OUT[api]))
+    body = CALLS[api][2]
+    assert key(api, {**body, name: data.draw(values)}) == key(api, body)
+
+
+@given(
+    apis, st.sampled_from(["authorization", "api-key", "x-api-key", "idempotency-key", "x-request-id", "x-any"]), texts
+)
+def test_credentials_and_unknown_headers_do_not_matter(api, name, value):
+    """A team shares: credentials, request ids and headers that nobody documented as deciding are out."""
+    body = CALLS[api][2]
+    assert key(api, body, {name: value}) == key(api, body)
+
+
+@given(st.sampled_from(["chat", "claude", "responses"]), st.lists(texts, min_size=2, max_size=2, unique=True))
+def test_random_ids_do_not_matter(api, names):
+    """Consistently renamed ids are the same conversation."""
+    renamed = dict(zip(("a", "f"), names, strict=True))
+
+    def rename(value: object, field: str = "") -> object:
+        if isinstance(value, dict):
+            return {name: rename(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [rename(item) for item in value]
+        return renamed.get(value, value) if field in {"id", "call_id", "tool_call_id", "tool_use_id"} else value
+
+    assert key(api, rename(CALLS[api][2])) == key(api, CALLS[api][2])
+
+
+@given(st.sampled_from(["chat", "claude"]))
+def test_prompt_cache_hints_do_not_matter(api):
+    """Marks for the vendor's prompt cache may come and go."""
+    body = copy.deepcopy(CALLS[api][2])
+    hint = {"type": "ephemeral"}
+    for holder in [
+        *body["tools"],
+        *(part for m in body["messages"] if type(m["content"]) is list for part in m["content"]),
+    ]:
+        holder["cache_control"] = hint
+    assert key(api, body) == key(api, CALLS[api][2])
+
+
+# --- what must change a key
+
+
+@given(apis, texts, values, values)
+def test_unknown_fields_matter(api, name, one, other):
+    """A field that this version never heard of is in the key: present, absent, and by its typed value."""
+    assume(name not in {*OUT[api], *CALLS[api][2], "stream", "stream_options", "prompt_cache_options", "prompt"})
+    assume(repr(normal(one)) != repr(normal(other)))
+    body = CALLS[api][2]
+    assert len({key(api, body), key(api, {**body, name: one}), key(api, {**body, name: other})}) == 3
+
+
+@given(apis, st.data())
+def test_every_leaf_matters(api, data):
+    """Whatever value of the body is replaced by another, the key is another, unless it was an id or a hint."""
+    body = copy.deepcopy(CALLS[api][2])
+    holder, name = data.draw(st.sampled_from(leaves(body)))
+    before = holder[name]
+    holder[name] = data.draw(scalars)
+    assume(repr(holder[name]) != repr(before))
+    found = outcome(api, body)
+    assert found is None or found != key(api, CALLS[api][2])
+
+
+def leaves(value: object) -> list[tuple[object, object]]:
+    """Return holder and name of each leaf whose change must show."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    found: list[tuple[object, object]] = []
+    for name, item in pairs:
+        if name in {"id", "call_id", "tool_call_id", "tool_use_id"} or (name == "cache_control" and item != 1):
+            continue
+        found += leaves(item) if isinstance(item, dict | list) else [(value, name)]
+    return found
+
+
+def outcome(api: str, body: object) -> bytes | None:
+    """Return the key, None where the change made it another kind of call or no call."""
+    found = recognise(ask(api, body), ORIGINS)
+    return None if found is None else canonical_bytes(found.request, KeySpace())
+
+
+@given(st.permutations(range(4)))
+def test_order_of_lists_matters(order):
+    """Messages have an order."""
+    messages = [CHAT["messages"][i] for i in order]
+    assert (key("chat", {**CHAT, "messages": messages}) == key("chat", CHAT)) == (list(order) == [0, 1, 2, 3])
+
+
+@given(st.integers(0, 2**40), texts, texts)
+def test_key_space_matters(sample, namespace, salt):
+    """Sample, namespace and salt separate keys, and can't be mistaken for each other."""
+    space = KeySpace(namespace, salt, sample)
+    assert (key("chat", CHAT, space=space) == key("chat", CHAT)) == (space == KeySpace())
+    swapped = KeySpace(salt, namespace, sample)
+    assert (key("chat", CHAT, space=space) == key("chat", CHAT, space=swapped)) == (salt == namespace)
+
+
+@given(st.sampled_from(["anthropic-beta", "anthropic-version", "openai-beta", "x-portkey-provider"]), st.data())
+def test_semantic_headers_matter(name, data):
+    """A header that is documented to decide the answer is in the key."""
+    word = st.text("abcdefgh-0123456789", min_size=1)
+    one, other = data.draw(word), data.draw(word)
+    keys = [key("chat", CHAT), key("chat", CHAT, {name: one}), key("chat", CHAT, {name: other})]
+    assert len(set(keys)) == (3 if one != other else 2)
+
+
+@given(st.permutations(["b1", "b2", "b3"]), st.sampled_from([",", ", ", " ,"]))
+def test_flags_are_a_set(flags, comma):
+    """The order, spacing and repetition of beta flags change nothing; a missing one does."""
+    wanted = key("claude", CLAUDE, {"anthropic-beta": "b1,b2,b3"})
+    assert key("claude", CLAUDE, {"anthropic-beta": comma.join([*flags, flags[0]])}) == wanted
+    assert key("claude", CLAUDE, {"anthropic-beta": comma.join(flags[1:])}) != wanted
+
+
+# --- nothing breaks a caller
+
+READERS = (OpenAIChat(), OpenAICompletions(), OpenAIEmbeddings(), OpenAIResponses(), AnthropicMessages())
+words = st.sampled_from(
+    (
+        "choices message delta finish_reason stop usage content output status completed data type error response index "
+        "response.completed message_start message_delta message_stop model content_block_start content_block text tools "
+        "tool_calls refusal stop_reason end_turn input messages role user image_url url source base64 caller prompt "
+        "max_tokens function_call prompt_tokens_details environment input_file file_data"
+    ).split()
+)
+shaped = st.recursive(
+    scalars | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.surface)
+@given(data=st.data())
+def test_reading_never_raises(reader, data):
+    """Any bytes in any form are read as some ending, and rendered or declined."""
+    bodies = st.binary(max_size=300) | shaped.map(lambda v: json.dumps(v).encode())
+    bodies |= st.lists(shaped, max_size=5).map(
+        lambda parts: b"".join(b"data: " + json.dumps(part).encode() + b"\n\n" for part in parts) + b"data: [DONE]\n\n"
+    )
+    response = Response(200, (), data.draw(bodies), data.draw(st.sampled_from(Form)))
+    assert type(reader.read(response).end) is End
+    wants = Wants(data.draw(st.sampled_from(Form)), usage=data.draw(st.booleans()))
+    rendered = reader.render(response, wants)
+    assert rendered is None or rendered.form is wants.form
+
+
+@given(apis, st.dictionaries(words, shaped, max_size=6), st.booleans())
+def test_recognising_never_raises_anything_else(api, changes, keep):
+    """Any JSON body is a model call with a key, or none, or refused as uncacheable."""
+    body = {**CALLS[api][2], **changes} if keep else changes
+    call = HttpCall("POST", "https", CALLS[api][1], None, CALLS[api][0], "", JSON_HEADER, orjson_or_json(body))
+    try:
+        found = recognise(call, ORIGINS)
+    except UncacheableRequest:
+        return
+    if found is not None:
+        assert canonical_bytes(found.request, KeySpace())
+
+
+def orjson_or_json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()

@@ -1,0 +1,53 @@
+"""The full torture of the disk tier: `python tests/torture/run.py [--seed TEXT]`, a few minutes.
+
+200 killed writers and 1,000 damaged stores; the exit code is 1 if any answer was wrong, any finished put was lost
+or anything but ``StoreUnavailable`` was raised. A seed that failed is printed, and fails again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from torture.corruption import run_corruptions  # noqa: E402 - after the path is set
+from torture.kills import run_kills  # noqa: E402 - after the path is set
+
+
+def main() -> int:
+    """Run both series, say what they showed, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", default=str(time.time_ns()))
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--corruptions", type=int, default=1000)
+    options = parser.parse_args()
+    say(f"seed {options.seed}")
+    with tempfile.TemporaryDirectory(prefix="genai-cache-torture-") as name:
+        kills = run_kills(Path(name, "kills"), options.kills, options.seed)
+        say(
+            f"{kills.kills} writers killed, {kills.acknowledged} finished puts: "
+            f"{len(kills.wrong)} wrong, {len(kills.lost)} lost, {kills.rebuilds} rebuilds"
+        )
+        corruptions = run_corruptions(Path(name, "corruptions"), options.corruptions, options.seed)
+        say(
+            f"{corruptions.corruptions} stores damaged, {corruptions.answers} answers: {len(corruptions.wrong)} wrong, "
+            f"{len(corruptions.unavailable)} times unavailable, {corruptions.rebuilds} rebuilds"
+        )
+    faults = kills.wrong + kills.lost + corruptions.wrong
+    for fault in faults + corruptions.unavailable:
+        say(f"  {fault}")
+    return 1 if faults else 0
+
+
+def say(text: str) -> None:
+    """Write a line at once, since the series take minutes."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Settings: where they come from, and what a wrong one says."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from genai_cache_magic.config import describe, load_settings, machine_identity
+from genai_cache_magic.config_files import check_syntax
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.units import parse_duration, parse_size
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory and a home without any configuration."""
+    for name in [name for name in os.environ if name.startswith("GENAI_CACHE_")]:
+        monkeypatch.delenv(name)
+    work = tmp_path / "project" / "notebooks"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def source_of(name, **options):
+    lines = {line.name: line for line in describe(load_settings(**options), **options)}
+    return lines[name].value, lines[name].source
+
+
+def test_each_layer_wins_over_the_next(elsewhere, monkeypatch):
+    """Option, environment, project file, user file, default: in this order, and `config` says which."""
+    assert source_of("ttl") == ("2592000", "default")
+    user = elsewhere / "config" / "genai-cache" / "config.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text('ttl = "1h"\nsize-limit = "2gb"\n')
+    assert source_of("ttl") == ("3600", str(user))
+    project = elsewhere / "project" / "pyproject.toml"
+    project.write_text('[tool.genai-cache-magic]\nttl = "2h"\n')
+    assert source_of("ttl") == ("7200", str(project))
+    nearer = elsewhere / "project" / "genai-cache.toml"
+    nearer.write_text('ttl = "3h"\n')
+    assert source_of("ttl") == ("10800", str(nearer))
+    assert source_of("size_limit") == (str(2 * 1024**3), str(user))
+    monkeypatch.setenv("GENAI_CACHE_TTL", "4h")
+    assert source_of("ttl") == ("14400", "environment")
+    assert source_of("ttl", ttl="5h") == ("18000", "option")
+
+
+def test_nested_settings_in_the_environment(monkeypatch):
+    """Two underscores separate the parts of a nested name; origins are JSON."""
+    monkeypatch.setenv("GENAI_CACHE_COMPRESSION__ALGORITHM", "gzip")
+    monkeypatch.setenv("GENAI_CACHE_COMPRESSION__THRESHOLD", "2kb")
+    monkeypatch.setenv("GENAI_CACHE_ORIGINS", '{"https://a.example": "openai", "https://b.example": {"alias": "b"}}')
+    settings = load_settings()
+    assert (settings.compression.algorithm, settings.compression.threshold) == ("gzip", 2048)
+    assert settings.origins["https://a.example"].provider == "openai"
+    assert settings.origins["https://b.example"].alias == "b"
+    assert source_of("compression")[1] == "environment"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TTL", "soon", "ttl='soon' (environment)"),
+        ("MODE", "replya", "did you mean replay?"),
+        ("COMPRESSION__ALGORITHM", "gzp", "did you mean gzip?"),
+        ("COMPRESSION__LEVEL", "99", "compression.level='99'"),
+        ("SIZE_LIMIT", "big", "size_limit='big'"),
+        ("NAMESPACE", "../up", "namespace='../up'"),
+        ("ORIGINS", "{", "origins"),
+        ("ORIGINS", '{"https://x": {"aliass": "y"}}', "aliass"),
+        ("TLL", "1h", "did you mean ttl?"),
+        ("L2", "redis://localhost", "does not have yet"),
+        ("KEY_VAULT_URL", "https://v.vault.azure.net", "does not have yet"),
+        ("ENCRYPTION", "key-vault", "'local' or 'off'"),
+    ],
+)
+def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, value, said):
+    """The message says what, where and what to do."""
+    monkeypatch.setenv(f"GENAI_CACHE_{name}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["ttl = ", "[tool.genai-cache-magic\n", "\xff"])
+def test_a_file_that_is_not_toml_is_named(elsewhere, text):
+    """An unreadable file is an error with its path, at load time already."""
+    path = elsewhere / "project" / "genai-cache.toml"
+    path.write_bytes(text.encode("latin-1"))
+    for read in (load_settings, check_syntax):
+        with pytest.raises(ConfigurationError) as caught:
+            read()
+        assert str(path) in str(caught.value)
+
+
+def test_a_table_that_is_none_is_named(elsewhere):
+    """`tool.genai-cache-magic = 3` is no table."""
+    (elsewhere / "project" / "pyproject.toml").write_text("[tool]\ngenai-cache-magic = 3\n")
+    with pytest.raises(ConfigurationError):
+        load_settings()
+
+
+def test_machine_identity_is_stable():
+    """Two readings on one host agree and say something."""
+    assert machine_identity() == machine_identity() != ""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), (90, 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600), (" 1.5 h ", 5400)],
+)
+def test_durations(text, seconds):
+    """Durations are numbers with a unit."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1y", "-1", "0", "1e3", True, None, "1h30m", "9999d"])
+def test_wrong_durations(text):
+    """Anything else is refused."""
+    with pytest.raises(ConfigurationError):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("1kb", 1024), ("1KiB", 1024), (4096, 4096), ("2gb", 2 * 1024**3)])
+def test_sizes(text, size):
+    """Sizes are in powers of 1024."""
+    assert parse_size(text) == size
+
+
+def test_wrong_sizes():
+    """A size needs a number."""
+    with pytest.raises(ConfigurationError):
+        parse_size("large")
