@@ -47,7 +47,6 @@ class CacheParts:
     calls: CallDesk
     catalogue: Catalogue
     origins: Origins
-    namespace: str
     ttl_s: int
     directory: str = ""
 
@@ -63,13 +62,13 @@ class Cache:
         self.calls = parts.calls
         self.origins = parts.origins
         self.catalogue = parts.catalogue
-        self.namespace = parts.namespace
+        self.namespace = parts.keys.namespace
         self._entries = parts.entries
         self._keys = parts.keys
         self._ttl_s = parts.ttl_s
         self._directory = parts.directory
         self._on_event = on_event
-        self._id_prefix = _VALUE_KEY + parts.namespace.encode() + b"\0"
+        self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
 
     def __repr__(self) -> str:
         return f"<Cache {self.namespace!r}>"

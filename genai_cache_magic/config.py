@@ -59,6 +59,14 @@ def machine_identity() -> str:
     return os.uname().nodename
 
 
+def person_name() -> str:
+    """Return the user's name at the operating system, or the number where a container knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
 def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
     """Let pydantic name the setting: it collects its own kind of error only."""
 
@@ -120,7 +128,7 @@ class Settings(BaseSettings):
     ttl: Duration = 30 * 86_400
     samples: Samples = Samples.SAME
     status: Literal["auto", "static", "off"] = "auto"
-    person: str = Field(default_factory=getpass.getuser)
+    person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)
     encryption: Literal["local", "off"] = "local"
     key_file: Path = Field(

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class RunResult:
     upstream
         Model calls that the simulated servers counted; None where a real endpoint was asked.
     seconds
-        Time in cells [s].
+        Time that the cells with model calls took [s].
     failure
         The error that ended the run, in one line; empty if none did.
     """
@@ -237,9 +238,12 @@ def read_cells(notebook: Mapping[str, Any]) -> tuple[CellResult, ...]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and source.startswith("#"):
             heading = source.splitlines()[0].strip("# ")
-        badges = [output["data"][MIME] for output in cell.get("outputs", ()) if MIME in output.get("data", {})]
-        results += [_cell_result(heading, badge) for badge in badges]
+        results += [_cell_result(heading, badge) for badge in _badges(cell)]
     return tuple(results)
+
+
+def _badges(cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [output["data"][MIME] for output in cell.get("outputs", ()) if MIME in output.get("data", {})]
 
 
 def _cell_result(name: str, badge: Mapping[str, Any]) -> CellResult:
@@ -261,7 +265,7 @@ def _amount(text: str | None) -> Decimal | None:
 
 
 class _Progress:
-    """Counts the cells of one run, and the time that they take."""
+    """Counts the cells of one run, and the time that those with model calls take."""
 
     def __init__(self, tell: Callable[[int, int], None], number: int) -> None:
         self._tell = tell
@@ -275,9 +279,10 @@ class _Progress:
         """Take note that a cell begins: a hook of `nbclient`."""
         self._started = time.perf_counter()
 
-    def executed(self, **_: Any) -> None:
+    def executed(self, *, cell: Mapping[str, Any], **_: Any) -> None:
         """Take note that a cell ended: a hook of `nbclient`."""
-        self.seconds += time.perf_counter() - self._started
+        if _badges(cell):
+            self.seconds += time.perf_counter() - self._started
         self._done += 1
         self._tell((self._number - 1) * self.total + self._done, 2 * self.total)
 
@@ -287,7 +292,7 @@ def _execute(source: Path, target: Path, environment: Mapping[str, str], progres
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(source, as_version=4)
     progress.total = sum(cell.cell_type == "code" for cell in notebook.cells)
@@ -303,13 +308,15 @@ def _execute(source: Path, target: Path, environment: Mapping[str, str], progres
     # No directory of kernels is searched: this interpreter runs the notebook, not one that is installed elsewhere.
     kernel = client.create_kernel_manager()
     kernel.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
-    kernel.transport = "ipc"
     failure = ""
-    try:
-        client.execute(env=kernel_environment(environment))
-    except CellExecutionError as exc:
-        failure = f"{exc.ename}: {exc.evalue}"
-    except (CellTimeoutError, DeadKernelError) as exc:
-        failure = str(exc).partition("\n")[0]
+    # Sockets of the file system, not of the network. Their paths must be short.
+    with tempfile.TemporaryDirectory(prefix="genai-") as sockets:
+        kernel.transport, kernel.ip = "ipc", f"{sockets}/k"
+        try:
+            client.execute(env=kernel_environment(environment))
+        except CellExecutionError as exc:
+            failure = f"{exc.ename}: {exc.evalue}"
+        except (TimeoutError, RuntimeError) as exc:  # a cell that takes too long, a kernel that died or never came up
+            failure = str(exc).partition("\n")[0]
     nbformat.write(notebook, target)
     return RunResult(target, read_cells(notebook), None, progress.seconds, failure)

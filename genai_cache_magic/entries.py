@@ -32,14 +32,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The secrets that ids and tags of a namespace are made with, 32 bytes each."""
+    """What the ids and tags of a namespace are made with: its name, and two secrets of 32 bytes each."""
 
+    namespace: str
     id_key: bytes
     mac_key: bytes
 
     def __repr__(self) -> str:
         """Show no secret."""
-        return "<Keys>"
+        return f"<Keys of {self.namespace!r}>"
 
     def tag(self, kind: TagKind, name: str) -> bytes:
         """Return the keyed tag for a `kind` (``user``, ``run``, ``cell``, ``model``, ``person``)."""

@@ -82,10 +82,9 @@ def build_cache(
     parts = CacheParts(
         entries=entries,
         keys=keys,
-        calls=CallDesk(entries, keys, name, limits=limits),
+        calls=CallDesk(entries, keys, nearest=catalogue.nearest, limits=limits),
         catalogue=catalogue,
         origins=origins_of(settings),
-        namespace=name,
         ttl_s=settings.ttl,
         directory=directory,
     )
@@ -143,13 +142,14 @@ def _local_keyring(settings: Settings, manifest: Document, namespace: str) -> Ke
 def _sealed(keyring: Keyring, namespace: str) -> tuple[Seal, Keys]:
     from genai_cache_magic.crypto.envelope import Sealer
 
-    return Sealer(keyring, namespace), Keys(keyring.id_key, keyring.mac_key)
+    return Sealer(keyring, namespace), Keys(namespace, keyring.id_key, keyring.mac_key)
 
 
 def _public_keys(namespace: str) -> Keys:
     """Without encryption ids still need a key; anyone can compute this one, as the documentation says."""
     name = namespace.encode()
     return Keys(
+        namespace,
         hashlib.sha256(b"genai-cache public id key 1\0" + name).digest(),
         hashlib.sha256(b"genai-cache public mac key 1\0" + name).digest(),
     )

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.key import TagKind
 
 
+_SHOWN = 5
+"""How many differing components a message names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Default time to live [s] and the largest answer that is stored [bytes]."""
@@ -104,14 +108,14 @@ class CallDesk:
         self,
         entries: Entries,
         keys: Keys,
-        namespace: str,
         *,
+        nearest: Callable[[Metadata], tuple[str, ...]] = lambda _: (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._entries = entries
         self._keys = keys
-        self._namespace = namespace
+        self._nearest = nearest
         self._limits = limits or Limits()
         self._clock = clock
         self._flights = Flights()
@@ -214,7 +218,7 @@ class CallDesk:
 
     def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
         """Return the entry id of `call` for a sample index."""
-        space = KeySpace(self._namespace, scope.options.salt, sample)
+        space = KeySpace(self._keys.namespace, scope.options.salt, sample)
         return entry_id(canonical_bytes(call.request, space), self._keys.id_key)
 
     def _lead(self, call: ModelCall, scope: CellScope, started: float) -> Lead:
@@ -335,7 +339,6 @@ class CallDesk:
         tags = [self._keys.tag("user", tag) for tag in options.tags]
         tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
         header = self._entries.header(stamp, ttl_s=options.ttl_s or self._limits.ttl_s, tags=tags)
-        space = KeySpace(self._namespace, options.salt, lead.sample)
         metadata = Metadata(
             surface=call.request.surface,
             provider=call.provider.vendor,
@@ -350,12 +353,13 @@ class CallDesk:
             cost_usd=self._cost(lead, answer),
             latency_s=round(self._clock() - lead.started, 6),
             preview=call.preview,
-            components=component_digests(call.request, space, self._digest),
+            components=self._components(lead),
         )
         return Entry(header, metadata, response)
 
-    def _digest(self, data: bytes) -> str:
-        return keyed_digest(data, self._keys.id_key)
+    def _components(self, lead: Lead) -> dict[str, str]:
+        space = KeySpace(self._keys.namespace, lead.scope.options.salt, lead.sample)
+        return component_digests(lead.call.request, space, lambda data: keyed_digest(data, self._keys.id_key))
 
     def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict) -> None:
         if verdict.is_shareable:
@@ -403,9 +407,12 @@ class CallDesk:
         self._give_back(lead)
         self._record(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.why.value}")
         request = lead.call.request
+        own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._components(lead))
+        differs = self._nearest(own) if lead.why is Why.ABSENT else ()
+        near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
         return ReplayMiss(
-            f"the answer of {request.model or request.surface} is not served in mode replay: {lead.why.value}. "
-            "Run the cell once in mode use with a key, or see %llm_cache explain for what differs.",
+            f"{request.model or request.surface}: {lead.why.value}{near}. "
+            "Mode replay never calls the model: run the cell once in mode use, with a key",
         )
 
 

@@ -164,6 +164,10 @@ class Catalogue:
             explained.append(Explanation(call.outcome, reason, call.model, differs))
         return tuple(explained)
 
+    def nearest(self, own: Metadata) -> tuple[str, ...]:
+        """Return the names of the components in which a request differs from the nearest stored one."""
+        return nearest_difference(own, list(self.items()))
+
     def _bulk(
         self,
         is_meant: Callable[[Listed], bool],

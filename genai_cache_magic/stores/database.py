@@ -109,20 +109,24 @@ def audit(connection: sqlite3.Connection, *, settings: Collection[str]) -> None:
     objects = {(kind, name) for kind, name in connection.execute("SELECT type, name FROM sqlite_master")}
     if not objects <= _OBJECTS:
         raise damage("the schema holds what we did not make")
-    if ("table", "Cache") in objects:
-        columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(Cache)"))
-        if columns != _COLUMNS:
-            raise damage("the table has other columns")
+    has_entries = ("table", "Cache") in objects
+    columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(Cache)"))
+    if has_entries and columns != _COLUMNS:
+        raise damage("the table has other columns")
     if ("table", "Settings") in objects:
-        _audit_settings(connection, settings)
+        _audit_settings(connection, settings, has_entries=has_entries)
+    elif has_entries:
+        raise damage("there are entries, but nobody counted them")
     connection.execute("COMMIT")
 
 
-def _audit_settings(connection: sqlite3.Connection, settings: Collection[str]) -> None:
+def _audit_settings(connection: sqlite3.Connection, settings: Collection[str], *, has_entries: bool) -> None:
     rows = connection.execute("SELECT key, value FROM Settings").fetchall()
     for name, value in rows:
         if name in COUNTERS and (type(value) is not int or value < 0):
             raise damage("a counter is no number")
+        if name in COUNTERS and value > 0 and not has_entries:
+            raise damage("entries were counted, but there are none")
     known = {*settings, *COUNTERS}
     # SECURITY: any other row would become an attribute of the cache, or a pragma on its connection.
     if any(name not in known for name, _ in rows):

@@ -69,11 +69,12 @@ class ValueFiles:
             if error.errno in FOREIGN_FILE_ERRNOS:
                 return None
             raise
+        status = os.fstat(descriptor)
+        # Checked before anything is read: a row can't make us fill memory from a huge file.
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            os.close(descriptor)
+            return None
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            # Checked before anything is read: a row can't make us fill memory from a huge file.
-            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-                return None
             return file.read()
 
     def remove(self, name: object) -> None:

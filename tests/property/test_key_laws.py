@@ -304,12 +304,52 @@ def test_flags_are_a_set(flags, comma):
 
 READERS = (OpenAIChat(), OpenAICompletions(), OpenAIEmbeddings(), OpenAIResponses(), AnthropicMessages())
 words = st.sampled_from(
-    (
-        "choices message delta finish_reason stop usage content output status completed data type error response index "
-        "response.completed message_start message_delta message_stop model content_block_start content_block text tools "
-        "tool_calls refusal stop_reason end_turn input messages role user image_url url source base64 caller prompt "
-        "max_tokens function_call prompt_tokens_details environment input_file file_data"
-    ).split()
+    [
+        "choices",
+        "message",
+        "delta",
+        "finish_reason",
+        "stop",
+        "usage",
+        "content",
+        "output",
+        "status",
+        "completed",
+        "data",
+        "type",
+        "error",
+        "response",
+        "index",
+        "response.completed",
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "model",
+        "content_block_start",
+        "content_block",
+        "text",
+        "tools",
+        "tool_calls",
+        "refusal",
+        "stop_reason",
+        "end_turn",
+        "input",
+        "messages",
+        "role",
+        "user",
+        "image_url",
+        "url",
+        "source",
+        "base64",
+        "caller",
+        "prompt",
+        "max_tokens",
+        "function_call",
+        "prompt_tokens_details",
+        "environment",
+        "input_file",
+        "file_data",
+    ]
 )
 shaped = st.recursive(
     scalars | words,

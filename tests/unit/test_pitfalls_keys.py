@@ -74,10 +74,8 @@ class Wire:
 
 @pytest.fixture
 def wire():
-    with Wire().http as http:
-        made = Wire()
-        made.http = http
-        made.http._transport = made.transport
+    made = Wire()
+    with made.http:
         yield made
 
 
