@@ -1,72 +1,350 @@
 """The command ``genai-cache``: what the magic does, for a terminal and for scripts.
 
-Exit codes: 0 done; 1 a demonstration did not show what it promises; 2 it can't be done, with one line
-that says why.
+Exit codes: 0 done; 1 the demonstration did not show what it promises; 2 it can't be done, and one line says why.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genai_cache_magic.errors import CellInterrupt, ConfigurationError, GenaiCacheError
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 
 try:
     from typer import TyperException as CommandLineError
 except ImportError:  # older ones raise what `click` does
-    from click import ClickException as CommandLineError  # type: ignore[import-not-found,no-redef]
+    from click import ClickException as CommandLineError  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from genai_cache_magic.cache import Cache
-    from genai_cache_magic.demo import DemoResult, RunResult
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.listing import Invalidation, Listed
 
-LATER = ("doctor", "usage", "runs", "warm", "audit", "access", "backup", "restore")
+LATER = ("access", "audit", "backup", "doctor", "restore", "runs", "usage", "warm")
 """Commands whose capability is not in this version; each says so."""
 
+_SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
 _ID_DIGITS = 12
+_INTERRUPTED = 130
 
-app = typer.Typer(
-    name="genai-cache",
-    help="Look after the cache of model calls: what `%llm_cache` does in a notebook, for a terminal.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-keys_app = typer.Typer(help="The local key that seals what is stored.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 
-Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Whose cache; default: as configured.")]
+Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Whose cache; default: the configured one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code; trouble is one line on standard error."""
+    """Run the command, and exit with its code."""
     try:
         code = app(args=arguments, prog_name="genai-cache", standalone_mode=False)
     except CommandLineError as exc:
         code = _fail(exc.format_message())
-    except (GenaiCacheError, CellInterrupt) as exc:
+    except GenaiCacheError as exc:
         code = _fail(str(exc))
     except (typer.Abort, KeyboardInterrupt):
-        code = 130
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-@app.callback()
-def _root(*, version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False) -> None:
-    pass
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. The interpreter must not flush into the pipe again.
+        sys.stdout = None  # type: ignore[assignment]
+        code = 0
+    sys.exit(code or 0)
 
 
 def _fail(message: str) -> int:
     typer.echo(f"genai-cache: {' '.join(message.split())}", err=True)
     return 2
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    """Look after the cache of model calls: what %llm_cache does in a notebook, for a terminal."""
+    if version:
+        from genai_cache_magic import __version__
+
+        typer.echo(f"genai-cache {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Ask real endpoints; needs OPENAI_API_KEY, costs cents.")] = False,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where to work; made anew.")] = Path("demo-output"),
+) -> None:
+    """Execute the quickstart notebook twice, against simulated models, and show what it cost."""
+    from genai_cache_magic.demo import demonstrate
+
+    raise typer.Exit(demonstrate(output, live=live))
+
+
+@app.command()
+def config() -> None:
+    """Show every setting, its value and where it was set."""
+    from genai_cache_magic.session import Session
+
+    rows = [(line.name, line.value, line.source) for line in Session().describe()]
+    _print_table(("setting", "value", "from"), rows)
+
+
+@app.command()
+def stats(*, namespace: Namespace = None) -> None:
+    """Show how much the cache holds."""
+    from rich.filesize import decimal
+
+    with _opened(namespace) as cache:
+        found = cache.stats()
+        typer.echo(f"namespace {cache.namespace}: {found.entries:,} answers, {decimal(found.size_bytes)}")
+    if found.oldest and found.newest:
+        typer.echo(f"stored between {_local(found.oldest)} and {_local(found.newest)}")
+    typer.echo(f"kept in {found.directory}")
+    _print_table(("model", "answers"), [(_shown(model), f"{count:,}") for model, count in found.by_model.items()])
+
+
+@app.command()
+def entries(
+    pattern: Annotated[str, typer.Argument(help="Names to list, such as 'gpt-4.1*'.")] = "*",
+    *,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Newest first, at most so many.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
+    previews: Annotated[bool, typer.Option("--previews", help="Also the start of each prompt.")] = False,
+    namespace: Namespace = None,
+) -> None:
+    """List stored answers: their model, age, tokens, price and tags."""
+    from fnmatch import fnmatchcase
+
+    with _opened(namespace) as cache:
+        found = [item for item in cache.catalogue.items() if fnmatchcase(item.name, pattern)]
+    found.sort(key=lambda item: item.header.created_ms, reverse=True)
+    rows = [_described(item, previews=previews) for item in found[:limit]]
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    _print_table(tuple(rows[0]) if rows else (), [tuple(map(_shown, row.values())) for row in rows])
+    more = f", the newest {limit:,} are shown" if len(found) > limit else ""
+    typer.echo(f"{len(found):,} answers{more}")
+
+
+@app.command()
+def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
+    pattern: Annotated[str | None, typer.Argument(help="Answers whose name matches, such as 'gpt-4.1*'.")] = None,
+    *,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Answers with this tag.")] = None,
+    entry: Annotated[str | None, typer.Option(metavar="ID", help="The answer whose id begins so.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Answers that this run stored.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Answers of this model.")] = None,
+    person: Annotated[str | None, typer.Option(metavar="NAME", help="Answers that this person stored.")] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Older answers, such as 7d.")] = None,
+    namespace: Namespace = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Make answers invalid, chosen by one option or a PATTERN; the models will be asked again."""
+    given = {"tag": tag, "run": run, "model": model, "person": person}
+    given |= {"entry": entry, "older-than": older_than, "PATTERN": pattern}
+    chosen = [(by, value) for by, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        got = " and ".join(by for by, _ in chosen) or "nothing"
+        raise ConfigurationError(f"invalidate wants one of {_SELECTORS}, and got {got}; all of it is `clear`")
+    by, value = chosen[0]
+    with _opened(namespace) as cache:
+        if not (dry_run or yes) and _at_terminal():
+            counted = _invalidate(cache, by, value, dry_run=True)
+            _confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?")
+        _tell(_invalidate(cache, by, value, dry_run=dry_run))
+
+
+@app.command()
+def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Make every answer of the namespace invalid, and nothing else."""
+    with _opened(namespace) as cache:
+        if not (dry_run or yes):
+            if not _at_terminal():
+                raise ConfigurationError("clear makes everything invalid: add --yes, or --dry-run to count it first")
+            _confirm(f"Make every answer in namespace {cache.namespace} invalid?")
+        _tell(cache.clear(dry_run=dry_run))
+
+
+@app.command()
+def gc(*, namespace: Namespace = None) -> None:
+    """Remove what is expired, invalid or damaged, and files that killed processes left."""
+    with _opened(namespace) as cache:
+        removed = _collect(cache)
+    typer.echo(f"{removed[0]:,} answers and {removed[1]:,} orphan files removed")
+
+
+@app.command()
+def enable(
+    *,
+    profile: Annotated[str, typer.Option(metavar="NAME", help="IPython profile.")] = "default",
+    remove: Annotated[bool, typer.Option("--remove", help="Undo it.")] = False,
+) -> None:
+    """Load the extension in every notebook and IPython shell, without %load_ext."""
+    from genai_cache_magic.ipython_profile import change_profile
+
+    path, is_changed = change_profile(profile, remove=remove)
+    state = "no longer loaded" if remove else "loaded"
+    typer.echo(f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}")
+
+
+@keys_app.callback()
+def _keys() -> None:
+    """Show, export or import the local key that seals what is stored."""
+
+
+@keys_app.command("show")
+def keys_show() -> None:
+    """Show where the key lies and its fingerprint, by which two machines compare keys."""
+    key, path = _local_key()
+    typer.echo(f"{key.fingerprint}  {path}")
+
+
+@keys_app.command("export")
+def keys_export() -> None:
+    """Print the key itself. Whoever has it can open every answer that it sealed."""
+    typer.echo(_local_key()[0].export_text())
+
+
+@keys_app.command("import")
+def keys_import() -> None:
+    """Read a key that `keys export` printed from standard input; another key is never overwritten."""
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+    from genai_cache_magic.session import Session
+
+    settings = Session().settings
+    path = settings.key_file.expanduser().absolute()
+    # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
+    text = typer.prompt("Key", hide_input=True) if _at_terminal() else sys.stdin.read()
+    key = LocalKeyFile.import_text(path, text, cache_directory=settings.dir)
+    typer.echo(f"{key.fingerprint}  {path}")
+
+
+def _add_later(name: str) -> None:
+    """Register a command that says that this version lacks it, whatever its arguments."""
+
+    @app.command(name, hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+    def later(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+        del words
+        raise ConfigurationError(f"`{name}` is not in this version yet")
+
+
+for _name in LATER:
+    _add_later(_name)
+
+
+@contextmanager
+def _opened(namespace: str | None) -> Iterator[Cache]:
+    """Open the cache of `namespace`, None for the configured one, for the body."""
+    from genai_cache_magic.session import Session
+
+    session = Session()
+    try:
+        yield session.cache(session.options(namespace=namespace).namespace)
+    finally:
+        session.close()
+
+
+def _local_key() -> tuple[LocalKeyFile, Path]:
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+    from genai_cache_magic.session import Session
+
+    settings = Session().settings
+    path = settings.key_file.expanduser().absolute()
+    return LocalKeyFile.load(path, cache_directory=settings.dir), path
+
+
+def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalidation:
+    match by:
+        case "PATTERN":
+            return cache.invalidate(value, dry_run=dry_run)
+        case "entry":
+            return cache.invalidate_entry(value, dry_run=dry_run)
+        case "older-than":
+            return cache.invalidate_older_than(value, dry_run=dry_run)
+        case "run" | "model" | "person":
+            return cache.invalidate_tag(value, kind=by, dry_run=dry_run)
+        case _:
+            return cache.invalidate_tag(value, dry_run=dry_run)
+
+
+def _confirm(question: str) -> None:
+    """Return if the answer is yes, else end the command."""
+    if not typer.confirm(question):
+        typer.echo("nothing was changed")
+        raise typer.Exit
+
+
+def _tell(done: Invalidation) -> None:
+    what = "would be made invalid" if done.dry_run else "made invalid"
+    typer.echo(f"{done.count:,} of {done.known:,} answers {what}")
+
+
+def _described(item: Listed, *, previews: bool) -> dict[str, Any]:
+    """Return what is listed of an entry; prompts only where they were asked for."""
+    of, usage = item.metadata, item.metadata.usage
+    row = {
+        "id": item.entry_id[:_ID_DIGITS],
+        "name": of.key or of.model or of.surface,
+        "stored": _local(datetime.fromtimestamp(item.header.created_ms / 1000, UTC)),
+        "tokens in": usage.input_tokens,
+        "out": usage.output_tokens,
+        "usd": None if of.cost_usd is None else f"{of.cost_usd:f}",
+        "run": of.run,
+        "tags": ", ".join(of.tags),
+    }
+    return {**row, "prompt": of.preview} if previews else row
+
+
+def _collect(cache: Cache) -> tuple[int, int]:
+    """Remove the entries that can't be served any more; return how many they were, and how many orphan files."""
+    from genai_cache_magic.stores.disk import DiskStore
+
+    store = cache._entries.store  # noqa: SLF001 - the cache has no public way to its store
+    keys = list(store.scan())  # first, so that what is stored meanwhile is not among them
+    useful = {item.entry_id for item in cache.catalogue.items()}
+    removed = sum(store.delete(key) for key in keys if key not in useful)
+    if not isinstance(store, DiskStore):
+        return removed, 0
+    checked = store.check()
+    return removed + checked.removed_rows, checked.removed_files
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from genai_cache_magic.jupyter.report import Table
+
+    if rows:
+        typer.echo(Table(tuple(rows), header).as_text())
+
+
+def _shown(value: object) -> str:
+    # SECURITY: names come from servers and other people: none may command the terminal.
+    return "unknown" if value is None else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _local(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+if __name__ == "__main__":
+    main()

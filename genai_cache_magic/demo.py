@@ -143,6 +143,26 @@ def run_demo(output: Path, *, live: bool = False, progress: Callable[[int, int],
     return DemoResult(tuple(runs), live)
 
 
+def demonstrate(output: Path, *, live: bool = False) -> int:
+    """Run the demonstration for a person at a terminal, and return its exit code: 1 if it failed.
+
+    Raises as `run_demo`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console()
+    models = "real models, with your keys" if live else "simulated models: made-up answers, no key, no cost"
+    console.print(f"The quickstart notebook, executed twice against {models}.")
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("executing cells", total=None)
+        result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    for number, run in enumerate(result.runs, 1):
+        console.print(_table(f"Run {number}", run), "")
+    _print_outcome(result, console)
+    return 1 if result.problem else 0
+
+
 def notebook_path() -> Path:
     """Return where the quickstart notebook lies: in the installed package, or in the checkout beside it.
 
@@ -262,6 +282,48 @@ def _cell_result(name: str, badge: Mapping[str, Any]) -> CellResult:
 
 def _amount(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
+
+
+def _table(title: str, run: RunResult) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("cell", "all", overflow="fold")
+    for name, footer in (
+        ("hits", str(run.hits)),
+        ("misses", str(run.fetched)),
+        ("tokens", _sum(cell.tokens for cell in run.cells)),
+        ("spent", _sum(cell.spent_usd for cell in run.cells)),
+        ("saved", _sum(cell.saved_usd for cell in run.cells)),
+    ):
+        table.add_column(name, footer, justify="right")
+    for cell in run.cells:
+        amounts = map(_shown, (cell.hits, cell.misses + cell.others, cell.tokens, cell.spent_usd, cell.saved_usd))
+        table.add_row(cell.name, *amounts)
+    return table
+
+
+def _print_outcome(result: DemoResult, console: Console) -> None:
+    for number, run in enumerate(result.runs, 1):
+        asked = "" if run.upstream is None else f", the simulated servers counted {run.upstream} model calls"
+        console.print(f"Run {number}: {run.seconds:.1f} s in its cells{asked}.", highlight=False)
+    paths = "\n".join(f"  {run.notebook}" for run in result.runs)
+    console.print(f"The executed notebooks, each with its badges under the cells:\n{paths}", highlight=False)
+    if result.problem:
+        console.print(f"[bold red]Not as promised:[/] {escape(result.problem)}", highlight=False)
+
+
+def _sum(amounts: Iterable[int | Decimal | None]) -> str:
+    """Return what is known of a sum, marked if some of it is not."""
+    parts = list(amounts)
+    known = [part for part in parts if part is not None]
+    return f"{'' if len(known) == len(parts) else 'at least '}{_shown(sum(known))}"
+
+
+def _shown(amount: int | Decimal | None) -> str:
+    if amount is None:
+        return "unknown"
+    return dollars(amount) if isinstance(amount, Decimal) else f"{amount:,}"
 
 
 class _Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,19 @@ class Entries:
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
-        except (DecryptionError, EntryUndecodable) as exc:
+        except DecryptionError as exc:
+            # Left where it is, as evidence; the next fill takes its place.
             tell(trouble("L1", exc))
             return Fetch(Why.DAMAGED)
+        except EntryUndecodable as exc:
+            tell(trouble("L1", exc))
+            self._discard(entry_id)
+            return Fetch(Why.DAMAGED)
         return decision
+
+    def _discard(self, entry_id: EntryId) -> None:
+        with suppress(StoreUnavailable):
+            self.store.delete(entry_id)
 
     def stamp(self) -> Stamp:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""

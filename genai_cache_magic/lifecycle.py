@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.key import TagKind
 
 
+_STALE = (Why.EXPIRED, Why.INVALIDATED)
+
 _SHOWN = 5
 """How many differing components a message names."""
 
@@ -175,7 +177,7 @@ class CallDesk:
         if answer.end is End.ERROR:
             outcome, reason = Outcome.ERROR, f"status {response.status}"
         elif verdict.is_stored and lead.why is not Why.ABSENT:
-            outcome = Outcome.MISS if lead.why is Why.REFRESH else Outcome.STALE
+            outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
             reason = lead.why.value
         self._record(lead, answer, outcome, reason, stored=verdict.is_stored)
 
@@ -223,7 +225,6 @@ class CallDesk:
 
     def _lead(self, call: ModelCall, scope: CellScope, started: float) -> Lead:
         first = self.request_id(call, scope)
-        scope.note_request(first)
         sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
         target = first if sample == 0 else self.request_id(call, scope, sample)
         return Lead(call, scope, target, sample, first, Why.ABSENT, started)

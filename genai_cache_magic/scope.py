@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -55,6 +54,9 @@ class Options:
     salt: str = ""
 
 
+_ANSWERED = frozenset({Outcome.HIT, Outcome.MISS, Outcome.STALE})
+
+
 class SampleNumbers:
     """Numbers identical calls of one scope: each takes the lowest free index (DESIGN: samples).
 
@@ -94,7 +96,6 @@ class CellScope:
         self._lock = threading.Lock()
         self._calls: list[CallRecord] = []  # guarded by _lock
         self._troubles: list[Trouble] = []  # guarded by _lock
-        self._seen: Counter[str] = Counter()  # guarded by _lock
 
     def __repr__(self) -> str:
         return f"<llm_cache cell: {self.hits} hits, {self.misses} misses>"
@@ -109,18 +110,11 @@ class CellScope:
         for hook in self._hooks:
             hook(event)
 
-    def note_request(self, entry_id: str) -> int:
-        """Count that this scope asked for `entry_id`; return how often before."""
-        with self._lock:
-            before = self._seen[entry_id]
-            self._seen[entry_id] += 1
-            return before
-
     @property
     def repeated(self) -> int:
-        """Number of calls that asked what an earlier call of this scope had asked."""
-        with self._lock:
-            return sum(n - 1 for n in self._seen.values())
+        """Number of calls that asked what an earlier call of this scope had asked, and shared its answer."""
+        answered = [call.entry_id for call in self.calls if call.outcome in _ANSWERED]
+        return len(answered) - len(set(answered))
 
     @property
     def calls(self) -> tuple[CallRecord, ...]:

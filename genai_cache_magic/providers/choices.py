@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,9 @@ FINISH: Final = {
 # Where a choice's output lies, in a message, a delta or a text completion. Reasoning alone is no output.
 _OUTPUT: Final = ("content", "tool_calls", "text", "function_call", "audio", "images")
 _CALLS: Final = ("tool_calls", "function_call")
+
+# Cut out of the text, so that the rest of it stays byte for byte. Within a JSON text the quotes would be escaped.
+_NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 
 
 class _Choice:
@@ -163,8 +166,6 @@ def _without_usage(recording: bytes) -> Iterator[bytes]:
         if chunk is None or "usage" not in chunk:
             yield block
         elif chunk["usage"] is None:
-            del chunk["usage"]
-            # The standard library keeps long integers and half surrogate pairs as they are.
-            yield b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+            yield _NULL_USAGE.sub(b"", block)
         elif chunk.get("choices") != []:
             yield block  # usage beside output comes unasked, so it stays

@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genai_cache_magic.core.model import JsonObject
+    from genai_cache_magic.core.model import JsonObject, JsonValue
 
 _SCHEME: Final = "data:"
 _BASE64: Final = ";base64"
 
 _BARE: Final = frozenset({"data", "file_data"})
 """Fields whose text may be base64 without being a data URL. An address is never read so."""
+
+
+def fold_parts(parts: JsonValue, path: str, spots: Mapping[str, tuple[str, str]], folded: list[str]) -> None:
+    """Fold what each object of the list `parts`, at JSON pointer `path`, carries; see `fold_part`."""
+    for index, part in enumerate(parts) if type(parts) is list else ():
+        if type(part) is dict:
+            fold_part(part, f"{path}/{index}", spots, folded)
 
 
 def fold_part(part: JsonObject, path: str, spots: Mapping[str, tuple[str, str]], folded: list[str]) -> None:

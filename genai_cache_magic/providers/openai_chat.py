@@ -19,7 +19,7 @@ from genai_cache_magic.providers.fields import (
     pop_form,
     positive,
 )
-from genai_cache_magic.providers.media import fold_part
+from genai_cache_magic.providers.media import fold_parts
 from genai_cache_magic.providers.reading import as_object, as_text
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -112,9 +112,7 @@ def _clean(messages: list[Any], media: list[str]) -> None:
         content = message.get("content")
         if type(content) is list:
             drop_cache_hints(content)
-            for j, part in enumerate(content):
-                if type(part) is dict:
-                    fold_part(part, f"/messages/{i}/content/{j}", MEDIA, media)
+            fold_parts(content, f"/messages/{i}/content", MEDIA, media)
         if not message.keys() <= _PLAIN:
             message.pop("cache_control", None)
             # In this order, whatever the order of the keys.

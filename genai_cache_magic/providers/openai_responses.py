@@ -18,7 +18,7 @@ from genai_cache_magic.providers.fields import (
     positive,
     preview_of,
 )
-from genai_cache_magic.providers.media import fold_part
+from genai_cache_magic.providers.media import fold_part, fold_parts
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
@@ -149,11 +149,9 @@ def _clean(body: JsonObject, media: list[str]) -> None:
             path = f"/input/{i}/{field}"
             if type(parts) is dict:
                 fold_part(parts, path, MEDIA, media)
-            elif type(parts) is list:
+            else:
                 drop_cache_hints(parts)
-                for j, part in enumerate(parts):
-                    if type(part) is dict:
-                        fold_part(part, f"{path}/{j}", MEDIA, media)
+                fold_parts(parts, path, MEDIA, media)
         _renumber(item, ids)
 
 

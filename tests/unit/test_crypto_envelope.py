@@ -40,7 +40,7 @@ def sealer():
     return Sealer(keyring_of({1: ROOT_1}), "default")
 
 
-@pytest.mark.parametrize("root_key", [ROOT_1, os.urandom(32)])
+@pytest.mark.parametrize("root_key", [ROOT_1, os.urandom(32)], ids=["fixed", "random"])
 def test_entry_keys_are_plain_hkdf(root_key):
     """The fast derivation gives what HKDF-SHA512 of RFC 5869 gives."""
     salt = os.urandom(32)

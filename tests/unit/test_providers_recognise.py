@@ -431,3 +431,9 @@ def test_caller_of_a_tool_is_renumbered_with_it():
         return recognise(call("/v1/messages", body), NOWHERE).request
 
     assert blocks("a") == blocks("b")
+
+
+def test_preview_skips_what_has_no_text():
+    """A last user message without text, or of a foreign shape, leaves the preview to an earlier one."""
+    messages = [*HELLO, {"role": "user", "content": {"odd": 1}}, {"role": "user", "content": [7, {"text": 7}]}]
+    assert recognise(call("/v1/chat/completions", {"messages": messages}), NOWHERE).preview == "Say hello"
