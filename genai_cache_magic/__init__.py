@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.cache import Cache
     from genai_cache_magic.cells import last_cell, llm_cache
     from genai_cache_magic.factory import create_cache
+    from genai_cache_magic.memo import cached
     from genai_cache_magic.placeholders import replay_credential
 
     __version__: str

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough. The interpreter must not flush into the pipe again.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         code = 0
     sys.exit(code or 0)
 
@@ -85,10 +85,15 @@ def _root(
 @app.command()
 def demo(
     *,
-    live: Annotated[bool, typer.Option("--live", help="Ask real endpoints; needs OPENAI_API_KEY, costs cents.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask real endpoints; needs OPENAI_API_KEY, costs cents.")
+    ] = False,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where to work; made anew.")] = Path("demo-output"),
 ) -> None:
-    """Execute the quickstart notebook twice, against simulated models, and show what it cost."""
+    """Run the quickstart notebook twice and compare.
+
+    The models are simulated, on this machine, unless --live is given.
+    """
     from genai_cache_magic.demo import demonstrate
 
     raise typer.Exit(demonstrate(output, live=live))
@@ -126,7 +131,7 @@ def entries(
     previews: Annotated[bool, typer.Option("--previews", help="Also the start of each prompt.")] = False,
     namespace: Namespace = None,
 ) -> None:
-    """List stored answers: their model, age, tokens, price and tags."""
+    """List stored answers, the newest first."""
     from fnmatch import fnmatchcase
 
     with _opened(namespace) as cache:
@@ -135,7 +140,7 @@ def entries(
     rows = [_described(item, previews=previews) for item in found[:limit]]
     if as_json:
         for row in rows:
-            typer.echo(json.dumps(row))
+            typer.echo(json.dumps(row, default=str))
         return
     _print_table(tuple(rows[0]) if rows else (), [tuple(map(_shown, row.values())) for row in rows])
     more = f", the newest {limit:,} are shown" if len(found) > limit else ""
@@ -156,7 +161,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Make answers invalid, chosen by one option or a PATTERN; the models will be asked again."""
+    """Make answers invalid, chosen by one option or a PATTERN."""
     given = {"tag": tag, "run": run, "model": model, "person": person}
     given |= {"entry": entry, "older-than": older_than, "PATTERN": pattern}
     chosen = [(by, value) for by, value in given.items() if value is not None]
@@ -173,7 +178,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
 
 @app.command()
 def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Make every answer of the namespace invalid, and nothing else."""
+    """Make every answer of the namespace invalid."""
     with _opened(namespace) as cache:
         if not (dry_run or yes):
             if not _at_terminal():
@@ -184,7 +189,7 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 
 @app.command()
 def gc(*, namespace: Namespace = None) -> None:
-    """Remove what is expired, invalid or damaged, and files that killed processes left."""
+    """Remove what is expired, invalid, damaged or left over."""
     with _opened(namespace) as cache:
         removed = _collect(cache)
     typer.echo(f"{removed[0]:,} answers and {removed[1]:,} orphan files removed")
@@ -196,7 +201,7 @@ def enable(
     profile: Annotated[str, typer.Option(metavar="NAME", help="IPython profile.")] = "default",
     remove: Annotated[bool, typer.Option("--remove", help="Undo it.")] = False,
 ) -> None:
-    """Load the extension in every notebook and IPython shell, without %load_ext."""
+    """Load the extension everywhere, without %load_ext."""
     from genai_cache_magic.ipython_profile import change_profile
 
     path, is_changed = change_profile(profile, remove=remove)
@@ -206,7 +211,7 @@ def enable(
 
 @keys_app.callback()
 def _keys() -> None:
-    """Show, export or import the local key that seals what is stored."""
+    """Show, export or import the local key."""
 
 
 @keys_app.command("show")
@@ -302,12 +307,12 @@ def _described(item: Listed, *, previews: bool) -> dict[str, Any]:
     row = {
         "id": item.entry_id[:_ID_DIGITS],
         "name": of.key or of.model or of.surface,
-        "stored": _local(datetime.fromtimestamp(item.header.created_ms / 1000, UTC)),
-        "tokens in": usage.input_tokens,
-        "out": usage.output_tokens,
+        "stored": datetime.fromtimestamp(item.header.created_ms // 1000, UTC),
+        "tokens_in": usage.input_tokens,
+        "tokens_out": usage.output_tokens,
         "usd": None if of.cost_usd is None else f"{of.cost_usd:f}",
         "run": of.run,
-        "tags": ", ".join(of.tags),
+        "tags": of.tags,
     }
     return {**row, "prompt": of.preview} if previews else row
 
@@ -326,7 +331,7 @@ def _collect(cache: Cache) -> tuple[int, int]:
     return removed + checked.removed_rows, checked.removed_files
 
 
-def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from genai_cache_magic.jupyter.report import Table
 
     if rows:
@@ -334,8 +339,14 @@ def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _shown(value: object) -> str:
+    """Return `value` as it stands in a table."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, datetime):
+        return _local(value)
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
     # SECURITY: names come from servers and other people: none may command the terminal.
-    return "unknown" if value is None else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _local(moment: datetime) -> str:

@@ -21,10 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.badge import MIME
+from genai_cache_magic.jupyter.words import dollars
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
 
 NOTEBOOK = "quickstart.ipynb"
 LATENCY_S = 0.4
@@ -34,6 +38,7 @@ _MARKER = ".genai-cache-demo"
 _HOME = "home"
 _NEEDED = ("anthropic", "ipykernel", "nbclient", "nbformat", "openai")
 _CELL_TIMEOUT_S = 120
+_HEADINGS = {1: "an empty cache", 2: "the same cells again, in a new kernel"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +157,13 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
     from rich.progress import Progress
 
     console = Console()
-    models = "real models, with your keys" if live else "simulated models: made-up answers, no key, no cost"
-    console.print(f"The quickstart notebook, executed twice against {models}.")
+    models = "real models, with your keys" if live else "simulated models: answers are made up, nothing is billed"
+    console.print(f"The quickstart notebook, executed twice against {models}.", "")
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("executing cells", total=None)
         result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
     for number, run in enumerate(result.runs, 1):
-        console.print(_table(f"Run {number}", run), "")
+        console.print(_table(f"Run {number}: {_HEADINGS[number]}", run), "")
     _print_outcome(result, console)
     return 1 if result.problem else 0
 
@@ -268,13 +273,13 @@ def _badges(cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _cell_result(name: str, badge: Mapping[str, Any]) -> CellResult:
     totals = badge["totals"] or {}
-    counted = [totals.get("input_tokens"), totals.get("output_tokens")]
+    tokens_in, tokens_out = totals.get("input_tokens"), totals.get("output_tokens")
     return CellResult(
         name=name,
         hits=badge["hits"],
         misses=badge["misses"],
         others=badge["bypassed"] + badge["errors"],
-        tokens=None if None in counted else sum(counted),
+        tokens=None if tokens_in is None or tokens_out is None else tokens_in + tokens_out,
         spent_usd=_amount(totals.get("spent_usd")),
         saved_usd=_amount(totals.get("saved_usd")),
     )
@@ -305,12 +310,14 @@ def _table(title: str, run: RunResult) -> Table:
 
 def _print_outcome(result: DemoResult, console: Console) -> None:
     for number, run in enumerate(result.runs, 1):
-        asked = "" if run.upstream is None else f", the simulated servers counted {run.upstream} model calls"
-        console.print(f"Run {number}: {run.seconds:.1f} s in its cells{asked}.", highlight=False)
+        asked = "" if run.upstream is None else f"; the simulated servers counted {run.upstream} model calls"
+        console.print(f"Run {number}: {run.seconds:.1f} s in these cells{asked}.", highlight=False)
+    if not result.is_live:
+        console.print("Tokens are counted by the simulated servers, and priced as if the real models had answered.")
     paths = "\n".join(f"  {run.notebook}" for run in result.runs)
-    console.print(f"The executed notebooks, each with its badges under the cells:\n{paths}", highlight=False)
+    console.print(f"Executed notebooks, with what happened under each cell:\n{paths}", markup=False, highlight=False)
     if result.problem:
-        console.print(f"[bold red]Not as promised:[/] {escape(result.problem)}", highlight=False)
+        console.print(f"Not as promised: {result.problem}", style="bold red", markup=False, highlight=False)
 
 
 def _sum(amounts: Iterable[int | Decimal | None]) -> str:
@@ -356,7 +363,7 @@ def _execute(source: Path, target: Path, environment: Mapping[str, str], progres
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    notebook = nbformat.read(source, as_version=4)
+    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     progress.total = sum(cell.cell_type == "code" for cell in notebook.cells)
     client = NotebookClient(
         notebook,
@@ -380,5 +387,5 @@ def _execute(source: Path, target: Path, environment: Mapping[str, str], progres
             failure = f"{exc.ename}: {exc.evalue}"
         except (TimeoutError, RuntimeError) as exc:  # a cell that takes too long, a kernel that died or never came up
             failure = str(exc).partition("\n")[0]
-    nbformat.write(notebook, target)
+    nbformat.write(notebook, target)  # type: ignore[no-untyped-call]  # as above
     return RunResult(target, read_cells(notebook), None, progress.seconds, failure)

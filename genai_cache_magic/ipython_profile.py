@@ -48,7 +48,7 @@ def change_profile(profile: str, *, remove: bool = False) -> tuple[Path, bool]:
 def _with(text: str) -> str:
     if LINE in text.splitlines():
         return text
-    head = text if text else "c = get_config()  # noqa\n"
+    head = text or "c = get_config()  # noqa\n"
     return f"{head}{'' if head.endswith(chr(10)) else chr(10)}{LINE}\n"
 
 

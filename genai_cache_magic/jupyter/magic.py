@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +96,8 @@ def question(shell: InteractiveShell) -> Callable[[str], bool] | None:
 
 
 def _in_event_loop() -> bool:
+    import asyncio  # a shell without it has no loop, and loads faster
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

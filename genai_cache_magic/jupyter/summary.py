@@ -169,8 +169,8 @@ def _row(calls: Sequence[CallRecord]) -> Row:
 
 
 def _has_tokens(call: CallRecord) -> bool:
-    """Whether tokens are to be expected; a failed call has none, so they are not unknown."""
-    return call.outcome is not Outcome.ERROR or call.input_tokens is not None
+    """Whether there are tokens to know of: a call that is known to have cost nothing never got that far."""
+    return call.input_tokens is not None or call.outcome is Outcome.HIT or call.spent_usd != 0
 
 
 def _sum(parts: Iterable[int | Decimal | None]) -> Amount:

@@ -125,6 +125,15 @@ class Recogniser(Protocol):
     def recognise(self, call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
         """Return what `call` asks for, or None if it is not a model call of this family.
 
+        Parameters
+        ----------
+        call
+            The call, already known to have a path of this family.
+        body
+            Its body, parsed for this alone: it becomes the request's and is changed on the way.
+        origins
+            What is known of origins.
+
         Raises
         ------
         UncacheableRequest
@@ -148,11 +157,12 @@ class Origins:
     Attributes
     ----------
     rules
-        Origin such as ``https://gateway.example.com/llm`` -> rule; the longest prefix wins.
+        Origin such as ``https://gateway.example.com/llm`` -> rule; the longest prefix wins. Compared
+        normalised (`origins.normalise_origin`, which also tells a wrong one); what is no URL matches nothing.
     machine
         Part of the key for loopback and private origins without an alias.
     extra_headers
-        Names, in lower case, of further headers that decide the answer.
+        Names, in lower case, of further headers that decide the answer; credentials are ignored.
     """
 
     rules: Mapping[str, OriginRule]

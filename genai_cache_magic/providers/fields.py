@@ -60,7 +60,7 @@ _CREDENTIALS: Final = frozenset(
 )
 
 PREVIEW_CHARS: Final = 80
-_PREVIEW_SOURCE_CHARS: Final = 200  # enough to fill a preview even after white space is folded
+_PREVIEW_SOURCE_CHARS: Final = 160  # enough to fill a preview even after white space is folded
 
 OPENAI_NOISE: Final = (
     "metadata",  # shown in the vendor's dashboard

@@ -41,7 +41,7 @@ MEDIA: Final = {
 }
 """Type of content part -> where its media lie."""
 
-_PLAIN: Final = frozenset({"role", "content", "name"})
+_PLAIN_FIELDS: Final = 2  # role and content
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 """Types of tool that the caller runs. Any other one runs on the server and may reach for live data."""
@@ -110,16 +110,17 @@ def _clean(messages: list[Any], media: list[str]) -> None:
     ids = Renumbering()
     for i, message in enumerate(messages):
         content = message.get("content")
+        if type(content) is str and len(message) == _PLAIN_FIELDS and "role" in message:
+            continue  # nearly every message of a long conversation
         if type(content) is list:
             drop_cache_hints(content)
             fold_parts(content, f"/messages/{i}/content", MEDIA, media)
-        if not message.keys() <= _PLAIN:
-            message.pop("cache_control", None)
-            # In this order, whatever the order of the keys.
-            ids.apply(message, "id")
-            for tool_call in objects(message.get("tool_calls")):
-                ids.apply(tool_call, "id")
-            ids.apply(message, "tool_call_id")
+        message.pop("cache_control", None)
+        # In this order, whatever the order of the keys.
+        ids.apply(message, "id")
+        for tool_call in objects(message.get("tool_calls")):
+            ids.apply(tool_call, "id")
+        ids.apply(message, "tool_call_id")
 
 
 def _searches(call: HttpCall, body: JsonObject, model: str) -> bool:

@@ -49,6 +49,9 @@ class TestFileDocument(DocumentContract):
             tokens.append(document.version())
             before = after
         assert len(set(tokens)) == 5
+        times_ns = [token[0] for token in tokens]
+        assert times_ns == sorted(set(times_ns))
+        assert times_ns[-1] - times_ns[0] < 1_000_000 or times_ns[-1] - times_ns[0] >= 4_000_000_000  # coarse times
 
     def test_processes_lose_nothing(self, path):
         """16 processes that each add one 50 times leave 800."""

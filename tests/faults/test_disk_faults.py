@@ -12,6 +12,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,30 @@ class _Bomb:
 
     def __reduce__(self):
         return open, (self.path, "w")
+
+
+def _interrupt_put(store, line):
+    """Put, with an interrupt at the `line`-th line that ours or `diskcache` runs; return whether it came so far."""
+    remaining = [line]
+
+    def trace(frame, event, _argument):
+        if "diskcache" not in frame.f_code.co_filename and "stores" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            remaining[0] -= 1
+            if remaining[0] == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        store.put(key_of("b"), b"interrupted", ttl_s=60)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 @pytest.fixture
@@ -142,7 +167,17 @@ class TestEditedFileNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["../victim.val", "{tmp}/victim.val", "ab/cd/../../../victim.val", "victim.val", "", "\0", 7, b"../victim.val"],
+        [
+            "../victim.val",
+            "../l1/../victim.val",
+            "{tmp}/victim.val",
+            "ab/cd/../../../victim.val",
+            "victim.val",
+            "",
+            "\0",
+            7,
+            b"../victim.val",
+        ],
     )
     def test_no_foreign_file_is_read_or_removed(self, store, edit, victim, tmp_path, name):
         """A name that leads elsewhere is a miss; the row goes, the file stays."""
@@ -151,13 +186,14 @@ class TestEditedFileNames:
         assert edit("SELECT * FROM Cache WHERE key = ?", _RAW_KEY) == []
         assert victim.read_bytes() == b"x" * 100_000
 
+    @pytest.mark.parametrize("name", ["../victim.val", "../l1/../victim.val"])
     @pytest.mark.parametrize("remove", ["put", "delete", "check", "evict"])
-    def test_no_way_of_removal_follows_a_name(self, home, edit, victim, remove):
+    def test_no_way_of_removal_follows_a_name(self, home, edit, victim, remove, name):
         """Overwriting, deleting, checking and evicting remove rows, and never a file of another's."""
         now = [2e9]
         with contextlib.closing(DiskStore(home, clock=lambda: now[0])) as store:
             store.put(_KEY, b"a", ttl_s=10)
-            self._point(edit, "../victim.val")
+            self._point(edit, name)
             if remove == "put":
                 store.put(_KEY, b"b", ttl_s=10)
             elif remove == "delete":
@@ -196,6 +232,17 @@ class TestEditedFileNames:
         assert victim.exists()
         if kind == "shard":
             assert (victim.parent / "elsewhere" / "cd" / path.name).exists()
+
+    def test_no_link_to_a_good_value(self, store, edit, home, tmp_path):
+        """Not even a link to the right bytes is followed, and removing it leaves the bytes."""
+        store.put(_KEY, bytes(100_000), ttl_s=60)
+        path = next(home.rglob("*.val"))
+        moved = path.rename(tmp_path / "moved")
+        path.symlink_to(moved)
+        assert store.get(_KEY) is None
+        assert edit("SELECT * FROM Cache WHERE key = ?", _RAW_KEY) == []
+        assert moved.exists()
+        assert not path.is_symlink()
 
 
 class TestEditedSettings:
@@ -315,8 +362,8 @@ class TestTrouble:
         assert list(home.glob("quarantine-*")) == []
 
     @pytest.mark.parametrize("nth", [1, 2, 3])
-    def test_an_interrupt_leaves_no_lock(self, home, nth):
-        """Interrupting a put, also within its transaction, locks nobody out."""
+    def test_an_interrupt_leaves_nothing(self, home, nth):
+        """Interrupting a put, also within its transaction, locks nobody out and leaves no file."""
         calls = []
         is_armed = []
 
@@ -324,7 +371,7 @@ class TestTrouble:
             calls.append(1)
             if is_armed and len(calls) == nth:
                 raise KeyboardInterrupt
-            return 2e9
+            return time.time()
 
         store = DiskStore(home, DiskConfig(busy_timeout_s=0.05), clock=clock)
         store.put(_KEY, b"old", ttl_s=60)
@@ -339,6 +386,42 @@ class TestTrouble:
         assert store.get_many([_KEY, key_of("b")]) == {_KEY: b"by another", key_of("b"): b"by the same"}
         assert list(home.rglob("*.val")) == []
         store.close()
+
+    def test_an_interrupt_at_any_line_leaves_no_lock(self, home):
+        """Wherever an interrupt hits a put, this process and others can write at once."""
+        quick = DiskConfig(busy_timeout_s=0.01)
+        store, other = DiskStore(home, quick), DiskStore(home, quick)
+        other.put(_KEY, b"old", ttl_s=60)
+        store.get(_KEY)
+        was_interrupted = True
+        line = 0
+        while was_interrupted:
+            line += 1
+            was_interrupted = _interrupt_put(store, line)
+            other.put(_KEY, b"by another", ttl_s=60)
+            store.put(key_of("b"), b"by the same", ttl_s=60)
+        assert line > 50
+        assert store.get_many([_KEY, key_of("b")]) == {_KEY: b"by another", key_of("b"): b"by the same"}
+        store.close()
+        other.close()
+
+    def test_a_reader_never_misses_what_is_replaced(self, store):
+        """A value in a file that is replaced while it is read is the old one or the new one, never a miss."""
+        store.put(_KEY, bytes(40_000), ttl_s=60)
+        is_over = threading.Event()
+
+        def replace():
+            for number in range(150):
+                store.put(_KEY, bytes([number]) * 40_000, ttl_s=60)
+            is_over.set()
+
+        thread = threading.Thread(target=replace)
+        thread.start()
+        misses = 0
+        while not is_over.is_set():
+            misses += store.get(_KEY) is None
+        thread.join()
+        assert misses == 0
 
     def test_a_removed_directory_comes_back(self, store, home):
         """Removing the cache under a running kernel costs the entries and nothing else."""
@@ -362,6 +445,23 @@ class TestTrouble:
             assert store.get(key_of("new")) == b"new"
             assert store.get(_KEY) is None
         assert len(list(home.glob("quarantine-*"))) == 1
+
+    def test_a_database_is_put_aside_once(self, home):
+        """Who meets the damage after another has rebuilt moves to the new database and leaves it in place."""
+        first_aside, second_aside = [], []
+        first = DiskStore(home, on_rebuild=first_aside.append)
+        second = DiskStore(home, on_rebuild=second_aside.append)
+        first.put(_KEY, b"old", ttl_s=60)
+        second.get(_KEY)
+        connection = first._cache._con
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_master")
+        first._cache.drop_connection()
+        first.put(_KEY, b"new", ttl_s=60)
+        assert second.get(_KEY) == b"new"
+        assert (len(first_aside), second_aside) == (1, [])
+        first.close()
+        second.close()
 
     def test_one_quarantine_is_kept(self, home):
         """Rebuilding again and again fills no disk, and leaves other files of the directory alone."""

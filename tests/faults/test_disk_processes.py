@@ -25,6 +25,7 @@ def _in_child(work):
     if pid:
         return pid
     code = 1
+    signal.alarm(30)  # a child that hangs dies of it, so that its parent's test fails rather than hangs
     try:
         code = 0 if work() else 2
     finally:
@@ -205,9 +206,10 @@ class TestLocks:
         assert lock.try_acquire()
         child = _in_child(lambda: os.read(reader, 1) == b"x")
         lock.release()
-        assert FileLock(tmp_path / "lock").try_acquire() is True
+        is_free = FileLock(tmp_path / "lock").try_acquire()
         os.write(writer, b"x")
         assert _exit_code(child) == 0
+        assert is_free
         os.close(reader)
         os.close(writer)
 
@@ -221,6 +223,18 @@ class TestLocks:
         assert FileLock(tmp_path / "locks" / "lock").try_acquire() is False
         second.release()
         first.release()
+
+    def test_removed_while_taken(self, tmp_path):
+        """A lock on a file that lost its name between opening and locking is not taken for the lock."""
+
+        class Unlucky(FileLock):
+            def _open(self):
+                descriptor = super()._open()
+                self.path.unlink()
+                return descriptor
+
+        assert Unlucky(tmp_path / "lock").try_acquire() is False
+        assert FileLock(tmp_path / "lock").try_acquire() is True
 
     def test_follows_no_link(self, tmp_path):
         """A link in place of the lock's file is trouble, and what it points to is not made."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,10 @@ class Kernel:
         )
         return Ran(reply["content"], outputs)
 
+    def interrupt(self) -> None:
+        """Do what the stop button does; from any thread, where the manager would leave an event loop behind."""
+        os.kill(self.manager.provisioner.pid, signal.SIGINT)
+
     def is_complete(self, source: str) -> str:
         self.client.is_complete(source)
         return self.client.get_shell_msg(timeout=TIMEOUT_S)["content"]["status"]
@@ -137,11 +141,6 @@ class Kernel:
     def complete(self, source: str) -> list[str]:
         self.client.complete(source)
         return self.client.get_shell_msg(timeout=TIMEOUT_S)["content"]["matches"]
-
-
-@pytest.fixture(scope="session")
-def sys_executable() -> str:
-    return sys.executable
 
 
 @pytest.fixture(scope="module")

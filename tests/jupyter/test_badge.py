@@ -1,0 +1,192 @@
+"""What stands under a cell: right words and numbers, the same for equal runs, safe with any text."""
+
+from __future__ import annotations
+
+import json
+import random
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
+from genai_cache_magic.jupyter.badge import MIME, bundle
+from genai_cache_magic.jupyter.summary import MAX_ROWS, summarise
+from genai_cache_magic.jupyter.words import dollars, in_words
+from genai_cache_magic.scope import CellScope, Mode, Options, Samples
+
+ZERO = Decimal(0)
+
+
+def call(outcome: Outcome = Outcome.HIT, **more) -> CallRecord:
+    cost = more.pop("cost", Decimal("0.0012"))
+    is_hit = outcome is Outcome.HIT
+    money = {"spent_usd": ZERO if is_hit else cost, "saved_usd": cost if is_hit else ZERO}
+    facts = {"model": "gpt-4.1-mini", "provider": "openai.chat", "input_tokens": 10, "output_tokens": 5}
+    return CallRecord(outcome, tier=Tier.L1 if is_hit else None, **{**facts, **money, **more})
+
+
+def scope_of(*events: CallRecord | Trouble, options: Options | None = None) -> CellScope:
+    scope = CellScope(options or Options())
+    for event in events:
+        scope.emit(event)
+    return scope
+
+
+def words(*events: CallRecord | Trouble) -> str:
+    return in_words(summarise(scope_of(*events)))
+
+
+def test_counts_tokens_and_money_are_said():
+    """The line under the cell, as designed."""
+    hits = [call(input_tokens=400, output_tokens=100, cost=Decimal("0.0025"))] * 3
+    said = words(*hits, call(Outcome.MISS, input_tokens=1034, output_tokens=267))
+    assert said == "3 hits, 1 miss, 0 bypassed · 2,234 tokens in, 567 out · spent $0.0012, saved $0.0075"
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([], "no model calls"),
+        ([call(Outcome.MISS, cost=None)], "spent unknown"),
+        ([call(cost=None)], "saved unknown"),
+        ([call(Outcome.MISS), call(Outcome.MISS, cost=None)], "spent at least $0.0012 (price of 1 call unknown)"),
+        ([call(Outcome.REFUSED, reason="truncated")], "1 miss (1 refused: truncated)"),
+        ([call(Outcome.BYPASS, reason="stateful")], "1 bypassed (stateful)"),
+        ([call(Outcome.ERROR, reason="rate limit"), call(Outcome.ERROR)], "2 errors (rate limit)"),
+        ([call(Outcome.STALE, reason="expired")], "0 hits, 1 miss"),
+        ([call(Outcome.MISS, input_tokens=None, output_tokens=None)], "tokens unknown"),
+        ([call(), call(input_tokens=None)], "at least 10 tokens in, 10 out"),
+        ([CallRecord(Outcome.ERROR, spent_usd=ZERO)], "0 tokens in, 0 out · spent $0"),
+    ],
+)
+def test_what_is_not_plain_is_said(events, said):
+    """What is unknown is called unknown and never counts as nothing; reasons stand by their count."""
+    assert said in words(*events)
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0", "$0"),
+        ("0.000123", "$0.000123"),
+        ("0.0000001234", "$0.000000123"),
+        ("0.0012", "$0.0012"),
+        ("0.01", "$0.0100"),
+        ("0.12345", "$0.1235"),
+        ("1", "$1.00"),
+        ("12.345", "$12.35"),
+        ("1234567.891", "$1,234,567.89"),
+        ("0E-10", "$0"),
+    ],
+)
+def test_money_keeps_the_digits_that_matter(amount, text):
+    """A small amount is never shown as nothing."""
+    assert dollars(Decimal(amount)) in {text, text.replace("12.35", "12.34")}
+
+
+@given(st.decimals(min_value="1e-12", max_value="1e6", allow_nan=False))
+def test_no_amount_reads_as_zero(amount):
+    """Whatever was spent can be seen."""
+    assert any(digit in dollars(amount) for digit in "123456789")
+
+
+def test_equal_runs_give_equal_bundles_in_any_order():
+    """Neither the order in which calls ended nor their latency or entry id shows."""
+    calls = [call(input_tokens=n, latency_s=n / 7, entry_id=f"{n:064x}") for n in range(20)]
+    calls += [call(Outcome.BYPASS, reason=reason) for reason in ("b", "a", "c")]
+    again = [call(input_tokens=n, latency_s=n / 3, entry_id=f"{n + 99:064x}") for n in range(20)]
+    again += [call(Outcome.BYPASS, reason=reason) for reason in ("c", "b", "a")]
+    random.Random(1).shuffle(again)
+    assert json.dumps(bundle(summarise(scope_of(*calls)))) == json.dumps(bundle(summarise(scope_of(*again))))
+
+
+def test_equal_calls_share_a_row():
+    """Three calls that look alike are one row with their sums; what costs stands before what is free."""
+    rows = bundle(summarise(scope_of(call(), call(Outcome.MISS), call(), call())))[MIME]["rows"]
+    assert [(row["outcome"], row["count"], row["input_tokens"]) for row in rows] == [("miss", 1, 10), ("hit", 3, 30)]
+
+
+def test_many_calls_are_grouped():
+    """500 different calls are a few rows, and none is lost."""
+    calls = [call(input_tokens=n, model=f"model-{n % 3}") for n in range(500)]
+    data = bundle(summarise(scope_of(*calls)))[MIME]
+    assert [row["count"] for row in data["rows"]] == [167, 167, 166]
+    assert data["more"] == 0
+
+
+def test_even_grouped_rows_have_an_end():
+    """With 70 models there are 50 rows and a count of the rest."""
+    shown = bundle(summarise(scope_of(*(call(model=f"m{n:02}") for n in range(70)))))
+    assert len(shown[MIME]["rows"]) == MAX_ROWS
+    assert shown[MIME]["more"] == 70 - MAX_ROWS
+    assert "and 20 more calls" in shown["text/html"]
+
+
+def test_troubles_are_said_without_places():
+    """Trouble is named by its part of the package; hosts, users and times are not for a saved notebook."""
+    text = f"redis://cache.corp.example:6380/0 refused at 12:30, see {Path.home()}/x"
+    shown = bundle(summarise(scope_of(Trouble("L2", "StoreUnavailable", text))))
+    (said,) = shown[MIME]["troubles"]
+    assert said.startswith("L2: redis://")
+    for place in ("corp", "6380", "12:30", str(Path.home())):
+        assert place not in json.dumps(shown)
+
+
+def test_repeated_requests_are_hinted_at():
+    """A loop that asked for samples and got one answer is told how to get more."""
+    scope = scope_of(call(), call(), call())
+    for _ in range(3):
+        scope.note_request("same")
+    (hint,) = bundle(summarise(scope))[MIME]["hints"]
+    assert hint.startswith("2 calls asked what another had asked and shared its answer")
+    assert "--samples distinct" in hint
+    distinct = scope_of(call(), options=Options(samples=Samples.DISTINCT))
+    distinct.note_request("same"), distinct.note_request("same")
+    assert bundle(summarise(distinct))[MIME]["hints"] == []
+
+
+def test_the_mode_is_said_where_it_matters():
+    """Anything but plain use is part of the line."""
+    assert in_words(summarise(scope_of(options=Options(mode=Mode.REPLAY)))).endswith("mode replay")
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[str, ...]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, tuple(name for name, _ in attrs)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+ALLOWED = {
+    ("div", ("class",)), ("p", ()), ("details", ()), ("summary", ()), ("strong", ()), ("table", ()), ("thead", ()),
+    ("tbody", ()), ("tr", ()), ("th", ()), ("td", ()),
+}  # fmt: skip
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_html_is_plain_and_escaped(model, reason):
+    """No text of others becomes markup, and the sanitizer of a front end finds nothing to strip."""
+    events = call(model=model, reason=reason), Trouble("L1", "E", f"<script>{reason}</script>")
+    parser = Tags()
+    parser.feed(bundle(summarise(scope_of(*events)))["text/html"])
+    assert set(parser.seen) <= ALLOWED
+    assert parser.open == []
+
+
+def test_the_data_is_json_with_money_as_text():
+    """The extension's renderer gets exact decimals, and null for what is unknown."""
+    data = json.loads(json.dumps(bundle(summarise(scope_of(call(Outcome.MISS), call(cost=None))))[MIME]))
+    assert data["totals"]["spent_usd"] == "0.0012"
+    assert data["totals"]["saved_usd"] is None
+    assert (data["version"], data["hits"], data["misses"]) == (1, 1, 1)
