@@ -6,9 +6,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.intercept.active import Active, active
 from genai_cache_magic.intercept.patching import patcher
-from genai_cache_magic.intercept.threads import carried
+from genai_cache_magic.intercept.threads import wrapped
 from genai_cache_magic.placeholders import placeholders
 from genai_cache_magic.scope import Mode
 from genai_cache_magic.session import current_session
@@ -29,18 +30,26 @@ class OpenCell:
     def __init__(self, session: Session, scope: CellScope, answers: Active) -> None:
         self.scope = scope
         self._session = session
+        self._here = answers
         self._outer = active.get()
         self._is_open = True
         if scope.options.mode is Mode.REPLAY:
             placeholders.fill()
         active.set(answers)
 
+    @property
+    def is_in_force(self) -> bool:
+        """Whether model calls of the present context belong to this scope."""
+        return active.get() is self._here
+
     def close(self) -> None:
         """End the scope; may be called twice."""
         if self._is_open:
             self._is_open = False
-            # Never reset(token): an asynchronous cell ends in another context than it began in.
-            active.set(self._outer)
+            # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
+            # in another context than it began in, and what is in force there is none of ours.
+            if self.is_in_force:
+                active.set(self._outer)
             if self.scope.options.mode is Mode.REPLAY:
                 placeholders.take_back()
             self._session.last = self.scope
@@ -82,7 +91,11 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         return opened.scope
 
     def __exit__(self, *_: object) -> None:
-        self._open.pop().close()
+        # One object may be entered by several threads or tasks at once: each leaves its own scope.
+        opened = tuple(self._open)
+        mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
+        self._open.remove(mine)
+        mine.close()
 
     async def __aenter__(self) -> CellScope:
         return self.__enter__()
@@ -91,7 +104,18 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         self.__exit__()
 
     def __call__(self, function: F) -> F:
-        """Return `function` with each of its runs in a scope of its own."""
+        """Return `function` with each of its runs in a scope of its own.
+
+        Raises
+        ------
+        ConfigurationError
+            It is a generator: its body runs in pieces, in the midst of whatever its consumer does.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(
+                f"@llm_cache can't wrap the generator {function.__qualname__}(): write 'with llm_cache(...):' "
+                "around the loop that consumes it",
+            )
         given = self._given
         if inspect.iscoroutinefunction(function):
 
@@ -112,7 +136,7 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
     @staticmethod
     def wrap(function: F) -> F:
         """Return `function` so that it runs in the present scope, in whatever thread or pool."""
-        return cast("F", carried(function))
+        return cast("F", wrapped(function))
 
 
 def last_cell() -> CellScope | None:

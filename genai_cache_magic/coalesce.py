@@ -2,16 +2,21 @@
 
 The first caller leads; the others hold a future, which blocks no thread of ours: a synchronous caller
 waits on it, a task awaits it. Coalescing is for efficiency only: whoever can't wait safely goes alone.
+
+A flight belongs to its leader and lives no longer: whatever becomes of the leader, be it an interrupt
+between any two lines or a stream that is never closed, nobody waits for one that is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
@@ -22,6 +27,7 @@ class Landed:
     """The leader has an answer that every follower may use; `value` is what it handed over."""
 
     value: Any
+    is_stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +79,63 @@ class Caller:
         return self.thread == leader.thread
 
 
-@dataclass(slots=True)
+class Pulse:
+    """Whether a leader is getting on. Followers look at it, and so it holds no flight."""
+
+    __slots__ = ("_rests_since",)
+
+    def __init__(self) -> None:
+        self._rests_since: float | None = None  # replaced as a whole, so needs no lock
+
+    def beat(self) -> None:
+        """The leader waits for the origin."""
+        self._rests_since = None
+
+    def rest(self) -> None:
+        """The leader has handed on what it has; it is for its own caller to ask for more."""
+        self._rests_since = time.monotonic()
+
+    def idle_s(self, now: float) -> float:
+        """Return how long the leader has been resting [s] at `now`, a time of the monotonic clock."""
+        since = self._rests_since
+        return 0.0 if since is None else now - since
+
+
+class Seat(Future[Landing]):
+    """What a follower waits on; `pulse` is its leader's."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        super().__init__()
+        self.pulse = pulse
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Flight:
     """One upstream call on its way, and those who wait for it."""
 
     entry_id: EntryId
     leader: Caller
-    waiting: deque[tuple[Future[Landing], Caller]] = field(default_factory=deque)
+    waiting: deque[tuple[Seat, Caller]] = field(default_factory=deque)
+    pulse: Pulse = field(default_factory=Pulse)
+
+    def __del__(self) -> None:
+        # Its leader is gone without a word. No lock is needed: nobody else knows it any more.
+        for seat, _ in self.waiting:
+            if seat.set_running_or_notify_cancel():
+                seat.set_result(Released())
 
 
 class Flights:
     """The upstream calls of this process, by entry id."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: dict[EntryId, Flight] = {}  # guarded by _lock, with each flight's `waiting`
+        # Re-entrant: a stream that the garbage collector closes may end a flight in the middle of anything.
+        self._lock = threading.RLock()
+        # Guarded by _lock, with each flight's `waiting`; an entry is there as long as someone holds its flight.
+        self._flights: WeakValueDictionary[EntryId, Flight] = WeakValueDictionary()
 
-    def join(self, entry_id: EntryId, caller: Caller) -> Flight | Future[Landing] | None:
-        """Return a flight to lead, a future to wait for, or None: go alone."""
+    def join(self, entry_id: EntryId, caller: Caller) -> Flight | Seat | None:
+        """Return a flight to lead, a seat to wait in, or None: go alone."""
         with self._lock:
             flight = self._flights.get(entry_id)
             if flight is None:
@@ -98,30 +143,33 @@ class Flights:
                 return flight
             if caller.must_not_wait_for(flight.leader):
                 return None
-            future: Future[Landing] = Future()
-            flight.waiting.append((future, caller))
-            return future
+            seat = Seat(flight.pulse)
+            flight.waiting.append((seat, caller))
+            return seat
 
     def land(self, flight: Flight, landing: Landed | Failed | Released) -> None:
         """End `flight` with the same outcome for all who wait."""
         with self._lock:
-            if self._flights.get(flight.entry_id) is flight:
-                del self._flights[flight.entry_id]
+            self._forget(flight)
             waiting, flight.waiting = flight.waiting, deque()
-        for future, _ in waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_result(landing)
+        for seat, _ in waiting:
+            if seat.set_running_or_notify_cancel():
+                seat.set_result(landing)
 
     def abandon(self, flight: Flight) -> None:
         """The leader was cancelled or gave up: promote the first follower still there, if any."""
         with self._lock:
             while flight.waiting:
-                future, caller = flight.waiting.popleft()
-                if future.set_running_or_notify_cancel():
+                seat, caller = flight.waiting.popleft()
+                if seat.set_running_or_notify_cancel():
                     flight.leader = caller
+                    flight.pulse.beat()
                     break
             else:
-                if self._flights.get(flight.entry_id) is flight:
-                    del self._flights[flight.entry_id]
+                self._forget(flight)
                 return
-        future.set_result(Promoted(flight))
+        seat.set_result(Promoted(flight))
+
+    def _forget(self, flight: Flight) -> None:
+        if self._flights.get(flight.entry_id) is flight:
+            del self._flights[flight.entry_id]

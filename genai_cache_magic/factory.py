@@ -16,6 +16,7 @@ from genai_cache_magic.generations import LiveGenerations
 from genai_cache_magic.lifecycle import CallDesk, Limits
 from genai_cache_magic.listing import Catalogue
 from genai_cache_magic.providers.base import OriginRule, Origins
+from genai_cache_magic.providers.origins import normalise_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,9 @@ def build_cache(
 
 
 def origins_of(settings: Settings) -> Origins:
-    """Return what the settings say of origins."""
+    """Return what the settings say of origins; raises ``ConfigurationError`` for one that is no URL."""
+    for origin in settings.origins:
+        normalise_origin(origin)
     rules = {origin: OriginRule(o.provider, o.alias, o.models) for origin, o in settings.origins.items()}
     return Origins(rules, settings.machine, frozenset(name.lower() for name in settings.extra_headers))
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
-from genai_cache_magic.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released
+from genai_cache_magic.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released, Seat
 from genai_cache_magic.core.canonical import canonical_bytes, component_digests
 from genai_cache_magic.core.key import entry_id, keyed_digest
 from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
@@ -27,7 +27,6 @@ from genai_cache_magic.scope import CellScope, Mode, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from genai_cache_magic.core.key import TagKind
 
@@ -73,6 +72,7 @@ class Lead:
     stamp: Stamp | None = None
     flight: Flight | None = None
     is_done: bool = False
+    is_recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Follow:
     """Someone asks the same right now: wait for `future`, then call ``resume``."""
 
     lead: Lead
-    future: Future[Landing]
+    future: Seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +131,17 @@ class CallDesk:
             Mode ``replay`` and the answer is not in the cache.
         """
         started = self._clock()
-        options = scope.options
-        if options.mode is Mode.OFF:
+        if scope.options.mode is Mode.OFF:
             return bypass(scope, call, "mode off")
         lead = self._lead(call, scope, started)
-        if options.mode is Mode.REFRESH:
-            return self._refresh(lead)
-        found = self._find(lead)
-        if isinstance(found, Found):
-            return self._serve(lead, found)
-        lead.why = found.why
-        if options.mode is Mode.REPLAY:
-            raise self._replay_miss(lead)
-        return self._depart(lead, is_async=is_async)
+        try:
+            return self._decide(lead, is_async=is_async)
+        except BaseException:
+            # An interrupt, a replay's miss, or a failure of ours: this call is not made.
+            self._give_back(lead)
+            if (flight := _take_flight(lead)) is not None:
+                self._flights.abandon(flight)
+            raise
 
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting; `landing` None means the wait was given up."""
@@ -151,7 +149,7 @@ class CallDesk:
         if isinstance(landing, Landed):
             rendered = lead.call.provider.render(landing.value, lead.call.wants)
             if rendered is not None:
-                return self._serve_landed(lead, rendered)
+                return self._serve_landed(lead, rendered, is_stored=landing.is_stored)
         elif isinstance(landing, Failed):
             lead.is_done = True
             self._give_back(lead)
@@ -212,11 +210,14 @@ class CallDesk:
         self._flights.abandon(flight)
 
     def drop(self, lead: Lead) -> None:
-        """Make sure that nobody waits for `lead` any more; nothing happens if it has landed."""
+        """Make sure that nobody waits for `lead`, whatever failed; nothing happens if it came to its end."""
         lead.is_done = True
         flight = _take_flight(lead)
         if flight is not None:
             self._flights.land(flight, Released())
+        if not lead.is_recorded:
+            self._give_back(lead)
+            self._record(lead, Answer(End.UNREADABLE), Outcome.REFUSED, "the cache failed")
 
     def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
         """Return the entry id of `call` for a sample index."""
@@ -228,6 +229,18 @@ class CallDesk:
         sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
         target = first if sample == 0 else self.request_id(call, scope, sample)
         return Lead(call, scope, target, sample, first, Why.ABSENT, started)
+
+    def _decide(self, lead: Lead, *, is_async: bool) -> Step:
+        mode = lead.scope.options.mode
+        if mode is Mode.REFRESH:
+            return self._refresh(lead)
+        found = self._find(lead)
+        if isinstance(found, Found):
+            return self._serve(lead, found)
+        lead.why = found.why
+        if mode is Mode.REPLAY:
+            raise self._replay_miss(lead)
+        return self._depart(lead, is_async=is_async)
 
     def _find(self, lead: Lead) -> Found | Fetch:
         options = lead.scope.options
@@ -263,10 +276,10 @@ class CallDesk:
         )
         return Answered(found.response, found.tier)
 
-    def _serve_landed(self, lead: Lead, response: Response) -> Answered:
+    def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
         answer = lead.call.provider.read(response)
-        self._record(lead, answer, Outcome.HIT, "shared a call in flight", stored=True)
+        self._record(lead, answer, Outcome.HIT, "shared a call in flight", stored=is_stored)
         return Answered(response, Tier.L1)
 
     def _refresh(self, lead: Lead) -> Lead:
@@ -364,7 +377,7 @@ class CallDesk:
 
     def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict) -> None:
         if verdict.is_shareable:
-            self._flights.land(flight, Landed(response))
+            self._flights.land(flight, Landed(response, verdict.is_stored))
         elif answer.end is End.CUT:
             self._flights.abandon(flight)
         elif response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -384,6 +397,7 @@ class CallDesk:
         return price_usd(provider.vendor, family, model, answer.usage, at=at)
 
     def _record(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
+        lead.is_recorded = True
         cost = Decimal(0) if answer.end is End.ERROR else self._cost(lead, answer)
         is_hit = outcome is Outcome.HIT
         lead.scope.emit(
@@ -405,7 +419,6 @@ class CallDesk:
         )
 
     def _replay_miss(self, lead: Lead) -> ReplayMiss:
-        self._give_back(lead)
         self._record(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.why.value}")
         request = lead.call.request
         own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._components(lead))

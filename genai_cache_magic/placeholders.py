@@ -20,7 +20,10 @@ VARIABLES = (
     "COHERE_API_KEY",
     "GROQ_API_KEY",
 )
-"""Where SDKs look for a key. Only absent ones are filled, and only while something replays."""
+"""Where SDKs look for a key. Only absent and empty ones are filled, and only while something replays.
+
+CI systems set a secret that they don't give away, such as to a fork, to an empty text.
+"""
 
 
 class Placeholders:
@@ -29,24 +32,26 @@ class Placeholders:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0  # guarded by _lock, like the next
-        self._filled: list[str] = []
+        self._filled: dict[str, str | None] = {}  # name -> what was there before
 
     def fill(self) -> None:
         """Begin to use placeholders."""
         with self._lock:
             self._users += 1
             if self._users == 1:
-                self._filled = [name for name in VARIABLES if not os.environ.get(name)]
+                self._filled = {name: os.environ.get(name) for name in VARIABLES if not os.environ.get(name)}
                 os.environ.update(dict.fromkeys(self._filled, PLACEHOLDER))
 
     def take_back(self) -> None:
-        """End one use; the last one removes what is still a placeholder."""
+        """End one use; the last one puts back what was there, where a placeholder still is."""
         with self._lock:
             self._users -= 1
-            if self._users == 0:
-                for name in self._filled:
-                    if os.environ.get(name) == PLACEHOLDER:
-                        del os.environ[name]
+            if self._users:
+                return
+            for name, before in self._filled.items():
+                if os.environ.get(name) == PLACEHOLDER:
+                    del os.environ[name]
+                    os.environ.update({} if before is None else {name: before})
 
 
 placeholders = Placeholders()

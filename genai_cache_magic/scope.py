@@ -64,7 +64,7 @@ class SampleNumbers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
         self._taken: dict[str, set[int]] = {}  # guarded by _lock
 
     def take(self, request_id: str) -> int:
@@ -93,7 +93,7 @@ class CellScope:
         self.person = person
         self.sample_numbers = SampleNumbers()
         self._hooks = tuple(hooks)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
         self._calls: list[CallRecord] = []  # guarded by _lock
         self._troubles: list[Trouble] = []  # guarded by _lock
 

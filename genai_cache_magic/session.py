@@ -44,7 +44,9 @@ class Session:
         """The settings, read at first use; raises ``ConfigurationError``."""
         with self._lock:
             if self._settings is None:
-                self._settings = load_settings(**self._given)
+                settings = load_settings(**self._given)
+                origins_of(settings)  # raises now rather than in the middle of a cell
+                self._settings = settings
             return self._settings
 
     def describe(self) -> list[SettingSource]:

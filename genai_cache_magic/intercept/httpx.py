@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import functools
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.intercept.active import PASS, active, owner
-from genai_cache_magic.intercept.base import Recording, chunks, open_call, replayed, wait, wait_async
-from genai_cache_magic.lifecycle import Answered, Follow, Lead, Rejected, Step
+from genai_cache_magic.core.model import Response
+from genai_cache_magic.intercept import replay
+from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
+from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
+from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES, Recording
+from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 from genai_cache_magic.providers.base import HttpCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
     from types import ModuleType
 
     from genai_cache_magic.core.model import Headers
+    from genai_cache_magic.intercept.active import Active
 
-MODULES = ("httpx", "httpx2")
+MODULES: Final = ("httpx", "httpx2")
+
+_DECODED_AT_ONCE_BYTES: Final = 1 << 16
+"""So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
 
 
 def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for a module of the httpx family."""
+    """Return (class, attribute, replacement) for a module of the httpx family.
+
+    Raises
+    ------
+    AttributeError
+        This release of the library is built differently.
+    """
     kit = _Kit(module)
     client, async_client = module.Client, module.AsyncClient
     return [
@@ -46,22 +59,19 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
         here = active.get()
-        if here is None or request.method != "POST":
+        step = None if here is None else _begin(here, request, is_async=False)
+        if here is None or step is None:
             return original(self, request, **options)
-        if owner.get() is not None:
-            return _owned(PASS, original, self, request, options)
-        step = open_call(here, _http_call(request), is_async=False)
         while isinstance(step, Follow):
-            step = wait(here, step, _read_timeout(request))
-        if not isinstance(step, Lead):
-            return _owned(_role(step), original, self, request, _options(step, options))
-        recording = Recording(here, step, kit.decode)
+            step = wait(here, step, _read_timeout(self, request))
+        turn = kit.turn(here, request, step)
         try:
-            response = _owned(recording, original, self, request, options)
+            with turn:
+                response = original(self, request, **_options(turn, options))
         except BaseException as exc:
-            recording.failed(exc, is_origins=kit.is_origins(exc))
+            turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
-        recording.returned()
+        turn.returned()
         return response
 
     return send
@@ -71,69 +81,52 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
         here = active.get()
-        if here is None or request.method != "POST":
+        step = None if here is None else _begin(here, request, is_async=True)
+        if here is None or step is None:
             return await original(self, request, **options)
-        if owner.get() is not None:
-            return await _owned_async(PASS, original, self, request, options)
-        step = open_call(here, _http_call(request), is_async=True)
         while isinstance(step, Follow):
-            step = await wait_async(here, step, _read_timeout(request))
-        if not isinstance(step, Lead):
-            return await _owned_async(_role(step), original, self, request, _options(step, options))
-        recording = Recording(here, step, kit.decode)
+            step = await wait_async(here, step, _read_timeout(self, request))
+        turn = kit.turn(here, request, step)
         try:
-            response = await _owned_async(recording, original, self, request, options)
+            with turn:
+                response = await original(self, request, **_options(turn, options))
         except BaseException as exc:
-            recording.failed(exc, is_origins=kit.is_origins(exc))
+            turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
-        recording.returned()
+        turn.returned()
         return response
 
     return send
 
 
-def _owned(role: object, original: Callable[..., Any], client: Any, request: Any, options: dict[str, Any]) -> Any:
-    token = owner.set(role)
-    try:
-        return original(client, request, **options)
-    finally:
-        owner.reset(token)
+def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
+    """Decide what becomes of `request`; None if it is to be left alone altogether."""
+    above = current_turn()
+    if above is not None:
+        # Sent in the course of another call, such as a token that an authentication fetches. The very
+        # same request comes by again where someone wraps a client's method around ours.
+        return None if above.request is request else Bypass()
+    if request.method != "POST":
+        return None
+    return open_call(here, functools.partial(_http_call, request), is_async=is_async)
 
 
-async def _owned_async(
-    role: object,
-    original: Callable[..., Any],
-    client: Any,
-    request: Any,
-    options: dict[str, Any],
-) -> Any:
-    token = owner.set(role)
-    try:
-        return await original(client, request, **options)
-    finally:
-        owner.reset(token)
-
-
-def _role(step: Step | None) -> object:
-    return replayed(step) if isinstance(step, Answered | Rejected) else PASS
-
-
-def _options(step: Step | None, options: dict[str, Any]) -> dict[str, Any]:
+def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
     # A replay goes above authentication: it must work for a colleague who has no key.
-    return {**options, "auth": None} if isinstance(step, Answered) else options
+    return options if turn.outcome is None else {**options, "auth": None}
 
 
 def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_single_request(self: Any, request: Any) -> Any:
-        role = owner.get()
-        if isinstance(role, Response):
-            return kit.response(self, request, role)
-        if not isinstance(role, Recording):
+        turn = current_turn()
+        if turn is None:
             return original(self, request)
+        if turn.outcome is not None:
+            return kit.deliver(turn.outcome, self, request)
+        _check_sent(turn, request)
         response = original(self, request)
-        if not response.has_redirect_location and not _take_whole(role, response):
-            response.stream = kit.tee(response.stream, role)
+        kit.record(turn.recording, response, kit.tee)
         return response
 
     return _send_single_request
@@ -142,29 +135,23 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _send_single_request(self: Any, request: Any) -> Any:
-        role = owner.get()
-        if isinstance(role, Response):
-            return kit.response(self, request, role)
-        if not isinstance(role, Recording):
+        turn = current_turn()
+        if turn is None:
             return await original(self, request)
+        if turn.outcome is not None:
+            return kit.deliver(turn.outcome, self, request)
+        _check_sent(turn, request)
         response = await original(self, request)
-        if not response.has_redirect_location and not _take_whole(role, response):
-            response.stream = kit.async_tee(response.stream, role)
+        kit.record(turn.recording, response, kit.async_tee)
         return response
 
     return _send_single_request
 
 
-def _take_whole(recording: Recording, response: Any) -> bool:
-    """Begin to record `response`; return whether its transport delivered it whole, already decoded."""
-    headers = tuple(response.headers.multi_items())
-    if not response.is_closed:
-        recording.attempt(response.status_code, headers)
-        return False
-    recording.attempt(response.status_code, tuple(h for h in headers if h[0].lower() != "content-encoding"))
-    recording.feed(response.content)
-    recording.closed()
-    return True
+def _check_sent(turn: Turn, request: Any) -> None:
+    # A redirect and an authentication round make requests of their own.
+    if turn.recording is not None and request is turn.request:
+        turn.recording.sent(functools.partial(_http_call, request))
 
 
 def _http_call(request: Any) -> HttpCall:
@@ -183,67 +170,10 @@ def _http_call(request: Any) -> HttpCall:
     )
 
 
-def _read_timeout(request: Any) -> float | None:
-    timeout: float | None = (request.extensions.get("timeout") or {}).get("read")
-    return timeout
-
-
-class _Tee:
-    """Passes a response's bytes on unchanged, and to a recording."""
-
-    def __init__(self, inner: Any, recording: Recording) -> None:
-        self._inner = inner
-        self._recording = recording
-
-    def __iter__(self) -> Iterator[bytes]:
-        return _TeeIterator(iter(self._inner), self._recording)
-
-    def close(self) -> None:
-        try:
-            self._inner.close()
-        finally:
-            self._recording.closed()
-
-    @property
-    def elapsed(self) -> Any:
-        return self._inner.elapsed
-
-
-class _AsyncTee:
-    """The same for an asynchronous response."""
-
-    def __init__(self, inner: Any, recording: Recording) -> None:
-        self._inner = inner
-        self._recording = recording
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _AsyncTeeIterator(aiter(self._inner), self._recording)
-
-    async def aclose(self) -> None:
-        try:
-            await self._inner.aclose()
-        finally:
-            self._recording.closed()
-
-    @property
-    def elapsed(self) -> Any:
-        return self._inner.elapsed
-
-
-class _Replay:
-    """Plays stored chunks to either kind of client."""
-
-    elapsed = timedelta(0)
-
-    def __init__(self, stored: list[bytes]) -> None:
-        self._stored = stored
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._stored)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._stored:
-            yield chunk
+def _read_timeout(client: Any, request: Any) -> float | None:
+    timeout = request.extensions.get("timeout")
+    read: float | None = client.timeout.read if timeout is None else timeout.get("read")
+    return read
 
 
 class _Kit:
@@ -252,80 +182,94 @@ class _Kit:
     def __init__(self, module: ModuleType) -> None:
         sync, async_ = module.SyncByteStream, module.AsyncByteStream
         self._module = module
-        self.tee = type("Tee", (_Tee, sync), {})
-        self.async_tee = type("AsyncTee", (_AsyncTee, async_), {})
-        self._replay = type("Replay", (_Replay, sync, async_), {})
-        self._is_elapsed_kept_on_response = module.Response.elapsed.fset is not None
+        self.tee = type("Tee", (Tee, sync), {})
+        self.async_tee = type("AsyncTee", (AsyncTee, async_), {})
+        self._replay = type("Replay", (Replay, sync, async_), {})
 
-    def response(self, client: Any, request: Any, stored: Response) -> Any:
-        """Return `stored` as a response that `client` has just received for `request`."""
-        length = [] if stored.form is Form.STREAM else [("content-length", str(len(stored.body)))]
+    def turn(self, here: Active, request: Any, step: Step | None) -> Turn:
+        """Return what carries `step` out.
+
+        Raises
+        ------
+        ReplayMiss
+            We failed to replay, in a mode in which the model is never called.
+        """
+        if isinstance(step, Lead):
+            return Turn(request, recording=Recording(here, step, self.decode))
+        if isinstance(step, Answered | Rejected):
+            with Guarded(here):
+                return Turn(request, outcome=self._outcome(step))
+            refuse_in_replay(here)
+        return Turn(request)
+
+    def _outcome(self, step: Answered | Rejected) -> Any:
+        if isinstance(step, Answered):
+            return self._response(replay.marked(step))
+        return self._response(step.error) if isinstance(step.error, Response) else self._error(step.error)
+
+    def _response(self, stored: Response) -> Any:
+        # Bytes, since the client would not take a value that is not ASCII.
+        fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in replay.headers(stored)]
         response = self._module.Response(
             stored.status,
-            headers=[*stored.headers, *length],
-            stream=self._replay(chunks(stored)),
-            request=request,
+            headers=fields,
+            stream=self._replay(replay.chunks(stored)),
             extensions={"http_version": b"HTTP/1.1"},
         )
-        response.default_encoding = client._default_encoding  # noqa: SLF001 - as the client itself does
-        if self._is_elapsed_kept_on_response:
-            response.elapsed = timedelta(0)
+        response.elapsed = timedelta(0)
         return response
 
-    def decode(self, headers: Headers, body: bytes) -> bytes:
-        """Undo the wire's compression with the module's own decoders."""
+    def _error(self, error: BaseException) -> Any:
+        """Return a new error of this module like `error`, which may be of the other one and has a traceback."""
+        kind: Any = getattr(self._module, type(error).__name__, None)
+        if not (isinstance(kind, type) and issubclass(kind, self._module.TransportError)):
+            kind = self._module.NetworkError
+        return kind(str(error))
+
+    def deliver(self, outcome: Any, client: Any, request: Any) -> Any:
+        """Return, or raise, `outcome` as what `client` has just received for `request`."""
+        outcome.request = request
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcome.default_encoding = client._default_encoding  # noqa: SLF001 - as the client itself does
+        return outcome
+
+    def record(self, recording: Recording | None, response: Any, tee: type[Tee | AsyncTee]) -> None:
+        """Let `recording` have what passes through `response`."""
+        if recording is None:
+            return
+        with recording.guarded():
+            headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
+            if not response.is_closed:
+                recording.attempt(response.status_code, headers)
+                response.stream = tee(response.stream, recording)
+                return
+            # Its transport delivered it whole, already decoded.
+            recording.attempt(response.status_code, tuple(h for h in headers if h[0].lower() != "content-encoding"))
+            recording.feed(response.content)
+            recording.ended()
+            recording.closed()
+
+    def decode(self, headers: Headers, chunks: list[bytes]) -> bytes | None:
+        """Undo the wire's compression with the module's own decoders; None if it is too much.
+
+        A body that is cut short gives what could be decoded of it.
+        """
         encoding = [(name, value) for name, value in headers if name.lower() == "content-encoding"]
-        decoded: bytes = self._module.Response(200, headers=encoding, content=body).content if encoding else body
-        return decoded
+        if not encoding:
+            return b"".join(chunks)
+        step = _DECODED_AT_ONCE_BYTES
+        pieces = [chunk[i : i + step] for chunk in chunks for i in range(0, len(chunk), step)]
+        decoded = bytearray()
+        try:
+            for piece in self._module.Response(200, headers=encoding, stream=self._replay(pieces)).iter_bytes():
+                decoded += piece
+                if len(decoded) > MAX_RECORDED_BYTES:
+                    return None
+        except self._module.DecodingError:
+            pass
+        return bytes(decoded)
 
     def is_origins(self, error: BaseException) -> bool:
         """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
         return isinstance(error, self._module.NetworkError | self._module.RemoteProtocolError)
-
-
-class _TeeIterator:
-    """An iterator class, since a generator would change when its source is cleaned up."""
-
-    __slots__ = ("_inner", "_recording")
-
-    def __init__(self, inner: Iterator[bytes], recording: Recording) -> None:
-        self._inner = inner
-        self._recording = recording
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            chunk = next(self._inner)
-        except StopIteration:
-            raise
-        except BaseException as exc:
-            self._recording.broke(exc)
-            raise
-        self._recording.feed(chunk)
-        return chunk
-
-
-class _AsyncTeeIterator:
-    """The same for an asynchronous source."""
-
-    __slots__ = ("_inner", "_recording")
-
-    def __init__(self, inner: AsyncIterator[bytes], recording: Recording) -> None:
-        self._inner = inner
-        self._recording = recording
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            chunk = await anext(self._inner)
-        except StopAsyncIteration:
-            raise
-        except BaseException as exc:
-            self._recording.broke(exc)
-            raise
-        self._recording.feed(chunk)
-        return chunk

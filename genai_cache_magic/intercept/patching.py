@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wrapt
 
 from genai_cache_magic.intercept import httpx, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
 
-_MARK = "__genai_cache__"
+
+class _Replaced(NamedTuple):
+    """An attribute that we changed."""
+
+    owner: type
+    name: str
+    original: Callable[..., Any]
+    replacement: Callable[..., Any]
+
+    @property
+    def current(self) -> Any:
+        """What the attribute is now."""
+        return self.owner.__dict__.get(self.name)
 
 
 class Patcher:
@@ -23,7 +37,7 @@ class Patcher:
         self._lock = threading.Lock()
         self._is_on = False  # guarded by _lock, like the two below
         self._is_hooked = False
-        self._replaced: list[tuple[type, str, Callable[..., Any], Callable[..., Any]]] = []
+        self._replaced: list[_Replaced] = []
 
     def install(self) -> None:
         """Patch what is imported, and what is imported later; may be called again."""
@@ -33,40 +47,52 @@ class Patcher:
             self._is_on = True
             self._apply(threads.patches())
             is_first, self._is_hooked = not self._is_hooked, True
-        if is_first:
-            for name in httpx.MODULES:
-                wrapt.register_post_import_hook(self._imported, name)
-        else:
-            self._catch_up()
-
-    def uninstall(self) -> None:
-        """Put every original back that no one has patched over since; may be called again."""
-        with self._lock:
-            self._is_on = False
-            while self._replaced:
-                owner, name, original, replacement = self._replaced.pop()
-                if owner.__dict__.get(name) is replacement:
-                    setattr(owner, name, original)
-
-    def _catch_up(self) -> None:
-        import sys
-
         for name in httpx.MODULES:
-            if (module := sys.modules.get(name)) is not None:
+            if is_first:
+                wrapt.register_post_import_hook(self._imported, name)
+            elif (module := sys.modules.get(name)) is not None:
                 self._imported(module)
 
+    def uninstall(self) -> None:
+        """Put every original back; may be called again.
+
+        Where someone has patched on top of ours since, theirs stays, and ours below it, which does nothing
+        outside a scope.
+        """
+        with self._lock:
+            self._is_on = False
+            for patch in reversed(self._replaced):
+                if patch.current is patch.replacement:
+                    setattr(patch.owner, patch.name, patch.original)
+            self._replaced = [patch for patch in self._replaced if patch.current is not patch.original]
+
     def _imported(self, module: ModuleType) -> None:
+        try:
+            patches = httpx.patches(module)
+        except AttributeError as exc:
+            # Raised from within someone's import statement, it would take the library away from them.
+            warnings.warn(
+                f"genai_cache_magic can't see the calls of this release of {module.__name__}, so they are not "
+                f"cached ({exc})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
         with self._lock:
             if self._is_on:
-                self._apply(httpx.patches(module))
+                self._apply(patches)
 
-    def _apply(self, patches: list[tuple[type, str, Callable[..., Any]]]) -> None:
+    def _apply(self, patches: Iterable[tuple[type, str, Callable[..., Any]]]) -> None:
         for owner, name, replacement in patches:
             original = owner.__dict__[name]
-            if not hasattr(original, _MARK):
-                setattr(replacement, _MARK, True)
+            if not self._is_in_place(owner, name, original):
                 setattr(owner, name, replacement)
-                self._replaced.append((owner, name, original, replacement))
+                self._replaced.append(_Replaced(owner, name, original, replacement))
+
+    def _is_in_place(self, owner: type, name: str, current: Any) -> bool:
+        """Tell whether an earlier patch of ours is still there, perhaps below someone else's."""
+        ours = [patch for patch in self._replaced if patch.owner is owner and patch.name == name]
+        return any(current is not patch.original for patch in ours)
 
 
 patcher = Patcher()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as pool_threads
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.intercept.active import active
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from genai_cache_magic.intercept.active import Active
 
 
 def patches() -> list[tuple[type, str, Callable[..., Any]]]:
@@ -22,17 +27,39 @@ def patches() -> list[tuple[type, str, Callable[..., Any]]]:
     ]
 
 
+@contextmanager
+def in_force(here: Active | None) -> Iterator[None]:
+    """Let model calls of this context belong to `here` meanwhile."""
+    token = active.set(here)
+    try:
+        yield
+    finally:
+        # A coroutine that the garbage collector closes ends in another context: nothing is to restore there.
+        with suppress(ValueError):
+            active.reset(token)
+
+
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` so that it runs in the scope of whoever calls this, in any thread."""
     here = active.get()
 
-    @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        token = active.set(here)
-        try:
+        with in_force(here):
             return function(*args, **kwargs)
-        finally:
-            active.reset(token)
+
+    return run
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, synchronous or not, as `carried`, with its name and signature."""
+    if not inspect.iscoroutinefunction(function):
+        return functools.wraps(function)(carried(function))
+    here = active.get()
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with in_force(here):
+            return await function(*args, **kwargs)
 
     return run
 
@@ -42,9 +69,14 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def start(self: threading.Thread) -> Any:
-        # A pool's thread outlives the cell that made it start: there, each submitted call carries its own.
-        if active.get() is not None and getattr(self, "_target", None) is not worker:
-            self.run = carried(self.run)  # type: ignore[method-assign]  # this one thread's run, not the class's
+        if active.get() is None:
+            return original(self)
+        if getattr(self, "_target", None) is worker:
+            # A pool's thread outlives the cell that made it start, and there each call carries its own scope.
+            # So it must not inherit this one, as threads do in some builds since Python 3.14.
+            with in_force(None):
+                return original(self)
+        self.run = carried(self.run)  # type: ignore[method-assign]  # this one thread's run, not the class's
         return original(self)
 
     return start
@@ -53,6 +85,13 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return original(self, fn if active.get() is None else carried(fn), *args, **kwargs)
+        is_carried = active.get() is not None and not _pickles_its_work(self)
+        return original(self, carried(fn) if is_carried else fn, *args, **kwargs)
 
     return submit
+
+
+def _pickles_its_work(pool: ThreadPoolExecutor) -> bool:
+    """Tell whether `pool` runs its calls in other interpreters, where no scope of ours is (Python 3.14)."""
+    kind: type | None = getattr(concurrent.futures, "InterpreterPoolExecutor", None)
+    return kind is not None and isinstance(pool, kind)

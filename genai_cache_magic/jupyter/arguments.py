@@ -56,7 +56,7 @@ _SELECTORS = (
     _option("--tag", metavar="TAG", help="answers with this tag"),
     _option("--entry", metavar="ID", help="the answer whose id begins so"),
     _option("--run", metavar="NAME", help="answers that this run stored"),
-    _option("--cell", action="store_true", help="answers that the last cell stored"),
+    _option("--cell", action="store_true", help="the answers of the last cell"),
     _option("--model", metavar="MODEL", help="answers of this model"),
     _option("--person", metavar="NAME", help="answers that this person stored"),
     _option("--older-than", metavar="AGE", help="answers older than this, such as 7d"),

@@ -15,6 +15,7 @@ from genai_cache_magic.jupyter.words import counted, in_words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.cache import Cache
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
     from genai_cache_magic.listing import Invalidation
@@ -127,22 +128,33 @@ def _explain() -> Report:
 
 def _apply(selection: Selection) -> Invalidation:
     session = current()
-    scope = _last(session.last) if selection.by == "cell" else None
-    cache = session.cache((scope.options if scope else session.options()).namespace)
-    value, dry_run = scope.cell if scope else selection.value, selection.dry_run
-    match selection.by:
-        case "all":
-            return cache.clear(dry_run=dry_run)
-        case "pattern":
-            return cache.invalidate(value, dry_run=dry_run)
-        case "entry":
-            return cache.invalidate_entry(value, dry_run=dry_run)
-        case "older_than":
-            return cache.invalidate_older_than(value, dry_run=dry_run)
-        case "tag":
-            return cache.invalidate_tag(value, dry_run=dry_run)
-        case kind:
-            return cache.invalidate_tag(value, kind=kind, dry_run=dry_run)
+    last = _last(session.last) if selection.by == "cell" else None
+    cache = session.cache((last.options if last else session.options()).namespace)
+    value, dry_run = selection.value, selection.dry_run
+    by_name: dict[str, Callable[[], Invalidation]] = {
+        "all": lambda: cache.clear(dry_run=dry_run),
+        "pattern": lambda: cache.invalidate(value, dry_run=dry_run),
+        "entry": lambda: cache.invalidate_entry(value, dry_run=dry_run),
+        "older_than": lambda: cache.invalidate_older_than(value, dry_run=dry_run),
+        "cell": lambda: _forget(_last(last), cache, dry_run=dry_run),
+        "tag": lambda: cache.invalidate_tag(value, dry_run=dry_run),
+        "run": lambda: cache.invalidate_tag(value, kind="run", dry_run=dry_run),
+        "model": lambda: cache.invalidate_tag(value, kind="model", dry_run=dry_run),
+        "person": lambda: cache.invalidate_tag(value, kind="person", dry_run=dry_run),
+    }
+    return by_name[selection.by]()
+
+
+def _forget(scope: CellScope, cache: Cache, *, dry_run: bool) -> Invalidation:
+    """Invalidate what a cell was answered with, whoever stored it, and what is still on its way from it."""
+    used = {call.entry_id for call in scope.calls}
+    done = cache.catalogue.invalidate_matching(
+        lambda item: item.entry_id in used or item.metadata.cell == scope.cell,
+        dry_run=dry_run,
+    )
+    if not dry_run:
+        cache.invalidate_tag(scope.cell, kind="cell")
+    return done
 
 
 def _invalidated(done: Invalidation) -> Report:

@@ -12,23 +12,28 @@ class Store(Protocol):
     """Opaque bytes at rest.
 
     Keys are 64 lowercase hex characters (an entry id). A store never looks into a value. Any method
-    may raise ``StoreUnavailable``, which callers turn into a miss; no other exception leaves a store.
-    All methods may be called from any thread.
+    may raise ``StoreUnavailable``, which callers turn into a miss; no other state of a store is an
+    exception. Mistakes of the caller are: ``ValueError`` for a key of another shape, ``TypeError`` for a
+    value that is not exactly ``bytes``. All methods may be called from any thread.
     """
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent, expired or damaged at rest."""
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
-        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there; all of it or nothing."""
+        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there; all of it or nothing.
+
+        With no time left (`ttl_s` <= 0), or no room for it at all, what was there is gone as well.
+        """
 
     def delete(self, key: str) -> bool:
-        """Remove `key` and return whether it was there."""
+        """Remove `key` and return whether it was there and had not expired."""
 
     def scan(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys, in no order, that start with `prefix` and have not expired.
 
-        Keys put or deleted meanwhile may or may not appear.
+        `prefix` is no pattern: one that no key can start with finds nothing. Keys put or deleted meanwhile
+        may or may not appear.
         """
 
     def close(self) -> None:

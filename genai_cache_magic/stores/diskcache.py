@@ -41,10 +41,10 @@ _KEYS = (
     "SELECT key FROM Cache WHERE key BETWEEN ? AND ? AND key > ? AND raw = 1 AND expire_time > ? ORDER BY key LIMIT ?"
 )
 _EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time < ? ORDER BY expire_time LIMIT ?"
-_OLDEST = "SELECT rowid, filename, size + ifnull(length(value), 0) FROM Cache ORDER BY store_time"
+_OLDEST = "SELECT rowid, filename, ifnull(size, 0) + ifnull(length(value), 0) FROM Cache ORDER BY store_time"
 _MALFORMED = (
     "SELECT rowid, filename FROM Cache WHERE typeof(key) != 'blob' OR length(key) != 32 OR raw IS NOT 1"
-    " OR typeof(expire_time) != 'real' OR mode NOT IN (1, 2)"
+    " OR typeof(expire_time) != 'real' OR typeof(size) != 'integer' OR mode NOT IN (1, 2)"
 )
 _NAMED = "SELECT 1 FROM Cache WHERE key BETWEEN ? AND ? AND filename = ? LIMIT 1"
 
@@ -301,12 +301,18 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
         """Evict a few rows that expired, then those stored longest ago until the rest fits."""
         _delete(sql, cleanup, sql(_EXPIRED, (self._clock(), self.cull_limit)).fetchall())
         excess_bytes = self.volume() - self.size_limit
-        doomed = []
-        with contextlib.closing(sql(_OLDEST) if excess_bytes > 0 else sql("SELECT 1 WHERE 0")) as oldest:
-            while excess_bytes > 0 and (row := oldest.fetchone()):
-                doomed.append(row[:2])
-                excess_bytes -= row[2]
-        _delete(sql, cleanup, doomed)
+        if excess_bytes > 0:
+            _delete(sql, cleanup, _oldest(sql, excess_bytes))
+
+
+def _oldest(sql: Any, excess_bytes: int) -> list[tuple[Any, ...]]:
+    """Return (rowid, file name) of what was stored longest ago, as many as take up `excess_bytes`."""
+    oldest = []
+    with contextlib.closing(sql(_OLDEST)) as cursor:
+        while excess_bytes > 0 and (row := cursor.fetchone()):
+            oldest.append(row[:2])
+            excess_bytes -= row[2]
+    return oldest
 
 
 def _delete(sql: Any, cleanup: Any, rows: list[tuple[Any, ...]]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from torture.corruption import run_corruptions
 
 from genai_cache_magic.stores.disk import DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
-from torture.corruption import run_corruptions
 
 
 def test_random_corruption(tmp_path):

@@ -61,6 +61,11 @@ def _interrupt_put(store, line):
     return False
 
 
+def _fill(store):
+    for number in range(200):
+        store.put(key_of(str(number)), bytes(20_000), ttl_s=60)
+
+
 @pytest.fixture
 def home(tmp_path):
     return tmp_path / "l1"
@@ -89,8 +94,9 @@ def edit(home):
 class TestEditedRows:
     @pytest.mark.parametrize("mode", [3, 4, 0, 5, -1, None, "1", b"4", 1.5])
     @pytest.mark.parametrize("where", ["row", "file"])
-    def test_no_other_mode_is_obeyed(self, store, edit, home, tmp_path, mode, where):
+    def test_no_other_mode_is_obeyed(self, store, edit, tmp_path, mode, where):
         """A value said to be pickled, text or anything else runs nothing: it is a miss, and removed."""
+        home = store.directory
         bomb = pickle.dumps(_Bomb(tmp_path / "executed"))
         name, value = (None, bomb) if where == "row" else ("ab/cd/" + "0" * 28 + ".val", None)
         (home / "ab" / "cd").mkdir(parents=True)
@@ -250,8 +256,9 @@ class TestEditedSettings:
         """Settings come from the configuration: rows that somebody added are removed, edited ones corrected."""
         store.close()
         evil = {
-            "sqlite_writable_schema": 1, "sqlite_temp_store_directory": "'/tmp'", "disk_evil": 1, "get": "x", "_sql": "x",
-            "eviction_policy": "none", "size_limit": 5, "cull_limit": "x", "statistics": 1, "disk_min_file_size": 0,
+            "sqlite_writable_schema": 1, "sqlite_temp_store_directory": "'/tmp'", "disk_evil": 1, "get": "x",
+            "_sql": "x", "eviction_policy": "none", "size_limit": 5, "cull_limit": "x", "statistics": 1,
+            "disk_min_file_size": 0,
         }  # fmt: skip
         for name, value in evil.items():
             edit("INSERT OR REPLACE INTO Settings VALUES (?, ?)", name, value)
@@ -288,6 +295,17 @@ class TestEditedSettings:
         assert store.count() >= 0
         store.check()
         assert store.count() == len(list(store.scan()))
+
+    @pytest.mark.parametrize("size", [None, "text", b"x", -7, 1.5])
+    def test_a_damaged_size_stops_no_eviction(self, home, edit, size):
+        """Making room passes over rows whose size is no number."""
+        with contextlib.closing(DiskStore(home, DiskConfig(size_limit_bytes=1 << 20))) as store:
+            store.put(_KEY, b"a", ttl_s=60)
+            edit("UPDATE Cache SET size = ?", size)
+            for number in range(60):
+                store.put(key_of(str(number)), bytes(30_000), ttl_s=60)
+            assert store.get(key_of("59")) == bytes(30_000)
+            assert store.get(_KEY) is None
 
     @pytest.mark.parametrize(
         "statement",
@@ -350,8 +368,7 @@ class TestTrouble:
             with pytest.raises(StoreUnavailable):
                 store.put(key_of("large"), bytes(700_000), ttl_s=60)
             with pytest.raises(StoreUnavailable):
-                for number in range(200):
-                    store.put(key_of(str(number)), bytes(20_000), ttl_s=60)
+                _fill(store)
             assert store.get(_KEY) == b"mine"
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -456,6 +473,7 @@ class TestTrouble:
         connection = first._cache._con
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("DELETE FROM sqlite_master")
+        connection.execute("PRAGMA schema_version = 12345")  # tells the other connection to look again
         first._cache.drop_connection()
         first.put(_KEY, b"new", ttl_s=60)
         assert second.get(_KEY) == b"new"
@@ -495,7 +513,7 @@ class TestTrouble:
             pytest.skip("descriptors can be counted on Linux only")
 
         def count():
-            return len(os.listdir("/proc/self/fd"))
+            return len(list(Path("/proc/self/fd").iterdir()))
 
         before = count()
         for _ in range(40):
@@ -540,7 +558,7 @@ class TestDirectory:
         path.mkdir()
         (path / "thesis.tex").touch()
         path.chmod(0o755)
-        with pytest.raises(ConfigurationError, match="chmod 700 .*GENAI_CACHE_DIR"):
+        with pytest.raises(ConfigurationError, match=r"chmod 700 .*GENAI_CACHE_DIR"):
             ensure_private_directory(path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
 

@@ -8,12 +8,12 @@ import threading
 from contextlib import closing
 
 import pytest
+from torture.kills import run_kills
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.disk import DiskStore
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.testing.contracts.store import key_of
-from torture.kills import run_kills
 
 _PROCESSES = 16
 _PUTS = 20
@@ -25,7 +25,7 @@ def _in_child(work):
     if pid:
         return pid
     code = 1
-    signal.alarm(30)  # a child that hangs dies of it, so that its parent's test fails rather than hangs
+    signal.alarm(15)  # a child that hangs dies of it, so that its parent's test fails rather than hangs
     try:
         code = 0 if work() else 2
     finally:
@@ -93,7 +93,7 @@ def test_fork_while_a_thread_opens(tmp_path):
                 has_lock.set()
                 may_go.wait()
 
-        thread = threading.Thread(target=hold)
+        thread = threading.Thread(target=hold, daemon=True)
         thread.start()
         has_lock.wait()
 

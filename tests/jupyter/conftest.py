@@ -161,6 +161,35 @@ def kernel(server: SimulatedModelServer, tmp_path_factory: pytest.TempPathFactor
         running.close()
 
 
+@pytest.fixture(scope="module")
+def preamble(server: SimulatedModelServer) -> str:
+    """Code that makes clients of the simulated model, and ``ask`` and ``aask``."""
+    return PREAMBLE.format(url=server.openai_url)
+
+
+@pytest.fixture(scope="module")
+def make_kernel(tmp_path_factory: pytest.TempPathFactory):
+    """Start kernels without the extension, in homes with given files."""
+    running: list[Kernel] = []
+
+    def make(*, files: dict[str, str] | None = None, **environment: str) -> Kernel:
+        home = tmp_path_factory.mktemp("home")
+        for name, text in (files or {}).items():
+            (home / name).write_text(text)
+        running.append(Kernel(home, **environment))
+        return running[-1]
+
+    yield make
+    for kernel in running:
+        kernel.close()
+
+
+@pytest.fixture
+def isolated_environment(tmp_path: Path) -> dict[str, str]:
+    """An environment for programs of a test, with a home of its own."""
+    return isolated(tmp_path)
+
+
 @pytest.fixture
 def execute(tmp_path: Path, server: SimulatedModelServer):
     """Run cells as a notebook, in a kernel of their own, and return the notebook as it would be saved."""

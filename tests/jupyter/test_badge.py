@@ -138,15 +138,12 @@ def test_troubles_are_said_without_places():
 
 def test_repeated_requests_are_hinted_at():
     """A loop that asked for samples and got one answer is told how to get more."""
-    scope = scope_of(call(), call(), call())
-    for _ in range(3):
-        scope.note_request("same")
-    (hint,) = bundle(summarise(scope))[MIME]["hints"]
+    same = call(entry_id="0" * 64)
+    (hint,) = bundle(summarise(scope_of(same, same, same)))[MIME]["hints"]
     assert hint.startswith("2 calls asked what another had asked and shared its answer")
     assert "--samples distinct" in hint
-    distinct = scope_of(call(), options=Options(samples=Samples.DISTINCT))
-    distinct.note_request("same"), distinct.note_request("same")
-    assert bundle(summarise(distinct))[MIME]["hints"] == []
+    for options in (Options(samples=Samples.DISTINCT), Options(mode=Mode.OFF)):
+        assert bundle(summarise(scope_of(same, same, options=options)))[MIME]["hints"] == []
 
 
 def test_the_mode_is_said_where_it_matters():

@@ -10,32 +10,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genai_cache_magic.stores.disk import DiskStore
-from genai_cache_magic.stores.memory import MemoryStore
 from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
-from genai_cache_magic.testing.stateful import store_machine
+from genai_cache_magic.testing.stateful import StoreMachine
 
 
-def _make_disk(clock):
-    store = DiskStore(Path(tempfile.mkdtemp(prefix="genai-cache-machine-")), clock=clock)
-    store.get("0" * 64)
-    return store
+class DiskMachine(StoreMachine):
+    can_reopen = True
 
+    def make_store(self, clock):
+        return DiskStore(Path(tempfile.mkdtemp(prefix="genai-cache-machine-")), clock=clock)
 
-def _reopen_disk(store, clock):
-    store.close()
-    return DiskStore(store.directory, clock=clock)
+    def reopen_store(self, store, clock):
+        store.close()
+        return DiskStore(store.directory, clock=clock)
 
-
-def _discard_disk(store):
-    store.close()
-    shutil.rmtree(store.directory)
+    def discard_store(self, store):
+        store.close()
+        shutil.rmtree(store.directory)
 
 
 _relaxed = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 
-TestMemoryMachine = store_machine(lambda clock: MemoryStore(clock=clock)).TestCase
+TestMemoryMachine = StoreMachine.TestCase
 TestMemoryMachine.settings = _relaxed
-TestDiskMachine = store_machine(_make_disk, reopen=_reopen_disk, discard=_discard_disk).TestCase
+TestDiskMachine = DiskMachine.TestCase
 TestDiskMachine.settings = _relaxed
 
 

@@ -13,9 +13,10 @@ import shutil
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from torture.values import KEYS, value_of, version_of
+
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
-from torture.values import KEYS, value_of, version_of
 
 _DATABASE_FILES = ("cache.db", "cache.db-wal", "cache.db-shm")
 _is_key = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -169,7 +170,7 @@ def _use(store, rng, seed, report):
     moves += [(_check, None)] + [(_get, key) for key in KEYS]
     for move, key in moves:
         try:
-            move(store, key, rng, lambda text: report.wrong.append(f"{seed}: {text}"), report)  # noqa: B023 - called at once
+            move(store, key, rng, lambda text: report.wrong.append(f"{seed}: {text}"), report)
         except StoreUnavailable as error:
             report.unavailable.append(f"{seed}: {error}")
 

@@ -9,8 +9,9 @@ import signal
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from genai_cache_magic.stores.disk import DiskStore
 from torture.values import KEYS, value_of, version_of
+
+from genai_cache_magic.stores.disk import DiskStore
 
 _LINE_BYTES = 16
 

@@ -1,4 +1,4 @@
-"""The full torture of the disk tier: `python tests/torture/run.py [--seed TEXT]`, a few minutes.
+"""The full torture of the disk tier: `python tests/torture/run.py [--seed TEXT]`, about a minute.
 
 200 killed writers and 1,000 damaged stores; the exit code is 1 if any answer was wrong, any finished put was lost
 or anything but ``StoreUnavailable`` was raised. A seed that failed is printed, and fails again.
@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torture.corruption import run_corruptions  # noqa: E402 - after the path is set
-from torture.kills import run_kills  # noqa: E402 - after the path is set
+from torture.corruption import run_corruptions
+from torture.kills import run_kills
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """Write a line at once, since the series take minutes."""
+    """Write a line at once, since a series takes a while."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

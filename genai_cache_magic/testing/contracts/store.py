@@ -38,6 +38,7 @@ class FakeClock:
         self.now_s = start_s
 
     def __call__(self) -> float:
+        """Return the time [s]."""
         return self.now_s
 
     def advance(self, seconds: float) -> None:
@@ -226,7 +227,7 @@ class StoreContract:
                 key = keys[(number + turn) % len(keys)]
                 store.put(key, bytes.fromhex(key) * (64 + turn), ttl_s=self.ttl_s)
                 blob = store.get(key)
-                if blob is not None and set(blob[i : i + 32] for i in range(0, len(blob), 32)) != {bytes.fromhex(key)}:
+                if blob is not None and {blob[i : i + 32] for i in range(0, len(blob), 32)} != {bytes.fromhex(key)}:
                     wrong.append(key)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]

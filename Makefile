@@ -1,0 +1,59 @@
+# Everything that a person or a CI machine does here. Needs Python 3.11 or later, make, and a package registry.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check format bench torture pictures clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.has-demo ## run the quickstart notebook twice against simulated models (LIVE=1: real ones)
+	$(BIN)/genai-cache demo $(if $(LIVE),--live)
+
+lab: $(VENV)/.has-lab ## open the notebook in JupyterLab against simulated models (ARGS=... for jupyter lab)
+	$(BIN)/python tools/lab.py $(ARGS)
+
+test: $(VENV)/.has-test ## run all tests (ARGS=... for pytest, WORKERS=N at once)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+check: $(VENV)/.has-dev ## format, lint, types, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.has-dev ## put the code into shape
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.has-bench ## measure, beside other caches, in one run
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+torture: $(VENV)/.has-test ## kill writers and damage stores for some minutes
+	$(BIN)/python tests/torture/run.py $(ARGS)
+
+pictures: $(VENV)/.has-lab ## take the README's pictures anew (needs Chromium)
+	$(BIN)/python tools/pictures.py
+
+clean: ## remove environments and what runs have left
+	rm -rf $(VENV) .venv-ci demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# What each target needs is an extra of the package, installed in place, again when pyproject.toml changes.
+$(VENV)/.has-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.has-lab: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo,lab]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,212 @@
+"""How things are timed here, and what a row of the report is.
+
+Everything that is compared is measured in one run, in turns: one sample of this, one of that, the order
+swapped every round. A machine that slows down half-way slows both, and the ratio stands. The garbage
+collector is off while a sample is taken and runs between rounds; what was alive before is frozen.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import platform
+import sqlite3
+import statistics
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_COLLECT_EVERY = 50  # rounds
+_WARM_UP_ROUNDS = 5
+
+Sampler: TypeAlias = "Callable[[], float]"
+"""Takes one sample and returns it, in seconds per call."""
+
+
+class BenchmarkError(Exception):
+    """A measurement that would not mean what its row says: a hit that was none, an answer that differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    is_quick: bool = False
+
+    def pick(self, full: int, quick: int) -> int:
+        """Return `quick` in a quick run, else `full`."""
+        return quick if self.is_quick else full
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A median, and between which order statistics it lies with a confidence of 95%."""
+
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return the same in another unit."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes
+    ----------
+    what
+        What was compared with what.
+    measured
+        In `unit`: ``x`` for a ratio, ``µs``, ``ms``, ``calls``. None if it could not be measured; `note`
+        says why.
+    target
+        The most that is promised, in the same unit; None for what stands here for context.
+    medians
+        Absolute medians [s]: they belong to this machine on this day.
+    """
+
+    what: str
+    measured: Estimate | None
+    unit: str = "x"
+    target: float | None = None
+    medians: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``NOT met``, or nothing where nothing is promised."""
+        if self.target is None or self.measured is None:
+            return ""
+        return "met" if self.measured.value <= self.target else "NOT met"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Findings that are measured together; `name` is what the command line calls them."""
+
+    name: str
+    about: str
+    run: Callable[[Effort], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What `take_turns` measured: seconds per call, by case, in the order of the rounds."""
+
+    seconds: Mapping[str, Sequence[float]]
+
+    def ratio(self, ours: str, base: str) -> Estimate:
+        """Return how many times as long `ours` took as the `base` of the same round."""
+        pairs = zip(self.seconds[ours], self.seconds[base], strict=True)
+        return estimate([a / b for a, b in pairs])
+
+    def added(self, ours: str, base: str) -> Estimate:
+        """Return how much longer `ours` took than the `base` of the same round [s]."""
+        pairs = zip(self.seconds[ours], self.seconds[base], strict=True)
+        return estimate([a - b for a, b in pairs])
+
+    def absolute(self, name: str) -> Estimate:
+        """Return how long `name` took [s]."""
+        return estimate(self.seconds[name])
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """The medians of all cases [s]."""
+        return {name: statistics.median(values) for name, values in self.seconds.items()}
+
+
+def timed(function: Callable[[], Any], *, calls: int = 1) -> Sampler:
+    """Return a sampler that calls `function` so many times and divides."""
+
+    def sample() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - start) / calls
+
+    return sample
+
+
+def take_turns(cases: Mapping[str, Sampler], *, rounds: int, warm_up: int = _WARM_UP_ROUNDS) -> Samples:
+    """Sample each case once per round, in an order that is reversed every other round."""
+    order = list(cases)
+    seconds: dict[str, list[float]] = {name: [] for name in order}
+    for _ in range(warm_up):
+        for name in order:
+            cases[name]()
+    with quiet_collector():
+        for number in range(rounds):
+            for name in order if number % 2 else reversed(order):
+                seconds[name].append(cases[name]())
+            if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
+                gc.collect()
+    return Samples(seconds)
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Keep the garbage collector out of the samples: freeze what is alive, and switch it off."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the median of `values` and its confidence interval, without assuming any distribution.
+
+    The ranks are those of the sign test, by the normal approximation; with fewer than 6 values the
+    interval is the whole range, which then holds the median with less than 95%.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    reach = 0.98 * math.sqrt(n)
+    low = max(0, math.floor((n - 1) / 2 - reach))
+    high = min(n - 1, math.ceil((n - 1) / 2 + reach))
+    return Estimate(statistics.median(ordered), ordered[low], ordered[high])
+
+
+def exactly(value: float) -> Estimate:
+    """Return a number that was counted, not sampled."""
+    return Estimate(value, value, value)
+
+
+def machine() -> dict[str, str]:
+    """Return what absolute figures depend on; no host name and no user."""
+    return {
+        "cpu": _cpu(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "sqlite": sqlite3.sqlite_version,
+        "load": f"{os.getloadavg()[0]:.1f}",
+        **{name: _version_of(name) for name in ("openai", "anthropic", "httpx2", "diskcache", "ipython")},
+    }
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - one file of the kernel
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

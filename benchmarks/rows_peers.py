@@ -1,0 +1,215 @@
+"""Other caches in the same run: one hit each, and how often they ask when many ask at once.
+
+Each lives in an environment of its own under ``.venv-bench/``, so that no two need to agree on a version, and
+is spoken to through a worker (``workers/protocol.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from canned import ANSWER, openai_answer
+from genai_cache_magic.testing.model_server import SimulatedModelServer
+from harness import BenchmarkError, Finding, Row, exactly, take_turns
+from rows_stampede import CALLERS, LATENCY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness import Effort
+
+_HERE = Path(__file__).parent
+ENVIRONMENTS = _HERE.parent / ".venv-bench"
+_INSTALL_TIMEOUT_S = 900
+_PROMPT = "Say in one sentence why the sky is blue."
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A cache to measure: the name of its worker and what has to be installed for it."""
+
+    name: str
+    title: str
+    requirements: tuple[str, ...]
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return ENVIRONMENTS / self.name / "bin" / "python"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its environment was completed."""
+        return (ENVIRONMENTS / self.name / ".complete").exists()
+
+    @property
+    def command(self) -> str:
+        """What installs it, to be read by a person."""
+        where = f"{ENVIRONMENTS.name}/{self.name}"
+        wanted = " ".join(f"'{requirement}'" for requirement in self.requirements)
+        return f"python -m venv {where} && {where}/bin/pip install {wanted} && touch {where}/.complete"
+
+
+PEERS = (
+    Peer("hishel", "hishel (SQLite)", ("hishel[httpx2]>=2,<3", "openai>=3,<4")),
+    Peer("langchain", "LangChain SQLiteCache", ("langchain-community>=0.4,<1", "langchain-openai>=1,<2")),
+    Peer("dspy", "DSPy disk cache", ("dspy>=3,<4", "litellm")),
+)
+
+
+def install(peer: Peer) -> str:
+    """Make the environment of `peer` if it is not there; return what went wrong, or nothing."""
+    if peer.is_installed:
+        return ""
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    (ENVIRONMENTS / ".gitignore").write_text("*\n", encoding="utf-8")
+    home = peer.python.parent.parent
+    shutil.rmtree(home, ignore_errors=True)
+    pip = (str(peer.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    try:
+        for command in ((sys.executable, "-m", "venv", str(home)), (*pip, *peer.requirements)):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)  # noqa: S603 - as above, nothing of a user's
+    except subprocess.CalledProcessError as exc:
+        return (exc.stderr.strip().splitlines() or ["pip failed"])[-1]
+    except subprocess.TimeoutExpired:
+        return f"pip took longer than {_INSTALL_TIMEOUT_S} s"
+    (home / ".complete").touch()
+    return ""
+
+
+def run(effort: Effort) -> Iterator[Finding]:
+    """Measure ours and every peer that is installed; say how to install the others."""
+    missing: list[tuple[Peer, str]] = []
+    with ExitStack() as stack:
+        server = stack.enter_context(CannedServer())
+        workers = {"ours": stack.enter_context(Worker(Path(sys.executable), "ours", server.url))}
+        for peer in PEERS:
+            failure = "" if peer.is_installed or effort.is_quick else install(peer)
+            if peer.is_installed:
+                workers[peer.title] = stack.enter_context(Worker(peer.python, peer.name, server.url))
+            else:
+                missing.append((peer, failure))
+        yield from _hits(workers, server, effort)
+    yield from _storms({title: worker.how for title, worker in workers.items()})
+    for peer, failure in missing:
+        yield Finding(peer.title, None, note=f"not installed{f' ({failure})' if failure else ''}: {peer.command}")
+
+
+def _hits(workers: dict[str, Worker], server: CannedServer, effort: Effort) -> Iterator[Finding]:
+    for title, worker in workers.items():
+        if worker.ask(do="hit", prompt=_PROMPT, calls=1)["text"] != ANSWER:
+            raise BenchmarkError(f"{title} gave another answer")
+    asked = server.requests
+    calls = effort.pick(20, 10)
+    cases = {
+        title: lambda worker=worker: worker.ask(do="hit", prompt=_PROMPT, calls=calls)["seconds"]  # type: ignore[misc]  # mypy can't infer a lambda's defaults
+        for title, worker in workers.items()
+    }
+    samples = take_turns(cases, rounds=effort.pick(40, 10), warm_up=2)
+    if server.requests != asked:
+        raise BenchmarkError("a hit of a peer reached the model")
+    medians = samples.medians
+    for title, worker in workers.items():
+        if title != "ours":
+            ours = {name: medians[name] for name in (title, "ours")}
+            yield Finding(f"one hit: {title} / ours", samples.ratio(title, "ours"), medians=ours, note=worker.versions)
+
+
+def _storms(workers: dict[str, tuple[Path, str]]) -> Iterator[Finding]:
+    with SimulatedModelServer("unique", latency_s=LATENCY_S) as server:
+        for title, (python, name) in workers.items():
+            server.reset()
+            with Worker(python, name, server.openai_url) as worker:
+                said = worker.ask(do="storm", prompt=f"A new question of {title}?", callers=CALLERS)
+            if len(said["texts"]) != CALLERS:
+                raise BenchmarkError(f"{title} answered {len(said['texts'])} of {CALLERS} threads")
+            what = f"upstream calls, {CALLERS} threads, one new prompt: {title}"
+            yield Finding(what, exactly(server.count), "calls", 1 if title == "ours" else None)
+
+
+class Worker:
+    """A process that asks through one cache; lives as long as the ``with`` block."""
+
+    def __init__(self, python: Path, name: str, url: str) -> None:
+        self.how = (python, name)
+        self._command = [str(python), str(_HERE / "workers" / f"ask_{name}.py"), url]
+        self._log = Path(f"worker-{name}.log")
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "DSPY_CACHEDIR": str(Path("dspy-default").absolute())}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - an interpreter and a file of ours
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            )
+        packages = self._heard()["packages"]
+        self.versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Send a command and return the reply."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return self._heard()
+
+    def _heard(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise BenchmarkError(f"{self._command[1]} ended: {self._log.read_text(errors='replace')[-2000:]}")
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+
+class CannedServer:
+    """A model on loopback that says the same 2 KB to everyone and counts; plain HTTP/1.1 for every client."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        body = openai_answer()
+        counter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:  # noqa: N802 - the name that the standard library calls
+                counter.requests += 1
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+ROW = Row("peers", "other caches / ours, each in its own environment", run)

@@ -1,0 +1,62 @@
+"""Where benchmarks run: a directory of their own, and nothing of the user's configuration."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.cells import llm_cache
+from genai_cache_magic.session import reset_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextvars import Context
+
+    from genai_cache_magic.scope import CellScope
+
+_UNWANTED = ("GENAI_CACHE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@contextmanager
+def isolated() -> Iterator[Path]:
+    """Run a block in a temporary directory, with a cache, a key and a home of its own, as children do too."""
+    before, here = dict(os.environ), Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="genai-cache-bench-") as name:
+        home = Path(name)
+        for variable in [v for v in os.environ if v.upper().startswith(_UNWANTED)]:
+            del os.environ[variable]
+        os.environ.update(
+            HOME=name,
+            XDG_CONFIG_HOME=str(home / "config"),
+            XDG_CACHE_HOME=str(home / "cache"),
+            IPYTHONDIR=str(home / "ipython"),
+            GENAI_CACHE_DIR=str(home / "genai-cache"),
+            GENAI_CACHE_KEY_FILE=str(home / "keys" / "bench.key"),
+        )
+        os.chdir(home)
+        try:
+            yield home
+        finally:
+            reset_session()
+            os.chdir(here)
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextmanager
+def scope_beside() -> Iterator[tuple[Context, CellScope]]:
+    """Open a scope in a context of its own, while the caller stays outside of any.
+
+    So one process can make the same call in turns with the cache (``context.run``) and without.
+    """
+    context = copy_context()
+    cell = llm_cache()
+    scope = context.run(cell.__enter__)
+    try:
+        yield context, scope
+    finally:
+        context.run(cell.__exit__)

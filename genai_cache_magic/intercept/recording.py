@@ -1,0 +1,193 @@
+"""One answer as it passes to its caller: collected, and handed over once it is whole."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.core.model import Form, Headers, Response
+from genai_cache_magic.intercept.base import Guarded
+from genai_cache_magic.providers.base import End
+from genai_cache_magic.providers.registry import recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.lifecycle import Lead
+    from genai_cache_magic.providers.base import HttpCall
+
+MAX_RECORDED_BYTES: Final = 32 * 1024**2
+"""An answer that grows beyond this, on the wire or decoded, is passed on and not recorded."""
+
+_NOT_KEPT: Final = frozenset(
+    {
+        # Of the wire, not of the answer: recorded bytes are decoded.
+        "connection",
+        "content-encoding",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        # Of the caller who asked first, not of the one who is answered now.
+        "retry-after",
+        "set-cookie",
+        "set-cookie2",
+        "www-authenticate",
+    },
+)
+_NOT_KEPT_PARTS: Final = ("ratelimit",)
+
+
+class Recording:
+    """Collects one answer as it passes to its caller, and hands it over once it is whole.
+
+    An answer is handed over when its stream was closed *and* the client returned this very response to
+    its caller: what a redirect or an authentication round received is superseded. A recording that is
+    forgotten, with a stream that nobody closed, gives its call up.
+
+    Parameters
+    ----------
+    decode
+        Undoes the wire's encoding: (headers, raw chunks) -> body, None if that grows too large.
+    """
+
+    def __init__(self, here: Active, lead: Lead, decode: Callable[[Headers, list[bytes]], bytes | None]) -> None:
+        self._here = here
+        self._lead = lead
+        self._decode = decode
+        self._is_returned = False
+        self._is_settled = False
+        self._is_attached = False
+        self._headers: Headers
+        self._reset()
+
+    def __del__(self) -> None:
+        # What runs here may run in the middle of anything, so the locks that it takes are re-entrant.
+        if not self._is_settled and not sys.is_finalizing():
+            self._give_up(None)
+
+    def guarded(self) -> Guarded:
+        """Return the guard for what an interceptor does to record."""
+        return Guarded(self._here)
+
+    def sent(self, http_call: Callable[[], HttpCall]) -> None:
+        """Compare what is sent now with what was looked up: a hook or an authentication may have changed it."""
+        lead = self._lead
+        with Guarded(self._here):
+            call = recognise(http_call(), self._here.cache.origins)
+            if call is None or self._here.cache.calls.request_id(call, lead.scope) != lead.request_id:
+                lead.call = replace(lead.call, refused=(*lead.call.refused, "changed after it was looked up"))
+
+    def attempt(self, status: int, headers: Headers) -> None:
+        """Start over with a new response head."""
+        self._reset()
+        self._is_attached = True
+        self._status, self._headers = status, headers
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._headers = ()
+        self._chunks: list[bytes] | None = []
+        self._size_bytes = 0
+        self._error: BaseException | None = None
+        self._is_ended = False
+        self._is_closed = False
+
+    def reading(self) -> None:
+        """Note that the caller waits for the next chunk."""
+        if (flight := self._lead.flight) is not None:
+            flight.pulse.beat()
+
+    def feed(self, chunk: bytes) -> None:
+        """Keep a chunk that is on its way to the caller."""
+        if self._chunks is not None:
+            self._size_bytes += len(chunk)
+            self._chunks.append(chunk)
+            if self._size_bytes > MAX_RECORDED_BYTES:
+                self._chunks = None
+        self._rest()
+
+    def ended(self) -> None:
+        """Note that the body has come to its end."""
+        self._is_ended = True
+
+    def broke(self, error: BaseException) -> None:
+        """Note that the stream raised `error` to its caller."""
+        self._error = error
+
+    def closed(self) -> None:
+        """Note that the stream was closed, by whoever."""
+        self._is_closed = True
+        if self._is_returned:
+            self._settle()
+
+    def returned(self) -> None:
+        """Note that the client returned the response to its caller."""
+        self._is_returned = True
+        if self._is_closed or not self._is_attached:
+            self._settle()
+        else:
+            self._rest()
+
+    def failed(self, error: BaseException, *, is_origins: bool) -> None:
+        """Note that the client raised `error` instead of returning a response."""
+        self._give_up(error, is_origins=is_origins)
+
+    def _rest(self) -> None:
+        """Note that the caller has what there is, and may come back for more or not."""
+        if (flight := self._lead.flight) is not None:
+            flight.pulse.rest()
+
+    def _give_up(self, error: BaseException | None, *, is_origins: bool = False) -> None:
+        self._is_settled = True
+        with Guarded(self._here):
+            self._here.cache.calls.abort(self._lead, error, is_origins=is_origins)
+
+    def _settle(self) -> None:
+        if self._is_settled:
+            return
+        self._is_settled = True
+        with Guarded(self._here):
+            if self._is_attached:
+                self._hand_over()
+        self._chunks = None  # the caller may keep the response for long
+        with Guarded(self._here):
+            # If anything above failed, those who wait must not wait for ever.
+            self._here.cache.calls.drop(self._lead)
+
+    def _hand_over(self) -> None:
+        desk, lead = self._here.cache.calls, self._lead
+        body = None if self._chunks is None else self._decode(self._headers, self._chunks)
+        if body is None:
+            desk.commit_too_large(lead, self._status)
+            return
+        response = recorded(self._status, self._headers, body)
+        if self._is_whole(response):
+            desk.commit(lead, response)
+        else:
+            desk.abort(lead, self._error)
+
+    def _is_whole(self, response: Response) -> bool:
+        """Tell whether this is all there is: SDKs leave a stream after its last event, before its end."""
+        if self._is_ended:
+            return True
+        if response.form is Form.JSON:
+            return False
+        return self._error is None or self._lead.call.provider.read(response).end is not End.CUT
+
+
+def recorded(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
+    """Return the response to keep: decoded, without what belongs to the wire or to the first caller."""
+    kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
+    content_type = next((v for n, v in kept if n == "content-type"), "")
+    is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    return Response(status, kept, body, Form.STREAM if is_stream else Form.JSON)
+
+
+def _is_kept(name: str) -> bool:
+    return name not in _NOT_KEPT and not any(part in name for part in _NOT_KEPT_PARTS)

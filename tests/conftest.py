@@ -1,0 +1,90 @@
+"""Fixtures that all tests share: a cache of its own for each test, a simulated model, and no way out to the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from genai_cache_magic.testing.model_server import SimulatedModelServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class NetworkAccessError(AssertionError):
+    """A test tried to reach another machine."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _network_guard() -> Iterator[None]:
+    """Let sockets connect to loopback only: no test ever reaches a real provider."""
+    originals = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
+
+    def guarded(name: str) -> Any:
+        def connect(self: socket.socket, address: Any) -> Any:
+            if self.family in {socket.AF_INET, socket.AF_INET6} and not _is_loopback(address[0]):
+                raise NetworkAccessError(f"a test connects to {address[0]!r}: only loopback is allowed")
+            return originals[name](self, address)
+
+        return connect
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in originals:
+            patch.setattr(socket.socket, name, guarded(name))
+        yield
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host in {"localhost", ""} or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache directory and key, no settings of the user's, a session of its own, and no patch left behind."""
+    from genai_cache_magic.cells import uninstall
+    from genai_cache_magic.session import reset_session
+
+    for name in ("GENAI_CACHE_MODE", "GENAI_CACHE_NAMESPACE", "GENAI_CACHE_ENCRYPTION", "GENAI_CACHE_TTL"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("GENAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(tmp_path / "keys" / "default.key"))
+    monkeypatch.setenv("GENAI_CACHE_PERSON", "tester")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.chdir(home)
+    reset_session()
+    yield tmp_path
+    uninstall()
+    reset_session()
+
+
+@pytest.fixture
+def server() -> Iterator[SimulatedModelServer]:
+    """A simulated model provider whose equal requests get equal answers."""
+    with SimulatedModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def unique_server() -> Iterator[SimulatedModelServer]:
+    """A simulated model provider that never gives the same answer twice."""
+    with SimulatedModelServer("unique") as running:
+        yield running
+
+
+@pytest.fixture
+def no_pause_between_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the SDKs of OpenAI and Anthropic ask again at once after an error."""
+    import anthropic._base_client
+    import openai._base_client
+
+    for module in (anthropic._base_client, openai._base_client):
+        monkeypatch.setattr(module, "INITIAL_RETRY_DELAY", 0.0)

@@ -1,0 +1,181 @@
+"""``%llm_cache COMMAND`` and notebook-wide use in a real kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def off(kernel):
+    """Leave nothing in force for the next test."""
+    yield
+    kernel.run("%llm_cache off")
+
+
+def shown(ran) -> str:
+    assert ran.status == "ok", ran.error
+    return "\n".join(ran.shown)
+
+
+def test_status_says_what_is_in_force_and_what_the_last_cell_did(kernel):
+    """Alone or by name."""
+    kernel.run("%%llm_cache\nask('status')")
+    for source in ("%llm_cache", "%llm_cache status", "%time %llm_cache status"):
+        said = shown(kernel.run(source))
+        assert "cells that begin with %%llm_cache" in said
+        assert "0 hits, 1 miss" in said
+
+
+def test_stats_and_config_are_tables(kernel):
+    """What the cache holds, and every setting with its source."""
+    kernel.run("%%llm_cache\nask('stats')")
+    assert "gpt-4.1-mini" in shown(kernel.run("%llm_cache stats"))
+    said = shown(kernel.run("%llm_cache config"))
+    assert any(line.split()[0] == "dir" and line.endswith("environment") for line in said.splitlines())
+
+
+def test_explain_names_what_differs(kernel):
+    """A miss beside a nearly equal entry says which component differs."""
+    kernel.run("%%llm_cache\nask('explain me')")
+    kernel.run("%%llm_cache\nask('explain me', temperature=0.5)")
+    assert "temperature" in shown(kernel.run("%llm_cache explain"))
+    kernel.run("%%llm_cache\nask('explain me')")
+    assert "every call of the last cell was a hit" in shown(kernel.run("%llm_cache explain"))
+
+
+@pytest.mark.parametrize("how", ["--tag gone", "--run gone-run", "--model gpt-4.1-mini", "--cell", "'gpt-4.1*'"])
+def test_what_is_invalidated_is_asked_again(kernel, server, how):
+    """Counted first, then made invalid: the next call reaches the model."""
+    source = "%%llm_cache --tag gone --run gone-run\nask('gone')"
+    kernel.run(source)
+    assert "would be invalid; nothing was changed" in shown(kernel.run(f"%llm_cache invalidate {how} --dry-run"))
+    assert kernel.run(source).counts == (1, 0)
+    assert "made invalid" in shown(kernel.run(f"%llm_cache invalidate {how}"))
+    assert kernel.run(source).counts == (0, 1)
+
+
+def test_clear_wants_a_yes_where_nobody_can_be_asked(kernel):
+    """In a notebook there is no question: it is refused without ``--yes``, with ``--dry-run`` counted."""
+    source = "%%llm_cache\nask('cleared')"
+    kernel.run(source)
+    refused = kernel.run("%llm_cache clear")
+    assert refused.reply["ename"] == "ConfigurationError"
+    assert "--yes" in refused.error
+    assert "nothing was changed" in shown(kernel.run("%llm_cache clear --dry-run"))
+    assert kernel.run(source).counts == (1, 0)
+    assert "made invalid" in shown(kernel.run("%llm_cache clear --yes"))
+    assert kernel.run(source).counts == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("%llm_cache statsu", "did you mean stat"),
+        ("%%llm_cache --mod use\n1", "did you mean --mode?"),
+        ("%%llm_cache --mode replya\n1", "did you mean replay?"),
+        ("%%llm_cache --ttl soon\n1", "12h"),
+        ("%%llm_cache --store truncate\n1", "did you mean truncated?"),
+        ("%%llm_cache --budget 2\n1", "yet"),
+        ("%llm_cache doctor", "not in this version yet"),
+        ("%llm_cache on --smaples distinct", "did you mean --samples?"),
+        ("%llm_cache invalidate --older-than soon", "12h"),
+        ("%llm_cache invalidate --entry 12", "6 hex digits"),
+    ],
+)
+def test_mistakes_are_short_errors_with_the_fix(kernel, source, said):
+    """One line, seen by whatever executes the notebook, and the cell goes no further."""
+    ran = kernel.run(source)
+    assert ran.reply["ename"] == "ConfigurationError"
+    assert said in ran.error
+    assert len(ran.error.splitlines()) == 1
+    assert ran.result is None
+
+
+@pytest.mark.usefixtures("off")
+def test_on_covers_this_cell_and_all_that_follow(kernel, server):
+    """Each cell gets a badge of its own if it called a model, until ``off``, which holds from its line on."""
+    first = kernel.run("%llm_cache on --tag all\nask('on 1')")
+    assert first.counts == (0, 1)
+    assert kernel.run("ask('on 1')").counts == (1, 0)
+    assert kernel.run("await aask('on 1')").counts == (1, 0)
+    assert kernel.run("1 + 1").badges == []
+    assert "whole notebook" in shown(kernel.run("%llm_cache status"))
+    before = server.count
+    ended = kernel.run("ask('on 1')\n%llm_cache off\nask('on 1')")
+    assert ended.counts == (1, 0)
+    assert server.count == before + 1
+    assert kernel.run("ask('on 1')").badges == []
+
+
+@pytest.mark.usefixtures("off")
+def test_a_cell_inherits_what_is_on(kernel):
+    """The cell's own options win, the others are the notebook's."""
+    kernel.run("%llm_cache on --tag all --run whole --ttl 1d")
+    (badge,) = kernel.run("%%llm_cache --tag own\nask('inherit')").badges
+    assert (badge["tags"], badge["run"], badge["misses"]) == (["own"], "whole", 1)
+
+
+@pytest.mark.usefixtures("off")
+def test_on_again_replaces_the_options(kernel):
+    """The last ``on`` counts, a wrong one changes nothing, and no scope is left over."""
+    kernel.run("%llm_cache on --tag one")
+    kernel.run("%llm_cache on --tag two")
+    assert kernel.run("%llm_cache on --mode nonsense").status == "error"
+    (badge,) = kernel.run("ask('replaced')").badges
+    assert badge["tags"] == ["two"]
+
+
+@pytest.mark.usefixtures("off")
+def test_nested_cells_are_part_of_a_cell_that_is_on(kernel):
+    """A cell run by a cell shows no badge of its own."""
+    kernel.run("%llm_cache on")
+    assert kernel.run("get_ipython().run_cell('ask(\"nested on\")');").counts == (0, 1)
+
+
+@pytest.mark.usefixtures("off")
+def test_quiet_shows_nothing(kernel):
+    """``--quiet`` for a cell, and for the notebook."""
+    assert kernel.run("%%llm_cache --quiet\nask('quiet')").badges == []
+    kernel.run("%llm_cache on --quiet")
+    assert kernel.run("ask('quiet')").badges == []
+    assert kernel.run("%%llm_cache --tag x\nask('quiet')").badges == []
+
+
+def test_replay_of_what_is_missing_stops_the_cell(kernel, server):
+    """``ReplayMiss`` reaches the cell as itself, short, and no model is called."""
+    before = server.count
+    ran = kernel.run("%%llm_cache --mode replay\nask('never asked')\nprint('not reached')")
+    assert ran.reply["ename"] == "ReplayMiss"
+    assert len(ran.error.splitlines()) <= 2
+    assert ran.text == ""
+    assert server.count == before
+
+
+def test_the_hint_about_samples_is_shown(kernel):
+    """Two equal calls share one answer, and the badge says how to tell them apart."""
+    (badge,) = kernel.run("%%llm_cache\nask('sample'), ask('sample')").badges
+    assert "--samples distinct" in badge["hints"][0]
+    (apart,) = kernel.run("%%llm_cache --samples distinct\nask('sample'), ask('sample')").badges
+    assert (apart["hits"], apart["misses"], apart["hints"]) == (1, 1, [])
+
+
+def test_the_programmatic_form_raises_what_its_body_raised(kernel):
+    """``run_cell_magic`` opens a scope, runs the body as a cell, and passes its error on."""
+    ran = kernel.run(
+        "try:\n    get_ipython().run_cell_magic('llm_cache', '--tag p', 'ask(\"programmatic\")\\n1/0')\n"
+        "except ZeroDivisionError as error:\n    print('caught', error)",
+    )
+    assert "caught" in ran.text
+    assert ran.badges[0]["tags"] == ["p"]
+
+
+def test_tab_offers_options_values_and_what_was_used(kernel):
+    """Completion works through the kernel's own request, on continued lines too."""
+    kernel.run("%%llm_cache --tag known-tag\npass")
+    assert "--samples" in kernel.complete("%%llm_cache --sa")
+    assert "replay" in kernel.complete("%%llm_cache --mode rep")
+    assert "known-tag" in kernel.complete("%%llm_cache --mode use \\\n  --tag kn")
+    assert "invalidate" in kernel.complete("%llm_cache inv")
+    assert "llm_cache" not in " ".join(kernel.complete("imp"))

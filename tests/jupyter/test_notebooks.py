@@ -1,0 +1,86 @@
+"""Whole notebooks: what is saved, and what a tool that executes them sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+pytestmark = pytest.mark.service
+
+MIME = "application/vnd.genai-cache.cell+json"
+
+CELLS = (
+    "%%llm_cache --tag a\n[ask(f'q{i}') for i in range(3)]",
+    "%%llm_cache\nawait asyncio.gather(*[aask(f'g{i}') for i in range(8)])",
+    "%%llm_cache --quiet\nask('quiet');",
+)
+
+
+def test_two_runs_from_the_cache_are_saved_as_the_same_bytes(execute):
+    """No clock, host, key, entry id or widget is in the saved notebook, so version control sees no change."""
+    execute(*CELLS)
+    first, second = (nbformat.writes(execute(*CELLS)) for _ in range(2))
+    assert first == second
+    assert "3 hits, 0 misses" in first
+    saved = json.loads(first)
+    assert "widgets" not in saved["metadata"]
+    kinds = {kind for cell in saved["cells"] for output in cell["outputs"] for kind in output.get("data", {})}
+    assert kinds == {"text/plain", "text/html", MIME}
+
+
+def test_a_late_call_changes_the_saved_badge(execute):
+    """The badge of a cell whose task ended later is saved as it was last."""
+    notebook = execute(
+        "%%llm_cache --tag late\ntask = asyncio.create_task(aask('late'))",
+        "await task\nawait asyncio.sleep(1)",
+    )
+    (output,) = [output for output in notebook.cells[1].outputs if output.output_type == "display_data"]
+    assert output.data[MIME]["misses"] == 1
+
+
+def papermill(tmp_path, environment, *cells):
+    path = tmp_path / "in.ipynb"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "--no-progress-bar"],
+        capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cell", "error"),
+    [
+        ("%%llm_cache --mode replay\nask('nobody asked this before')", "ReplayMiss"),
+        ("%%llm_cache --tags a\n1", "ConfigurationError"),
+        ("%%llm_cache\n%%time\nawait aask('x')", "ConfigurationError"),
+        ("%llm_cache clear", "ConfigurationError"),
+    ],
+)
+def test_papermill_stops_with_1(tmp_path, isolated_environment, preamble, cell, error):
+    """A notebook that went wrong is a failed job, and the log says why."""
+    done = papermill(tmp_path, isolated_environment, f"%load_ext genai_cache_magic\n{preamble}", cell)
+    assert done.returncode == 1
+    assert error in done.stderr
+
+
+def test_papermill_ends_with_0_when_all_is_well(tmp_path, isolated_environment, preamble):
+    """The same harness passes a notebook that works, so that the failures above mean something."""
+    done = papermill(tmp_path, isolated_environment, f"%load_ext genai_cache_magic\n{preamble}", CELLS[0])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "0 hits, 3 misses" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_nbconvert_shows_the_badge(execute):
+    """Exported HTML holds the badge's words, and no script of ours."""
+    from nbconvert import HTMLExporter
+
+    notebook = execute(CELLS[0])
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert "0 hits, 3 misses, 0 bypassed" in html
+    assert "widget-view" not in html

@@ -1,0 +1,326 @@
+"""The command: what it shows, what it changes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+
+import openai
+import pytest
+
+from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.cells import uninstall
+from genai_cache_magic.cli import LATER, main
+from genai_cache_magic.ipython_profile import LINE
+from genai_cache_magic.session import reset_session
+from genai_cache_magic.testing.model_server import SimulatedModelServer
+
+PROMPT = "a prompt that stays at home"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home in which nothing is configured but where the cache and its key lie."""
+    for name in list(os.environ):
+        if name.startswith("GENAI_CACHE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("GENAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(tmp_path / "keys" / "local.key"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home, capsys):
+    """Run the command in this process; return its exit code, output and error output."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def answered(home):
+    """A cache that holds the answer to one real model call."""
+    with SimulatedModelServer() as server:
+        client = openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0)
+        with llm_cache(tags=("kept",), run="sweep") as cell, client:
+            client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": PROMPT}])
+    uninstall()
+    reset_session()
+    assert cell.calls[0].stored
+
+
+def invalidated(output):
+    return output.split()[0]
+
+
+def test_help_lists_what_there_is(run):
+    """Without arguments the command shows its help, and no command that this version lacks."""
+    code, out, err = run()
+    listed = out.partition("Commands:")[2]
+    assert (code, err) == (0, "")
+    assert "invalidate" in listed
+    assert not any(f"  {name} " in listed for name in LATER)
+
+
+def test_version(run):
+    """`--version` names the version that is installed."""
+    from genai_cache_magic import __version__
+
+    assert run("--version") == (0, f"genai-cache {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_missing_capability_says_so(run, name):
+    """A command whose capability is not there yet says so in one line, whatever its arguments."""
+    code, out, err = run(name, "--since", "7d", "x")
+    assert (code, out) == (2, "")
+    assert err == f"genai-cache: `{name}` is not in this version yet\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["invalidat"], "invalidate"),
+        (["invalidate", "--tagg", "x"], "--tag"),
+        (["invalidate"], "--older-than"),
+        (["invalidate", "--tag", "a", "--run", "b"], "tag and run"),
+        (["invalidate", "--older-than", "soon"], "soon"),
+        (["invalidate", "--entry", "xyz"], "--entry"),
+        (["entries", "--limit", "0"], "--limit"),
+        (["stats", "--namespace", "../up"], "namespace"),
+        (["clear"], "--yes"),
+        (["enable", "--profile", "../up"], "--profile"),
+        (["keys", "show"], "key file"),
+        (["demo", "--live"], "OPENAI_API_KEY"),
+    ],
+)
+def test_trouble_is_one_line(run, monkeypatch, arguments, said):
+    """What can't be done is one line that names the thing, exit code 2, and no traceback."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_a_wrong_setting_is_one_line(run, monkeypatch):
+    """A misspelt variable is named with the right spelling, by every command."""
+    monkeypatch.setenv("GENAI_CACHE_NAMESPASE", "x")
+    assert run("stats") == (
+        2,
+        "",
+        "genai-cache: namespase (environment) is no setting of genai-cache: did you mean namespace?\n",
+    )
+
+
+def test_config_names_sources(run, home):
+    """`config` shows each value and where it was set."""
+    (home / "genai-cache.toml").write_text('ttl = "7d"\n')
+    code, out, _ = run("config")
+    lines = {line.split()[0]: line.split() for line in out.splitlines()}
+    assert code == 0
+    assert lines["ttl"][1:] == ["604800", str(home / "genai-cache.toml")]
+    assert lines["dir"][2] == "environment"
+    assert lines["mode"][1:] == ["use", "default"]
+
+
+def test_stats_of_an_empty_and_a_filled_cache(run, request):
+    """`stats` counts what is there, also when that is nothing."""
+    assert "0 answers" in run("stats")[1]
+    request.getfixturevalue("answered")
+    code, out, _ = run("stats")
+    assert code == 0
+    assert "1 answers" in out
+    assert "gpt-4.1-mini  1" in out
+
+
+@pytest.mark.usefixtures("answered")
+def test_entries_show_prompts_only_on_request(run):
+    """`entries` lists answers with their tags; the start of a prompt only with `--previews`."""
+    _, out, _ = run("entries")
+    assert "gpt-4.1-mini" in out
+    assert "kept" in out
+    assert PROMPT not in out
+    assert PROMPT in run("entries", "--previews")[1]
+    assert "0 answers" in run("entries", "claude*")[1]
+
+
+@pytest.mark.usefixtures("answered")
+def test_entries_for_scripts(run):
+    """`entries --json` is one JSON object a line, with an id that `invalidate --entry` takes."""
+    code, out, _ = run("entries", "--json")
+    row = json.loads(out)
+    assert code == 0
+    assert (row["name"], row["run"], row["tags"]) == ("gpt-4.1-mini", "sweep", ["kept"])
+    assert invalidated(run("invalidate", "--entry", row["id"])[1]) == "1"
+
+
+def test_a_name_can_not_command_the_terminal(run, home):
+    """Escape sequences in names of others are shown as a mark, not sent to the terminal."""
+    with create_cache("disk") as cache:
+        cache.set("red \x1b[31m", 1)
+    _, out, _ = run("entries")
+    assert "red" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.usefixtures("answered")
+@pytest.mark.parametrize(
+    ("selector", "count"),
+    [
+        (["--tag", "kept"], "1"),
+        (["--tag", "other"], "0"),
+        (["--run", "sweep"], "1"),
+        (["--model", "gpt-4.1-mini"], "1"),
+        (["--person", "nobody"], "0"),
+        (["--older-than", "1d"], "0"),
+        (["gpt-4.1*"], "1"),
+    ],
+)
+def test_invalidate_by_every_selector(run, selector, count):
+    """A dry run counts what the real one then invalidates, and changes nothing itself."""
+    assert invalidated(run("invalidate", *selector, "--dry-run")[1]) == count
+    assert "1 answers" in run("stats")[1]
+    assert invalidated(run("invalidate", *selector)[1]) == count
+    assert f"{1 - int(count)} answers" in run("stats")[1]
+
+
+@pytest.mark.usefixtures("answered")
+def test_clear_touches_one_namespace(run, home):
+    """`clear --yes` empties the namespace that it was given, and no other."""
+    with create_cache("disk", namespace="other") as cache:
+        cache.set("a", 1)
+    assert run("clear", "--yes")[1] == "1 of 1 answers made invalid\n"
+    assert "0 answers" in run("stats")[1]
+    assert "1 answers" in run("stats", "--namespace", "other")[1]
+
+
+def test_gc_removes_what_can_not_be_served(run, home):
+    """`gc` removes entries that were invalidated elsewhere and files that no row names, and keeps the rest."""
+    with create_cache("disk") as cache:
+        cache.set("kept", 1)
+        cache.set("stale", 2, tags=("old",))
+        stale = cache._keys.tag("user", "old")
+        cache._entries.generations.change(lambda g: g.invalidating_tags([stale]))
+    orphan = home / "cache/v1/default/l1/ab/cd" / f"{'0' * 28}.val"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"left by a killed writer")
+    os.utime(orphan, (0, 0))
+    with create_cache("disk") as cache:
+        assert cache._entries.store.count() == 2
+    code, out, _ = run("gc")
+    with create_cache("disk") as cache:
+        assert cache.get("kept") == 1
+        assert cache._entries.store.count() == 1
+    assert code == 0
+    assert out.startswith("1 answers")
+    assert not orphan.exists()
+
+
+def test_keys_travel(run, home, monkeypatch):
+    """A key that was exported is imported elsewhere, has the same fingerprint, and its file is private."""
+    create_cache("disk").stats()
+    code, line, _ = run("keys", "export")
+    shown = run("keys", "show")[1].split()[0]
+    assert code == 0
+    elsewhere = home / "elsewhere" / "new.key"
+    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(elsewhere))
+    monkeypatch.setattr("sys.stdin", open(os.memfd_create("stdin"), "w+"))  # noqa: SIM115, PTH123 - pytest restores it
+    sys.stdin.write(line)
+    sys.stdin.seek(0)
+    assert run("keys", "import")[1].split() == [shown, str(elsewhere)]
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o600
+    sys.stdin.close()
+
+
+def test_enable_is_idempotent_and_leaves_no_trace(run, home):
+    """`enable` adds one line however often it runs, `--remove` gives back exactly what was there."""
+    path = home / "ipython/profile_default/ipython_config.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("c = get_config()\nc.TerminalInteractiveShell.confirm_exit = False")
+    before = path.read_text()
+    assert run("enable")[0] == 0
+    assert "as it was before" in run("enable")[1]
+    assert path.read_text().splitlines().count(LINE) == 1
+    assert run("enable", "--remove")[0] == 0
+    assert path.read_text().rstrip("\n") == before
+    assert "as it was before" in run("enable", "--remove")[1]
+
+
+def test_enable_follows_a_link(run, home):
+    """A configuration under version control stays a link to its file."""
+    (home / "dotfile.py").write_text("")
+    path = home / "ipython/profile_work/ipython_config.py"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(home / "dotfile.py")
+    assert run("enable", "--profile", "work")[0] == 0
+    assert path.is_symlink()
+    assert LINE in (home / "dotfile.py").read_text()
+
+
+def test_enable_loads_the_extension_in_a_shell(run):
+    """After `enable` a new IPython shell knows the magic without `%load_ext`."""
+    run("enable")
+    shell = subprocess.run(
+        [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", "%llm_cache status"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "llm_cache is on for cells" in shell.stdout
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", "1 answers"), ("y", "0 answers")])
+def test_clear_asks_at_a_terminal(run, home, answer, left):
+    """At a terminal `clear` asks, and does what it is told."""
+    with create_cache("disk") as cache:
+        cache.set("a", 1)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "genai_cache_magic.cli", "clear"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(ours, 1024)
+        os.write(ours, f"{answer}\n".encode())
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"namespace default" in asked
+    assert left in run("stats")[1]
+
+
+def test_a_closed_pipe_is_no_error(run, home):
+    """A reader that has seen enough, such as `head`, causes no error message."""
+    with create_cache("disk") as cache:
+        cache.mset({f"key-{n:05}-{'x' * 100}": 1 for n in range(900)})
+    command = [sys.executable, "-m", "genai_cache_magic.cli", "entries", "--json", "--limit", "900"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b'{"id"')
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_help_imports_nothing_heavy():
+    """`genai-cache --help` reads no settings and imports neither IPython nor a store nor a client."""
+    heavy = ["IPython", "pydantic", "diskcache", "cryptography", "httpx", "openai", "nbclient", "zstandard"]
+    code = (
+        "import sys; from genai_cache_magic.cli import main\n"
+        "try: main(['--help'])\n"
+        f"except SystemExit: print('LOADED', [name for name in {heavy} if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("LOADED []\n")
