@@ -16,10 +16,9 @@ from surroundings import scope_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextvars import Context
 
-    from harness import Effort, Sampler
     from genai_cache_magic.scope import CellScope
+    from harness import Effort, Sampler
 
 _TARGET = 1.08
 _MANY = 20
@@ -61,7 +60,7 @@ def _anthropic(asked: list[Any]) -> tuple[Canned, Callable[[], Any]]:
 
 def _compare(what: str, made: tuple[Canned, Callable[[], Any]], rounds: int) -> Finding:
     transport, ask = made
-    with scope_beside() as (context, scope):
+    with scope_beside(what) as (context, scope):
         context.run(ask)
         return _finding(what, {"floor": timed(ask), "hit": timed(lambda: context.run(ask))}, (transport, scope, rounds))
 
@@ -76,11 +75,9 @@ def _compare_async(what: str, asked: list[Any], rounds: int) -> Finding:
         await client.chat.completions.create(model="gpt-4.1-mini", messages=asked)
         return time.perf_counter() - start
 
-    with asyncio.Runner() as runner, scope_beside() as (context, scope):
-        asyncio.set_event_loop(runner.get_loop())
-        in_scope: Context = context
-        runner.run(ask(), context=in_scope)
-        cases = {"floor": lambda: runner.run(ask()), "hit": lambda: runner.run(ask(), context=in_scope)}
+    with asyncio.Runner() as runner, scope_beside(what) as (context, scope):
+        runner.run(ask(), context=context)
+        cases = {"floor": lambda: runner.run(ask()), "hit": lambda: runner.run(ask(), context=context)}
         return _finding(what, cases, (transport, scope, rounds))
 
 

@@ -48,13 +48,14 @@ def isolated() -> Iterator[Path]:
 
 
 @contextmanager
-def scope_beside() -> Iterator[tuple[Context, CellScope]]:
+def scope_beside(salt: str = "") -> Iterator[tuple[Context, CellScope]]:
     """Open a scope in a context of its own, while the caller stays outside of any.
 
-    So one process can make the same call in turns with the cache (``context.run``) and without.
+    So one process can make the same call in turns with the cache (``context.run``) and without. Scopes with
+    another `salt` share no entries.
     """
     context = copy_context()
-    cell = llm_cache()
+    cell = llm_cache(salt=salt)
     scope = context.run(cell.__enter__)
     try:
         yield context, scope

@@ -54,10 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _fail(str(exc))
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter must not flush into the pipe again.
-        sys.stdout = None
-        code = 0
     sys.exit(code or 0)
 
 

@@ -59,6 +59,16 @@ def machine_identity() -> str:
     return os.uname().nodename
 
 
+LATER_VALUES = {
+    ("encryption", "key-vault"): "Key Vault",
+    ("status", "widget"): "the widget",
+}
+"""Values of which the same is true."""
+
+_HIDDEN = frozenset({"machine"})
+_MASKED = "(hidden: it would name this host in a saved notebook)"
+
+
 def person_name() -> str:
     """Return the user's name at the operating system, or the number where a container knows no name."""
     try:
@@ -193,12 +203,13 @@ def describe(settings: Settings, **options: Any) -> list[SettingSource]:
     for name in Settings.model_fields:
         source = next((where for where, table in layers if name in table), "default")
         value = getattr(settings, name)
-        shown = value.model_dump_json() if isinstance(value, BaseModel) else _plain(value)
-        lines.append(SettingSource(name, shown, source))
+        lines.append(SettingSource(name, _MASKED if name in _HIDDEN else _plain(value), source))
     return lines
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
     if isinstance(value, dict):
         return json.dumps({k: v.model_dump() for k, v in value.items()})
     if isinstance(value, frozenset):
@@ -234,6 +245,8 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
     context = first.get("ctx") or {}
     if first["type"] == "extra_forbidden":
         return f"{'.'.join((head, *rest))} ({where}) is no setting of {head}"
+    if (later := LATER_VALUES.get((head, first["input"]))) is not None:
+        return f"{head}={first['input']} ({where}) needs {later}, which this version does not have yet"
     said = context.get("expected") or context.get("error") or first["msg"]
     message = f"{'.'.join((head, *rest))}={first['input']!r} ({where}): {said}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]

@@ -158,12 +158,13 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
 
     console = Console()
     models = "real models, with your keys" if live else "simulated models: answers are made up, nothing is billed"
-    console.print(f"The quickstart notebook, executed twice against {models}.", "")
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("executing cells", total=None)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"executing a notebook twice against {models.partition(':')[0]}", total=None)
         result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    console.print(f"The quickstart notebook, executed twice against {models}.\n")
     for number, run in enumerate(result.runs, 1):
-        console.print(_table(f"Run {number}: {_HEADINGS[number]}", run), "")
+        console.print(_table(f"Run {number}: {_HEADINGS[number]}", run))
+        console.print()
     _print_outcome(result, console)
     return 1 if result.problem else 0
 

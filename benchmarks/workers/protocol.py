@@ -4,7 +4,7 @@ Each peer lives in an environment of its own, where nothing of this project is i
 thing, how to ask its cached model; the rest is here.
 
     {"do": "hit", "prompt": P, "calls": N}        -> {"seconds": median of N calls, "text": the answer}
-    {"do": "storm", "prompt": P, "callers": N}    -> {"texts": the answers of N threads}
+    {"do": "storm", "prompt": P, "callers": N}    -> {"answered": how many of N threads, "errors": the classes of what the others got}
 """
 
 from __future__ import annotations
@@ -67,14 +67,18 @@ def _hit(ask: Ask, prompt: str, calls: int) -> dict[str, Any]:
 def _storm(ask: Ask, prompt: str, callers: int) -> dict[str, Any]:
     together = threading.Barrier(callers)
     texts: list[str] = []
+    errors: list[str] = []
 
     def one() -> None:
         together.wait()
-        texts.append(ask(prompt))
+        try:
+            texts.append(ask(prompt))
+        except Exception as exc:  # noqa: BLE001 - whatever a peer's callers would see is what is reported
+            errors.append(type(exc).__name__)
 
     threads = [threading.Thread(target=one) for _ in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"texts": texts}
+    return {"answered": len(texts), "errors": sorted(set(errors))}

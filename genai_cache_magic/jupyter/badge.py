@@ -64,25 +64,19 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 def _table(summary: Summary) -> Table:
-    header: tuple[str, ...] = ("calls", "outcome", "model", "tokens in", "out", "spent", "saved", "why")
-    rows = [_cells(row) for row in summary.rows]
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    return Table(tuple(rows), header)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    cached = f" ({row.cached_input_tokens:,} cached by the provider)" if row.cached_input_tokens else ""
-    return (
-        f"{row.count:,}",
-        f"{row.outcome.value} {row.tier}".rstrip(),
-        row.model or row.provider,
-        tokens(row.input_tokens) + cached,
-        tokens(row.output_tokens),
-        money(row.spent),
-        money(row.saved),
-        row.reason,
-    )
+    columns = {
+        "calls": [f"{row.count:,}" for row in summary.rows],
+        "outcome": [f"{row.outcome.value} {row.tier}".rstrip() for row in summary.rows],
+        "model": [row.model or row.provider for row in summary.rows],
+        "tokens in": [tokens(row.input_tokens) for row in summary.rows],
+        "provider-cached": [f"{row.cached_input_tokens:,}" if row.cached_input_tokens else "" for row in summary.rows],
+        "out": [tokens(row.output_tokens) for row in summary.rows],
+        "spent": [money(row.spent) for row in summary.rows],
+        "saved": [money(row.saved) for row in summary.rows],
+        "why": [row.reason for row in summary.rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    return Table(tuple(zip(*shown.values(), strict=True)), tuple(shown))
 
 
 def _json_row(row: Row) -> dict[str, Any]:

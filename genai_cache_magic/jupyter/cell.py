@@ -142,7 +142,7 @@ class CellScopes:
         self._notebook = arguments
         if not self._frames:
             self._frames.append(Frame(None))
-        if not any(frame.opened for frame in self._frames[-1:]):
+        if not self._has_own_scope():
             self._open_automatic(self._frames[-1])
         return options
 
@@ -189,10 +189,15 @@ class CellScopes:
             self._open(frame, "", CellArguments({}, self._notebook.quiet), automatic=True)
 
     def _close_automatic(self) -> None:
+        if self._has_own_scope():
+            return  # it lies above the automatic one, which the end of the cell closes
         for frame in reversed(self._frames):
             for opened in reversed(frame.opened):
-                if opened.badge.automatic:
-                    opened.cell.close()
+                opened.cell.close()
+
+    def _has_own_scope(self) -> bool:
+        """Whether the running cell, or one that it is part of, asked for a scope by name."""
+        return any(not opened.badge.automatic for frame in self._frames for opened in frame.opened)
 
     def _open(self, frame: Frame, line: str, arguments: CellArguments, *, automatic: bool = False) -> None:
         from genai_cache_magic.cells import open_cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from genai_cache_magic.jupyter.cell import CellScopes
 from genai_cache_magic.jupyter.completion import matcher
 from genai_cache_magic.jupyter.magic import CacheMagics
 from genai_cache_magic.jupyter.transform import NAME, CellTransform
+from genai_cache_magic.placeholders import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ class Loaded:
     scopes: CellScopes
     transform: CellTransform
     matcher: Callable[..., Any]
+    replays: bool
 
 
 def load(shell: InteractiveShell) -> None:
@@ -43,7 +46,11 @@ def load(shell: InteractiveShell) -> None:
         return
     check_syntax()
     scopes = CellScopes(shell)
-    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known))
+    # A process that only replays makes its clients in any cell, so it needs placeholders from the start.
+    replays = os.environ.get("GENAI_CACHE_MODE") == "replay"
+    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), replays)
+    if replays:
+        placeholders.fill()
     shell.register_magics(CacheMagics(shell, scopes))
     shell.input_transformers_cleanup.append(loaded.transform)
     shell.events.register("pre_run_cell", scopes.pre_run_cell)
@@ -66,6 +73,8 @@ def unload(shell: InteractiveShell) -> None:
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
     shell.magics_manager.registry.pop(CacheMagics.__name__, None)
+    if loaded.replays:
+        placeholders.take_back()
     _close_session()
 
 

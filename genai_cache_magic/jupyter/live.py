@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genai_cache_magic.jupyter.badge import bundle
@@ -59,7 +58,7 @@ class LiveBadge:
             if self._shown is None or self._is_due:
                 return
             self._is_due = True
-        timer = threading.Timer(UPDATE_DELAY_S, Context().run, (self._update,))
+        timer = threading.Timer(UPDATE_DELAY_S, self._update)
         timer.daemon = True
         try:
             timer.start()
@@ -68,8 +67,8 @@ class LiveBadge:
                 self._shown = None
 
     def _update(self) -> None:
-        # In an empty context, so that the message counts as the running cell's: tools that execute a
-        # notebook ignore messages of cells that are done.
+        # The timer's thread has no context of the cell's, so the message counts as the running cell's: tools
+        # that execute a notebook ignore messages of cells that are done.
         with self._lock:
             self._is_due = False
             scope = self._shown

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
 _MAX_REASONS = 2
+_AT_LEAST = "at least "
 
 
 def in_words(summary: Summary) -> str:
@@ -42,7 +43,7 @@ def money(amount: Amount) -> str:
         return "unknown"
     if amount.unknown:
         calls = "1 call" if amount.unknown == 1 else f"{amount.unknown:,} calls"
-        return f"at least {dollars(amount.known)} (price of {calls} unknown)"
+        return f"{_AT_LEAST}{dollars(amount.known)} (price of {calls} unknown)"
     return dollars(amount.known)
 
 
@@ -50,7 +51,7 @@ def tokens(amount: Amount) -> str:
     """Return a number of tokens."""
     if amount.is_unknown:
         return "unknown"
-    at_least = "at least " if amount.unknown else ""
+    at_least = _AT_LEAST if amount.unknown else ""
     return f"{at_least}{int(amount.known):,}"
 
 
@@ -80,7 +81,10 @@ def _because(summary: Summary, outcome: Outcome, form: str = " ({})") -> str:
 def _tokens(total: Row) -> str:
     if total.input_tokens.is_unknown and total.output_tokens.is_unknown:
         return "tokens unknown"
-    return f"{tokens(total.input_tokens)} tokens in, {tokens(total.output_tokens)} out"
+    received = tokens(total.output_tokens)
+    if total.input_tokens.unknown:
+        received = received.removeprefix(_AT_LEAST)  # said once, of both
+    return f"{tokens(total.input_tokens)} tokens in, {received} out"
 
 
 def _money(total: Row) -> str:

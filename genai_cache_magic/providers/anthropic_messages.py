@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers import anthropic_stream, forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -80,8 +80,8 @@ class AnthropicMessages:
         return answer if isinstance(answer, Answer) else _read_message(answer)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
-        """Return `response` if it has the form that this caller wants; its usage is always there."""
-        return response if response.form is wants.form else None
+        """Return `response` in the form that this caller wants; its usage is always there."""
+        return response if response.form is wants.form else forms.convert(response, wants, anthropic_stream)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -104,7 +104,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
         provider=AnthropicMessages(target.place.vendor),
-        request=target.request(AnthropicMessages.surface, body, form, media),
+        request=target.request(AnthropicMessages.surface, body, None, media),
         wants=Wants(form),
         refused=tuple(_refusals(body)),
         preview=preview,

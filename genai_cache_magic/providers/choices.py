@@ -91,7 +91,7 @@ def read(response: Response) -> Answer:
 
 
 def render(response: Response, wants: Wants) -> Response | None:
-    """Return `response` with the usage event that this caller asked for, or without the one it did not.
+    """Return `response`, in its own form, with the usage event that this caller asked for or without it.
 
     None if it has another form, or lacks the usage that is asked for.
     """

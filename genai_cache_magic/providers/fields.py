@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form
+from genai_cache_magic.errors import UncacheableRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,11 +89,14 @@ def semantic_headers(headers: Mapping[str, str], extra: frozenset[str]) -> Heade
 def pop_form(body: JsonObject) -> Form:
     """Take ``stream`` out of `body` and return the form that it asks for.
 
-    A value that is neither a boolean nor null stays: what a server makes of it can't be known.
+    Raises
+    ------
+    UncacheableRequest
+        It is neither a boolean nor null: in which form a server answers, and the caller reads, can't be known.
     """
-    stream = body.get("stream")
-    if stream is None or type(stream) is bool:
-        body.pop("stream", None)
+    stream = body.pop("stream", None)
+    if stream is not None and type(stream) is not bool:
+        raise UncacheableRequest("'stream' is neither true nor false, so the call was sent uncached; pass a boolean")
     return Form.STREAM if stream is True else Form.JSON
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import choices
+from genai_cache_magic.providers import choices, forms, openai_chat_stream
 from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -75,8 +75,10 @@ class OpenAIChat:
         return choices.read(response)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
-        """Return `response` as this caller wants it: with or without the usage event."""
-        return choices.render(response, wants)
+        """Return `response` as this caller wants it: its form, with or without the usage event."""
+        if response.form is wants.form:
+            return choices.render(response, wants)
+        return forms.convert(response, wants, openai_chat_stream)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -97,7 +99,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     searches = _searches(call, body, f"{vendor}/{target.model}")
     return ModelCall(
         provider=OpenAIChat(vendor),
-        request=target.request(OpenAIChat.surface, body, form, media),
+        request=target.request(OpenAIChat.surface, body, None, media),
         wants=Wants(form, usage=usage or form is Form.JSON),
         refused=("server-tools",) if searches else (),
         preview=preview,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers import forms, openai_responses_stream, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -109,8 +109,8 @@ class OpenAIResponses:
         return answer if isinstance(answer, Answer) else _read_object(answer, [])
 
     def render(self, response: Response, wants: Wants) -> Response | None:
-        """Return `response` if it has the form that this caller wants; its usage is always there."""
-        return response if response.form is wants.form else None
+        """Return `response` in the form that this caller wants; its usage is always there."""
+        return response if response.form is wants.form else forms.convert(response, wants, openai_responses_stream)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -130,7 +130,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
         provider=OpenAIResponses(target.place.vendor),
-        request=target.request(OpenAIResponses.surface, body, form, media),
+        request=target.request(OpenAIResponses.surface, body, None, media),
         wants=Wants(form),
         refused=tuple(_refusals(body)),
         preview=preview,

@@ -32,8 +32,14 @@ class Target(NamedTuple):
     model: str
     headers: Headers
 
-    def request(self, surface: str, body: JsonObject, form: Form, media: Iterable[str] = ()) -> Request:
-        """Return what the key of a call to this target is made of."""
+    def request(self, surface: str, body: JsonObject, form: Form | None, media: Iterable[str] = ()) -> Request:
+        """Return what the key of a call to this target is made of.
+
+        Parameters
+        ----------
+        form
+            The form asked for; None where a codec gives one entry to callers of either.
+        """
         place = self.place
         return Request(
             surface=surface,
@@ -44,7 +50,7 @@ class Target(NamedTuple):
             api_version=place.api_version,
             media=tuple(media),
             headers=self.headers,
-            form=form.value,
+            form="" if form is None else form.value,
         )
 
 

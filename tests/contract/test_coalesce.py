@@ -152,13 +152,12 @@ def test_32_threads_ask_once(asking, unique_server, monkeypatch):
 async def test_tasks_and_threads_ask_once(asking, unique_server, monkeypatch):
     """32 tasks and 8 threads with one new prompt make one call to the model and share its answer."""
     following = when_following(monkeypatch, 39)
+    loop = asyncio.get_running_loop()
     unique_server.hold()
-    with llm_cache() as cell:
+    with llm_cache() as cell, ThreadPoolExecutor(8) as pool:
         tasks = [asyncio.ensure_future(asking.aask()) for _ in range(32)]
-        threads = [asyncio.ensure_future(asyncio.to_thread(asking.ask)) for _ in range(8)]
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1) as watcher:
-            assert await loop.run_in_executor(watcher, following.wait, 30)
+        threads = [loop.run_in_executor(pool, asking.ask) for _ in range(8)]
+        assert await asyncio.to_thread(following.wait, 30)
         unique_server.release()
         answers = await asyncio.gather(*tasks, *threads)
     assert answers == answers[:1] * 40

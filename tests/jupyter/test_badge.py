@@ -174,7 +174,8 @@ ALLOWED = {
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_html_is_plain_and_escaped(model, reason):
     """No text of others becomes markup, and the sanitizer of a front end finds nothing to strip."""
-    events = call(model=model, reason=reason), Trouble("L1", "E", f"<script>{reason}</script>")
+    named = call(model=f"<i>{model}", reason=f"<b onclick=x>{reason}")
+    events = named, call(Outcome.BYPASS, reason="<u>"), Trouble("L1", "E", f"<script>{reason}</script>")
     parser = Tags()
     parser.feed(bundle(summarise(scope_of(*events)))["text/html"])
     assert set(parser.seen) <= ALLOWED

@@ -100,8 +100,8 @@ def test_braces_in_prompts_pass(kernel):
         "%%llm_cache\n%time ask(question)",
         "%%llm_cache\nimport subprocess\n!true\nask(question)",
         "%%llm_cache\nget_ipython().run_cell('ask(question)')",
-        "%%llm_cache\nthreads = [threading.Thread(target=ask, args=(question,))]\n[t.start() for t in threads]\n[t.join() for t in threads];",
-        "%%llm_cache\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as pool:\n    list(pool.map(ask, [question]))",
+        "%%llm_cache\nthread = threading.Thread(target=ask, args=(question,))\nthread.start()\nthread.join()",
+        "%%llm_cache\nwith ThreadPoolExecutor(2) as pool:\n    list(pool.map(ask, [question]))",
         "%%llm_cache\nawait asyncio.to_thread(ask, question)",
         "%%llm_cache\n%%prun -q\nask(question)",
         "get_ipython().run_cell_magic('llm_cache', '--tag a', 'ask(question)')",
@@ -110,7 +110,7 @@ def test_braces_in_prompts_pass(kernel):
 )
 def test_calls_are_counted_wherever_the_cell_makes_them(kernel, source):
     """Below and above other magics, in threads, pools and nested cells, the call is this cell's."""
-    kernel.run(f"question = {source!r}")
+    kernel.run(f"from concurrent.futures import ThreadPoolExecutor\nquestion = {source!r}")
     first, second = kernel.run(source), kernel.run(source)
     assert first.status == "ok", first.error
     assert (first.counts, second.counts) == ((0, 1), (1, 0))

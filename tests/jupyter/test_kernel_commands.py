@@ -128,6 +128,24 @@ def test_on_again_replaces_the_options(kernel):
 
 
 @pytest.mark.usefixtures("off")
+def test_on_again_holds_for_the_rest_of_its_cell(kernel, server):
+    """What follows in the same cell is cached with the new options."""
+    kernel.run("%llm_cache on --tag one")
+    first, second = kernel.run("ask('before again')\n%llm_cache on --tag two\nask('after again')").badges
+    assert (first["tags"], first["misses"]) == (["one"], 1)
+    assert (second["tags"], second["misses"]) == (["two"], 1)
+
+
+@pytest.mark.usefixtures("off")
+def test_off_leaves_the_scope_that_the_cell_asked_for(kernel):
+    """``%llm_cache off`` in a cell with the magic ends the notebook's scope, not the cell's own."""
+    kernel.run("%llm_cache on")
+    ran = kernel.run("%%llm_cache --tag own\nask('own 1')\n%llm_cache off\nask('own 2')")
+    assert ran.counts == (0, 2)
+    assert kernel.run("ask('own 1')").badges == []
+
+
+@pytest.mark.usefixtures("off")
 def test_nested_cells_are_part_of_a_cell_that_is_on(kernel):
     """A cell run by a cell shows no badge of its own."""
     kernel.run("%llm_cache on")

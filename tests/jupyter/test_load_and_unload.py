@@ -118,3 +118,13 @@ def test_a_status_that_is_not_there_yet_is_refused(make_kernel):
     ran = kernel.run("%%llm_cache\n1")
     assert ran.reply["ename"] == "ConfigurationError"
     assert "status" in ran.error
+
+
+def test_a_process_that_only_replays_needs_no_key_from_the_start(make_kernel):
+    """With GENAI_CACHE_MODE=replay a client can be made in any cell; unloading takes the placeholder back."""
+    kernel = make_kernel(GENAI_CACHE_MODE="replay", OPENAI_API_KEY="")
+    kernel.run("import os, openai\nos.environ.pop('OPENAI_API_KEY', None)")
+    kernel.run("%load_ext genai_cache_magic")
+    assert "OpenAI" in kernel.run("openai.OpenAI()").result
+    kernel.run("%unload_ext genai_cache_magic")
+    assert kernel.run("'OPENAI_API_KEY' in os.environ").result == "False"

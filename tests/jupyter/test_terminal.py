@@ -15,9 +15,9 @@ def terminal(tmp_path, isolated_environment, preamble):
     """IPython on a pseudo-terminal, with the extension loaded."""
     script = tmp_path / "start.py"
     script.write_text(preamble)
+    options = ["--simple-prompt", "--colors=nocolor", "--no-banner", "--ext=genai_cache_magic"]
     child = pexpect.spawn(
-        sys.executable,
-        ["-m", "IPython", "--simple-prompt", "--colors=nocolor", "--no-banner", "--ext=genai_cache_magic", "-i", str(script)],
+        sys.executable, ["-m", "IPython", *options, "-i", str(script)],
         env=isolated_environment, cwd=str(tmp_path), encoding="utf-8", timeout=30, echo=False,
     )  # fmt: skip
     child.expect(r"In \[1\]: ")

@@ -49,25 +49,22 @@ def test_what_is_not_ours_is_left_alone(cell):
     assert transformed(cell) == cell
 
 
+BEGIN = "get_ipython().run_line_magic('llm_cache', 'begin')\n"
+BELOW = "get_ipython().run_cell_magic"
+
+
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("%%llm_cache", "get_ipython().run_line_magic('llm_cache', 'begin')\n"),
+        ("%%llm_cache", BEGIN),
         ("%%llm_cache --tag a\nx\n", "get_ipython().run_line_magic('llm_cache', 'begin --tag a')\nx\n"),
-        ("# c\n\n%%llm_cache\nx", "# c\n\nget_ipython().run_line_magic('llm_cache', 'begin')\nx"),
+        ("# c\n\n%%llm_cache\nx", f"# c\n\n{BEGIN}x"),
         (
             "%%llm_cache --tag 'a' \\\r\n  --run \"{b}\"\r\nx\r\n",
             "get_ipython().run_line_magic('llm_cache', 'begin --tag \\'a\\' --run \"{b}\"')\n\nx\r\n",
         ),
-        (
-            "%%llm_cache\n\n# c\n%%time -q\nx\n",
-            "get_ipython().run_line_magic('llm_cache', 'begin')\n\n# c\nget_ipython().run_cell_magic('time', '-q', 'x\\n')\n",
-        ),
-        (
-            "%%llm_cache\n%%bash\nawait x\n",
-            "get_ipython().run_line_magic('llm_cache', 'begin')\n"
-            "get_ipython().run_cell_magic('bash', '', 'await x\\n')\n",
-        ),
+        ("%%llm_cache\n\n# c\n%%time -q\nx\n", f"{BEGIN}\n# c\n{BELOW}('time', '-q', 'x\\n')\n"),
+        ("%%llm_cache\n%%bash\nawait x\n", f"{BEGIN}{BELOW}('bash', '', 'await x\\n')\n"),
     ],
 )
 def test_only_the_magics_line_is_replaced(cell, expected):

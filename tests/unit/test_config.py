@@ -48,6 +48,11 @@ def test_each_layer_wins_over_the_next(elsewhere, monkeypatch):
     assert source_of("ttl", ttl="5h") == ("18000", "option")
 
 
+def test_the_machine_is_not_shown():
+    """What ``config`` prints into a notebook does not name the host."""
+    assert machine_identity() not in source_of("machine")[0]
+
+
 def test_nested_settings_in_the_environment(monkeypatch):
     """Two underscores separate the parts of a nested name; origins are JSON."""
     monkeypatch.setenv("GENAI_CACHE_COMPRESSION__ALGORITHM", "gzip")
@@ -74,7 +79,9 @@ def test_nested_settings_in_the_environment(monkeypatch):
         ("TLL", "1h", "did you mean ttl?"),
         ("L2", "redis://localhost", "does not have yet"),
         ("KEY_VAULT_URL", "https://v.vault.azure.net", "does not have yet"),
-        ("ENCRYPTION", "key-vault", "'local' or 'off'"),
+        ("ENCRYPTION", "key-vault", "does not have yet"),
+        ("STATUS", "widget", "does not have yet"),
+        ("ENCRYPTION", "of", "did you mean off?"),
     ],
 )
 def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, value, said):

@@ -1,0 +1,165 @@
+"""What is written for users is true of the code: settings, options, commands, examples, links, version."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from typer.main import get_command
+
+from genai_cache_magic.cli import LATER as LATER_COMMANDS
+from genai_cache_magic.cli import app
+from genai_cache_magic.config import LATER as LATER_SETTINGS
+from genai_cache_magic.config import PREFIX, CompressionSettings, OriginSettings, Settings, load_settings
+from genai_cache_magic.core.policy import STORE_KINDS
+from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
+from genai_cache_magic.jupyter.arguments import LATER as LATER_MAGICS
+from genai_cache_magic.providers.base import End
+from genai_cache_magic.scope import Mode, Samples
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "design").glob("*.md")),
+]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+VARIABLE = re.compile(r"GENAI_CACHE_[A-Z0-9_]+")
+
+
+def text_of(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return [
+        pytest.param(block[2], id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")))
+        if block[1] == language
+    ]
+
+
+def variables(model, prefix=PREFIX):
+    return {f"{prefix}{name.upper()}" for name in model.model_fields}
+
+
+def named_by_settings():
+    return variables(Settings) | variables(CompressionSettings, f"{PREFIX}COMPRESSION__")
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_python_examples_are_python(source):
+    """Every Python example compiles as a notebook would run it, magics and top-level await included."""
+    cell = TransformerManager().transform_cell(source)
+    compile(cell, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert cell
+
+
+@pytest.mark.parametrize("source", blocks("toml"))
+def test_configuration_examples_are_settings(source):
+    """Every configuration example is accepted."""
+    table = tomllib.loads(source)["tool"]["genai-cache-magic"]
+    assert load_settings(**table)
+
+
+def test_every_setting_is_documented_and_no_other():
+    """The page on configuration names exactly the variables that exist."""
+    assert set(VARIABLE.findall(text_of("docs/configuration.md"))) == named_by_settings()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_variable_that_is_not_there(page):
+    """No page promises a variable that does not exist."""
+    named = {name.rstrip("_") for name in VARIABLE.findall(page.read_text(encoding="utf-8"))}
+    assert named - {"GENAI_CACHE"} <= named_by_settings()
+
+
+def test_documented_defaults_are_the_defaults():
+    """The defaults in the table, read as a user would write them, are those of the code."""
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `GENAI_CACHE_\w+` \| `([^`]+)` \|", text_of("docs/configuration.md"), re.MULTILINE
+    )
+    told = {name: default for name, default in rows if name not in {"dir", "key_file", "extra_headers", "origins"}}
+    flat = {name: value for name, value in told.items() if "." not in name}
+    nested = {name.partition(".")[2]: value for name, value in told.items() if "." in name}
+    settings = load_settings(**flat, compression=nested)
+    assert len(flat) >= 8
+    for name in flat:
+        assert getattr(settings, name) == Settings.model_fields[name].default
+    assert settings.compression == CompressionSettings()
+
+
+def test_reserved_settings_are_told():
+    """The page names every setting that is refused because its capability is still to come, and origins' fields."""
+    page = text_of("docs/configuration.md")
+    assert all(f"`{name}`" in page for name in LATER_SETTINGS)
+    assert all(name in page for name in OriginSettings.model_fields)
+
+
+def test_the_magic_is_documented():
+    """The page on the magic names every option, mode, command and selector, and what is still to come."""
+    page = text_of("docs/magic.md")
+    options = set(option_strings()) | set(option_strings("invalidate")) | set(option_strings("clear"))
+    words = {*options, *Mode, *Samples, *(f"%llm_cache {name}" for name in COMMANDS), *LATER_MAGICS}
+    assert {word for word in words if word not in page} == set()
+
+
+def test_the_readme_names_options_that_exist():
+    """Every option in the README is one of the magic's, the commands' or the tools' around them."""
+    known = set(option_strings()) | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text_of("README.md"))) <= known
+
+
+def test_commands_are_documented():
+    """The changes of this version name every command that is there, and none that is not."""
+    there = set(get_command(app).commands) - set(LATER_COMMANDS)
+    line = next(line for line in text_of("CHANGELOG.md").splitlines() if line.startswith("* The command `genai-cache`"))
+    assert set(re.findall(r"`([a-z]+)`", line)) == there
+
+
+def test_refusals_are_documented():
+    """The page on providers names every reason for which an answer is not stored, and how to keep it."""
+    page = text_of("docs/providers.md")
+    reasons = {end.value for end in End} - {"complete", "tool-calls"} | {"stateful", "server-tools"}
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
+    assert set(re.findall(r"`--store ([\w-]+)`", page)) == set(STORE_KINDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Every link to a file or a heading of this repository has an end."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for link in (link for link in links if "://" not in link):
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, link
+
+
+def test_the_version_is_in_the_changes():
+    """The newest section of the changes is that of the package's version."""
+    assert re.findall(r"^## (\S+)", text_of("CHANGELOG.md"), re.MULTILINE)[0] == version("genai-cache-magic")
+
+
+def test_simulated_is_said():
+    """Where a person sees an answer of the simulated models, the page or the notebook says what it is."""
+    notebook = json.loads(text_of("notebooks/quickstart.ipynb"))
+    assert "simulated" in "".join(notebook["cells"][0]["source"])
+    assert "simulated" in text_of("README.md")
+
+
+def test_the_wheel_carries_the_notebook():
+    """The build puts the one notebook where the demonstration of an installed wheel looks for it."""
+    build = tomllib.loads(text_of("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert build["force-include"] == {"notebooks/quickstart.ipynb": "genai_cache_magic/notebooks/quickstart.ipynb"}
