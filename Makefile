@@ -32,7 +32,7 @@ format: $(VENV)/.has-dev ## put the code into shape
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.has-bench ## measure, beside other caches, in one run
+bench: $(VENV)/.has-demo ## measure, beside other caches, in one run (ARGS=--quick: without them)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 torture: $(VENV)/.has-test ## kill writers and damage stores for some minutes
@@ -42,7 +42,7 @@ pictures: $(VENV)/.has-lab ## take the README's pictures anew (needs Chromium)
 	$(BIN)/python tools/pictures.py
 
 clean: ## remove environments and what runs have left
-	rm -rf $(VENV) .venv-ci demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # What each target needs is an extra of the package, installed in place, again when pyproject.toml changes.
 $(VENV)/.has-%: pyproject.toml | $(BIN)/python

@@ -1,4 +1,4 @@
-"""Answers of 2 KB without a network: what is left of a call is the SDK's own work, the floor of any HTTP-level cache."""
+"""Answers of 2 KB without a network: what is left is the SDK's own work, the floor of any cache at HTTP level."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import httpx2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-_WORDS = (
+_VOCABULARY = (
     "a about after again all also answer any because before better between both but call can cell change "
     "clear common course data day different each early end enough even example figure first for from full "
-    "general give good great group half hand have here high how however idea if in into it just kind large "
-    "last later less like line long make many matter mean measure might more most much must name near need "
-    "never new next no note nothing number of often old on one only open order other our over own part "
-    "people place point question rather reason result right same second see several short should show side "
-    "simple since small so some state still such sure than that the their then there these they thing this "
-    "those though three time to together turn two under until up use value very way well what when where "
-    "which while whole why will with without word work would year"
-).split()
+    "general give good great group half hand have here high how however idea if in into it just kind "
+    "large last later less like line long make many matter mean measure might more most much must name "
+    "near need never new next no note nothing number of often old on one only open order other our over "
+    "own part people place point question rather reason result right same second see several short should "
+    "show side simple since small so some state still such sure than that the their then there these they "
+    "thing this those though three time to together turn two under until up use value very way well what "
+    "when where which while whole why will with without word work would year"
+)
 
 ANSWER_CHARS = 2048
 _EVENTS = 64
@@ -30,10 +30,11 @@ _EVENTS = 64
 def prose(chars: int, seed: int = 7) -> str:
     """Return so many characters of text that compresses about as well as prose does."""
     source = random.Random(seed)
+    vocabulary = _VOCABULARY.split()
     words: list[str] = []
     length = 0
     while length < chars:
-        words.append(source.choice(_WORDS))
+        words.append(source.choice(vocabulary))
         length += len(words[-1]) + 1
     return " ".join(words)[:chars]
 
@@ -43,7 +44,7 @@ ANSWER = prose(ANSWER_CHARS)
 
 def openai_answer(text: str = ANSWER) -> bytes:
     """Return the JSON of a chat completion."""
-    message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     return _json(
         {
             "id": "chatcmpl-CbEnChMaRk00000000000000000",
@@ -69,9 +70,10 @@ def openai_events(text: str = ANSWER) -> list[bytes]:
     size = -(-len(text) // _EVENTS)
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    choices: list[dict[str, Any]]
     choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
-    head = {
+    head: dict[str, Any] = {
         "id": "chatcmpl-CbEnChMaRk00000000000000000",
         "object": "chat.completion.chunk",
         "created": 1_750_000_000,

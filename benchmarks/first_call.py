@@ -12,7 +12,6 @@ import time
 
 import httpx2
 import openai
-
 from canned import Canned, messages, openai_answer
 
 

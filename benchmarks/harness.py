@@ -91,11 +91,22 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Findings that are measured together; `name` is what the command line calls them."""
+    """Findings that are measured together.
+
+    Attributes
+    ----------
+    name
+        What the command line calls it.
+    run
+        Measures, in the surroundings of ``surroundings.isolated``.
+    prepare
+        Runs before that, in the user's own environment: what has to be installed needs the user's proxies.
+    """
 
     name: str
     about: str
     run: Callable[[Effort], Iterator[Finding]]
+    prepare: Callable[[Effort], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

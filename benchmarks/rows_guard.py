@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-
 from canned import Canned
-from genai_cache_magic.cells import uninstall
-from genai_cache_magic.intercept.httpx import patches
 from harness import Finding, Row, take_turns, timed
 from surroundings import scope_beside
+
+from genai_cache_magic.cells import uninstall
+from genai_cache_magic.intercept.httpx import patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def _async(plain: Any, context: Context, rounds: int) -> Iterator[Finding]:
         for what, request, is_scoped in _kinds(clients["off"]):
             where = context if is_scoped else None
             cases = {
-                name: lambda client=client, request=request, where=where: runner.run(  # type: ignore[misc]  # as above
+                name: lambda client=client, request=request, where=where: runner.run(
                     sample(client, request), context=where
                 )
                 for name, client in clients.items()

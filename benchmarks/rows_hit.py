@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import httpx2
 import openai
-
 from canned import Canned, anthropic_answer, messages, openai_answer, openai_events
 from harness import BenchmarkError, Finding, Row, take_turns, timed
 from surroundings import scope_beside
@@ -17,8 +16,9 @@ from surroundings import scope_beside
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic.scope import CellScope
     from harness import Effort, Sampler
+
+    from genai_cache_magic.scope import CellScope
 
 _TARGET = 1.08
 _MANY = 20

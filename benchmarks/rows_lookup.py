@@ -7,16 +7,17 @@ import random
 from typing import TYPE_CHECKING
 
 import diskcache
-
 from canned import ANSWER_CHARS, prose
-from genai_cache_magic import create_cache
 from harness import BenchmarkError, Finding, Row, take_turns, timed
+
+from genai_cache_magic import create_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic import Cache
     from harness import Effort
+
+    from genai_cache_magic import Cache
 
 _RATIO_TARGET = 6
 _TIME_TARGET_US = 40

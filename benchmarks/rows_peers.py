@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from canned import ANSWER, openai_answer
-from genai_cache_magic.testing.model_server import SimulatedModelServer
 from harness import BenchmarkError, Finding, Row, exactly, take_turns
 from rows_stampede import CALLERS, LATENCY_S
+
+from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,12 @@ class Peer:
     @property
     def is_installed(self) -> bool:
         """Whether its environment was completed."""
-        return (ENVIRONMENTS / self.name / ".complete").exists()
+        return (ENVIRONMENTS / self.name / ".complete").exists() and self.python.exists()
+
+    @property
+    def log(self) -> Path:
+        """What went wrong when it was last installed."""
+        return ENVIRONMENTS / f"{self.name}.log"
 
     @property
     def command(self) -> str:
@@ -67,10 +73,16 @@ PEERS = (
 )
 
 
-def install(peer: Peer) -> str:
-    """Make the environment of `peer` if it is not there; return what went wrong, or nothing."""
-    if peer.is_installed:
-        return ""
+def prepare(effort: Effort) -> None:
+    """Make the environments that are not there; a quick run makes do with those that are."""
+    if not effort.is_quick:
+        for peer in PEERS:
+            if not peer.is_installed:
+                _install(peer)
+
+
+def _install(peer: Peer) -> None:
+    """Make the environment of `peer`, or leave a log that says why it can't be made."""
     ENVIRONMENTS.mkdir(exist_ok=True)
     (ENVIRONMENTS / ".gitignore").write_text("*\n", encoding="utf-8")
     home = peer.python.parent.parent
@@ -78,31 +90,39 @@ def install(peer: Peer) -> str:
     pip = (str(peer.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     try:
         for command in ((sys.executable, "-m", "venv", str(home)), (*pip, *peer.requirements)):
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)  # noqa: S603 - as above, nothing of a user's
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
     except subprocess.CalledProcessError as exc:
-        return (exc.stderr.strip().splitlines() or ["pip failed"])[-1]
+        peer.log.write_text(exc.stderr, encoding="utf-8")
     except subprocess.TimeoutExpired:
-        return f"pip took longer than {_INSTALL_TIMEOUT_S} s"
-    (home / ".complete").touch()
-    return ""
+        peer.log.write_text(f"pip took longer than {_INSTALL_TIMEOUT_S} s", encoding="utf-8")
+    else:
+        peer.log.unlink(missing_ok=True)
+        (home / ".complete").touch()
 
 
 def run(effort: Effort) -> Iterator[Finding]:
     """Measure ours and every peer that is installed; say how to install the others."""
-    missing: list[tuple[Peer, str]] = []
+    absent: list[Finding] = []
     with ExitStack() as stack:
         server = stack.enter_context(CannedServer())
         workers = {"ours": stack.enter_context(Worker(Path(sys.executable), "ours", server.url))}
         for peer in PEERS:
-            failure = "" if peer.is_installed or effort.is_quick else install(peer)
-            if peer.is_installed:
+            if not peer.is_installed:
+                absent.append(Finding(peer.title, None, note=_not_installed(peer)))
+                continue
+            try:
                 workers[peer.title] = stack.enter_context(Worker(peer.python, peer.name, server.url))
-            else:
-                missing.append((peer, failure))
+            except BenchmarkError as exc:
+                absent.append(Finding(peer.title, None, note=f"does not start: {exc}"))
         yield from _hits(workers, server, effort)
     yield from _storms({title: worker.how for title, worker in workers.items()})
-    for peer, failure in missing:
-        yield Finding(peer.title, None, note=f"not installed{f' ({failure})' if failure else ''}: {peer.command}")
+    yield from absent
+
+
+def _not_installed(peer: Peer) -> str:
+    said = peer.log.read_text(encoding="utf-8").strip().splitlines() if peer.log.exists() else []
+    reason = f" ({said[-1]})" if said else ""
+    return f"not installed{reason}: {peer.command}"
 
 
 def _hits(workers: dict[str, Worker], server: CannedServer, effort: Effort) -> Iterator[Finding]:
@@ -112,7 +132,7 @@ def _hits(workers: dict[str, Worker], server: CannedServer, effort: Effort) -> I
     asked = server.requests
     calls = effort.pick(20, 10)
     cases = {
-        title: lambda worker=worker: worker.ask(do="hit", prompt=_PROMPT, calls=calls)["seconds"]  # type: ignore[misc]  # mypy can't infer a lambda's defaults
+        title: lambda worker=worker: worker.ask(do="hit", prompt=_PROMPT, calls=calls)["seconds"]
         for title, worker in workers.items()
     }
     samples = take_turns(cases, rounds=effort.pick(40, 10), warm_up=2)
@@ -148,7 +168,7 @@ class Worker:
     def __enter__(self) -> Self:
         environment = {**os.environ, "DSPY_CACHEDIR": str(Path("dspy-default").absolute())}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - an interpreter and a file of ours
+            self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
             )
         packages = self._heard()["packages"]
@@ -186,7 +206,7 @@ class CannedServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802 - the name that the standard library calls
+            def do_POST(self) -> None:
                 counter.requests += 1
                 self.rfile.read(int(self.headers.get("content-length", 0)))
                 self.send_response(200)
@@ -212,4 +232,4 @@ class CannedServer:
         self._thread.join()
 
 
-ROW = Row("peers", "other caches / ours, each in its own environment", run)
+ROW = Row("peers", "other caches / ours, each in its own environment", run, prepare)

@@ -7,10 +7,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import openai
+from harness import BenchmarkError, Finding, Row, exactly
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.testing.model_server import SimulatedModelServer
-from harness import BenchmarkError, Finding, Row, exactly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -84,9 +84,7 @@ def _first_call(mode: str) -> dict[str, float]:
 
 
 def _output(arguments: Sequence[str]) -> str:
-    done = subprocess.run(  # noqa: S603 - this interpreter, with arguments of ours
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-    )
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     # IPython reports what fails and exits with 0.
     if done.returncode or "Error" in done.stdout + done.stderr:
         raise BenchmarkError(f"a process failed: {(done.stderr or done.stdout)[-2000:]}")

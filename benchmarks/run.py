@@ -46,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.rows or _ROWS:
         module, attribute = _ROWS[name]
         try:
+            row: Row = getattr(importlib.import_module(module), attribute)
+            row.prepare(effort)
             with isolated():
-                row: Row = getattr(importlib.import_module(module), attribute)
                 findings = list(row.run(effort))
         except (BenchmarkError, ModuleNotFoundError) as exc:
             failures += 1

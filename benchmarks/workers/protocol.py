@@ -3,8 +3,9 @@
 Each peer lives in an environment of its own, where nothing of this project is installed. A worker knows one
 thing, how to ask its cached model; the rest is here.
 
-    {"do": "hit", "prompt": P, "calls": N}        -> {"seconds": median of N calls, "text": the answer}
-    {"do": "storm", "prompt": P, "callers": N}    -> {"answered": how many of N threads, "errors": the classes of what the others got}
+    {"do": "hit", "prompt": P, "calls": N}      ->  {"seconds": median of N calls, "text": the answer}
+    {"do": "storm", "prompt": P, "callers": N}  ->  {"answered": how many of N threads,
+                                                     "errors": the classes of what the others got}
 """
 
 from __future__ import annotations

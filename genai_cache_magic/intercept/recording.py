@@ -77,11 +77,12 @@ class Recording:
 
     def sent(self, http_call: Callable[[], HttpCall]) -> None:
         """Compare what is sent now with what was looked up: a hook or an authentication may have changed it."""
-        lead = self._lead
+        lead, is_same = self._lead, False
         with Guarded(self._here):
             call = recognise(http_call(), self._here.cache.origins)
-            if call is None or self._here.cache.calls.request_id(call, lead.scope) != lead.request_id:
-                lead.call = replace(lead.call, refused=(*lead.call.refused, "changed after it was looked up"))
+            is_same = call is not None and self._here.cache.calls.request_id(call, lead.scope) == lead.request_id
+        if not is_same:
+            lead.call = replace(lead.call, refused=(*lead.call.refused, "changed after it was looked up"))
 
     def attempt(self, status: int, headers: Headers) -> None:
         """Start over with a new response head."""
@@ -152,13 +153,15 @@ class Recording:
         if self._is_settled:
             return
         self._is_settled = True
-        with Guarded(self._here):
-            if self._is_attached:
-                self._hand_over()
-        self._chunks = None  # the caller may keep the response for long
-        with Guarded(self._here):
-            # If anything above failed, those who wait must not wait for ever.
-            self._here.cache.calls.drop(self._lead)
+        try:
+            with Guarded(self._here):
+                if self._is_attached:
+                    self._hand_over()
+        finally:
+            self._chunks = None  # the caller may keep the response for long
+            with Guarded(self._here):
+                # Failed or interrupted: those who wait must not wait for ever.
+                self._here.cache.calls.drop(self._lead)
 
     def _hand_over(self) -> None:
         desk, lead = self._here.cache.calls, self._lead

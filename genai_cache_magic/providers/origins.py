@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -61,6 +62,7 @@ HOSTS: Final[Mapping[str, str]] = {
     "models.inference.ai.azure.com": "",
     "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
     "oai.helicone.ai": "openai",
+    "ollama.com": "",
     "open.bigmodel.cn": "zhipuai",
     "openrouter.ai": "openrouter",
     "router.huggingface.co": "",
@@ -68,7 +70,6 @@ HOSTS: Final[Mapping[str, str]] = {
 """Hosts that serve models -> their id in `genai-prices`, empty where that depends on the model."""
 
 DOMAINS: Final[Mapping[str, str]] = {
-    "aiplatform.googleapis.com": "google",
     "api.openai.com": "openai",  # data residency: eu., us.
     "api.x.ai": "x-ai",
     "azure-api.net": "azure",
@@ -85,6 +86,19 @@ DOMAINS: Final[Mapping[str, str]] = {
     "services.ai.azure.com": "azure",
 }
 """Domains whose subdomains serve models -> vendor."""
+
+_REGIONAL: Final = (
+    (re.compile(r"([a-z0-9-]+-)?aiplatform(\.[a-z0-9-]+\.rep)?\.googleapis\.com"), "google"),
+    (
+        re.compile(
+            r"([a-z0-9.-]+\.)?bedrock-(runtime|mantle)(-fips)?\.[a-z0-9-]+\.(vpce\.)?(amazonaws\.com(\.cn)?|api\.aws)"
+        ),
+        "aws",
+    ),
+)
+"""Hosts with a region within their name -> vendor."""
+
+_REGIONAL_DOMAINS: Final = (".googleapis.com", ".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
@@ -235,6 +249,8 @@ def _vendor_of(host: str) -> str | None:
     while vendor is None and parent:
         parent = parent.partition(".")[2]
         vendor = DOMAINS.get(parent)
+    if vendor is None and host.endswith(_REGIONAL_DOMAINS):
+        vendor = next((name for pattern, name in _REGIONAL if pattern.fullmatch(host)), None)
     return vendor
 
 

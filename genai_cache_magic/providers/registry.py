@@ -8,6 +8,15 @@ from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import (
     anthropic_messages,
+    bedrock,
+    bedrock_invoke,
+    cohere,
+    cohere_embeddings,
+    custom,
+    gemini,
+    gemini_embeddings,
+    mistral,
+    ollama,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -16,31 +25,76 @@ from genai_cache_magic.providers import (
 from genai_cache_magic.providers.origins import serves_models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from genai_cache_magic.providers.base import HttpCall, ModelCall, Origins, Recogniser
 
 
 class _Route(NamedTuple):
-    """Who recognises calls with a path; `is_telling` if the path is enough to tell such a call from others."""
+    """Who recognises calls whose path ends in `suffix`.
 
+    `is_telling` if the path is enough to tell such a call from others; `is_untyped` if its clients may leave out the
+    content type.
+    """
+
+    suffix: str
     family: Recogniser
     is_telling: bool = False
+    is_untyped: bool = False
 
 
-_CHAT: Final = _Route(openai_chat, is_telling=True)
-
-# Last segment of the path -> route. What is not listed is no model call that we know: `count_tokens`,
+# Asked in this order, until one knows the call. What is not listed is no model call that we know: `count_tokens`,
 # `batches`, files, images, audio, Slack's `chat.postMessage`.
-_ROUTES: Final[Mapping[str, _Route]] = {
-    "completions": _Route(openai_completions),
-    "responses": _Route(openai_responses),
-    "embeddings": _Route(openai_embeddings),
-    "messages": _Route(anthropic_messages),
-}
+_ROUTES: Final = (
+    _Route(openai_chat.SUFFIX, openai_chat, is_telling=True),
+    _Route(mistral.SUFFIX, mistral, is_telling=True),
+    _Route(openai_completions.SUFFIX, openai_completions),
+    _Route(openai_responses.SUFFIX, openai_responses),
+    *(_Route(suffix, ollama) for suffix in ollama.SUFFIXES),
+    _Route(openai_embeddings.SUFFIX, openai_embeddings),
+    _Route(anthropic_messages.SUFFIX, anthropic_messages),
+    _Route(gemini.WHOLE, gemini, is_telling=True),
+    _Route(gemini.STREAMED, gemini, is_telling=True),
+    _Route(gemini_embeddings.ONE, gemini_embeddings, is_telling=True),
+    _Route(gemini_embeddings.BATCH, gemini_embeddings, is_telling=True),
+    _Route(gemini_embeddings.PREDICT, gemini_embeddings),
+    _Route(cohere.PATH, cohere),
+    *(_Route(path, cohere_embeddings) for path in cohere_embeddings.PATHS),
+    _Route(bedrock.WHOLE, bedrock),
+    _Route(bedrock.STREAMED, bedrock),
+    _Route(bedrock_invoke.WHOLE, bedrock_invoke, is_untyped=True),
+    _Route(bedrock_invoke.STREAMED, bedrock_invoke, is_untyped=True),
+)
+
+
+def _by_last_word(routes: Iterable[_Route]) -> dict[str, tuple[_Route, ...]]:
+    """Return `routes` by the last segment of their path, or by the verb that Google puts at its end."""
+    known: dict[str, tuple[_Route, ...]] = {}
+    for route in routes:
+        word = _last_word(route.suffix)
+        known[word] = (*known.get(word, ()), route)
+    return known
+
+
+def _last_word(path: str) -> str:
+    last = path.rpartition("/")[2]
+    return last[last.rfind(":") :] if ":" in last else last
+
+
+_KNOWN: Final[Mapping[str, tuple[_Route, ...]]] = _by_last_word(_ROUTES)
 
 _JSON: Final = "application/json"
-_SDK_NAMES: Final = ("openai/", "anthropic/", "litellm", "langchain", "mistral-client", "azsdk-python-ai")
+_SDK_NAMES: Final = (
+    "openai/",
+    "anthropic/",
+    "azsdk-python-ai",
+    "boto",
+    "cohere/",
+    "langchain",
+    "litellm",
+    "mistral-client",
+    "ollama-",
+)
 
 
 def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
@@ -52,28 +106,49 @@ def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
     ------
     UncacheableRequest
         It is a model call, but its key would not be certain to be its own. It goes on uncached.
+    ConfigurationError
+        The provider that another package brings for its path is of no use. It goes on uncached.
     """
     if call.method != "POST":
         return None
-    route = _route(call.path)
-    if route is None or not call.headers.get("content-type", "").lower().startswith(_JSON):
+    path = call.path.rstrip("/")
+    word = _last_word(path)
+    for route in _KNOWN.get(word, ()):
+        if path.endswith(route.suffix) and (found := _ask(route, call, origins)) is not None:
+            return found
+    for brought in custom.installed().get(word, ()):
+        if path.endswith(brought.suffix) and (found := _ask_custom(brought, call, origins)) is not None:
+            return found
+    return None
+
+
+def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
+    if not (_is_json(call, is_untyped=route.is_untyped) and _may_be(route, call, origins)):
         return None
-    if not (route.is_telling or _names_itself(call.headers) or serves_models(call, origins)):
-        return None
+    return route.family.recognise(call, parse_body(_buffered(call)), origins)
+
+
+def _ask_custom(brought: custom.Custom, call: HttpCall, origins: Origins) -> ModelCall | None:
+    # Where its calls may go is its own to say: it was installed for them.
+    return brought.recognise(call, parse_body(_buffered(call)), origins) if _is_json(call) else None
+
+
+def _is_json(call: HttpCall, *, is_untyped: bool = False) -> bool:
+    content_type = call.headers.get("content-type")
+    return is_untyped if content_type is None else content_type.lower().startswith(_JSON)
+
+
+def _may_be(route: _Route, call: HttpCall, origins: Origins) -> bool:
+    """Tell whether a call whose path fits is one of `route`, as far as path, headers and host can tell."""
+    if "/threads/" in call.path and route.family is anthropic_messages:
+        return False  # the Assistants API adds a message to a thread by it
+    return route.is_telling or _names_itself(call.headers) or serves_models(call, origins)
+
+
+def _buffered(call: HttpCall) -> bytes:
     if call.body is None:
         raise UncacheableRequest("the request body is streamed, so it can't be keyed and the call was sent uncached")
-    return route.family.recognise(call, parse_body(call.body), origins)
-
-
-def _route(path: str) -> _Route | None:
-    path = path.rstrip("/")
-    last = path.rpartition("/")[2]
-    route = _ROUTES.get(last)
-    if last == "completions" and path.endswith(openai_chat.SUFFIX):
-        return _CHAT
-    if last == "messages" and "/threads/" in path:
-        return None  # the Assistants API adds a message to a thread by it
-    return route
+    return call.body
 
 
 def _names_itself(headers: Mapping[str, str]) -> bool:

@@ -271,7 +271,6 @@ def test_what_may_be_the_leaders_own_releases_all(asking, unique_server, monkeyp
         assert unique_server.wait_for(1)
         futures += [pool.submit(asking.ask) for _ in range(3)]
         assert following.wait(30)
-        unique_server.hold()
         unique_server.release()
         futures[0].exception()
         assert all(future.exception() is None for future in futures[1:])
@@ -282,9 +281,10 @@ def test_what_may_be_the_leaders_own_releases_all(asking, unique_server, monkeyp
 def test_lost_connection_is_raised_as_the_followers_own(isolated, module, monkeypatch):
     """A follower gets the leader's connection error as a new one, of its own library and with its own request."""
     following = when_following(monkeypatch, 1)
-    is_followed = threading.Event()
+    is_led, is_followed = threading.Event(), threading.Event()
 
     def lose(request):
+        is_led.set()
         assert is_followed.wait(30)
         raise httpx.ReadError("connection reset", request=request)
 
@@ -296,9 +296,8 @@ def test_lost_connection_is_raised_as_the_followers_own(isolated, module, monkey
     url = "https://api.openai.com/v1/chat/completions"
     with llm_cache(), ThreadPoolExecutor(2) as pool:
         leader = pool.submit(leading.post, url, json=QUESTION)
-        while not pool._work_queue.empty():
-            pass
-        follower = pool.submit(_post_when_led, waiting, url)
+        assert is_led.wait(30)
+        follower = pool.submit(waiting.post, url, json=QUESTION)
         assert following.wait(30)
         is_followed.set()
         first, second = leader.exception(), follower.exception()
@@ -307,10 +306,6 @@ def test_lost_connection_is_raised_as_the_followers_own(isolated, module, monkey
     assert str(second) == "connection reset"
     assert str(second.request.url) == url
     assert second.request is not first.request
-
-
-def _post_when_led(client, url):
-    return client.post(url, json=QUESTION)
 
 
 def test_open_stream_of_the_same_thread_is_not_waited_for(asking, unique_server):
@@ -330,8 +325,7 @@ async def test_blocking_call_within_a_loop_does_not_wait_for_it(asking, unique_s
     unique_server.hold()
     with llm_cache() as cell:
         leader = asyncio.ensure_future(asking.aask())
-        while not await asyncio.to_thread(unique_server.wait_for, 1):
-            pass
+        assert await asyncio.to_thread(unique_server.wait_for, 1)
         unique_server.release()
         asking.ask()
         await leader

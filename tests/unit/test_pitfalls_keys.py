@@ -393,11 +393,24 @@ def test_beta_flags_decide(wire):
     assert beta("a", "b") != beta("a")
 
 
-def test_form_is_in_the_key_and_its_options_are_not(wire):
-    """A stream and a plain answer are two entries; asking for usage is a matter of rendering."""
-    stream = chat(wire, stream=True)
-    assert stream == chat(wire, stream=True, stream_options={"include_usage": True})
-    assert stream != chat(wire) == chat(wire, stream=False)
+def test_form_is_not_in_the_key(wire):
+    """A stream and a plain answer are two forms of one entry; asking for usage is a matter of rendering."""
+    assert chat(wire) == chat(wire, stream=False) == chat(wire, stream=True)
+    assert chat(wire) == chat(wire, stream=True, stream_options={"include_usage": True})
+    assert claude(wire) == claude(wire, stream=True)
+    plain, streamed = (
+        wire.sent(lambda s=s: wire.openai().responses.create(model="m", input="x", stream=s)) for s in (False, True)
+    )
+    assert key(plain) == key(streamed)
+
+
+def test_form_is_in_the_key_where_nothing_converts_it(wire):
+    """Without a codec between them, a stream and a plain answer are two entries."""
+    client = wire.openai()
+    plain, streamed = (
+        wire.sent(lambda s=s: client.completions.create(model="m", prompt="x", stream=s)) for s in (False, True)
+    )
+    assert key(plain) != key(streamed)
 
 
 def test_folded_integers_do_not_collide(wire):

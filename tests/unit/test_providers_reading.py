@@ -225,11 +225,18 @@ def test_rendering_keeps_what_it_does_not_understand():
 
 
 @pytest.mark.parametrize("provider", ALL, ids=lambda p: p.surface)
-def test_same_form_is_given_as_it_is_and_the_other_is_a_miss(provider):
-    """There is no conversion between the forms yet, so the other form is declined."""
-    response = plain({"choices": [choice(content="x")]})
-    assert provider.render(response, Wants(Form.JSON, usage=True)) is response
-    assert provider.render(response, Wants(Form.STREAM)) is None
+def test_same_form_is_given_as_it_is(provider):
+    """A caller of the stored form gets the very response, whatever it holds."""
+    for body in ({"choices": [choice(content="x")]}, b"<html>"):
+        response = plain(body)
+        assert provider.render(response, Wants(Form.JSON, usage=True)) is response
+
+
+@pytest.mark.parametrize("provider", ALL, ids=lambda p: p.surface)
+def test_other_form_of_what_is_not_understood_is_a_miss(provider):
+    """What a codec does not know whole, or what has no codec, is never converted by guess."""
+    assert provider.render(plain({"choices": [choice(content="x")]}), Wants(Form.STREAM)) is None
+    assert provider.render(stream({"x": 1}), Wants(Form.JSON)) is None
 
 
 # --- embeddings

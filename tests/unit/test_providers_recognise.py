@@ -202,15 +202,29 @@ def test_form_and_usage_are_wanted_not_keyed():
     assert (plain.wants.form, plain.wants.usage) == (Form.JSON, True)
     assert (stream.wants.form, stream.wants.usage) == (Form.STREAM, False)
     assert (counted.wants.form, counted.wants.usage) == (Form.STREAM, True)
-    assert stream.request == counted.request
-    assert (plain.request.form, stream.request.form) == ("json", "stream")
-    assert type(plain.request.form) is str
+    assert plain.request == stream.request == counted.request
+    assert plain.request.form == ""
 
 
-def test_stream_that_is_no_boolean_stays_in_the_key():
-    """What a server makes of `stream: 1` can't be known."""
-    odd = recognise(call("/v1/chat/completions", {**CHAT, "stream": 1}), NOWHERE)
-    assert odd.request.body["stream"] == 1
+def test_form_is_keyed_where_nothing_converts_it():
+    """Text completions and embeddings have no codec, so an entry is for callers of one form."""
+    asked = {"model": "m", "prompt": "Once"}
+    forms = [
+        recognise(call("/v1/completions", {**asked, **extra}), NOWHERE).request.form
+        for extra in ({}, {"stream": True}, {"stream": None})
+    ]
+    assert forms == ["json", "stream", "json"]
+    assert {type(form) for form in forms} == {str}
+    assert recognise(call("/v1/embeddings", {"model": "m", "input": "x"}), NOWHERE).request.form == "json"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"])
+@pytest.mark.parametrize("odd", [1, 0, "true", "", []])
+def test_stream_that_is_no_boolean_is_a_bypass(path, odd):
+    """In which form a server answers `stream: 1`, and the caller reads it, can't be known."""
+    body = {**CHAT, "max_tokens": 9, "input": "x", "prompt": "x", "stream": odd}
+    with pytest.raises(UncacheableRequest):
+        recognise(call(path, body), NOWHERE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,255 @@
+"""``POST /model/{model}/invoke`` and ``/invoke-with-response-stream``: a model of Amazon Bedrock in its own words.
+
+The body is the model's own, so it is in the key as it stands; where it is Anthropic's, its media, ids and hints are
+treated as there. Answers are told by their shape; one that none of the shapes here fits is not stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
+
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers import anthropic_messages, bedrock, choices, eventstream, sse
+from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.fields import last_user_text, objects, positive, preview_of
+from genai_cache_magic.providers.media import decode_base64
+from genai_cache_magic.providers.named_by_path import target_named_by_path
+from genai_cache_magic.providers.reading import (
+    as_object,
+    as_text,
+    count,
+    gravest,
+    is_success,
+    load_answer,
+    load_object,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+WHOLE: Final = "/invoke"
+STREAMED: Final = "/invoke-with-response-stream"
+
+HEADERS: Final = frozenset(
+    {
+        "x-amzn-bedrock-guardrailidentifier",
+        "x-amzn-bedrock-guardrailversion",
+        "x-amzn-bedrock-performanceconfig-latency",
+        "x-amzn-bedrock-service-tier",
+        "x-amzn-bedrock-trace",
+    }
+)
+"""Headers that decide the answer: what the Converse API has in its body."""
+
+_COUNT_DIGITS: Final = 19
+_GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
+_METRICS: Final = "amazon-bedrock-invocationMetrics"
+
+_PROMPTS: Final = ("prompt", "inputText", "message", "texts")
+_LIMITS: Final = (
+    ("", "max_tokens"),
+    ("", "max_gen_len"),
+    ("", "max_tokens_to_sample"),
+    ("textGenerationConfig", "maxTokenCount"),
+    ("inferenceConfig", "maxTokens"),
+    ("inferenceConfig", "max_new_tokens"),
+)
+
+
+class _Shape(NamedTuple):
+    """Where the text of an answer and the reason of its end lie, in each item of `items` or at the top."""
+
+    items: str
+    text: str
+    reason: str
+
+
+_SHAPES: Final = (
+    _Shape("results", "outputText", "completionReason"),  # Titan
+    _Shape("outputs", "text", "stop_reason"),  # Mistral
+    _Shape("generations", "text", "finish_reason"),  # Cohere Command
+    _Shape("", "generation", "stop_reason"),  # Llama
+    _Shape("", "outputText", "completionReason"),  # Titan, streamed
+    _Shape("", "completion", "stop_reason"),  # Claude 2
+    _Shape("", "text", "finish_reason"),  # Cohere Command R
+)
+
+_REASONS: Final = {
+    "complete": End.COMPLETE,
+    "end_turn": End.COMPLETE,
+    "finish": End.COMPLETE,
+    "stop": End.COMPLETE,
+    "stop_sequence": End.COMPLETE,
+    "length": End.TRUNCATED,
+    "max_tokens": End.TRUNCATED,
+    "content_filtered": End.FILTERED,
+    "error_toxic": End.FILTERED,
+    "error": End.ERROR,
+}
+
+_Reader: TypeAlias = "Callable[[Response, list[JsonObject]], Answer]"
+
+_VECTORS: Final = ("embedding", "embeddings", "embeddingsByType")
+
+
+@dataclass(frozen=True, slots=True)
+class BedrockInvoke:
+    """The InvokeModel API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "aws.invoke"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended; a stream ends with the chunk that carries the metrics."""
+        if response.form is Form.STREAM:
+            return _read_stream(response)
+        answer = load_answer(response)
+        if isinstance(answer, Answer):
+            return answer
+        told = dict(response.headers)
+        asked, answered = (told.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output"))
+        counted = Usage(_header_count(asked), _header_count(answered))
+        return _read(response, [answer], counted)
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response` if it has the form that this caller wants; its usage is always there."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its path names no model."""
+    head, _, tail = call.path.rstrip("/").partition(bedrock.MODEL)
+    model, _, verb = tail.rpartition("/")
+    if not model or not body:
+        return None
+    form = Form.STREAM if f"/{verb}" == STREAMED else Form.JSON
+    preview = next((preview_of(body[name]) for name in _PROMPTS if name in body), "")
+    preview = preview or last_user_text(body.get("messages"))
+    limits = (positive((as_object(body.get(inner)) if inner else body).get(name)) for inner, name in _LIMITS)
+    limit = next((limit for limit in limits if limit), None)
+    known = replace(origins, extra_headers=origins.extra_headers | HEADERS)
+    target = target_named_by_path(call, head, model, known)
+    media: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    # Anthropic's reader takes the model out of the body, where the path names it.
+    if "anthropic_version" in body and "model" not in body:
+        found = anthropic_messages.recognise(call, body, origins)
+        if found is not None:
+            media, refused = found.request.media, found.refused
+    return ModelCall(
+        provider=BedrockInvoke(target.place.vendor),
+        request=target.request(BedrockInvoke.surface, body, form, media),
+        wants=Wants(form),
+        refused=refused,
+        preview=preview,
+        max_output_tokens=limit,
+    )
+
+
+def _read_stream(response: Response) -> Answer:
+    if not is_success(response):
+        return Answer(End.ERROR)
+    chunks: list[JsonObject] = []
+    events: list[bytes] = []
+    for message in eventstream.messages(response.body):
+        if message is not None and message.headers.get(":message-type") != "event":
+            return Answer(End.ERROR)
+        text = None if message is None else _text_in(message.payload)
+        chunk = None if text is None else load_object(text)
+        if text is None or chunk is None:
+            return Answer(End.UNREADABLE)
+        chunks.append(chunk)
+        events.append(_event(text))
+        if _METRICS in chunk:
+            # As the model's own maker would have streamed it, for those readers who know it so.
+            own = replace(response, body=b"".join(events) + _event(sse.DONE))
+            metrics = as_object(chunk[_METRICS])
+            counted = Usage(count(metrics.get("inputTokenCount")), count(metrics.get("outputTokenCount")))
+            return _read(own, chunks, counted)
+    return Answer(End.CUT)
+
+
+def _text_in(payload: bytes) -> bytes | None:
+    """Return what the model said in one event, which holds it as base64; None if it doesn't."""
+    encoded = (load_object(payload) or {}).get("bytes")
+    return decode_base64(encoded) if type(encoded) is str else None
+
+
+def _event(text: bytes) -> bytes:
+    """Return JSON `text` as an event; a line's end within JSON is only white space."""
+    return b"data: %b\n\n" % text.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def _read(response: Response, chunks: list[JsonObject], counted: Usage) -> Answer:
+    """Read an answer, whole or in chunks, with Amazon's own count of the tokens."""
+    if any(chunk.get(_GUARDRAIL) == "INTERVENED" for chunk in chunks):
+        return Answer(End.FILTERED, counted)
+    return _with_usage(_reader_of(chunks)(response, chunks), counted)
+
+
+def _reader_of(chunks: list[JsonObject]) -> _Reader:
+    """Return what reads an answer of this shape."""
+    names = {name for chunk in chunks for name in chunk}
+    if "choices" in names:
+        return lambda response, _: choices.read(response)
+    if "type" in names and names & {"content", "message", "delta"}:
+        return lambda response, _: AnthropicMessages().read(response)
+    if names & {"messageStop", "output"}:
+        return _read_nova
+    return _read_vectors if names.intersection(_VECTORS) else _read_text
+
+
+def _read_nova(_response: Response, chunks: list[JsonObject]) -> Answer:
+    if "output" in chunks[0]:
+        return bedrock.read_message(chunks[0])
+    recording = bedrock.Recording()
+    for chunk in chunks:
+        for kind, event in chunk.items():
+            recording.absorb(kind, as_object(event))
+    return recording.answer()
+
+
+def _read_vectors(_response: Response, chunks: list[JsonObject]) -> Answer:
+    answer = chunks[0]
+    is_full = any(answer.get(name) for name in _VECTORS)
+    return Answer(End.COMPLETE if is_full else End.EMPTY, Usage(count(answer.get("inputTextTokenCount")), 0))
+
+
+def _read_text(_response: Response, chunks: list[JsonObject]) -> Answer:
+    """Read an answer of the older models: text and a reason, under names of their own."""
+    shape = next((shape for shape in _SHAPES if any((shape.items or shape.text) in chunk for chunk in chunks)), None)
+    if shape is None:
+        return Answer(End.UNREADABLE)
+    reasons: list[JsonValue] = [None]
+    is_empty = True
+    for chunk in chunks:
+        items = list(objects(chunk.get(shape.items))) if shape.items else [chunk]
+        is_empty &= not any(item.get(shape.text) for item in items)
+        told = [item.get(shape.reason) for item in items]
+        reasons = reasons if all(reason is None for reason in told) else told
+    ends = [_REASONS.get(as_text(reason).lower(), End.UNREADABLE) for reason in reasons]
+    return Answer(gravest(ends, is_empty=is_empty))
+
+
+def _with_usage(answer: Answer, counted: Usage) -> Answer:
+    """Return `answer` with Amazon's own count of the tokens where the model told none."""
+    told = answer.usage
+    if told.input_tokens is not None and told.output_tokens is not None:
+        return answer
+    return replace(
+        answer,
+        usage=replace(
+            told,
+            input_tokens=counted.input_tokens if told.input_tokens is None else told.input_tokens,
+            output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
+        ),
+    )
+
+
+def _header_count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < _COUNT_DIGITS else None

@@ -1,0 +1,84 @@
+"""``POST .../v1/embed`` and ``.../v2/embed``: Cohere's embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.cohere import MEDIA
+from genai_cache_magic.providers.fields import objects, preview_of
+from genai_cache_magic.providers.media import fold_parts
+from genai_cache_magic.providers.media_lists import URL, fold_texts
+from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
+from genai_cache_magic.providers.target import find_target
+
+if TYPE_CHECKING:
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+PATHS: Final = ("/v1/embed", "/v2/embed")
+
+_SUFFIX: Final = "/embed"  # the version stays in the origin: their answers differ
+
+_INPUTS: Final = ("texts", "images", "inputs")
+
+
+@dataclass(frozen=True, slots=True)
+class CohereEmbeddings:
+    """The embeddings API, both versions."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "cohere.embeddings"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended; one missing vector makes it empty."""
+        if response.form is not Form.JSON:
+            return Answer(End.UNREADABLE)
+        answer = load_answer(response)
+        if isinstance(answer, Answer):
+            return answer
+        embeddings = answer.get("embeddings")
+        # A list of vectors, or such a list per type.
+        lists = list(embeddings.values()) if type(embeddings) is dict else [embeddings]
+        told = [vectors for vectors in lists if vectors is not None]
+        if type(embeddings) not in {dict, list}:
+            return Answer(End.UNREADABLE)
+        is_full = bool(told) and all(map(_is_full, told))
+        return Answer(End.COMPLETE if is_full else End.EMPTY, _usage(answer))
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response`; this API has one form."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body has nothing to embed."""
+    inputs = next((body[name] for name in _INPUTS if type(body.get(name)) is list and body[name]), None)
+    if inputs is None:
+        return None
+    preview = preview_of(inputs)
+    media: list[str] = []
+    fold_texts(body.get("images"), URL, "/images", media)
+    for i, item in enumerate(objects(body.get("inputs"))):
+        fold_parts(item.get("content"), f"/inputs/{i}/content", MEDIA, media)
+    target = find_target(call, body, origins, _SUFFIX)
+    return ModelCall(
+        provider=CohereEmbeddings(target.place.vendor),
+        request=target.request(CohereEmbeddings.surface, body, Form.JSON, media),
+        wants=Wants(Form.JSON),
+        preview=preview,
+        max_output_tokens=0,
+    )
+
+
+def _is_full(vectors: JsonValue) -> bool:
+    return bool(vectors) and all(as_list(vectors))
+
+
+def _usage(answer: JsonObject) -> Usage:
+    billed = as_object(as_object(answer.get("meta")).get("billed_units"))
+    told = [count(billed.get(name)) for name in ("input_tokens", "image_tokens")]
+    known = [n for n in told if n is not None]
+    return Usage(sum(known) if known else None, 0)

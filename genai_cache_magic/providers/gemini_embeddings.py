@@ -1,0 +1,114 @@
+"""``POST .../{model}:embedContent``, ``:batchEmbedContents`` and Vertex AI's ``:predict``: Google's embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+from urllib.parse import unquote
+
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.fields import is_conversation, objects, preview_of
+from genai_cache_magic.providers.gemini import MEDIA
+from genai_cache_magic.providers.media_lists import fold_either_alphabet
+from genai_cache_magic.providers.named_by_path import target_named_by_path
+from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.providers.base import HttpCall, Origins
+
+ONE: Final = ":embedContent"
+BATCH: Final = ":batchEmbedContents"
+PREDICT: Final = ":predict"
+
+_PUBLISHED: Final = "/publishers/google/models/"
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiEmbeddings:
+    """The embeddings API."""
+
+    vendor: str = ""
+    surface: ClassVar[str] = "google.embeddings"
+
+    def read(self, response: Response) -> Answer:
+        """Read how `response` ended; one missing vector makes it empty."""
+        if response.form is not Form.JSON:
+            return Answer(End.UNREADABLE)
+        answer = load_answer(response)
+        if isinstance(answer, Answer):
+            return answer
+        found = list(_embeddings(answer))
+        if not found:
+            return Answer(End.UNREADABLE)
+        is_full = all(as_list(embedding.get("values")) for embedding in found)
+        return Answer(End.COMPLETE if is_full else End.EMPTY, Usage(_tokens(answer, found), 0))
+
+    def render(self, response: Response, wants: Wants) -> Response | None:
+        """Return `response`; this API has one form."""
+        return response if response.form is wants.form else None
+
+
+def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
+    """Return what `call` asks for, None if its body has nothing to embed."""
+    path, _, verb = call.path.rstrip("/").rpartition(":")
+    base, _, model = path.rpartition("/")
+    media: list[str] = []
+    if f":{verb}" == PREDICT:
+        preview = _read_instances(body) if _PUBLISHED in path else None
+    else:
+        preview = _read_contents(body, model, media, is_batch=f":{verb}" == BATCH)
+    if preview is None:
+        return None
+    target = target_named_by_path(call, base, model, origins)
+    return ModelCall(
+        provider=GeminiEmbeddings(target.place.vendor),
+        request=target.request(GeminiEmbeddings.surface, body, Form.JSON, media),
+        wants=Wants(Form.JSON),
+        preview=preview,
+        max_output_tokens=0,
+    )
+
+
+def _read_instances(body: JsonObject) -> str | None:
+    """Return the preview of what Vertex AI shall embed; None for what another model may be asked by this path."""
+    texts = [item.get("content") for item in objects(body.get("instances"))]
+    return preview_of(texts) if texts and all(type(text) is str for text in texts) else None
+
+
+def _read_contents(body: JsonObject, model: str, media: list[str], *, is_batch: bool) -> str | None:
+    """Fold the media of what shall be embedded, in place, and return its preview; None if there is nothing."""
+    items: JsonValue = body.get("requests") if is_batch else [body]
+    if not is_conversation(items):
+        return None
+    contents = [as_object(item.get("content")) for item in objects(items)]
+    if not all(content.get("parts") for content in contents):
+        return None
+    preview = preview_of(contents[-1].get("parts"))
+    for i, (item, content) in enumerate(zip(objects(items), contents, strict=True)):
+        if item.get("model") == f"models/{unquote(model)}":
+            del item["model"]  # says what the path says; some clients leave it out
+        path = f"/requests/{i}/content/parts" if is_batch else "/content/parts"
+        for j, part in enumerate(objects(content.get("parts"))):
+            for name in MEDIA:
+                fold_either_alphabet(as_object(part.get(name)), "data", f"{path}/{j}/{name}", media)
+    return preview
+
+
+def _embeddings(answer: JsonObject) -> Iterator[JsonObject]:
+    yield from (as_object(answer[name]) for name in ("embedding",) if name in answer)
+    yield from objects(answer.get("embeddings"))
+    yield from (as_object(item.get("embeddings")) for item in objects(answer.get("predictions")))
+
+
+def _tokens(answer: JsonObject, embeddings: list[JsonObject]) -> int | None:
+    """Return what was read, where it is told: once, or with every embedding."""
+    told = count(as_object(answer.get("usageMetadata")).get("promptTokenCount"))
+    if told is not None:
+        return told
+    each = [count(as_object(embedding.get("statistics")).get("token_count")) for embedding in embeddings]
+    known = [n for n in each if n is not None]
+    return sum(known) if len(known) == len(each) else None
