@@ -81,7 +81,7 @@ class Cache:
 
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
-        self._entries.store.close()
+        self._entries.close()
 
     def key_for(self, request: Any) -> str:
         """Return a key for any JSON value: 64 hex characters that nobody without our key can guess.

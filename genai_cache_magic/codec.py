@@ -84,11 +84,12 @@ class Unsealed:
 class Sealed:
     """Bytes at rest whose header is read: the parts that remain are opened when asked for."""
 
-    __slots__ = ("_blocks", "_codec", "header")
+    __slots__ = ("_account", "_blocks", "_codec", "header")
 
     def __init__(self, codec: Codec, blocks: Opened | Blocks) -> None:
         self._codec = codec
         self._blocks = blocks
+        self._account: Account | None = None
         self.header: Header = decode_header(blocks.header)
 
     def response(self) -> Response:
@@ -97,7 +98,9 @@ class Sealed:
 
     def account(self) -> Account:
         """Return what a hit's record needs, cheaper than all metadata; raises ``EntryUndecodable``."""
-        return decode_account(self._codec.decompress(self._blocks.metadata, MAX_METADATA_BYTES))
+        if self._account is None:
+            self._account = decode_account(self._codec.decompress(self._blocks.metadata, MAX_METADATA_BYTES))
+        return self._account
 
     def metadata(self) -> Metadata:
         """Return what listings show; raises ``EntryUndecodable``."""

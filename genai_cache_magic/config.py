@@ -145,6 +145,7 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(platformdirs.user_config_dir("genai-cache")) / "keys" / "default.key",
     )
     size_limit: Size = 1024**3
+    memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     origins: dict[str, OriginSettings] = Field(default_factory=dict)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
-from genai_cache_magic.core.policy import Fetch, Serve, Why, decide
+from genai_cache_magic.core.policy import Decision, Fetch, Serve, Why, decide
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
+from genai_cache_magic.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -57,12 +58,14 @@ class Entries:
         codec: Codec,
         generations: LiveGenerations,
         *,
+        recent_bytes: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.generations = generations
         self._codec = codec
         self._clock = clock
+        self._recent: Recent[Found] = Recent(recent_bytes)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -82,8 +85,7 @@ class Entries:
             if blob is None:
                 return Fetch(Why.ABSENT)
             sealed = self._codec.open(entry_id, blob)
-            valid = self.generations.current().is_valid(entry_id, sealed.header, scope_tags)
-            decision = decide(sealed.header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
+            decision = self._judge(entry_id, sealed.header, ttl_s, scope_tags)
             if isinstance(decision, Serve):
                 return Found(sealed, sealed.response(), Tier.L1)
         except StoreUnavailable as exc:
@@ -98,6 +100,33 @@ class Entries:
             self._discard(entry_id)
             return Fetch(Why.DAMAGED)
         return decision
+
+    def find_call(
+        self,
+        entry_id: EntryId,
+        *,
+        ttl_s: int | None,
+        scope_tags: Iterable[bytes] = (),
+        tell: Callable[[Event], None],
+    ) -> Found | Fetch:
+        """As `find`, from this process's memory if the answer was opened a moment ago.
+
+        Only for model calls: their every overwriting is published, that of a plain value is not.
+        """
+        known = self._recent.get(entry_id)
+        if known is not None:
+            with suppress(StoreUnavailable):
+                if isinstance(self._judge(entry_id, known.sealed.header, ttl_s, scope_tags), Serve):
+                    return known
+            self._recent.forget(entry_id)
+        found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
+        if isinstance(found, Found):
+            self._recent.keep(entry_id, found)
+        return found
+
+    def _judge(self, entry_id: EntryId, header: Header, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Decision:
+        valid = self.generations.current().is_valid(entry_id, header, scope_tags)
+        return decide(header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
 
     def _discard(self, entry_id: EntryId) -> None:
         with suppress(StoreUnavailable):
@@ -121,7 +150,13 @@ class Entries:
         again = self._codec.open(entry_id, blob)
         if again.response() != entry.response or again.header != entry.header:
             raise EntryUndecodable("the answer does not survive being stored")
+        self._recent.forget(entry_id)
         self.store.put(entry_id, blob, ttl_s=entry.header.ttl_s)
+
+    def close(self) -> None:
+        """Give up the store's connections and what is in memory; may be called twice."""
+        self._recent.clear()
+        self.store.close()
 
     def header(self, birth: Stamp, *, ttl_s: int, tags: Iterable[bytes]) -> Header:
         """Return the header of an entry that is complete now."""

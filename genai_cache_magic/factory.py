@@ -77,7 +77,7 @@ def build_cache(
     compression = settings.compression
     codec = Codec(seal, Compression(compression.algorithm, compression.threshold, compression.level))
     live = LiveGenerations(generations, namespace=name, mac_key=keys.mac_key, random_bytes=os.urandom)
-    entries = Entries(store, codec, live)
+    entries = Entries(store, codec, live, recent_bytes=settings.memory)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, keys, random_bytes=os.urandom)
     parts = CacheParts(

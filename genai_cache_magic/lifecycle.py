@@ -245,7 +245,7 @@ class CallDesk:
     def _find(self, lead: Lead) -> Found | Fetch:
         options = lead.scope.options
         tags = [self._keys.tag("user", tag) for tag in options.tags]
-        found = self._entries.find(lead.entry_id, ttl_s=options.ttl_s, scope_tags=tags, tell=lead.scope.emit)
+        found = self._entries.find_call(lead.entry_id, ttl_s=options.ttl_s, scope_tags=tags, tell=lead.scope.emit)
         if isinstance(found, Fetch):
             return found
         rendered = lead.call.provider.render(found.response, lead.call.wants)

@@ -41,18 +41,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from genai_cache_magic.core.model import Account, EntryId, Form, Header, Metadata, Response, Stamp, Usage
 from genai_cache_magic.errors import EntryUndecodable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAJOR = 1
 MAX_TAGS = 64
@@ -67,6 +62,7 @@ _HEADER = struct.Struct(">16sQQIB")
 _PLAIN = struct.Struct(">4sB3sHII")
 _BODY = struct.Struct(">HBH")
 _FORMS = (Form.JSON, Form.STREAM)
+_MALFORMED = (AttributeError, InvalidOperation, KeyError, TypeError, ValueError)
 
 
 class Blocks(NamedTuple):
@@ -98,7 +94,7 @@ def decode_header(block: bytes) -> Header:
     if n_tags > MAX_TAGS or len(block) != _HEADER.size + 16 * n_tags:
         raise EntryUndecodable("header block has a wrong length")
     tags = tuple(block[at : at + 16] for at in range(_HEADER.size, len(block), 16))
-    if any(a >= b for a, b in pairwise(tags)):
+    if list(tags) != sorted(set(tags)):
         raise EntryUndecodable("keyed tags are not in order")
     return Header(Stamp(root, ver), created_ms, ttl_s, tags)
 
@@ -135,7 +131,7 @@ def decode_metadata(block: bytes) -> Metadata:
     EntryUndecodable
         The block is not a metadata object, or a member has a wrong type.
     """
-    with _undecodable():
+    try:
         fields = orjson.loads(block)
         return Metadata(
             **{name: _text(fields[name]) for name in _TEXTS},
@@ -146,20 +142,16 @@ def decode_metadata(block: bytes) -> Metadata:
             latency_s=float(fields["latency_s"]),
             components={_text(k): _text(v) for k, v in fields["components"].items()},
         )
+    except _MALFORMED as exc:
+        raise EntryUndecodable("metadata block is not of this version") from exc
 
 
 def decode_account(block: bytes) -> Account:
     """Read only what a hit's record shows from a metadata block; raises as `decode_metadata`."""
-    with _undecodable():
+    try:
         fields = orjson.loads(block)
         return Account(_text(fields["model"]), _usage(fields["usage"]), _cost(fields["cost_usd"]))
-
-
-@contextmanager
-def _undecodable() -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as exc:
+    except _MALFORMED as exc:
         raise EntryUndecodable("metadata block is not of this version") from exc
 
 
@@ -227,8 +219,8 @@ def decode_response(block: bytes) -> Response:
         at = _BODY.size
         texts: list[str] = []
         for _ in range(2 * n_fields):
-            end = at + 2 + int.from_bytes(block[at : at + 2])
-            texts.append(str(block[at + 2 : end], "utf-8"))
+            end = at + 2 + (block[at] << 8 | block[at + 1])
+            texts.append(block[at + 2 : end].decode())
             at = end
         body = block[at + 4 :]
         if n_fields > MAX_HEADER_FIELDS or len(block) < at + 4 or int.from_bytes(block[at : at + 4]) != len(body):

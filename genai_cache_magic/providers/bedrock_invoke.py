@@ -237,18 +237,17 @@ def _read_text(_response: Response, chunks: list[JsonObject]) -> Answer:
 
 
 def _with_usage(answer: Answer, counted: Usage) -> Answer:
-    """Return `answer` with Amazon's own count of the tokens where the model told none."""
+    """Return `answer` with Amazon's own count of the tokens where the model told none.
+
+    The model that it names is left out: prices go by Amazon's name of it, which tells the region too.
+    """
     told = answer.usage
-    if told.input_tokens is not None and told.output_tokens is not None:
-        return answer
-    return replace(
-        answer,
-        usage=replace(
-            told,
-            input_tokens=counted.input_tokens if told.input_tokens is None else told.input_tokens,
-            output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
-        ),
+    usage = replace(
+        told,
+        input_tokens=counted.input_tokens if told.input_tokens is None else told.input_tokens,
+        output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
     )
+    return Answer(answer.end, usage)
 
 
 def _header_count(text: str | None) -> int | None:

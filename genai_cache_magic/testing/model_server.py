@@ -1,9 +1,9 @@
 """A model provider on loopback that needs no key and costs nothing: for demonstrations and tests.
 
-It speaks OpenAI's chat completions, responses, embeddings and legacy completions, Azure OpenAI's paths, and
-Anthropic's messages, whole and streamed, to the unchanged SDKs. Every answer says that it is simulated, in its
-text (``[simulated] ...``) and by the header ``x-simulated: 1``. ``python -m genai_cache_magic.testing.model_server``
-runs it by hand.
+It speaks OpenAI's chat completions, responses, embeddings and legacy completions, Azure's paths of them, Anthropic's
+messages, Gemini, Cohere, Mistral's fill-in-the-middle, Ollama and Amazon Bedrock, whole and streamed, to the unchanged
+SDKs. Every answer says that it is simulated, in its text (``[simulated] ...``) and by the header ``x-simulated: 1``.
+``python -m genai_cache_magic.testing.model_server`` runs it by hand.
 
 Request headers that change one answer
 --------------------------------------
@@ -35,7 +35,7 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.testing.simulated.call import Call, Fault, InvalidCallError, seed_of
 from genai_cache_magic.testing.simulated.http_server import LOOPBACK, LoopbackServer, ReceivedRequest
 from genai_cache_magic.testing.simulated.replying import Reply, json_reply, reply_to
-from genai_cache_magic.testing.simulated.routing import answer_aside, wire_api_of
+from genai_cache_magic.testing.simulated.routing import answer_aside, question_of, wire_api_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -143,7 +143,7 @@ class SimulatedModelServer:
 
     @property
     def url(self) -> str:
-        """Base URL for Anthropic's SDK and Azure endpoints; stays what it was after `stop`."""
+        """Base URL for all SDKs but OpenAI's; stays what it was after `stop`."""
         if self._url is None:
             raise ConfigurationError("the simulated model server has no URL yet: call start(), or use it in 'with'")
         return self._url
@@ -210,7 +210,7 @@ class SimulatedModelServer:
         ConnectionAbortedError
             The server stops while the answer is kept back.
         """
-        found = wire_api_of(request.method, request.path)
+        found = wire_api_of(request.method, request.target)
         if found is None:
             return self._finished(request, answer_aside(request.method, request.target, request.json, self.url))
         api, deployment = found
@@ -241,7 +241,7 @@ class SimulatedModelServer:
         model = body.get("model", deployment)
         if not isinstance(model, str) or not model:
             raise InvalidCallError("'model' must be a text")
-        seed = seed_of(request.target, request.headers, body)
+        seed = seed_of(question_of(request.target), request.headers, body)
         if not self._is_unique:
             return Call(body, model, seed, fault=fault)
         return Call(body, model, seed + serial.to_bytes(8, "big"), serial, fault)
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(
         f"Simulated model server: every answer is made up, no model is called.\n"
         f"  {server.openai_url}  OpenAI (base_url)\n"
-        f"  {server.url}  Anthropic (base_url), Azure OpenAI (azure_endpoint)\n"
+        f"  {server.url}  Anthropic, Azure OpenAI, Gemini, Cohere, Mistral, Ollama, Bedrock (their base URL)\n"
         f"Stop it with Ctrl-C.\n"
     )
     sys.stdout.flush()

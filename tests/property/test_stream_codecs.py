@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import anthropic
 import httpx2
@@ -19,9 +18,6 @@ from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
 from genai_cache_magic.providers.base import Wants
 from genai_cache_magic.providers.openai_chat import OpenAIChat
 from genai_cache_magic.providers.openai_responses import OpenAIResponses
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 JSON = Wants(Form.JSON)
 STREAM = Wants(Form.STREAM)
@@ -313,60 +309,6 @@ def test_usage_of_a_chat_is_told_iff_asked(answer):
     assert OpenAIChat().render(asked, WITHOUT_USAGE) == unasked
     assert OpenAIChat().render(unasked, JSON) is None
     assert OpenAIChat().render(unasked, STREAM) is None
-
-
-# --- streams as others cut them
-
-
-def foreign_chunks(answer, chance) -> Iterator[dict]:
-    """Chunks of a chat as another server might send them: cut anywhere, even within a character."""
-    head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 7, "model": answer["model"]}
-    for choice in answer["choices"]:
-        message = choice["message"]
-        deltas = [{name: [] if name == "tool_calls" else "" for name in message if message[name]}]
-        for name in ("reasoning_content", "refusal", "content"):
-            deltas += [{name: piece} for piece in halves(message.get(name) or "", chance)]
-        for place, call in enumerate(message.get("tool_calls") or ()):
-            function = {"name": call["function"]["name"], "arguments": ""}
-            deltas.append({"tool_calls": [{**call, "index": place, "function": function}]})
-            for piece in halves(call["function"]["arguments"], chance):
-                deltas.append({"tool_calls": [{"index": place, "id": "", "function": {"arguments": piece}}]})
-        for delta in deltas:
-            part = {"index": choice["index"], "delta": {**delta, "role": "assistant"}, "finish_reason": None}
-            yield {**head, "choices": [part], "obfuscation": "x" * chance.randrange(5)}
-        last = {"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}
-        yield {**head, "choices": [last], "usage": answer["usage"]}
-
-
-def halves(text: str, chance) -> list[str]:
-    """`text` cut at any of its UTF-16 units."""
-    units = text.encode("utf-16-le")
-    cuts = [2 * place for place in chance.choices(range(len(units) // 2 + 1), k=5)]
-    return [piece.decode("utf-16-le", "surrogatepass") for piece in cut(units, cuts)]
-
-
-plain_message = record(
-    role=st.just("assistant"),
-    content=texts,
-    optional={"reasoning_content": texts, "refusal": texts, "tool_calls": st.lists(calls, min_size=1, max_size=3)},
-)
-
-
-@given(st.lists(plain_message, min_size=1, max_size=3), chat_usage, st.randoms(use_true_random=False))
-def test_chat_that_another_server_cut(spoken, usage, chance):
-    """Pieces that end within a character, roles and ids that are repeated, usage beside the end: one answer."""
-    choices = [{"index": i, "message": message, "finish_reason": "stop"} for i, message in enumerate(spoken)]
-    answer = {"id": "c", "object": "chat.completion", "created": 7, "model": "m", "choices": choices, "usage": usage}
-    raw = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in foreign_chunks(answer, chance))
-    got = json.loads(OpenAIChat().render(streamed(raw + b"data: [DONE]\n\n"), JSON).body)
-    for choice in got["choices"]:
-        for name in ("reasoning_content", "refusal", "content", "tool_calls"):
-            if not choice["message"].get(name):
-                choice["message"].pop(name, None)
-    for message in spoken:
-        for name in [name for name in message if not message[name]]:
-            del message[name]
-    assert dumps(got) == dumps(answer)
 
 
 # --- what the SDKs make of it

@@ -344,7 +344,7 @@ UNKNOWN_STREAMS = {
     "audio": (OPENED, chunk(part({"audio": {"data": "AA=="}})), END, COUNTED),
     "unknown-pieces": (OPENED, chunk(part({"thought": "ha"})), chunk(part({"thought": "ha"})), END, COUNTED),
     "token-ids": (OPENED, chunk(part(token_ids=[5])), chunk(part(token_ids=[5])), END, COUNTED),
-    "id-twice": (OPENED, chunk(part({"tool_calls": [{"index": 0, **CALL}]}), *[part({"tool_calls": [{"index": 0, **CALL}]})]), END, COUNTED),
+    "id-twice": (OPENED, *[chunk(part({"tool_calls": [{"index": 0, **CALL}]}))] * 2, END, COUNTED),
     "custom": (OPENED, chunk(part({"tool_calls": [{"index": 0, "id": "a", "type": "custom"}]})), END, COUNTED),
     "call-hole": (OPENED, chunk(part({"tool_calls": [{"index": 1, **CALL}]})), END, COUNTED),
     "call-place": (OPENED, chunk(part({"tool_calls": [CALL]})), END, COUNTED),
@@ -354,7 +354,7 @@ UNKNOWN_STREAMS = {
     "logprobs": (OPENED, chunk(part(logprobs={"tokens": []})), END, COUNTED),
     "not-a-number": (OPENED, END, chunk(usage={"prompt_tokens": float("nan")}, x="\ud83d\ude00")),
     "no-finite-number": (OPENED, END, COUNTED | {"x": [float("inf")]}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNKNOWN_STREAMS)
@@ -366,9 +366,16 @@ def test_stream_that_is_not_understood_is_a_miss(name):
 
 @pytest.mark.parametrize(
     "done",
-    [b"", b"data: {\n\n" + DONE, b'data: {"a":1,"a":2}\n\n' + DONE, DONE + DONE, b"event: x\n" + DONE, DONE + b"data: {}\n\n"],
+    [
+        b"",
+        b"data: {\n\n" + DONE,
+        b'data: {"a":1,"a":2}\n\n' + DONE,
+        DONE + DONE,
+        b"event: x\n" + DONE,
+        DONE + b"data: {}\n\n",
+    ],
     ids=range(6),
-)  # fmt: skip
+)
 def test_stream_with_a_wrong_end_is_a_miss(done):
     """The closing event comes once, and last."""
     assert OpenAIChat().render(stream(OPENED, END, COUNTED, done=done), JSON) is None

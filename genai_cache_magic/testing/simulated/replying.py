@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 JSON_TYPE = ("content-type", "application/json")
-_EVENTS_TYPE = ("content-type", "text/event-stream; charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def reply_to(api: WireApi, call: Call) -> Reply:
             return json_reply(500, api.error_body(500, ERROR_TEXT))
         case Fault.ERROR_BODY:
             return json_reply(200, api.error_body(500, ERROR_TEXT))
-    if call.is_streamed and api.stream is not None:
+    if api.stream is not None and api.is_streamed(call):
         return _streamed(api, call.fault, api.stream(call))
     if call.fault is Fault.ERROR_EVENT:
         return json_reply(200, api.error_body(500, ERROR_TEXT))
@@ -81,5 +80,5 @@ def _streamed(api: WireApi, fault: Fault | None, frames: list[bytes]) -> Reply:
         case Fault.BAD_JSON:
             broken = frames[middle].rstrip()
             frames = [*frames[:middle], broken[: len(broken) * 2 // 3] + b"\n\n", *frames[middle + 1 :]]
-    headers = (_EVENTS_TYPE, ("cache-control", "no-cache"))
+    headers = (("content-type", api.stream_type), ("cache-control", "no-cache"))
     return Reply(200, headers, frames=frames, is_cut=fault is Fault.STREAM_CUT)

@@ -8,6 +8,11 @@ from urllib.parse import unquote
 
 from genai_cache_magic.testing.simulated import (
     anthropic_messages,
+    bedrock,
+    cohere,
+    gemini,
+    mistral,
+    ollama,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -30,24 +35,58 @@ _OPERATIONS = {
     "embeddings": openai_embeddings.API,
     "responses": openai_responses.API,
 }
-# OpenAI's path, Azure OpenAI's present and dated ones, and Azure's with a deployment.
+# OpenAI's path, Azure OpenAI's present and dated ones and that with a deployment, and Azure AI inference's.
 _OPENAI = re.compile(
-    r"(?:/v1|/openai/v1|/openai|/openai/deployments/(?P<deployment>[^/]+))"
+    r"(?:/v1|/openai/v1|/openai|/models|/openai/deployments/(?P<deployment>[^/]+))"
     rf"/(?P<operation>{'|'.join(_OPERATIONS)})"
 )
+_FIXED = {
+    "/v1/fim/completions": mistral.FIM,
+    "/v1/embed": cohere.EMBED_V1,
+    "/v2/chat": cohere.CHAT,
+    "/v2/embed": cohere.EMBED_V2,
+    "/api/chat": ollama.CHAT,
+    "/api/embed": ollama.EMBED,
+    "/api/embeddings": ollama.EMBED_ONE,
+    "/api/generate": ollama.GENERATE,
+}
+# Google AI's path and Vertex AI's, of which the model is the last segment.
+_GOOGLE = re.compile(r"/v1[a-z0-9]*/(?:projects/.+/)?(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>\w+)")
+_BEDROCK = re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>[a-z-]+)")
+_STREAMING = re.compile(r"-stream$|-with-response-stream$")
 _MODEL_NAMES = ("gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small", "claude-sonnet-5")
 
 
-def wire_api_of(method: str, path: str) -> tuple[WireApi, str | None] | None:
-    """The wire API that a request calls, and the deployment in its path; None if it is no model call."""
+def wire_api_of(method: str, target: str) -> tuple[WireApi, str | None] | None:
+    """The wire API that a request calls, and the model or deployment in its path; None if it is no model call."""
     if method != "POST":
         return None
+    path, _, query = target.partition("?")
     if _ANTHROPIC.fullmatch(path):
         return anthropic_messages.API, None
-    found = _OPENAI.fullmatch(path)
-    if found is None:
-        return None
-    return _OPERATIONS[found["operation"]], unquote(found["deployment"]) if found["deployment"] else None
+    if path in _FIXED:
+        return _FIXED[path], None
+    if found := _OPENAI.fullmatch(path):
+        return _OPERATIONS[found["operation"]], unquote(found["deployment"]) if found["deployment"] else None
+    if found := _GOOGLE.fullmatch(path):
+        return _named(gemini.api_of(found["verb"], query), found["model"])
+    if found := _BEDROCK.fullmatch(path):
+        return _named(bedrock.OPERATIONS.get(found["verb"]), found["model"])
+    return None
+
+
+def _named(api: WireApi | None, model: str) -> tuple[WireApi, str] | None:
+    return None if api is None else (api, unquote(model))
+
+
+def question_of(target: str) -> str:
+    """`target` without what only says how the answer is delivered, where that stands in the path."""
+    path, mark, query = target.partition("?")
+    if _GOOGLE.fullmatch(path):
+        return path.replace(":streamG", ":g")
+    if _BEDROCK.fullmatch(path):
+        return _STREAMING.sub("", path)
+    return f"{path}{mark}{query}"
 
 
 def answer_aside(method: str, target: str, json: Any, own_url: str) -> Reply:

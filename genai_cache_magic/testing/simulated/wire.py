@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.testing.simulated.call import Call, Fault
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 OPENAI_DONE = b"data: [DONE]\n\n"
 ERROR_TEXT = "[simulated] this answer was asked to fail"
 _OPENAI_ERROR_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}
@@ -34,6 +36,10 @@ class WireApi:
         The JSON object of an HTTP error with this status and message.
     content_faults : frozenset of Fault
         The faults of the answer's content that this API knows.
+    stream_type : str
+        Content type of the frames.
+    is_streamed : callable
+        Whether a call's answer comes as frames: as its body says, or as this API's path or habit is.
     """
 
     answer: Callable[[Call], dict[str, Any]]
@@ -41,6 +47,8 @@ class WireApi:
     error_event: Callable[[int], bytes]
     error_body: Callable[[int, str], dict[str, Any]]
     content_faults: frozenset[Fault]
+    stream_type: str = EVENT_STREAM
+    is_streamed: Callable[[Call], bool] = attrgetter("is_streamed")
 
 
 def dump(value: Any) -> bytes:
