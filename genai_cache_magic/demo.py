@@ -34,6 +34,9 @@ NOTEBOOK = "quickstart.ipynb"
 LATENCY_S = 0.4
 """How long a simulated model thinks [s]: long enough that a person sees who waits."""
 
+PROVIDERS = {"openai": "/v1", "anthropic": ""}
+"""Whose SDKs the notebook uses -> what follows the host in their base URL."""
+
 _MARKER = ".genai-cache-demo"
 _HOME = "home"
 _NEEDED = ("anthropic", "ipykernel", "nbclient", "nbformat", "openai")
@@ -157,9 +160,9 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
     from rich.progress import Progress
 
     console = Console()
-    models = "real models, with your keys" if live else "simulated models: answers are made up, nothing is billed"
+    models = _models(simulated_providers(os.environ if live else {}))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"executing a notebook twice against {models.partition(':')[0]}", total=None)
+        task = progress.add_task(f"asking {models.partition(':')[0]}", total=None)
         result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
     console.print(f"The quickstart notebook, executed twice against {models}.\n")
     for number, run in enumerate(result.runs, 1):
@@ -212,7 +215,7 @@ def fresh_directory(output: Path) -> Path:
 def simulated_models(
     stack: ExitStack, given: Mapping[str, str]
 ) -> tuple[Sequence[SimulatedModelServer], dict[str, str]]:
-    """Start a simulated server for each provider without a key in `given`; they stop with `stack`.
+    """Start a server for each of the `simulated_providers`; they stop with `stack`.
 
     Returns the servers, and the variables by which SDKs find them. Their addresses have aliases, so that
     answers outlive the ports, and providers, so that tokens have prices.
@@ -220,17 +223,19 @@ def simulated_models(
     servers = []
     variables = {}
     origins = {}
-    for provider, suffix in (("openai", "/v1"), ("anthropic", "")):
-        name = provider.upper()
-        if given.get(f"{name}_API_KEY"):
-            continue
+    for provider in simulated_providers(given):
         server = stack.enter_context(SimulatedModelServer(latency_s=LATENCY_S))
         servers.append(server)
-        url = server.url + suffix
-        variables.update({f"{name}_BASE_URL": url, f"{name}_API_KEY": "simulated"})
+        url = server.url + PROVIDERS[provider]
+        variables.update({f"{provider.upper()}_BASE_URL": url, f"{provider.upper()}_API_KEY": "simulated"})
         origins[url] = {"provider": provider, "alias": f"https://simulated-{provider}.invalid"}
     variables["GENAI_CACHE_ORIGINS"] = json.dumps(origins)
     return servers, variables
+
+
+def simulated_providers(given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the providers for which the environment `given` holds no key."""
+    return tuple(provider for provider in PROVIDERS if not given.get(f"{provider.upper()}_API_KEY"))
 
 
 def private_places(home: Path) -> dict[str, str]:
@@ -319,6 +324,13 @@ def _print_outcome(result: DemoResult, console: Console) -> None:
     console.print(f"Executed notebooks, with what happened under each cell:\n{paths}", markup=False, highlight=False)
     if result.problem:
         console.print(f"Not as promised: {result.problem}", style="bold red", markup=False, highlight=False)
+
+
+def _models(simulated: Sequence[str]) -> str:
+    """Return who is asked, in words; what is simulated is called so."""
+    if len(simulated) == len(PROVIDERS):
+        return "simulated models: answers are made up, nothing is billed"
+    return f"real models, with your keys{''.join(f'; those of {name} are simulated' for name in simulated)}"
 
 
 def _sum(amounts: Iterable[int | Decimal | None]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import jsonlines
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, positive, preview_of
+from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, pop_form, positive, preview_of
 from genai_cache_magic.providers.media_lists import BARE, fold_texts
 from genai_cache_magic.providers.reading import (
     as_list,
@@ -167,11 +167,10 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
 
 
 def _pop_form(body: JsonObject) -> Form:
-    """Take ``stream`` out of `body`; without it, this API streams."""
-    stream = body.get("stream")
-    if stream is None or type(stream) is bool:
-        body.pop("stream", None)
-    return Form.JSON if stream is False else Form.STREAM
+    """Take ``stream`` out of `body` and return the form that it asks for; without it, this API streams."""
+    if body.get("stream") is None:
+        body["stream"] = True
+    return pop_form(body)
 
 
 def _read_stream(response: Response) -> Answer:

@@ -10,6 +10,7 @@ import pytest
 
 from genai_cache_magic.testing.contracts.instrumentor import InstrumentorContract, ThreadedEvents, in_thread
 
+
 def body_of(prompt, *, stream=False):
     body = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": prompt}]}
     return {**body, "stream": True} if stream else body

@@ -20,6 +20,7 @@ from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.intercept import base, recording, replay
 from genai_cache_magic.intercept import httpx as adapter
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.lifecycle import CallDesk
 from genai_cache_magic.session import current_session
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
@@ -189,9 +190,7 @@ def test_interrupt_in_our_own_code(client, unique_server, monkeypatch):
                 ask(client)
         with llm_cache(), ThreadPoolExecutor(1) as pool:
             assert pool.submit(ask, client).result(30)
-        with llm_cache() as cell:
-            cell_cache = current_session().cache("default")
-            cell_cache.clear()
+        current_session().cache("default").clear()
         assert interrupted.type is KeyboardInterrupt
 
 
@@ -219,8 +218,6 @@ def test_abandoned_coroutine_raises_nowhere(isolated):
 
 
 def base_scope():
-    from genai_cache_magic.intercept.active import active
-
     here = active.get()
     return here and here.scope
 

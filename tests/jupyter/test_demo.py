@@ -23,6 +23,7 @@ from genai_cache_magic.demo import (
     read_cells,
     run_demo,
     simulated_models,
+    simulated_providers,
 )
 from genai_cache_magic.errors import ConfigurationError
 
@@ -169,6 +170,7 @@ def test_live_uses_the_keys_that_there_are(monkeypatch):
     assert len(servers) == 1
     assert environment["OPENAI_API_KEY"] == "sk-own"
     assert environment["ANTHROPIC_BASE_URL"] == servers[0].url
+    assert "anthropic are simulated" in demo._models(simulated_providers(os.environ))
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):

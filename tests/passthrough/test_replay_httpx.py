@@ -17,7 +17,8 @@ from genai_cache_magic.intercept import recording
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
-ANSWER = {"object": "chat.completion", "model": "m", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}  # fmt: skip
+CHOICE = {"message": {"content": "x"}, "finish_reason": "stop"}
+ANSWER = {"object": "chat.completion", "model": "m", "choices": [CHOICE]}
 MODEL_URL = "https://api.openai.com/v1/chat/completions"
 MARKS = {"x-genai-cache": "hit", "x-genai-cache-tier": "L1"}
 NOT_REPLAYED = {"set-cookie", "content-encoding", "transfer-encoding", "connection"}

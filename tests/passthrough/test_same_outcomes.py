@@ -137,7 +137,7 @@ SCENARIOS = {
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("name", CLIENTS)
 async def test_same_with_and_without(isolated, name, scenario, stream):
-    """A call that goes wrong ends the same way, error, cause and message, within a scope and without, and is kept out."""
+    """A call that goes wrong ends in the same error, cause and message within a scope and without, and isn't stored."""
     client, (prepare, detail) = CLIENTS[name], SCENARIOS[scenario]
     timeout_s = 0.05 if "time-out" in scenario else 5
     with SimulatedModelServer() as server:
@@ -200,7 +200,7 @@ def _interrupt_when(condition):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_outer_time_limit(isolated, name, stream, monkeypatch):
     """`asyncio.timeout` around a call that waits for another ends it as ever, and harms neither."""
-    is_waiting, loop = asyncio.Event(), asyncio.get_running_loop()
+    is_waiting = asyncio.Event()
     monkeypatch.setattr(Seat, "__init__", _then(Seat.__init__, is_waiting.set))
     client = CLIENTS[name]
     with SimulatedModelServer() as server, llm_cache() as cell:
@@ -208,19 +208,19 @@ async def test_outer_time_limit(isolated, name, stream, monkeypatch):
         leader = asyncio.ensure_future(client.aask(server.url, 30, stream=stream))
         assert await asyncio.to_thread(server.wait_for, 1)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as limit:
-                ending = asyncio.ensure_future(_after(is_waiting, lambda: limit.reschedule(loop.time())))
-                await client.aask(server.url, 30, stream=stream)
-        await ending
+            await _limited(client.aask(server.url, 30, stream=stream), is_waiting)
         server.release()
         await leader
     assert [(call.reason, call.stored) for call in cell.calls] == [("CancelledError", False), ("", True)]
     assert server.count == 1
 
 
-async def _after(event, act):
-    await event.wait()
-    act()
+async def _limited(call, is_over):
+    """Await `call`, with a time limit that ends once `is_over` is set."""
+    async with asyncio.timeout(None) as limit:
+        ending = asyncio.ensure_future(is_over.wait())
+        ending.add_done_callback(lambda _: limit.reschedule(asyncio.get_running_loop().time()))
+        await call
 
 
 def _then(function, act):

@@ -17,6 +17,8 @@ from genai_cache_magic.events import Outcome
 MODULES = [httpx, httpx2]
 MODEL_URL = "https://api.openai.com/v1/chat/completions"
 BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
+CHOICE = {"message": {"content": "x"}, "finish_reason": "stop"}
+ANSWER = {"object": "chat.completion", "model": "m", "choices": [CHOICE]}
 
 
 class Recorder:
@@ -50,23 +52,28 @@ async def agenerated():
         yield part
 
 
+JSON = {"content-type": "application/json"}
+NAN = b'{"model": "m", "messages": [{"role": "user", "content": NaN}]}'
+FORM_DATA = {"content-type": "multipart/form-data; boundary=x"}
+NAMED = {"X-Name": "\xe4".encode("latin-1"), "Accept": "x"}
+
 CALLS = {
     "get": ("GET", "https://example.com/a?b=c", {}),
     "get-models": ("GET", "https://api.openai.com/v1/models", {}),
     "post-elsewhere": ("POST", "https://example.com/api", {"json": {"a": 1}}),
     "post-form": ("POST", "https://example.com/api", {"data": {"a": "1"}}),
     "multipart": ("POST", "https://api.openai.com/v1/audio/transcriptions", {"files": {"f": b"123"}}),
-    "multipart-chat": ("POST", MODEL_URL, {"files": {"f": b"123"}, "headers": {"content-type": "multipart/form-data; boundary=x"}}),
+    "multipart-chat": ("POST", MODEL_URL, {"files": {"f": b"123"}, "headers": FORM_DATA}),
     "put": ("PUT", MODEL_URL, {"json": BODY}),
-    "headers": ("POST", "https://example.com/", {"headers": {"X-Name": "ä".encode("latin-1"), "Accept": "x"}, "content": b"\x00\xff"}),
+    "headers": ("POST", "https://example.com/", {"headers": NAMED, "content": b"\x00\xff"}),
     "options": ("POST", "https://example.com/", {"content": b"", "timeout": 3.5, "extensions": {"trace-me": 1}}),
-    "unkeyable": ("POST", MODEL_URL, {"content": b'{"model": "m", "messages": [{"role": "user", "content": NaN}]}', "headers": {"content-type": "application/json"}}),
-    "not-json": ("POST", MODEL_URL, {"content": b"{", "headers": {"content-type": "application/json"}}),
+    "unkeyable": ("POST", MODEL_URL, {"content": NAN, "headers": JSON}),
+    "not-json": ("POST", MODEL_URL, {"content": b"{", "headers": JSON}),
     "files": ("POST", "https://api.openai.com/v1/files", {"json": BODY}),
     "batches": ("POST", "https://api.openai.com/v1/batches", {"json": BODY}),
     "count-tokens": ("POST", "https://api.anthropic.com/v1/messages/count_tokens", {"json": BODY}),
     "model-call": ("POST", MODEL_URL, {"json": BODY, "timeout": 7.0, "extensions": {"sni_hostname": "x"}}),
-}  # fmt: skip
+}
 
 
 def build(client, name):
@@ -215,12 +222,11 @@ def test_signatures_are_kept(isolated, module):
 @pytest.mark.parametrize("module", MODULES)
 def test_call_in_the_course_of_another_is_none_of_the_cells(isolated, module):
     """What a hook or an authentication sends on its own goes to the network, on a miss and on a hit alike."""
-    answer = {"object": "chat.completion", "model": "m", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}  # fmt: skip
     log = []
 
     def transport(request):
         log.append(f"{request.method} {request.url.path}")
-        return module.Response(200, json=answer if request.url.path.endswith("completions") else {"side": True})
+        return module.Response(200, json=ANSWER if request.url.path.endswith("completions") else {"side": True})
 
     mock = module.MockTransport(transport)
     side = module.Client(transport=mock)
@@ -231,8 +237,8 @@ def test_call_in_the_course_of_another_is_none_of_the_cells(isolated, module):
 
     client = module.Client(transport=mock, event_hooks={"request": [hook]})
     with llm_cache() as cell:
-        assert client.post(MODEL_URL, json=BODY).json() == answer
-        assert client.post(MODEL_URL, json=BODY).json() == answer
+        assert client.post(MODEL_URL, json=BODY).json() == ANSWER
+        assert client.post(MODEL_URL, json=BODY).json() == ANSWER
     sides = ["GET /side", "POST /v1/messages"]
     assert log == [*sides, "POST /v1/chat/completions", *sides]
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
@@ -241,8 +247,7 @@ def test_call_in_the_course_of_another_is_none_of_the_cells(isolated, module):
 async def test_task_started_by_a_hook_is_of_the_cell_again(isolated):
     """A task that a hook starts, and that goes on after the call, makes calls of the cell."""
     tasks, is_over = [], asyncio.Event()
-    answer = {"object": "chat.completion", "model": "m", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}  # fmt: skip
-    mock = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+    mock = httpx2.MockTransport(lambda _: httpx2.Response(200, json=ANSWER))
 
     async def later():
         await is_over.wait()

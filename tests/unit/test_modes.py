@@ -7,6 +7,7 @@ import os
 import threading
 
 import anthropic
+import httpx2
 import openai
 import pytest
 
@@ -109,8 +110,9 @@ def test_replay_misses_are_raised_once(client, unique_server):
             ask(client, stream=True)
         with pytest.raises(ReplayMiss):
             claude.messages.create(model="claude-sonnet-5", max_tokens=5, messages=QUESTION["messages"])
-        with pytest.raises(ReplayMiss), claude.messages.stream(
-            model="claude-sonnet-5", max_tokens=5, messages=QUESTION["messages"]
+        with (
+            pytest.raises(ReplayMiss),
+            claude.messages.stream(model="claude-sonnet-5", max_tokens=5, messages=QUESTION["messages"]),
         ):
             pass
     assert not isinstance(one.value, Exception)
@@ -147,7 +149,6 @@ def test_replay_lets_other_requests_pass(client, unique_server):
 
 def test_replay_of_what_can_not_be_keyed(client, unique_server):
     """`replay` makes no call that it can't even look up."""
-    import httpx2
 
     def body():
         yield b"{}"

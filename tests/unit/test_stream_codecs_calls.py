@@ -7,7 +7,6 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 ASK = [{"role": "user", "content": "What is 2 + 2? Grüße \U0001f600"}]
@@ -112,7 +111,7 @@ def test_stream_without_usage_is_a_miss_where_usage_is_told(isolated, server, gp
         counted = list(gpt.chat.completions.create(**asked, stream=True, **USAGE))
         uncounted = list(gpt.chat.completions.create(**asked, stream=True))
     assert server.count == 2
-    assert [record.outcome for record in cell.records] == [Outcome.MISS, Outcome.MISS, Outcome.HIT, Outcome.HIT]
+    assert (cell.misses, cell.hits, cell.troubles) == (2, 2, ())
     assert counted[-1].usage == whole.usage
     assert all(chunk.usage is None for chunk in uncounted)
     assert {chunk.id for chunk in (*counted, *uncounted)} == {whole.id}

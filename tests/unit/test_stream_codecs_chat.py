@@ -381,6 +381,17 @@ def test_stream_with_a_wrong_end_is_a_miss(done):
     assert OpenAIChat().render(stream(OPENED, END, COUNTED, done=done), JSON) is None
 
 
+@pytest.mark.parametrize(("more", "is_known"), [("", True), (',"x":1,"x":1', False), (',"x":1e999', False)])
+def test_half_a_pair_is_let_in_and_nothing_else(more, is_known):
+    """An event that ends within a character is read leniently in this alone."""
+    head = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+    halves = (f'{head}"delta":{{"content":"{half}"}}}}]{more}}}' for half in (r"\ud83d", r"\ude00"))
+    raw = b"".join(b"data: %b\n\n" % half.encode() for half in halves)
+    response = Response(200, (), stream(OPENED, done=b"").body + raw + stream(END, COUNTED).body, Form.STREAM)
+    got = as_json(response)
+    assert (got and got["choices"][0]["message"]["content"]) == ("Hi\U0001f600" if is_known else None)
+
+
 def test_numbers_beyond_64_bits_survive():
     """A conversion changes no number, however long or small."""
     odd = {"long": 2**70, "short": 5e-324, "one": 1.0, "zero": -0.0}

@@ -70,9 +70,8 @@ def wire_api_of(method: str, target: str) -> tuple[WireApi, str | None] | None:
         return _OPERATIONS[found["operation"]], unquote(found["deployment"]) if found["deployment"] else None
     if found := _GOOGLE.fullmatch(path):
         return _named(gemini.api_of(found["verb"], query), found["model"])
-    if found := _BEDROCK.fullmatch(path):
-        return _named(bedrock.OPERATIONS.get(found["verb"]), found["model"])
-    return None
+    found = _BEDROCK.fullmatch(path)
+    return _named(bedrock.OPERATIONS.get(found["verb"]), found["model"]) if found else None
 
 
 def _named(api: WireApi | None, model: str) -> tuple[WireApi, str] | None:
