@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from genai_cache_magic.core.model import Form, Usage
@@ -24,15 +24,22 @@ ONE: Final = ":embedContent"
 BATCH: Final = ":batchEmbedContents"
 PREDICT: Final = ":predict"
 
+_SURFACES: Final = {
+    ONE: "google.embeddings",
+    BATCH: "google.embeddings.batch",
+    PREDICT: "google.embeddings.predict",
+}
+"""Each path has a surface of its own: one body, sent to two of them, gets two answers."""
+
 _PUBLISHED: Final = "/publishers/google/models/"
 
 
 @dataclass(frozen=True, slots=True)
 class GeminiEmbeddings:
-    """The embeddings API."""
+    """The embeddings APIs, told apart by `surface`."""
 
+    surface: str
     vendor: str = ""
-    surface: ClassVar[str] = "google.embeddings"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; one missing vector makes it empty."""
@@ -48,25 +55,26 @@ class GeminiEmbeddings:
         return Answer(End.COMPLETE if is_full else End.EMPTY, Usage(_tokens(answer, found), 0))
 
     def render(self, response: Response, wants: Wants) -> Response | None:
-        """Return `response`; this API has one form."""
+        """Return `response`; these APIs have one form."""
         return response if response.form is wants.form else None
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body has nothing to embed."""
-    path, _, verb = call.path.rstrip("/").rpartition(":")
+    path, _, last = call.path.rstrip("/").rpartition(":")
     base, _, model = path.rpartition("/")
+    verb = f":{last}"
     media: list[str] = []
-    if f":{verb}" == PREDICT:
+    if verb == PREDICT:
         preview = _read_instances(body) if _PUBLISHED in path else None
     else:
-        preview = _read_contents(body, model, media, is_batch=f":{verb}" == BATCH)
+        preview = _read_contents(body, model, media, is_batch=verb == BATCH)
     if preview is None:
         return None
     target = target_named_by_path(call, base, model, origins)
     return ModelCall(
-        provider=GeminiEmbeddings(target.place.vendor),
-        request=target.request(GeminiEmbeddings.surface, body, Form.JSON, media),
+        provider=GeminiEmbeddings(_SURFACES[verb], target.place.vendor),
+        request=target.request(_SURFACES[verb], body, Form.JSON, media),
         wants=Wants(Form.JSON),
         preview=preview,
         max_output_tokens=0,

@@ -6,7 +6,7 @@ It streams unless it is told not to, as JSON lines of which the last is ``done``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import jsonlines
@@ -71,10 +71,10 @@ class Ollama:
 
 @dataclass(frozen=True, slots=True)
 class OllamaEmbeddings:
-    """The embeddings APIs."""
+    """The embeddings APIs, told apart by `surface`."""
 
+    surface: str
     vendor: str = ""
-    surface: ClassVar[str] = "ollama.embeddings"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; one missing vector makes it empty."""
@@ -100,6 +100,7 @@ class _Api(NamedTuple):
 
     surface: str
     tidy: Callable[[JsonObject, list[str]], str | None]
+    is_embedding: bool = False
 
 
 def _tidy_chat(body: JsonObject, media: list[str]) -> str | None:
@@ -133,8 +134,9 @@ def _tidy_input(body: JsonObject, _media: list[str]) -> str | None:
 _APIS: Final = {
     "/api/chat": _Api("ollama.chat", _tidy_chat),
     "/api/generate": _Api("ollama.generate", _tidy_prompt),
-    "/api/embed": _Api(OllamaEmbeddings.surface, _tidy_input),
-    "/api/embeddings": _Api(OllamaEmbeddings.surface, _tidy_prompt),  # the older way to embed one text
+    "/api/embed": _Api("ollama.embeddings", _tidy_input, is_embedding=True),
+    # The older way to embed one text. A body that has both fields gets another answer here.
+    "/api/embeddings": _Api("ollama.embeddings.one", _tidy_prompt, is_embedding=True),
 }
 
 SUFFIXES: Final = tuple(_APIS)
@@ -145,12 +147,11 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     suffix = next((suffix for suffix in SUFFIXES if call.path.rstrip("/").endswith(suffix)), "")
     if not suffix or type(body.get("model")) is not str:
         return None
-    surface, tidy = _APIS[suffix]
+    surface, tidy, is_embedding = _APIS[suffix]
     media: list[str] = []
     preview = tidy(body, media)
     if preview is None:
         return None
-    is_embedding = surface == OllamaEmbeddings.surface
     form = Form.JSON if is_embedding else _pop_form(body)
     for name in NOISE:
         body.pop(name, None)
@@ -158,7 +159,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     target = find_target(call, body, origins, suffix)
     vendor = target.place.vendor
     return ModelCall(
-        provider=OllamaEmbeddings(vendor) if is_embedding else Ollama(surface, vendor),
+        provider=OllamaEmbeddings(surface, vendor) if is_embedding else Ollama(surface, vendor),
         request=target.request(surface, body, form, media),
         wants=Wants(form),
         preview=preview,

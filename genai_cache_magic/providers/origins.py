@@ -91,7 +91,8 @@ _REGIONAL: Final = (
     (re.compile(r"([a-z0-9-]+-)?aiplatform(\.[a-z0-9-]+\.rep)?\.googleapis\.com"), "google"),
     (
         re.compile(
-            r"([a-z0-9.-]+\.)?bedrock-(runtime|mantle)(-fips)?\.[a-z0-9-]+\.(vpce\.)?(amazonaws\.com(\.cn)?|api\.aws)"
+            r"(vpce-[a-z0-9-]+\.)?bedrock-(runtime|mantle)(-fips)?\.[a-z]{2,4}(-[a-z]+)+-[0-9]+"
+            r"\.(vpce\.)?(amazonaws\.com(\.cn)?|api\.aws)"
         ),
         "aws",
     ),

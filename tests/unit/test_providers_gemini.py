@@ -346,7 +346,15 @@ def test_embeddings_are_recognised_and_keyed():
     assert batch.media == ("/requests/1/content/parts/0/inlineData/data",)
     assert request(picture, f"{MODEL}:embedContent").media == ("/content/parts/0/inlineData/data",)
     predicted = found({"instances": [{"content": "a"}]}, f"{PUBLISHED}:predict", host=VERTEX)
-    assert (predicted.provider.surface, predicted.preview) == ("google.embeddings", "a")
+    assert (predicted.provider.surface, predicted.preview) == ("google.embeddings.predict", "a")
+
+
+def test_one_body_on_three_paths_is_three_requests():
+    """Each path answers in its own shape, so none of them may be given the answer of another."""
+    body = {**EMBED, "requests": [EMBED], "instances": [{"content": "a"}]}
+    path = PUBLISHED.replace("gemini-2.5-flash", "m")
+    made = [request(body, f"{path}:{verb}", host=VERTEX) for verb in ("embedContent", "batchEmbedContents", "predict")]
+    assert len({one.surface for one in made}) == 3
 
 
 @pytest.mark.parametrize(
@@ -364,9 +372,9 @@ def test_embeddings_are_recognised_and_keyed():
 )
 def test_end_of_embeddings(answer, expected, tokens):
     """One missing vector makes the answer empty; tokens are counted where they are told."""
-    read = GeminiEmbeddings().read(Response(200, (), json.dumps(answer).encode()))
+    read = GeminiEmbeddings("google.embeddings").read(Response(200, (), json.dumps(answer).encode()))
     assert (read.end, read.usage.input_tokens) == (expected, tokens)
-    assert GeminiEmbeddings().read(Response(200, (), b"", Form.STREAM)).end is End.UNREADABLE
+    assert GeminiEmbeddings("google.embeddings").read(Response(200, (), b"", Form.STREAM)).end is End.UNREADABLE
 
 
 # --- the real SDK

@@ -133,9 +133,8 @@ def streamed_by(api, **arguments):
         lambda client: streamed_by(client.fim, **FIM),
         lambda client: client.chat.complete(**CHAT).model_dump(),
         lambda client: streamed_by(client.chat, **CHAT),
-        lambda client: client.embeddings.create(model="mistral-embed", inputs=["a"]).model_dump(),
     ],
-    ids=["fim", "fim streamed", "chat", "chat streamed", "embeddings"],
+    ids=["fim", "fim streamed", "chat", "chat streamed"],
 )
 def test_the_sdk_asks_once(client, server, ask):
     """Mistral's SDK gets the same answer the second time, without a request."""

@@ -40,7 +40,7 @@ def request(*arguments, **more):
         ("/api/generate", GENERATE, "ollama.generate"),
         ("/api/embed", EMBED, "ollama.embeddings"),
         ("/api/embed", {"model": "m", "input": "a"}, "ollama.embeddings"),
-        ("/api/embeddings", {"model": "m", "prompt": "a"}, "ollama.embeddings"),
+        ("/api/embeddings", {"model": "m", "prompt": "a"}, "ollama.embeddings.one"),
         ("/api/embeddings", EMBED, "openai.embeddings"),
         ("/v1/chat/completions", CHAT, "openai.chat"),
     ],
@@ -50,6 +50,12 @@ def test_calls_are_recognised(path, body, surface):
     model_call = found(body, path)
     assert model_call.provider.surface == model_call.request.surface == surface
     assert (model_call.request.model, model_call.request.machine) == (body["model"], "laptop")
+
+
+def test_one_body_on_two_paths_is_two_requests():
+    """Each path answers in its own shape, so neither may be given the answer of the other."""
+    body = {"model": "m", "input": "a", "prompt": "a"}
+    assert request(body, "/api/embed") != request(body, "/api/embeddings")
 
 
 def test_a_generic_path_needs_a_reason():
@@ -77,15 +83,13 @@ def test_what_is_no_call(path, body):
     assert found(body, path) is None
 
 
-@pytest.mark.parametrize(
-    ("stream", "form"), [({}, "stream"), ({"stream": None}, "stream"), ({"stream": True}, "stream")]
-)
-def test_it_streams_unless_told_not_to(stream, form):
+@pytest.mark.parametrize("stream", [{}, {"stream": None}, {"stream": True}])
+def test_it_streams_unless_told_not_to(stream):
     """Without ``stream`` the answer is a stream, so that is the form in the key."""
     assert request({**CHAT, **stream}) == request()
-    assert found({**CHAT, **stream}).wants == Wants(Form.STREAM)
-    assert request().form == form
-    assert found({**CHAT, "stream": False}).wants == Wants(Form.JSON)
+    assert (request().form, found().wants) == ("stream", Wants(Form.STREAM))
+    whole = found({**CHAT, "stream": False})
+    assert (whole.request.form, whole.wants) == ("json", Wants(Form.JSON))
     assert found(EMBED, "/api/embed").wants == Wants(Form.JSON)
     with pytest.raises(UncacheableRequest):
         found({**CHAT, "stream": "yes"})
@@ -207,12 +211,12 @@ def test_usage_and_served_model():
 )
 def test_end_of_embeddings(answer, expected):
     """One missing vector makes the answer empty."""
-    provider = OllamaEmbeddings()
+    provider = OllamaEmbeddings("ollama.embeddings")
     assert provider.read(Response(200, (), json.dumps(answer).encode())).end is expected
     assert provider.read(lines(answer)).end is End.UNREADABLE
 
 
-@pytest.mark.parametrize("provider", [OLLAMA, OllamaEmbeddings()])
+@pytest.mark.parametrize("provider", [OLLAMA, OllamaEmbeddings("ollama.embeddings")])
 def test_render_gives_the_same_form_only(provider):
     """A caller gets the form that it wants, unchanged, or a miss."""
     response = lines(SAID, DONE)

@@ -184,7 +184,7 @@ class InstrumentorContract:
             events = await driver.open("a")
             reading = aiter(events)
             first = await anext(reading)
-            assert cell.calls == ()
+            assert not cell.calls
             server.release()
             rest = [event async for event in reading]
             await events.aclose()

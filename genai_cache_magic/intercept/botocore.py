@@ -1,0 +1,185 @@
+"""botocore, and so boto3: calls of Amazon Bedrock, synchronous.
+
+``make_request`` owns a call, with all its attempts: it looks up, and serves or leads. It is above
+signing, so a replay needs no credentials: ``create_request`` then leaves the request unsigned. ``_send``
+puts the stored response in the place of the network, or tees the real one; what is above it, botocore's
+parser and its handlers, is the same on a hit as on a miss.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.core.model import Response
+from genai_cache_magic.intercept import replay
+from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
+from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.providers.base import HttpCall
+
+MODULES: Final = ("botocore.endpoint",)
+
+
+def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
+    """Return (class, attribute, replacement) for ``botocore.endpoint``.
+
+    Raises
+    ------
+    AttributeError
+        This release of it, or of urllib3 below it, is built differently.
+    """
+    kit = _Kit(module)
+    endpoint = module.Endpoint
+    return [
+        (endpoint, "make_request", _make_request(endpoint.make_request, kit)),
+        (endpoint, "create_request", _create_request(endpoint.create_request)),
+        (endpoint, "_send", _send(endpoint._send, kit)),  # noqa: SLF001 - below parsing and retries
+    ]
+
+
+def _make_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def make_request(self: Any, operation_model: Any, request_dict: dict[str, Any]) -> Any:
+        here = active.get()
+        step = None if here is None else kit.begin(here, self, request_dict)
+        if here is None or step is None:
+            return original(self, operation_model, request_dict)
+        while isinstance(step, Follow):
+            step = wait(here, step, _read_timeout(request_dict))
+        turn = kit.turn(here, request_dict, step)
+        try:
+            with turn:
+                made = original(self, operation_model, request_dict)
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        return made
+
+    return make_request
+
+
+def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create_request(self: Any, params: dict[str, Any], operation_model: Any = None) -> Any:
+        turn = current_turn()
+        if turn is not None and turn.outcome is not None and turn.request is params:
+            # Without a model of the operation nobody is told of the request, above all not who signs it.
+            return original(self, params)
+        return original(self, params, operation_model)
+
+    return create_request
+
+
+def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def _send(self: Any, request: Any) -> Any:
+        turn = current_turn()
+        if turn is None:
+            return original(self, request)
+        if turn.outcome is not None:
+            # Once: whoever tries again after an error asks the origin.
+            outcome, turn.outcome = turn.outcome, None
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+        if turn.recording is None:
+            return original(self, request)
+        turn.recording.sent(functools.partial(kit.http_call, vars(request)))
+        response = original(self, request)
+        kit.record(turn.recording, request, response)
+        return response
+
+    return _send
+
+
+def _read_timeout(request_dict: dict[str, Any]) -> float | None:
+    config = request_dict.get("context", {}).get("client_config")
+    read = getattr(config, "read_timeout", None)
+    return read if isinstance(read, int | float) else None
+
+
+class _Kit:
+    """What is made once: the library's classes, and what its answers are taped and played with."""
+
+    def __init__(self, module: ModuleType) -> None:
+        # Here, since both import libraries.
+        from botocore import awsrequest, exceptions
+
+        from genai_cache_magic.intercept import urllib3_messages
+
+        self._messages = urllib3_messages
+        self._errors: Any = exceptions
+        self._response: Any = awsrequest.AWSResponse
+
+    def begin(self, here: Active, endpoint: Any, request_dict: dict[str, Any]) -> Step | None:
+        """Decide what becomes of a request; None if it is to be left alone altogether."""
+        above = current_turn()
+        if above is not None:
+            # Made in the course of another call: for credentials, to sign it.
+            return None if above.request is request_dict else Bypass()
+        if request_dict.get("method") != "POST":
+            return None
+        # aiobotocore has this class's methods return coroutines: it is not supported.
+        if inspect.iscoroutinefunction(endpoint._send):  # noqa: SLF001
+            return None
+        return open_call(here, functools.partial(self.http_call, request_dict), is_async=False)
+
+    def http_call(self, sent: dict[str, Any]) -> HttpCall:
+        """Return a request as the providers judge it, before or after it was signed."""
+        return self._messages.http_call(sent["method"], sent["url"], sent["headers"], sent["body"])
+
+    def turn(self, here: Active, request_dict: dict[str, Any], step: Step | None) -> Turn:
+        """Return what carries `step` out.
+
+        Raises
+        ------
+        ReplayMiss
+            We failed to replay, in a mode in which the model is never called.
+        """
+        if isinstance(step, Lead):
+            return Turn(request_dict, recording=Recording(here, step, self._messages.decode))
+        if isinstance(step, Answered | Rejected):
+            with Guarded(here):
+                return Turn(request_dict, outcome=self._outcome(request_dict["url"], step))
+            refuse_in_replay(here)
+        return Turn(request_dict)
+
+    def _outcome(self, url: str, step: Answered | Rejected) -> Any:
+        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+        if not isinstance(stored, Response):
+            return self._error(stored, url)
+        raw = self._messages.replayed(stored, url)
+        return self._response(url, raw.status, raw.headers, raw)
+
+    def _error(self, error: BaseException, url: str) -> BaseException:
+        """Return a new error like `error`, which may be another library's and has a traceback."""
+        kind = type(error) if self.is_origins(error) else self._errors.EndpointConnectionError
+        new: BaseException = kind(endpoint_url=url, error=error)
+        return new
+
+    def record(self, recording: Recording, request: Any, response: Any) -> None:
+        """Let `recording` have what is, or will be, read of `response`."""
+        with recording.guarded():
+            if request.stream_output:
+                self._messages.tee(response.raw, recording)
+                return
+            # botocore has read it, and doesn't look whether all of it came.
+            recording.attempt(response.status_code, tuple(response.headers.items()))
+            recording.feed(response.content)
+            if not response.raw.length_remaining:
+                recording.ended()
+            recording.closed()
+
+    def is_origins(self, error: BaseException) -> bool:
+        """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
+        return isinstance(error, self._errors.EndpointConnectionError | self._errors.ConnectionClosedError)

@@ -1,0 +1,146 @@
+"""`requests`, and what stands on it, such as Azure's synchronous clients: every adapter that sends over HTTP.
+
+`HTTPAdapter.send` is below sessions, so hooks, cookies and authentication work as ever on a hit: what they
+get is a real response, built by the adapter itself. A redirect is a call of its own here.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.core.model import Response
+from genai_cache_magic.intercept import replay
+from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
+from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.providers.base import HttpCall
+
+MODULES: Final = ("requests",)
+
+_TIMEOUT_AT: Final = 1
+"""Where ``send(request, stream, timeout)`` has its time-out, after the request."""
+
+
+def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
+    """Return (class, attribute, replacement) for `requests`.
+
+    Raises
+    ------
+    AttributeError
+        This release of it, or of urllib3 below it, is built differently.
+    """
+    adapter = module.adapters.HTTPAdapter
+    return [(adapter, "send", _send(adapter.send, _Kit(module)))]
+
+
+def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, *args: Any, **options: Any) -> Any:
+        here = active.get()
+        step = None if here is None else kit.begin(here, request)
+        if here is None or step is None:
+            return original(self, request, *args, **options)
+        while isinstance(step, Follow):
+            step = wait(here, step, _read_timeout(args, options))
+        turn = kit.turn(here, self, request, step)
+        if isinstance(turn.outcome, BaseException):
+            raise turn.outcome
+        if turn.outcome is not None:
+            return turn.outcome
+        try:
+            with turn:
+                response = original(self, request, *args, **options)
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        kit.record(turn.recording, request, response)
+        turn.returned()
+        return response
+
+    return send
+
+
+def _read_timeout(args: tuple[Any, ...], options: dict[str, Any]) -> float | None:
+    """Return how long the caller waits for an answer [s], None if it did not say so as a number."""
+    timeout = args[_TIMEOUT_AT] if len(args) > _TIMEOUT_AT else options.get("timeout")
+    if isinstance(timeout, tuple):
+        timeout = timeout[-1]
+    # urllib3's Timeout says it in an attribute, which may hold a mark for "default".
+    read = getattr(timeout, "read_timeout", timeout)
+    return read if isinstance(read, int | float) else None
+
+
+class _Kit:
+    """What is made once: the library's errors, and what its answers are taped and played with."""
+
+    def __init__(self, module: ModuleType) -> None:
+        # Here, since it imports urllib3.
+        from genai_cache_magic.intercept import urllib3_messages
+
+        self._messages = urllib3_messages
+        self._errors = module.exceptions
+
+    def begin(self, here: Active, request: Any) -> Step | None:
+        """Decide what becomes of `request`; None if it is to be left alone altogether."""
+        above = current_turn()
+        if above is not None:
+            # Sent in the course of another call; or the very same one, by an adapter that wraps ours.
+            return None if above.request is request else Bypass()
+        if request.method != "POST":
+            return None
+        return open_call(here, functools.partial(self._http_call, request), is_async=False)
+
+    def _http_call(self, request: Any) -> HttpCall:
+        return self._messages.http_call(request.method, request.url, request.headers, request.body)
+
+    def turn(self, here: Active, adapter: Any, request: Any, step: Step | None) -> Turn:
+        """Return what carries `step` out.
+
+        Raises
+        ------
+        ReplayMiss
+            We failed to replay, in a mode in which the model is never called.
+        """
+        if isinstance(step, Lead):
+            return Turn(request, recording=Recording(here, step, self._messages.decode))
+        if isinstance(step, Answered | Rejected):
+            with Guarded(here):
+                return Turn(request, outcome=self._outcome(adapter, request, step))
+            refuse_in_replay(here)
+        return Turn(request)
+
+    def _outcome(self, adapter: Any, request: Any, step: Answered | Rejected) -> Any:
+        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+        if not isinstance(stored, Response):
+            return self._error(stored, request)
+        return adapter.build_response(request, self._messages.replayed(stored, request.path_url, adapter.max_retries))
+
+    def _error(self, error: BaseException, request: Any) -> BaseException:
+        """Return a new error like `error`, which may be another library's and has a traceback."""
+        errors = self._errors
+        kind = type(error) if isinstance(error, errors.ConnectionError) else errors.ConnectionError
+        new: BaseException = kind(*error.args, request=request)
+        return new
+
+    def record(self, recording: Recording | None, request: Any, response: Any) -> None:
+        """Let `recording` have what the caller reads of `response`."""
+        if recording is None:
+            return
+        # An adapter may add headers as it sends.
+        recording.sent(functools.partial(self._http_call, request))
+        with recording.guarded():
+            self._messages.tee(response.raw, recording)
+
+    def is_origins(self, error: BaseException) -> bool:
+        """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
+        errors = self._errors
+        own = (errors.Timeout, errors.ProxyError, errors.SSLError)
+        return isinstance(error, errors.ConnectionError) and not isinstance(error, own)
