@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries import Entries, Keys
     from genai_cache_magic.events import Event
     from genai_cache_magic.lifecycle import CallDesk
-    from genai_cache_magic.listing import Catalogue, Explanation, Invalidation, Stats
+    from genai_cache_magic.listing import Catalogue, Collected, Explanation, Invalidation, Stats
     from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.scope import CellScope
 
@@ -207,6 +207,10 @@ class Cache:
     def clear(self, *, dry_run: bool = False) -> Invalidation:
         """Invalidate everything in this namespace, and nothing else."""
         return self.catalogue.clear(dry_run=dry_run)
+
+    def collect(self) -> Collected:
+        """Remove what can't be served any more, and give its room back."""
+        return self.catalogue.collect()
 
     def stats(self) -> Stats:
         """Return what this namespace holds."""

@@ -187,8 +187,8 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 def gc(*, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
     with _opened(namespace) as cache:
-        removed = _collect(cache)
-    typer.echo(f"{removed[0]:,} answers and {removed[1]:,} orphan files removed")
+        removed = cache.collect()
+    typer.echo(f"{removed.entries:,} answers and {removed.orphan_files:,} orphan files removed")
 
 
 @app.command()
@@ -311,20 +311,6 @@ def _described(item: Listed, *, previews: bool) -> dict[str, Any]:
         "tags": of.tags,
     }
     return {**row, "prompt": of.preview} if previews else row
-
-
-def _collect(cache: Cache) -> tuple[int, int]:
-    """Remove the entries that can't be served any more; return how many they were, and how many orphan files."""
-    from genai_cache_magic.stores.disk import DiskStore
-
-    store = cache._entries.store  # noqa: SLF001 - the cache has no public way to its store
-    keys = list(store.scan())  # first, so that what is stored meanwhile is not among them
-    useful = {item.entry_id for item in cache.catalogue.items()}
-    removed = sum(store.delete(key) for key in keys if key not in useful)
-    if not isinstance(store, DiskStore):
-        return removed, 0
-    checked = store.check()
-    return removed + checked.removed_rows, checked.removed_files
 
 
 def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

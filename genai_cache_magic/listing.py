@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.stores.base import SupportsSize
+from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +64,14 @@ class Invalidation:
     known: int
     published: str = "local"
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed: entries, and files that belonged to none."""
+
+    entries: int
+    orphan_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,15 @@ class Catalogue:
             explained.append(Explanation(call.outcome, reason, call.model, differs))
         return tuple(explained)
 
+    def collect(self) -> Collected:
+        """Remove what can't be served any more: expired, invalid, damaged, or left by killed writers."""
+        store = self._entries.store
+        keys = list(store.scan())  # first, so that what is stored meanwhile is not among them
+        useful = {item.entry_id for item in self.items()}
+        removed = sum(store.delete(key) for key in keys if key not in useful)
+        report = _check(store)
+        return Collected(removed + report.removed_rows, report.removed_files)
+
     def nearest(self, own: Metadata) -> tuple[str, ...]:
         """Return the names of the components in which a request differs from the nearest stored one."""
         return nearest_difference(own, list(self.items()))
@@ -187,6 +204,11 @@ class Catalogue:
             for entry_id in ids:
                 self._entries.store.delete(entry_id)
         return Invalidation(len(ids), known, dry_run=dry_run)
+
+
+def _check(store: object) -> CheckReport:
+    nothing = CheckReport(removed_rows=0, removed_files=0, is_rebuilt=False)
+    return store.check() if isinstance(store, SupportsCheck) else nothing
 
 
 def _size_bytes(store: object) -> int:

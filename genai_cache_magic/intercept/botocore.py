@@ -9,6 +9,7 @@ parser and its handlers, is the same on a hit as on a miss.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
 from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.wire import http_call
 from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
     AttributeError
         This release of it, or of urllib3 below it, is built differently.
     """
-    kit = _Kit(module)
+    kit = _Kit()
     endpoint = module.Endpoint
     return [
         (endpoint, "make_request", _make_request(endpoint.make_request, kit)),
@@ -111,15 +113,13 @@ def _read_timeout(request_dict: dict[str, Any]) -> float | None:
 class _Kit:
     """What is made once: the library's classes, and what its answers are taped and played with."""
 
-    def __init__(self, module: ModuleType) -> None:
-        # Here, since both import libraries.
-        from botocore import awsrequest, exceptions
-
+    def __init__(self) -> None:
+        # Here, since it imports urllib3.
         from genai_cache_magic.intercept import urllib3_messages
 
         self._messages = urllib3_messages
-        self._errors: Any = exceptions
-        self._response: Any = awsrequest.AWSResponse
+        self._errors = importlib.import_module("botocore.exceptions")
+        self._response = importlib.import_module("botocore.awsrequest").AWSResponse
 
     def begin(self, here: Active, endpoint: Any, request_dict: dict[str, Any]) -> Step | None:
         """Decide what becomes of a request; None if it is to be left alone altogether."""
@@ -136,7 +136,7 @@ class _Kit:
 
     def http_call(self, sent: dict[str, Any]) -> HttpCall:
         """Return a request as the providers judge it, before or after it was signed."""
-        return self._messages.http_call(sent["method"], sent["url"], sent["headers"], sent["body"])
+        return http_call(sent["method"], sent["url"], sent["headers"], sent["body"])
 
     def turn(self, here: Active, request_dict: dict[str, Any], step: Step | None) -> Turn:
         """Return what carries `step` out.
@@ -163,7 +163,7 @@ class _Kit:
 
     def _error(self, error: BaseException, url: str) -> BaseException:
         """Return a new error like `error`, which may be another library's and has a traceback."""
-        kind = type(error) if self.is_origins(error) else self._errors.EndpointConnectionError
+        kind: Any = type(error) if self.is_origins(error) else self._errors.EndpointConnectionError
         new: BaseException = kind(endpoint_url=url, error=error)
         return new
 

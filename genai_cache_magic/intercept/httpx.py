@@ -19,6 +19,7 @@ from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES, Recording
 from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 from genai_cache_magic.providers.base import HttpCall
+from genai_cache_magic.providers.registry import may_be_model_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
-    if request.method != "POST":
+    if request.method != "POST" or not _may_be_model_call(here, request.url):
         return None
     return open_call(here, functools.partial(_http_call, request), is_async=is_async)
 
@@ -152,6 +153,14 @@ def _check_sent(turn: Turn, request: Any) -> None:
     # A redirect and an authentication round make requests of their own.
     if turn.recording is not None and request is turn.request:
         turn.recording.sent(functools.partial(_http_call, request))
+
+
+def _may_be_model_call(here: Active, url: Any) -> bool:
+    with Guarded(here):
+        path = url.raw_path.partition(b"?")[0]
+        # The client's decoded path is right and slow; most paths have nothing to decode.
+        return may_be_model_path(url.path if b"%" in path else path.decode("ascii"))
+    return True
 
 
 def _http_call(request: Any) -> HttpCall:

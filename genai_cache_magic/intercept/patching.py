@@ -5,15 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
 
-from genai_cache_magic.intercept import httpx, threads
+from genai_cache_magic.intercept import aiohttp, botocore, httpx, requests, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
+
+_PATCHES: Final[Mapping[str, Callable[[ModuleType], list[tuple[type, str, Callable[..., Any]]]]]] = {
+    name: client.patches for client in (httpx, requests, botocore, aiohttp) for name in client.MODULES
+}
+"""Module of a client -> what to patch in it, once it is imported."""
 
 
 class _Replaced(NamedTuple):
@@ -47,7 +52,7 @@ class Patcher:
             self._is_on = True
             self._apply(threads.patches())
             is_first, self._is_hooked = not self._is_hooked, True
-        for name in httpx.MODULES:
+        for name in _PATCHES:
             if is_first:
                 wrapt.register_post_import_hook(self._imported, name)
             elif (module := sys.modules.get(name)) is not None:
@@ -68,8 +73,8 @@ class Patcher:
 
     def _imported(self, module: ModuleType) -> None:
         try:
-            patches = httpx.patches(module)
-        except AttributeError as exc:
+            patches = _PATCHES[module.__name__](module)
+        except (AttributeError, ImportError, KeyError) as exc:
             # Raised from within someone's import statement, it would take the library away from them.
             warnings.warn(
                 f"genai_cache_magic can't see the calls of this release of {module.__name__}, so they are not "

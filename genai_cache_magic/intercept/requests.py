@@ -14,6 +14,7 @@ from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
 from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.wire import http_call
 from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class _Kit:
         return open_call(here, functools.partial(self._http_call, request), is_async=False)
 
     def _http_call(self, request: Any) -> HttpCall:
-        return self._messages.http_call(request.method, request.url, request.headers, request.body)
+        return http_call(request.method, request.url, request.headers, request.body)
 
     def turn(self, here: Active, adapter: Any, request: Any, step: Step | None) -> Turn:
         """Return what carries `step` out.

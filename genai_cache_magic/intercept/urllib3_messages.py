@@ -1,4 +1,4 @@
-"""What `requests` and `botocore` share, as both stand on urllib3: how a request is judged, an answer taped and played.
+"""What `requests` and `botocore` share, as both stand on urllib3: how an answer is taped, and played again.
 
 Both hand urllib3's own response to their callers, who read it in many ways: whole, in pieces, chunk by
 chunk, decoded or not. All of them come down to three methods, which see the bytes of the wire.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import http.client
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError
@@ -17,10 +17,10 @@ from urllib3.exceptions import DecodeError
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES
-from genai_cache_magic.providers.base import HttpCall
+from genai_cache_magic.intercept.wire import framed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
     from genai_cache_magic.core.model import Headers, Response
     from genai_cache_magic.intercept.recording import Recording
@@ -36,88 +36,61 @@ _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
 
 
-def http_call(method: str, url: str, headers: Mapping[str, str | bytes], body: object) -> HttpCall:
-    """Return a request as the providers judge it; a body that is a file or a generator is not read."""
-    parts = urlsplit(url)
-    return HttpCall(
-        method=method,
-        scheme=parts.scheme,
-        host=parts.hostname or "",
-        port=parts.port,
-        path=parts.path,
-        query=parts.query,
-        headers={name.lower(): _text(value) for name, value in headers.items()},
-        body=_buffered(body),
-    )
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _buffered(body: object) -> bytes | None:
-    if isinstance(body, str):
-        return body.encode()
-    return bytes(body) if isinstance(body, bytes | bytearray) else None
-
-
 class Tee(HTTPResponse):
     """A response of urllib3 whose bytes go to a recording too. It is made of an existing one, by `tee`."""
 
     _recording: Recording
 
-    def _raw_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
-        self._recording.reading()
-        try:
-            data = super()._raw_read(amt, read1=read1)
-        except BaseException as exc:
-            self._broke(exc)
-            raise
+    def _raw_read(self, amt: int | None = None, **options: Any) -> bytes:
+        with _watched(self, self._recording) as recording:
+            data = super()._raw_read(amt, **options)
         if data:
-            self._recording.feed(data)
-        if self.length_remaining == 0 or (not data and amt != 0) or (amt is None and not read1):
-            self._is_over(is_whole=not self.length_remaining)
+            recording.feed(data)
+        if self.length_remaining == 0 or (not data and amt != 0) or (amt is None and not options.get("read1")):
+            _let_go(self, recording, is_whole=not self.length_remaining)
         return data
 
     def _update_chunk_length(self) -> None:
-        self._recording.reading()
-        try:
+        with _watched(self, self._recording) as recording:
             super()._update_chunk_length()
-        except BaseException as exc:
-            self._broke(exc)
-            raise
         if self.chunk_left == 0:
-            self._is_over(is_whole=True)
+            _let_go(self, recording, is_whole=True)
 
     def _handle_chunk(self, amt: int | None) -> bytes:
-        try:
+        with _watched(self, self._recording) as recording:
             data = super()._handle_chunk(amt)
-        except BaseException as exc:
-            self._broke(exc)
-            raise
-        self._recording.feed(data)
+        recording.feed(data)
         return data
 
     def close(self) -> None:
         """Close the response, then note it."""
+        recording = self._recording
         try:
             super().close()
         finally:
-            self._is_over(is_whole=False)
+            _let_go(self, recording)
 
-    def _broke(self, error: BaseException) -> None:
-        self._recording.broke(error)
-        self._is_over(is_whole=False)
 
-    def _is_over(self, *, is_whole: bool) -> None:
-        """Hand the recording over, and be the library's own response again."""
-        recording = self._recording
-        self.__class__ = HTTPResponse  # type: ignore[assignment]  # what it was before `tee`
-        del self._recording
-        if is_whole:
-            recording.ended()
-        # Nobody closes a response that was read to its end, so this is the close.
-        recording.closed()
+@contextmanager
+def _watched(raw: Tee, recording: Recording) -> Iterator[Recording]:
+    """Note that `raw` waits for the origin, and how that fails, be it that it closes itself meanwhile."""
+    recording.reading()
+    try:
+        yield recording
+    except BaseException as exc:
+        recording.broke(exc)
+        _let_go(raw, recording)
+        raise
+
+
+def _let_go(raw: HTTPResponse, recording: Recording, *, is_whole: bool = False) -> None:
+    """Hand the recording over, and let `raw` be the library's own response again."""
+    raw.__class__ = HTTPResponse
+    vars(raw).pop("_recording", None)
+    if is_whole:
+        recording.ended()
+    # Nobody closes a response that was read to its end, so this is the close.
+    recording.closed()
 
 
 def tee(raw: object, recording: Recording) -> None:
@@ -142,7 +115,7 @@ class _Wire:
 
 def replayed(stored: Response, request_url: str, retries: Any = None) -> HTTPResponse:
     """Return `stored` as urllib3 would have it from the network, unread; a stream is chunked event by event."""
-    framing, data = _framed(stored)
+    framing, data = framed(stored)
     # Only status and framing are parsed. SECURITY: a stored header can't add a line to them.
     wire: Any = _Wire(b"HTTP/1.1 %d\r\n%b\r\n\r\n%b" % (stored.status, framing, data))
     source = http.client.HTTPResponse(wire, method="POST")
@@ -151,30 +124,22 @@ def replayed(stored: Response, request_url: str, retries: Any = None) -> HTTPRes
     if stored.form is Form.STREAM:
         headers = (*headers, ("transfer-encoding", "chunked"))
     played = HTTPResponse(
-        source,  # type: ignore[arg-type]  # urllib3 itself passes this
+        source,
         status=stored.status,
         version=11,
-        version_string="HTTP/1.1",
         reason=http.client.responses.get(stored.status, ""),
         preload_content=False,
         decode_content=False,
-        original_response=source,  # type: ignore[arg-type]
+        original_response=source,
         retries=retries,
         request_method="POST",
         request_url=request_url,
     )
+    played.version_string = "HTTP/1.1"  # no parameter before urllib3 2.3
     for name, value in headers:
         played.headers.add(name, value)
     played.chunked = stored.form is Form.STREAM
     return played
-
-
-def _framed(stored: Response) -> tuple[bytes, bytes]:
-    """Return the header that tells how the body ends, and the body as it goes over the wire."""
-    if stored.form is not Form.STREAM:
-        return b"content-length: %d" % len(stored.body), stored.body
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in replay.chunks(stored))
-    return b"transfer-encoding: chunked", chunks + b"0\r\n\r\n"
 
 
 def decode(headers: Headers, chunks: list[bytes]) -> bytes | None:

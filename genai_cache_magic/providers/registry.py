@@ -122,6 +122,12 @@ def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
     return None
 
 
+def may_be_model_path(path: str) -> bool:
+    """Return whether `recognise` would look at a call to `path`: a cheap question to ask before anything else."""
+    word = _last_word(path.rstrip("/"))
+    return word in _KNOWN or word in custom.installed()
+
+
 def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
     if not (_is_json(call, is_untyped=route.is_untyped) and _may_be(route, call, origins)):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -57,6 +58,23 @@ class SupportsSize(Protocol):
 
     def size_bytes(self) -> int:
         """Return the room taken [bytes], by values and by the store itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found and removed."""
+
+    removed_rows: int
+    removed_files: int
+    is_rebuilt: bool
+
+
+@runtime_checkable
+class SupportsCheck(Protocol):
+    """A store that can look for what is damaged, expired or left over."""
+
+    def check(self) -> CheckReport:
+        """Read everything, and remove what is of no use to anyone."""
 
 
 class Document(Protocol):

@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.base import CheckReport
 from genai_cache_magic.stores.database import DATABASE_FILES, audit, connect, identity, quarantine
 from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
@@ -29,15 +29,6 @@ _T = TypeVar("_T")
 _LOCK_NAME = "open.lock"
 _LOOK_EVERY_S = 1.0  # how often to see whether another process put our database aside, or somebody removed it
 _SWEEP_AT_OPEN = 64  # files looked at; the rest is for `check`
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What ``DiskStore.check`` found and removed."""
-
-    removed_rows: int
-    removed_files: int
-    is_rebuilt: bool
 
 
 class DiskStore:

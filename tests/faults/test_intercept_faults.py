@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import httpx2
 import openai
@@ -78,6 +79,18 @@ def test_call_gets_its_answer(client, unique_server, monkeypatch, fault, stream)
     assert unique_server.count == (1 if fault == "land" else 2)
     assert any(call.stored for call in cell.calls) is (fault == "land")
     assert len(cell.calls) == 2
+
+
+def test_client_that_we_see_only_from_above(isolated):
+    """A client that sends in its own way is not recorded, and says so at once."""
+
+    class Client(httpx2.Client):
+        def _send_single_request(self, request):
+            return httpx2.Response(200, json={}, request=request)
+
+    with llm_cache() as cell, Client() as client:
+        assert client.post("https://api.openai.com/v1/chat/completions", json=QUESTION).status_code == 200
+    assert [(call.outcome, call.reason) for call in cell.calls] == [(Outcome.REFUSED, "the cache failed")]
 
 
 def test_stream_that_we_fail_to_give_up(client, unique_server, monkeypatch):
@@ -208,7 +221,7 @@ def test_abandoned_coroutine_raises_nowhere(isolated):
             coroutine.send(None)
         return coroutine, cell
 
-    coroutine, first = start()
+    coroutine, first = copy_context().run(start)
     with llm_cache() as second:
         del coroutine
         gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import logging
@@ -418,6 +419,43 @@ async def test_connection_is_released_as_without_us(isolated, module):
                 await anext(response.aiter_lines())
             assert in_use(client) == []
         assert cell.calls[0].stored is False
+
+
+@both
+async def test_source_is_cleaned_up_as_without_us(isolated, module):
+    """An asynchronous source that is left early is closed when, and as often as, it is without a scope."""
+
+    class Source(module.AsyncByteStream):
+        def __init__(self, log):
+            self.log = log
+
+        async def __aiter__(self):
+            try:
+                while True:
+                    yield b"data: {}\n\n"
+            finally:
+                self.log.append("left")
+
+        async def aclose(self):
+            self.log.append("closed")
+
+    async def leave():
+        log = []
+        transport = module.MockTransport(lambda _: module.Response(200, stream=Source(log)))
+        async with (
+            module.AsyncClient(transport=transport) as client,
+            client.stream("POST", MODEL_URL, json=BODY) as response,
+        ):
+            async with contextlib.aclosing(response.aiter_raw()) as parts:
+                await anext(parts)
+            before = [*log]
+        return before, log
+
+    plain = await leave()
+    with llm_cache() as cell:
+        assert await leave() == plain
+    assert "closed" in plain[1]
+    assert [call.stored for call in cell.calls] == [False]
 
 
 @both

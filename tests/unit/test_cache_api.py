@@ -204,3 +204,15 @@ def test_threads_share_one_cache(cache):
         thread.join()
     assert failures == []
     assert len(cache.keys()) == 160
+
+
+def test_collect_removes_what_can_not_be_served_and_nothing_else(cache, monkeypatch):
+    """Expired and invalid entries give their room back; the others stay."""
+    cache.set("old", 1, ttl=10)
+    cache.set("kept", 2)
+    cache._entries.generations.change(lambda g: g.invalidating_tags([cache._keys.tag("user", "t")]))
+    now = cache._entries._clock()
+    monkeypatch.setattr(cache._entries, "_clock", lambda: now + 11)
+    assert cache.collect().entries == 1
+    assert cache.keys() == ["kept"]
+    assert len(list(cache._entries.store.scan())) == 1

@@ -271,13 +271,21 @@ def test_a_taken_port_and_a_missing_start_are_said(server):
 
 def test_the_command_says_its_urls_and_that_it_is_simulated():
     """Run by hand it prints where it is, serves, and leaves with Ctrl-C."""
-    command = [sys.executable, "-m", "genai_cache_magic.testing.model_server", "--port", "0"]
+    # Where tests run in the background, Ctrl-C is ignored, and children inherit that.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "import runpy; runpy.run_module('genai_cache_magic.testing.model_server', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        head = process.stdout.readline() + process.stdout.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+/v1", head)[0]
-        answer = httpx.post(f"{url}/chat/completions", json=ASK)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        try:
+            head = process.stdout.readline() + process.stdout.readline()
+            url = re.search(r"http://127\.0\.0\.1:\d+/v1", head)[0]
+            answer = httpx.post(f"{url}/chat/completions", json=ASK)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert "imulated" in head
     assert answer.status_code == 200
     assert (process.returncode, errors) == (0, "")

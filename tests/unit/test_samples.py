@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.scope import SampleNumbers
 from genai_cache_magic.testing.model_server import Fault
@@ -88,8 +89,11 @@ def test_left_stream_and_replay_miss_leave_no_hole(client, unique_server):
         unique_server.release()
         first = read(client)[0]
         assert cell.sample_numbers.take(cell.calls[0].entry_id) == 1
-    with llm_cache(samples="distinct", mode="replay"):
+    with llm_cache(samples="distinct", mode="replay") as cell:
         assert read(client)[0] == first
+        with pytest.raises(ReplayMiss):
+            ask(client, seed=1)
+        assert cell.sample_numbers.take(cell.calls[-1].entry_id) == 0
 
 
 async def test_gather(isolated, unique_server):

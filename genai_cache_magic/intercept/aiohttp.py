@@ -1,0 +1,309 @@
+"""aiohttp, as far as Google's and Azure's asynchronous clients need it: requests of a client session.
+
+``ClientSession._request`` owns a call, with its redirects: it looks up, and serves or leads. A stored answer
+takes the place of the connection, below everything that the library does with an answer, its parser included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.core.model import Response
+from genai_cache_magic.intercept import replay
+from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait_async
+from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES, Recording
+from genai_cache_magic.intercept.wire import framed, http_call
+from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from genai_cache_magic.core.model import Headers
+    from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.providers.base import HttpCall
+
+MODULES: Final = ("aiohttp",)
+
+_WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
+    """Return (class, attribute, replacement) for aiohttp.
+
+    Raises
+    ------
+    AttributeError
+        This release of it is built differently.
+    """
+    session, connector = module.ClientSession, module.BaseConnector
+    kit = _Kit(module)
+    return [
+        (session, "_request", _request(session._request, kit)),  # noqa: SLF001 - all its methods come here
+        (connector, "connect", _connect(connector.connect, kit)),
+    ]
+
+
+def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def _request(self: Any, method: str, str_or_url: Any, **options: Any) -> Any:
+        here = active.get()
+        step = None if here is None else kit.begin(here, self, (method, str_or_url), options)
+        if here is None or step is None:
+            return await original(self, method, str_or_url, **options)
+        while isinstance(step, Follow):
+            step = await wait_async(here, step, _read_timeout(self, options))
+        turn = kit.turn(here, step)
+        if isinstance(turn.outcome, BaseException):
+            raise turn.outcome
+        try:
+            with turn:
+                response = await original(self, method, str_or_url, **options)
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        if turn.recording is not None:
+            kit.record(turn.recording, response, is_decoded=_is_decoded(self, options))
+        turn.returned()
+        return response
+
+    return _request
+
+
+def _connect(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
+        turn = current_turn()
+        if turn is None or turn.outcome is None:
+            return await original(self, req, *args, **options)
+        return kit.connection(req, turn.outcome)
+
+    return connect
+
+
+def _read_timeout(session: Any, options: dict[str, Any]) -> float | None:
+    """Return how long the caller waits for an answer [s], None if it did not say so."""
+    timeout = options.get("timeout") or session.timeout
+    limits = (getattr(timeout, name, None) for name in ("sock_read", "total"))
+    return min((limit for limit in limits if isinstance(limit, int | float)), default=None)
+
+
+def _is_decoded(session: Any, options: dict[str, Any]) -> bool:
+    """Tell whether the library undoes the wire's compression before the caller reads."""
+    told = options.get("auto_decompress")
+    return bool(session.auto_decompress if told is None else told)
+
+
+class _Kit:
+    """What is made once: the library's classes, a tee of its streams, and its way to a connection."""
+
+    def __init__(self, module: ModuleType) -> None:
+        from aiohttp.client_proto import ResponseHandler
+        from aiohttp.connector import Connection
+
+        self._module = module
+        self._connector = module.BaseConnector
+        self._protocol: Any = ResponseHandler
+        self._connection: Any = Connection
+        self._reader = module.StreamReader
+        self._tee: Any = type("Tee", (Tee, module.StreamReader), {"__slots__": (), "plain": module.StreamReader})
+
+    def begin(self, here: Active, session: Any, target: tuple[str, Any], options: dict[str, Any]) -> Step | None:
+        """Decide what becomes of a request; None if it is to be left alone altogether."""
+        if current_turn() is not None:
+            return Bypass()  # sent in the course of another call
+        # A connector that connects in its own way could not be given a stored answer.
+        if target[0].upper() != "POST" or type(session.connector).connect is not self._connector.connect:
+            return None
+        return open_call(here, functools.partial(self._http_call, session, target, options), is_async=True)
+
+    def _http_call(self, session: Any, target: tuple[str, Any], options: dict[str, Any]) -> HttpCall:
+        method, str_or_url = target
+        url = session._build_url(str_or_url)  # noqa: SLF001 - with the session's own base
+        if params := options.get("params"):
+            url = url.extend_query(params)
+        headers = {name.lower(): value for name, value in session._prepare_headers(options.get("headers")).items()}  # noqa: SLF001
+        body, json = options.get("data"), options.get("json")
+        if json is not None:
+            body = session.json_serialize(json)
+            headers.setdefault("content-type", "application/json")
+        return http_call(method.upper(), str(url), headers, b"" if body is None else body)
+
+    def turn(self, here: Active, step: Step | None) -> Turn:
+        """Return what carries `step` out.
+
+        Raises
+        ------
+        ReplayMiss
+            We failed to replay, in a mode in which the model is never called.
+        """
+        if isinstance(step, Lead):
+            return Turn(None, recording=Recording(here, step, decode))
+        if isinstance(step, Answered | Rejected):
+            with Guarded(here):
+                return Turn(None, outcome=self._outcome(step))
+            refuse_in_replay(here)
+        return Turn(None)
+
+    def _outcome(self, step: Answered | Rejected) -> bytes | BaseException:
+        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+        if isinstance(stored, Response):
+            return _on_the_wire(stored)
+        # A new error like the one that another caller got, which has a traceback.
+        if self.is_origins(stored):
+            return type(stored)(*stored.args)
+        error: BaseException = self._module.ClientConnectionError(str(stored))
+        return error
+
+    def connection(self, req: Any, answer: bytes) -> Any:
+        """Return a connection that leads nowhere, and on which `answer` has come already."""
+        loop = asyncio.get_running_loop()
+        protocol = self._protocol(loop)
+        protocol.connection_made(_Nowhere())
+        protocol.data_received(answer)
+        return self._connection(_Unpooled(), req.connection_key, protocol, loop)
+
+    def record(self, recording: Recording, response: Any, *, is_decoded: bool) -> None:
+        """Let `recording` have what the caller reads of `response`."""
+        with recording.guarded():
+            content = response.content
+            if type(content) is not self._reader:
+                return
+            headers = tuple(response.headers.items())
+            if is_decoded:
+                headers = tuple(field for field in headers if field[0].lower() != "content-encoding")
+            recording.attempt(response.status, headers)
+            content._timer = _Watch(content._timer, recording)  # noqa: SLF001 - what it awaits data with
+            content.__class__ = self._tee
+            content.on_eof(functools.partial(self._tee.came_to_its_end, content))
+
+    def is_origins(self, error: BaseException) -> bool:
+        """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
+        module = self._module
+        own = (TimeoutError, module.ClientSSLError, module.ClientProxyConnectionError)
+        return isinstance(error, module.ClientConnectionError) and not isinstance(error, own)
+
+
+class _Watch:
+    """Stands where a stream has its timer, the one attribute of a slotted class that can hold something more."""
+
+    __slots__ = ("is_taking", "recording", "timer")
+
+    def __init__(self, timer: Any, recording: Recording) -> None:
+        self.timer = timer
+        self.recording = recording
+        self.is_taking = False
+
+    def __enter__(self) -> Any:
+        self.recording.reading()
+        return self.timer.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+        if error is not None:
+            self.recording.broke(error)
+        return self.timer.__exit__(kind, error, traceback)
+
+    def assert_timeout(self) -> None:
+        """Do what the timer does."""
+        self.timer.assert_timeout()
+
+
+class Tee:
+    """A stream of aiohttp whose bytes go to a recording too, as the caller takes them."""
+
+    __slots__ = ()
+
+    plain: Any
+    _timer: Any
+    _eof: Any
+    _buffer: Any
+
+    def _read_nowait_chunk(self, n: int) -> bytes:
+        watch = self._timer
+        watch.is_taking = True
+        # This makes room, so more may come in, and the end too, before it returns.
+        data: bytes = super()._read_nowait_chunk(n)  # type: ignore[misc]  # the library's class comes after this
+        watch.is_taking = False
+        watch.recording.feed(data)
+        self.came_to_its_end()
+        return data
+
+    def came_to_its_end(self) -> None:
+        """Hand the recording over if the caller has taken everything, and there is no more."""
+        watch = self._timer
+        if isinstance(watch, _Watch) and self._eof and not self._buffer and not watch.is_taking:
+            watch.recording.ended()
+            self._let_go(watch)
+
+    def set_exception(self, exc: BaseException, *args: Any) -> None:
+        """Note that nothing more will come: the response was closed, or its connection broke."""
+        watch = self._timer
+        super().set_exception(exc, *args)  # type: ignore[misc]  # as above
+        watch.recording.broke(exc)
+        self._let_go(watch)
+
+    def _let_go(self, watch: _Watch) -> None:
+        """Be the library's own stream again."""
+        self._timer = watch.timer
+        self.__class__ = self.plain
+        watch.recording.closed()
+
+
+class _Nowhere(asyncio.Transport):
+    """A transport of a connection that leads nowhere: what is sent is forgotten."""
+
+    def write(self, data: object) -> None:
+        """Forget `data`."""
+
+    def is_closing(self) -> bool:
+        """Never."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """All has come already."""
+
+    resume_reading = pause_reading
+
+
+class _Unpooled:
+    """What a connection is given back to, instead of the pool of its connector."""
+
+    def _release(self, *_: object, **__: object) -> None:
+        """Forget it."""
+
+
+def _on_the_wire(stored: Response) -> bytes:
+    framing, body = framed(stored)
+    # SECURITY: a stored header can't add a line.
+    fields = [f"{n}: {v}" for n, v in replay.headers(stored) if n != "content-length" and not {"\r", "\n"} & {*n, *v}]
+    head = "\r\n".join([f"HTTP/1.1 {stored.status} {_reason(stored.status)}", *fields])
+    return head.encode("latin-1") + b"\r\n" + framing + b"\r\n\r\n" + body
+
+
+def _reason(status: int) -> str:
+    from http.client import responses
+
+    return responses.get(status, "")
+
+
+def decode(headers: Headers, chunks: list[bytes]) -> bytes | None:
+    """Undo the compression of what came as it was on the wire; None if it is too much.
+
+    A body that is cut short gives what could be decoded of it.
+    """
+    body = b"".join(chunks)
+    encoding = next((value.lower() for name, value in headers if name.lower() == "content-encoding"), "")
+    if not encoding:
+        return body
+    unpacking = zlib.decompressobj(_WINDOW_BITS[encoding])
+    decoded = unpacking.decompress(body, MAX_RECORDED_BYTES)
+    return None if unpacking.unconsumed_tail else decoded
