@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import http.client
+import importlib
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +82,7 @@ def _connect(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         turn = current_turn()
         if turn is None or turn.outcome is None:
             return await original(self, req, *args, **options)
-        return kit.connection(req, turn.outcome)
+        return kit.connection(self, req, turn.outcome)
 
     return connect
 
@@ -102,13 +104,11 @@ class _Kit:
     """What is made once: the library's classes, a tee of its streams, and its way to a connection."""
 
     def __init__(self, module: ModuleType) -> None:
-        from aiohttp.client_proto import ResponseHandler
-        from aiohttp.connector import Connection
-
+        # Here, since both are of the library.
+        self._protocol = importlib.import_module("aiohttp.client_proto").ResponseHandler
+        self._connection = importlib.import_module("aiohttp.connector").Connection
         self._module = module
         self._connector = module.BaseConnector
-        self._protocol: Any = ResponseHandler
-        self._connection: Any = Connection
         self._reader = module.StreamReader
         self._tee: Any = type("Tee", (Tee, module.StreamReader), {"__slots__": (), "plain": module.StreamReader})
 
@@ -159,13 +159,13 @@ class _Kit:
         error: BaseException = self._module.ClientConnectionError(str(stored))
         return error
 
-    def connection(self, req: Any, answer: bytes) -> Any:
+    def connection(self, connector: Any, req: Any, answer: bytes) -> Any:
         """Return a connection that leads nowhere, and on which `answer` has come already."""
         loop = asyncio.get_running_loop()
         protocol = self._protocol(loop)
         protocol.connection_made(_Nowhere())
         protocol.data_received(answer)
-        return self._connection(_Unpooled(), req.connection_key, protocol, loop)
+        return self._connection(_Unpooled(connector), req.connection_key, protocol, loop)
 
     def record(self, recording: Recording, response: Any, *, is_decoded: bool) -> None:
         """Let `recording` have what the caller reads of `response`."""
@@ -202,7 +202,7 @@ class _Watch:
         self.recording.reading()
         return self.timer.__enter__()
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> Any:
         if error is not None:
             self.recording.broke(error)
         return self.timer.__exit__(kind, error, traceback)
@@ -275,10 +275,16 @@ class _Nowhere(asyncio.Transport):
 
 
 class _Unpooled:
-    """What a connection is given back to, instead of the pool of its connector."""
+    """The connector as a connection sees it that leads nowhere, and that must not get into the pool."""
+
+    def __init__(self, connector: Any) -> None:
+        self._connector = connector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connector, name)
 
     def _release(self, *_: object, **__: object) -> None:
-        """Forget it."""
+        """Forget the connection."""
 
 
 def _on_the_wire(stored: Response) -> bytes:
@@ -290,9 +296,7 @@ def _on_the_wire(stored: Response) -> bytes:
 
 
 def _reason(status: int) -> str:
-    from http.client import responses
-
-    return responses.get(status, "")
+    return http.client.responses.get(status, "")
 
 
 def decode(headers: Headers, chunks: list[bytes]) -> bytes | None:

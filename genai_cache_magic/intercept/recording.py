@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.intercept.base import Guarded
+from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.providers.registry import recognise
 
@@ -188,8 +189,7 @@ def recorded(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Re
     """Return the response to keep: decoded, without what belongs to the wire or to the first caller."""
     kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
     content_type = next((v for n, v in kept if n == "content-type"), "")
-    is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
-    return Response(status, kept, body, Form.STREAM if is_stream else Form.JSON)
+    return Response(status, kept, body, streams.form_of(content_type))
 
 
 def _is_kept(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers import streams
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import Headers
@@ -29,5 +29,5 @@ def headers(response: Response) -> Headers:
 def chunks(response: Response) -> list[bytes]:
     """Return the body as it is to be replayed: an event stream event by event, JSON at once."""
     if response.form is Form.STREAM:
-        return list(sse.blocks(response.body))
+        return list(streams.blocks(response))
     return [response.body] if response.body else []

@@ -1,4 +1,4 @@
-"""Requests as the providers judge them, and answers as they go over the wire, for clients without words of their own."""
+"""Requests as the providers judge them, and answers as they go over the wire, for clients without words for them."""
 
 from __future__ import annotations
 

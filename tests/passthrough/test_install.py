@@ -16,6 +16,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.cells import uninstall
+from genai_cache_magic.intercept.httpx import patches
 from genai_cache_magic.intercept.patching import Patcher, patcher
 
 PLACES = [
@@ -167,6 +168,18 @@ def test_another_wrapper_of_a_client_below_ours():
         for _ in range(2):
             client.post("https://api.openai.com/v1/chat/completions", json=BODY)
     assert [call.outcome.value for call in cell.calls] == ["miss", "hit"]
+
+
+def test_two_layers_of_ours_count_once():
+    """Where a wrapped method of ours is wrapped by ours again, the outer one owns the call and both let it through."""
+    patcher.install()
+    (outer,) = [patch for patch in patches(httpx2) if patch[:2] == (httpx2.Client, "send")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*outer)
+        assert recorded_calls() == 1
+        with llm_cache() as cell, httpx2.Client(transport=httpx2.MockTransport(lambda _: None)) as client:
+            assert client.post("https://api.openai.com/v1/chat/completions", json=BODY).json() == ANSWER
+    assert cell.hits == 1
 
 
 def test_release_that_is_built_differently(monkeypatch):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anthropic
+import httpx2
 import openai
 import pydantic
 import pytest
@@ -146,6 +149,40 @@ async def test_async_helpers(isolated, unique_server):
     assert (cell.misses, cell.hits) == (3, 4)
     await client.close()
     await claude.close()
+
+
+class Lingering(httpx2.AsyncByteStream, httpx2.SyncByteStream):
+    """A stream whose connection stays open behind the last event."""
+
+    def __init__(self, events):
+        self.events = events
+
+    def __iter__(self):
+        yield from self.events
+        raise AssertionError("read beyond the last event")
+
+    async def __aiter__(self):
+        for event in self.events:
+            yield event
+        await asyncio.Event().wait()
+
+
+async def test_connection_that_stays_open_behind_the_last_event(isolated, unique_server):
+    """A stream is whole with its terminal event: SDKs leave it there, whatever becomes of the connection."""
+    request = {**CHAT, "stream": True}
+    async with httpx2.AsyncClient() as plain:
+        recorded = (await plain.post(f"{unique_server.openai_url}/chat/completions", json=request)).content
+    events = [event + b"\n\n" for event in recorded.split(b"\n\n")[:-1]]
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Lingering(events)))
+    http, ahttp = httpx2.Client(transport=transport), httpx2.AsyncClient(transport=transport)
+    async with openai.AsyncOpenAI(base_url="https://a.example.com/v1", api_key="k", http_client=ahttp) as client:
+        with llm_cache() as cell:
+            for _ in range(2):
+                assert len([chunk async for chunk in await client.chat.completions.create(**request)]) > 3
+    assert [(call.outcome.value, call.stored) for call in cell.calls] == [("miss", True), ("hit", True)]
+    with openai.OpenAI(base_url="https://b.example.com/v1", api_key="k", http_client=http) as blocking:
+        check_second_is_a_hit(blocking, lambda c: list(c.chat.completions.create(**request)), unique_server)
 
 
 def test_usage_is_rendered_as_asked(isolated, unique_server):
