@@ -15,7 +15,7 @@ from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
 from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
+from genai_cache_magic.lifecycle import Answered, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,11 +91,8 @@ class _Kit:
 
     def begin(self, here: Active, request: Any) -> Step | None:
         """Decide what becomes of `request`; None if it is to be left alone altogether."""
-        above = current_turn()
-        if above is not None:
-            # Sent in the course of another call; or the very same one, by an adapter that wraps ours.
-            return None if above.request is request else Bypass()
-        if request.method != "POST":
+        # What is sent in the course of another call, by whatever client, is that call's.
+        if request.method != "POST" or current_turn() is not None:
             return None
         return open_call(here, functools.partial(self._http_call, request), is_async=False)
 

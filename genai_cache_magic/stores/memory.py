@@ -30,7 +30,7 @@ class MemoryStore:
     def __init__(self, size_limit_bytes: int = 1 << 28, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._size_limit_bytes = size_limit_bytes
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection may end a call, and store its answer, in any line
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # guarded by _lock
         self._size_bytes = 0  # guarded by _lock
 

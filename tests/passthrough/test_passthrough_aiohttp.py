@@ -160,29 +160,65 @@ async def test_every_way_to_read_is_recorded_and_replayed(isolated, unique_serve
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
 
 
-async def test_large_answer_is_replayed_whole(isolated, echo):
-    """An answer that is larger than what aiohttp buffers passes, and is replayed, whole."""
-    text = "x" * 1_000_000
-    answer = {"object": "chat.completion", "choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
-
-    async def large(_):
-        return aiohttp.web.json_response(answer)
-
+@pytest.fixture
+async def serving():
+    """Start a server that answers model calls by a given handler, and return their URL."""
     import aiohttp.web
 
-    app = aiohttp.web.Application()
-    app.router.add_post(CHAT, large)
-    runner = aiohttp.web.AppRunner(app)
-    await runner.setup()
-    await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = "http://{}:{}".format(*runner.addresses[0]) + CHAT
+    runners = []
+
+    async def serve(handler):
+        app = aiohttp.web.Application()
+        app.router.add_post(CHAT, handler)
+        runners.append(aiohttp.web.AppRunner(app))
+        await runners[-1].setup()
+        await aiohttp.web.TCPSite(runners[-1], "127.0.0.1", 0).start()
+        return "http://{}:{}".format(*runners[-1].addresses[0]) + CHAT
+
+    yield serve
+    for runner in runners:
+        await runner.cleanup()
+
+
+def answer_of(text):
+    choice = {"message": {"content": text}, "finish_reason": "stop"}
+    return json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
+
+
+async def test_large_answer_is_replayed_whole(isolated, serving):
+    """An answer that is larger than what aiohttp buffers passes, and is replayed, whole."""
+    answer = answer_of("x" * 1_000_000)
+
+    async def large(_):
+        return aiohttp.web.Response(body=answer, content_type="application/json")
+
+    url = await serving(large)
     with llm_cache() as cell:
         async with aiohttp.ClientSession() as session:
             for _ in range(2):
                 async with session.post(url, json=BODY) as response:
-                    assert await all_of(response.content.iter_chunked(1000)) == json.dumps(answer).encode()
-    await runner.cleanup()
+                    assert await all_of(response.content.iter_chunked(1000)) == answer
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+async def test_end_that_comes_late_is_seen(isolated, serving):
+    """An answer whose end comes only after its caller has taken all of it is whole."""
+    may_end, answer = asyncio.Event(), answer_of("x")
+
+    async def late(request):
+        response = aiohttp.web.StreamResponse(headers=JSON)
+        await response.prepare(request)
+        await response.write(answer)
+        await may_end.wait()
+        return response
+
+    url = await serving(late)
+    with llm_cache() as cell:
+        async with aiohttp.ClientSession() as session, session.post(url, json=BODY) as response:
+            assert await response.content.readany() == answer
+            may_end.set()
+            assert await response.content.readany() == b""
+    assert [call.stored for call in cell.calls] == [True]
 
 
 @pytest.mark.parametrize("auto_decompress", [True, False])

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 
+import httpx
 import pytest
 
 from genai_cache_magic import llm_cache
@@ -127,6 +128,21 @@ def test_adapter_of_ones_own_counts_once(isolated, unique_server):
         first = adapter.send(request, False, 30.0).json()  # noqa: FBT003 - positions are what is tested
         assert adapter.send(request, False, (1.0, 30.0)).json() == first  # noqa: FBT003
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+def test_layers_count_once(isolated, unique_server):
+    """A call by httpx whose transport is made of `requests` is one call of the cell, its outermost client's."""
+
+    class Transport(httpx.BaseTransport):
+        def handle_request(self, request):
+            sent = requests.post(str(request.url), data=request.read(), headers=dict(request.headers), timeout=30)
+            return httpx.Response(sent.status_code, headers=dict(sent.headers), content=sent.content)
+
+    with llm_cache() as cell, httpx.Client(transport=Transport()) as client:
+        for _ in range(2):
+            client.post(f"{unique_server.openai_url}/chat/completions", json=BODY)
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+    assert unique_server.count == 1
 
 
 def test_replay_is_a_real_response(isolated, unique_server):
