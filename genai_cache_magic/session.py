@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import threading
 from dataclasses import fields
@@ -173,12 +174,16 @@ class _Current:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._session: Session | None = None  # guarded by _lock
+        self._session: Session | None = None  # guarded by _lock, like the next
+        self._is_closed_at_exit = False
 
     def get(self) -> Session:
         with self._lock:
             if self._session is None:
                 self._session = Session()
+                if not self._is_closed_at_exit:
+                    self._is_closed_at_exit = True
+                    atexit.register(reset_session)
             return self._session
 
     def forget(self) -> Session | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,12 @@ def _network_guard() -> Iterator[None]:
         for name in originals:
             patch.setattr(socket.socket, name, guarded(name))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_are_heard() -> None:
+    """Let Ctrl-C reach the tests that send it: where a run is started in the background, it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_loopback(host: str) -> bool:
