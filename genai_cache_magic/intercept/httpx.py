@@ -107,7 +107,7 @@ def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
-    if request.method != "POST" or not _may_be_model_call(here, request.url):
+    if request.method != "POST" or not _may_be_model_call(request.url):
         return None
     return open_call(here, functools.partial(_http_call, request), is_async=is_async)
 
@@ -155,12 +155,13 @@ def _check_sent(turn: Turn, request: Any) -> None:
         turn.recording.sent(functools.partial(_http_call, request))
 
 
-def _may_be_model_call(here: Active, url: Any) -> bool:
-    with Guarded(here):
+def _may_be_model_call(url: Any) -> bool:
+    try:
         path = url.raw_path.partition(b"?")[0]
         # The client's decoded path is right and slow; most paths have nothing to decode.
         return may_be_model_path(url.path if b"%" in path else path.decode("ascii"))
-    return True
+    except (AttributeError, ValueError):
+        return True  # whoever looks closer will say what is wrong with it
 
 
 def _http_call(request: Any) -> HttpCall:
