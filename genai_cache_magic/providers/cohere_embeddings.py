@@ -9,13 +9,12 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.cohere import MEDIA
 from genai_cache_magic.providers.fields import objects, preview_of
-from genai_cache_magic.providers.media import fold_parts
-from genai_cache_magic.providers.media_lists import URL, fold_texts
-from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
+from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
+from genai_cache_magic.providers.reading import as_list, as_object, count, end_of_vectors, load_answer
 from genai_cache_magic.providers.target import find_target
 
 if TYPE_CHECKING:
-    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.core.model import JsonObject, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 PATHS: Final = ("/v1/embed", "/v2/embed")
@@ -34,19 +33,17 @@ class CohereEmbeddings:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; one missing vector makes it empty."""
-        if response.form is not Form.JSON:
-            return Answer(End.UNREADABLE)
         answer = load_answer(response)
         if isinstance(answer, Answer):
             return answer
         embeddings = answer.get("embeddings")
-        # A list of vectors, or such a list per type.
-        lists = list(embeddings.values()) if type(embeddings) is dict else [embeddings]
-        told = [vectors for vectors in lists if vectors is not None]
         if type(embeddings) not in {dict, list}:
             return Answer(End.UNREADABLE)
-        is_full = bool(told) and all(map(_is_full, told))
-        return Answer(End.COMPLETE if is_full else End.EMPTY, _usage(answer))
+        # A list of vectors, or such a list per type.
+        lists = as_object(embeddings).values() or [embeddings]
+        told = [as_list(vectors) for vectors in lists if vectors is not None]
+        is_full = all(told)
+        return Answer(end_of_vectors(v for vectors in told for v in vectors) if is_full else End.EMPTY, _usage(answer))
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""
@@ -71,10 +68,6 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         preview=preview,
         max_output_tokens=0,
     )
-
-
-def _is_full(vectors: JsonValue) -> bool:
-    return bool(vectors) and all(as_list(vectors))
 
 
 def _usage(answer: JsonObject) -> Usage:

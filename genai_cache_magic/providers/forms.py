@@ -56,25 +56,30 @@ class Codec(Protocol):
         """Return the answer that `events` say."""
 
 
-def convert(response: Response, wants: Wants, codec: Codec) -> Response | None:
+def convert(response: Response, wants: Wants, codec: Codec, *, usage: str = "usage") -> Response | None:
     """Return `response` in the other form, the one that is wanted; None where that can't be done faithfully.
 
     None too if `wants` asks for usage and there is none: every JSON answer states it.
+
+    Parameters
+    ----------
+    usage
+        Field of an answer that states its usage; empty for a wire API whose streams state it whenever its JSON does.
     """
     if not is_success(response):
         return None
     try:
         if wants.form is Form.JSON:
             answer = codec.to_answer(sse.events(response.body))
-            _check_usage(answer)
+            _check_usage(answer, usage)
             _proven_stream(answer, codec)
             body = dump(answer)
         else:
             answer = load(response.body)
             if wants.usage:
-                _check_usage(answer)
+                _check_usage(answer, usage)
             else:
-                answer.pop("usage", None)
+                answer.pop(usage, None)
             body = _proven_stream(answer, codec)
     except (Inconvertible, UncacheableRequest):
         return None
@@ -82,8 +87,8 @@ def convert(response: Response, wants: Wants, codec: Codec) -> Response | None:
     return Response(response.status, (("content-type", CONTENT_TYPES[wants.form]), *kept), body, wants.form)
 
 
-def _check_usage(answer: JsonObject) -> None:
-    if not as_object(answer.get("usage")):
+def _check_usage(answer: JsonObject, usage: str) -> None:
+    if usage and not as_object(answer.get(usage)):
         raise Inconvertible("usage")
 
 
@@ -91,13 +96,14 @@ def _proven_stream(answer: JsonObject, codec: Codec) -> bytes:
     """Return `answer` as an event stream that reads back as `answer`, to the type of every number."""
     if answer.get("error") is not None:
         raise Inconvertible("error")
-    recording = b"".join(_frame(event) for event in codec.to_events(answer))
+    recording = b"".join(frame(event) for event in codec.to_events(answer))
     if dumps(codec.to_answer(sse.events(recording))) != dumps(answer):
         raise Inconvertible("round trip")
     return recording
 
 
-def _frame(event: Event) -> bytes:
+def frame(event: Event) -> bytes:
+    """Return `event` as a block of a stream."""
     name = b"event: %b\n" % event.name if event.name else b""
     return b"%bdata: %b\n\n" % (name, event.data)
 

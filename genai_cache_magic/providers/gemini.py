@@ -1,22 +1,21 @@
 """``POST .../models/{model}:generateContent`` and ``:streamGenerateContent``: Gemini, at Google AI and on Vertex AI.
 
-A stream comes as events (``alt=sse``) or, without that, as one JSON array. Field names may be spelt in camel or in
-snake case; both are read, and stay two requests, since nothing says that they were not meant so.
+A stream comes as events (``alt=sse``) or, without that, as one JSON array; one entry serves callers of all three
+forms. Field names may be spelt in camel or in snake case; both are read, and stay two requests, since nothing says
+that they were not meant so.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-import orjson
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import sse
+from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.providers import forms, gemini_array, gemini_stream, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_asked, is_conversation, objects, positive, preview_of
-from genai_cache_magic.providers.media_lists import fold_either_alphabet
+from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import take_from_query, target_named_by_path
 from genai_cache_magic.providers.reading import as_list, as_object, as_text, count, gravest, is_success, load_object
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 WHOLE: Final = ":generateContent"
 STREAMED: Final = ":streamGenerateContent"
-
-ARRAY: Final = "array"
-"""Form in the key of a stream that comes as one JSON array."""
 
 NOISE: Final = ("labels",)
 """Top-level fields that don't decide the answer: labels are for the bill."""
@@ -63,9 +59,10 @@ FINISH: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Gemini:
-    """The content generation API."""
+    """The content generation API; `is_array` if this caller reads a stream as one JSON array."""
 
     vendor: str = ""
+    is_array: bool = False
     surface: ClassVar[str] = "google.generate"
 
     def read(self, response: Response) -> Answer:
@@ -74,12 +71,25 @@ class Gemini:
             return Answer(End.ERROR)
         if response.form is Form.STREAM:
             return _read((load_object(event.data) for event in sse.events(response.body)), End.CUT)
-        whole = _load(response.body)
-        return _read(whole, End.CUT if len(whole) > 1 else End.UNREADABLE)
+        if not gemini_array.is_array(response):
+            return _read([load_object(response.body)], End.UNREADABLE)
+        try:
+            chunks = gemini_array.chunks_of(response.body)
+        except (forms.Inconvertible, UncacheableRequest):
+            return Answer(End.UNREADABLE)
+        return _read(chunks, End.CUT)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
-        """Return `response` if it has the form that this caller wants; its usage is always there."""
-        return response if response.form is wants.form else None
+        """Return `response` in the form that this caller wants; its usage is always there."""
+        found: Response | None = response
+        if gemini_array.is_array(response):
+            if self.is_array:
+                return response
+            found = gemini_array.to_stream(response)
+        asked = Wants(Form.STREAM) if self.is_array else wants
+        if found is not None and found.form is not asked.form:
+            found = forms.convert(found, asked, gemini_stream, usage="")
+        return gemini_array.to_array(found) if found is not None and self.is_array else found
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -89,9 +99,10 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         return None
     path, _, verb = call.path.rstrip("/").rpartition(":")
     call, alt = take_from_query(call, "alt", "$alt")
-    form = _form(verb, alt)
-    if form is None:
+    wanted = _wanted(verb, alt)
+    if wanted is None:
         return None
+    form, is_array = wanted
     preview = _last_user_text(contents)
     for name in NOISE:
         body.pop(name, None)
@@ -101,23 +112,22 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         _clean_parts(content.get("parts"), f"/contents/{i}/parts", media, ids)
     base, _, model = path.rpartition("/")
     target = target_named_by_path(call, base, model, origins)
-    form_wanted = Form.STREAM if form == Form.STREAM else Form.JSON
-    request = target.request(Gemini.surface, body, form_wanted, media)
     return ModelCall(
-        provider=Gemini(target.place.vendor),
-        request=replace(request, form=form),
-        wants=Wants(form_wanted),
+        provider=Gemini(target.place.vendor, is_array),
+        request=target.request(Gemini.surface, body, None, media),
+        wants=Wants(form),
         refused=("server-tools",) if any(map(_is_server_tool, objects(body.get("tools")))) else (),
         preview=preview,
         max_output_tokens=_limit(body),
     )
 
 
-def _form(verb: str, alt: str) -> str | None:
-    """Return the form that the path and its query ask for, None if that is none of those that we read."""
-    if f":{verb}" == STREAMED:
-        return {"sse": Form.STREAM.value, "json": ARRAY, "": ARRAY}.get(alt)
-    return Form.JSON.value if alt in {"", "json"} else None
+def _wanted(verb: str, alt: str) -> tuple[Form, bool] | None:
+    """Return the form that path and query ask for, and whether it is an array; None if it is none that we read."""
+    is_streamed = f":{verb}" == STREAMED
+    if alt in {"", "json"}:
+        return Form.JSON, is_streamed
+    return (Form.STREAM, False) if is_streamed and alt == "sse" else None
 
 
 def _clean_parts(parts: JsonValue, path: str, media: list[str], ids: Renumbering) -> None:
@@ -155,20 +165,6 @@ def _limit(body: JsonObject) -> int | None:
     limit = positive(settings.get("maxOutputTokens") or settings.get("max_output_tokens"))
     candidates = positive(settings.get("candidateCount") or settings.get("candidate_count")) or 1
     return limit and limit * candidates
-
-
-def _load(body: bytes) -> list[JsonObject | None]:
-    """Return the chunks in a JSON body: those of an array, or the one object that it is."""
-    if not body.lstrip().startswith(b"["):
-        return [load_object(body)]
-    try:
-        value: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            return [None]
-    return [item if type(item) is dict else None for item in value] or [None]
 
 
 class _Candidate:

@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import JsonObject, JsonValue
 
+URL: Final = "url"
+"""Kind of a list's texts: addresses, of which data URLs are folded."""
+
+BARE: Final = "data"
+"""Kind of a list's texts: base64 or data URLs."""
+
 _SCHEME: Final = "data:"
 _BASE64: Final = ";base64"
 
 _BARE: Final = frozenset({"data", "file_data"})
 """Fields whose text may be base64 without being a data URL. An address is never read so."""
+
+_STANDARD: Final = str.maketrans("-_", "+/")
+"""From the URL-safe alphabet of base64 to the standard one."""
 
 
 def fold_parts(parts: JsonValue, path: str, spots: Mapping[str, tuple[str, str]], folded: list[str]) -> None:
@@ -68,6 +77,33 @@ def fold(holder: JsonObject, field: str, path: str, folded: list[str]) -> None:
     if content is not None:
         holder[field] = f"{media_type};sha256={hashlib.sha256(content).hexdigest()}"
         folded.append(f"{path}/{field}")
+
+
+def fold_either_alphabet(holder: JsonObject, field: str, path: str, folded: list[str]) -> None:
+    """Fold base64 of the standard or the URL-safe alphabet in ``holder[field]``, in place; see `fold`.
+
+    Readers of protobuf's JSON take both, so both are one picture.
+    """
+    text = holder.get(field)
+    if type(text) is str and ("-" in text or "_" in text):
+        standard = text.translate(_STANDARD)
+        if decode_base64(standard) is not None:
+            holder[field] = standard
+    fold(holder, field, path, folded)
+
+
+def fold_texts(texts: JsonValue, kind: str, path: str, folded: list[str]) -> None:
+    """Replace each text of the list `texts`, at JSON pointer `path`, that holds media by a digest, in place.
+
+    `kind` is `URL` or `BARE`; `folded` receives the JSON pointer of each digest.
+    """
+    for index, text in enumerate(texts) if type(texts) is list else ():
+        holder: JsonObject = {kind: text}
+        done: list[str] = []
+        fold(holder, kind, path, done)
+        if done and type(texts) is list:
+            texts[index] = holder[kind]
+            folded.append(f"{path}/{index}")
 
 
 def _split(text: str, *, bare: bool) -> tuple[str, str | None]:

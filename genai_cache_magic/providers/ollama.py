@@ -12,12 +12,13 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import jsonlines
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, pop_form, positive, preview_of
-from genai_cache_magic.providers.media_lists import BARE, fold_texts
+from genai_cache_magic.providers.media import BARE, fold_texts
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
     as_text,
     count,
+    end_of_vectors,
     gravest,
     is_success,
     load_answer,
@@ -78,17 +79,14 @@ class OllamaEmbeddings:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; one missing vector makes it empty."""
-        if response.form is not Form.JSON:
-            return Answer(End.UNREADABLE)
         answer = load_answer(response)
         if isinstance(answer, Answer):
             return answer
         vectors = [answer["embedding"]] if "embedding" in answer else answer.get("embeddings")
         if type(vectors) is not list:
             return Answer(End.UNREADABLE)
-        is_full = bool(vectors) and all(map(as_list, vectors))
         usage = Usage(count(answer.get("prompt_eval_count")), 0)
-        return Answer(End.COMPLETE if is_full else End.EMPTY, usage, as_text(answer.get("model")))
+        return Answer(end_of_vectors(map(as_list, vectors)), usage, as_text(answer.get("model")))
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; these APIs have one form."""

@@ -55,21 +55,24 @@ def test_content_is_recognised_wherever_it_is_served(path, host):
 
 
 @pytest.mark.parametrize(
-    ("verb", "query", "form", "wanted"),
+    ("verb", "query", "wanted", "is_array"),
     [
-        ("generateContent", "", "json", Form.JSON),
-        ("generateContent", "alt=json", "json", Form.JSON),
-        ("streamGenerateContent", "alt=sse", "stream", Form.STREAM),
-        ("streamGenerateContent", "key=secret&%24alt=sse", "stream", Form.STREAM),
-        ("streamGenerateContent", "", "array", Form.JSON),
-        ("streamGenerateContent", "alt=json", "array", Form.JSON),
+        ("generateContent", "", Form.JSON, False),
+        ("generateContent", "alt=json", Form.JSON, False),
+        ("streamGenerateContent", "alt=sse", Form.STREAM, False),
+        ("streamGenerateContent", "key=secret&%24alt=sse", Form.STREAM, False),
+        ("streamGenerateContent", "", Form.JSON, True),
+        ("streamGenerateContent", "alt=json", Form.JSON, True),
     ],
 )
-def test_form_is_told_by_path_and_query(verb, query, form, wanted):
-    """Events, one array and one object are three forms; how they were asked for is in no other part of the key."""
-    model_call = found(path=f"{MODEL}:{verb}", query=query)
-    assert (model_call.request.form, model_call.wants) == (form, Wants(wanted))
-    assert model_call.request.origin == f"https://{HOST}/v1beta/models"
+@pytest.mark.parametrize("models", [MODEL, PUBLISHED])
+def test_form_is_told_by_path_and_query_and_is_not_in_the_key(verb, query, wanted, is_array, models):
+    """Events, one array and one object are three forms of one answer: how they are asked for is not in the key."""
+    model_call = found(path=f"{models}:{verb}", query=query)
+    assert (model_call.wants, model_call.provider.is_array) == (Wants(wanted), is_array)
+    assert model_call.request == request(path=f"{models}:generateContent")
+    assert model_call.request.form == ""
+    assert model_call.request.origin == f"https://{HOST}{models.rpartition('/')[0]}"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_end_of_an_answer_in_every_form(candidates, expected):
         (whole(candidate()), End.UNREADABLE),
         (whole(promptFeedback={"blockReason": "SAFETY"}), End.FILTERED),
         (events({"promptFeedback": {"blockReason": "OTHER"}}), End.FILTERED),
-        (Response(200, (), b"[]"), End.UNREADABLE),
+        (Response(200, (), b"[]"), End.CUT),
         (Response(200, (), b"[1]"), End.UNREADABLE),
         (Response(200, (), b"<html>"), End.UNREADABLE),
         (Response(200, (), b"[" * 100_000), End.UNREADABLE),
@@ -322,13 +325,6 @@ def test_usage_and_served_model():
     early = {"candidates": [candidate()], "usageMetadata": {"promptTokenCount": 9}, "modelVersion": "early"}
     assert Gemini().read(events(early, {"candidates": [candidate("STOP")], **told})) == answer
     assert Gemini().read(whole(candidate("STOP"))).usage == Usage(None, None)
-
-
-def test_render_gives_the_same_form_only():
-    """A caller gets the form that it wants, unchanged, or a miss."""
-    response = events({"candidates": [candidate("STOP")]})
-    assert Gemini().render(response, Wants(Form.STREAM)) is response
-    assert Gemini().render(response, Wants(Form.JSON)) is None
 
 
 # --- embeddings

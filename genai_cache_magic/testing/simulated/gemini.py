@@ -115,7 +115,9 @@ def _read_turn(body: Mapping[str, Any]) -> Turn:
 
 
 def _tools(tools: Any) -> list[Tool]:
-    declared = [one for tool in objects(tools or [], "tools") for one in tool.get("functionDeclarations") or []]
+    # Google reads the names of fields in its own spelling too, and LiteLLM sends this one so.
+    spellings = ("functionDeclarations", "function_declarations")
+    declared = [one for tool in objects(tools or [], "tools") for name in spellings for one in tool.get(name) or []]
     found = objects(declared, "functionDeclarations")
     return [
         Tool(str(f.get("name")), f.get("parametersJsonSchema") or _json_schema(f.get("parameters")) or ANY_OBJECT)
