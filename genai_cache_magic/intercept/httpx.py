@@ -8,18 +8,19 @@ the network, or tees the real one. So a hit passes through the same code of the 
 from __future__ import annotations
 
 import functools
+import io
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept import replay
+from genai_cache_magic.intercept import httpx_bodies, replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
-from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES, Recording
+from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 from genai_cache_magic.providers.base import HttpCall
-from genai_cache_magic.providers.registry import may_be_model_path
+from genai_cache_magic.providers.registry import path_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,8 +108,14 @@ def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
-    if request.method != "POST" or not _may_be_model_call(request.url):
+    if request.method != "POST":
         return None
+    try:
+        # The public property would decode the path anew each time that it is asked.
+        if not request.url._uri_reference.path.endswith(path_ends()):  # noqa: SLF001 - as above
+            return None
+    except AttributeError:
+        pass  # a URL of another make: who looks closer reads its public properties
     return open_call(here, functools.partial(_http_call, request), is_async=is_async)
 
 
@@ -155,17 +162,9 @@ def _check_sent(turn: Turn, request: Any) -> None:
         turn.recording.sent(functools.partial(_http_call, request))
 
 
-def _may_be_model_call(url: Any) -> bool:
-    try:
-        path = url.raw_path.partition(b"?")[0]
-        # The client's decoded path is right and slow; most paths have nothing to decode.
-        return may_be_model_path(url.path if b"%" in path else path.decode("ascii"))
-    except (AttributeError, ValueError):
-        return True  # whoever looks closer will say what is wrong with it
-
-
 def _http_call(request: Any) -> HttpCall:
     url = request.url
+    content = getattr(request, "_content", None)
     return HttpCall(
         method=request.method,
         scheme=url.scheme,
@@ -176,7 +175,8 @@ def _http_call(request: Any) -> HttpCall:
         # A plain dict: the client's own mapping decodes every name again at each look-up.
         headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw},
         # Only a body that is already buffered: reading a generator would change what is sent.
-        body=getattr(request, "_content", None),
+        body=content,
+        read_body=None if content is not None else httpx_bodies.reader_of(request),
     )
 
 
@@ -241,6 +241,7 @@ class _Kit:
         outcome.request = request
         if isinstance(outcome, BaseException):
             raise outcome
+        httpx_bodies.pass_over(request)
         outcome.default_encoding = client._default_encoding  # noqa: SLF001 - as the client itself does
         return outcome
 
@@ -260,25 +261,25 @@ class _Kit:
             recording.ended()
             recording.closed()
 
-    def decode(self, headers: Headers, chunks: list[bytes]) -> bytes | None:
-        """Undo the wire's compression with the module's own decoders; None if it is too much.
+    def decode(self, headers: Headers, packed: bytes, limit: int) -> bytes | None:
+        """Undo the wire's compression with the module's own decoders; None if it is beyond `limit` [bytes].
 
         A body that is cut short gives what could be decoded of it.
         """
         encoding = [(name, value) for name, value in headers if name.lower() == "content-encoding"]
         if not encoding:
-            return b"".join(chunks)
+            return packed
         step = _DECODED_AT_ONCE_BYTES
-        pieces = [chunk[i : i + step] for chunk in chunks for i in range(0, len(chunk), step)]
-        decoded = bytearray()
+        pieces = (packed[i : i + step] for i in range(0, len(packed), step))
+        decoded = io.BytesIO()  # gives its bytes away without a copy
         try:
             for piece in self._module.Response(200, headers=encoding, stream=self._replay(pieces)).iter_bytes():
-                decoded += piece
-                if len(decoded) > MAX_RECORDED_BYTES:
+                decoded.write(piece)
+                if decoded.tell() > limit:
                     return None
         except self._module.DecodingError:
             pass
-        return bytes(decoded)
+        return decoded.getvalue()
 
     def is_origins(self, error: BaseException) -> bool:
         """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""

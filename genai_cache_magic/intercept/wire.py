@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def http_call(method: str, url: str, headers: Mapping[str, str | bytes], body: object) -> HttpCall:
     """Return a request as the providers judge it; a body that is a file or a generator is not read."""
     parts = urlsplit(url)
+    told = {name.lower(): _text(value) for name, value in headers.items()}
+    if "content-type" not in told and getattr(body, "is_multipart", False) is True:
+        told["content-type"] = "multipart/form-data"  # aiohttp makes header and body of a form when it sends it
     return HttpCall(
         method=method,
         scheme=parts.scheme,
@@ -25,7 +28,7 @@ def http_call(method: str, url: str, headers: Mapping[str, str | bytes], body: o
         port=parts.port,
         path=parts.path,
         query=parts.query,
-        headers={name.lower(): _text(value) for name, value in headers.items()},
+        headers=told,
         body=_buffered(body),
     )
 

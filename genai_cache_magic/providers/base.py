@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from genai_cache_magic.core.model import Form, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from genai_cache_magic.core.model import JsonObject, Request, Response
 
@@ -29,6 +29,9 @@ class HttpCall:
         Names in lower case.
     body
         The buffered body; None where the client sends a generator or a file.
+    read_body
+        Reads a body that is not buffered and leaves no trace in what is sent; None where that can't be done. Only
+        for a call that looks like a model call. Raises ``UncacheableRequest``.
     """
 
     method: str
@@ -39,6 +42,7 @@ class HttpCall:
     query: str
     headers: Mapping[str, str]
     body: bytes | None
+    read_body: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class End(StrEnum):
     FILTERED = "filtered"
     REFUSAL = "refusal"
     EMPTY = "empty"
+    EXPIRING = "expiring-link"
     ERROR = "error"
     CUT = "cut"
     UNREADABLE = "unreadable"

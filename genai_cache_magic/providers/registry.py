@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import (
     anthropic_messages,
+    anthropic_vertex,
     bedrock,
     bedrock_invoke,
     cohere,
     cohere_embeddings,
+    cohere_rerank,
+    cohere_v1,
     custom,
     gemini,
     gemini_embeddings,
     mistral,
+    multipart,
     ollama,
+    openai_audio,
+    openai_audio_speech,
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_images,
     openai_responses,
 )
 from genai_cache_magic.providers.origins import serves_models
@@ -34,32 +42,42 @@ class _Route(NamedTuple):
     """Who recognises calls whose path ends in `suffix`.
 
     `is_telling` if the path is enough to tell such a call from others; `is_untyped` if its clients may leave out the
-    content type.
+    content type; `is_form` if they may send a form with files instead of JSON.
     """
 
     suffix: str
     family: Recogniser
     is_telling: bool = False
     is_untyped: bool = False
+    is_form: bool = False
 
 
 # Asked in this order, until one knows the call. What is not listed is no model call that we know: `count_tokens`,
-# `batches`, files, images, audio, Slack's `chat.postMessage`.
+# `batches`, files, Slack's `chat.postMessage`.
 _ROUTES: Final = (
     _Route(openai_chat.SUFFIX, openai_chat, is_telling=True),
     _Route(mistral.SUFFIX, mistral, is_telling=True),
     _Route(openai_completions.SUFFIX, openai_completions),
     _Route(openai_responses.SUFFIX, openai_responses),
-    *(_Route(suffix, ollama) for suffix in ollama.SUFFIXES),
+    *(_Route(suffix, ollama, is_untyped=True) for suffix in ollama.SUFFIXES),
     _Route(openai_embeddings.SUFFIX, openai_embeddings),
+    *(_Route(suffix, openai_audio, is_form=True) for suffix in openai_audio.SURFACES),
+    _Route(openai_audio_speech.SUFFIX, openai_audio_speech),
+    _Route(openai_images.GENERATIONS, openai_images),
+    _Route(openai_images.EDITS, openai_images, is_form=True),
+    _Route(openai_images.VARIATIONS, openai_images, is_form=True),
     _Route(anthropic_messages.SUFFIX, anthropic_messages),
+    _Route(anthropic_vertex.WHOLE, anthropic_vertex),
+    _Route(anthropic_vertex.STREAMED, anthropic_vertex),
     _Route(gemini.WHOLE, gemini, is_telling=True),
     _Route(gemini.STREAMED, gemini, is_telling=True),
     _Route(gemini_embeddings.ONE, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.BATCH, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.PREDICT, gemini_embeddings),
     _Route(cohere.PATH, cohere),
+    _Route(cohere_v1.PATH, cohere_v1),
     *(_Route(path, cohere_embeddings) for path in cohere_embeddings.PATHS),
+    *(_Route(path, cohere_rerank) for path in cohere_rerank.PATHS),
     _Route(bedrock.WHOLE, bedrock),
     _Route(bedrock.STREAMED, bedrock),
     _Route(bedrock_invoke.WHOLE, bedrock_invoke, is_untyped=True),
@@ -90,8 +108,10 @@ _SDK_NAMES: Final = (
     "azsdk-python-ai",
     "boto",
     "cohere/",
+    "dspy/",
     "langchain",
     "litellm",
+    "lm15/",
     "mistral-client",
     "ollama-",
 )
@@ -122,16 +142,25 @@ def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
     return None
 
 
-def may_be_model_path(path: str) -> bool:
-    """Return whether `recognise` would look at a call to `path`: a cheap question to ask before anything else."""
-    word = _last_word(path.rstrip("/"))
-    return word in _KNOWN or word in custom.installed()
+@functools.cache
+def path_ends() -> tuple[str, ...]:
+    """Return how the paths end that `recognise` looks at, so that ``path.endswith(path_ends())`` rules out others.
+
+    For a path as it goes on the wire. Clients ask it of every POST of a cell, so it is one call of a built-in.
+    """
+    ends = [route.suffix for route in _ROUTES]
+    ends += [brought.suffix for known in custom.installed().values() for brought in known]
+    encoded = [end.replace(":", colon) for end in ends if ":" in end for colon in ("%3A", "%3a")]
+    return (*ends, *encoded, "/")
 
 
 def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
-    if not (_is_json(call, is_untyped=route.is_untyped) and _may_be(route, call, origins)):
+    is_form = route.is_form and multipart.is_form(call.headers)
+    if not ((is_form or _is_json(call, is_untyped=route.is_untyped)) and _may_be(route, call, origins)):
         return None
-    return route.family.recognise(call, parse_body(_buffered(call)), origins)
+    raw = _buffered(call)
+    body = multipart.parse(call.headers["content-type"], raw) if is_form else parse_body(raw)
+    return route.family.recognise(call, body, origins)
 
 
 def _ask_custom(brought: custom.Custom, call: HttpCall, origins: Origins) -> ModelCall | None:
@@ -152,9 +181,11 @@ def _may_be(route: _Route, call: HttpCall, origins: Origins) -> bool:
 
 
 def _buffered(call: HttpCall) -> bytes:
-    if call.body is None:
-        raise UncacheableRequest("the request body is streamed, so it can't be keyed and the call was sent uncached")
-    return call.body
+    if call.body is not None:
+        return call.body
+    if call.read_body is not None:
+        return call.read_body()
+    raise UncacheableRequest("the request body is streamed, so it can't be keyed and the call was sent uncached")
 
 
 def _names_itself(headers: Mapping[str, str]) -> bool:

@@ -1,8 +1,9 @@
 """A model provider on loopback that needs no key and costs nothing: for demonstrations and tests.
 
-It speaks OpenAI's chat completions, responses, embeddings and legacy completions, Azure's paths of them, Anthropic's
-messages, Gemini, Cohere, Mistral's fill-in-the-middle, Ollama and Amazon Bedrock, whole and streamed, to the unchanged
-SDKs. Every answer says that it is simulated, in its text (``[simulated] ...``) and by the header ``x-simulated: 1``.
+It speaks OpenAI's chat completions, responses, embeddings, legacy completions, sounds and images, Azure's paths of
+them, Anthropic's messages, Gemini, Cohere, Mistral's fill-in-the-middle, Ollama and Amazon Bedrock, whole and streamed,
+to the unchanged SDKs. Every answer says that it is simulated, in its text (``[simulated] ...``) and by the header
+``x-simulated: 1``.
 ``python -m genai_cache_magic.testing.model_server`` runs it by hand.
 
 Request headers that change one answer

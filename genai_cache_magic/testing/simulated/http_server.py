@@ -15,6 +15,7 @@ from json import JSONDecodeError, loads
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genai_cache_magic.testing.simulated.form_data import fields_of
 from genai_cache_magic.testing.simulated.replying import Reply, json_reply
 from genai_cache_magic.testing.simulated.wire import openai_error
 
@@ -40,7 +41,7 @@ class ReceivedRequest:
     headers : dict[str, str]
         Names in lowercase; repeated ones joined by a comma.
     json : object
-        The parsed body, None if it is no JSON.
+        The parsed body: JSON, or the fields of a form with files; None if it is neither.
     """
 
     method: str
@@ -158,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             lower = name.lower()
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-        request = ReceivedRequest(self.command, path, query, headers, body, _parsed(body))
+        request = ReceivedRequest(self.command, path, query, headers, body, _parsed(headers, body))
         self._write(self.server.application.respond(request))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - names that the base class looks up
@@ -239,7 +240,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is logged: request lines say what a notebook asks."""
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(headers: dict[str, str], body: bytes) -> Any:
+    form = fields_of(headers.get("content-type", ""), body)
+    if form is not None:
+        return form
     try:
         return loads(body)
     except (JSONDecodeError, UnicodeDecodeError, RecursionError):

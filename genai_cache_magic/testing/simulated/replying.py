@@ -62,10 +62,10 @@ def reply_to(api: WireApi, call: Call) -> Reply:
         return _streamed(api, call.fault, api.stream(call))
     if call.fault is Fault.ERROR_EVENT:
         return json_reply(200, api.error_body(500, ERROR_TEXT))
-    body = dump(api.answer(call))
+    kind, body = api.encode(call) if api.encode else (JSON_TYPE[1], dump(api.answer(call)))
     if call.fault in {Fault.BAD_JSON, Fault.STREAM_CLEAN_CUT}:
         body = body[: len(body) // 2]
-    return Reply(body=body, is_cut=call.fault is Fault.STREAM_CUT)
+    return Reply(headers=(("content-type", kind),), body=body, is_cut=call.fault is Fault.STREAM_CUT)
 
 
 def _streamed(api: WireApi, fault: Fault | None, frames: list[bytes]) -> Reply:

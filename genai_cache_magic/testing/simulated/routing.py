@@ -16,6 +16,7 @@ from genai_cache_magic.testing.simulated import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_media,
     openai_responses,
 )
 from genai_cache_magic.testing.simulated.call import EPOCH_S, InvalidCallError
@@ -34,6 +35,7 @@ _OPERATIONS = {
     "completions": openai_completions.API,
     "embeddings": openai_embeddings.API,
     "responses": openai_responses.API,
+    **openai_media.OPERATIONS,
 }
 # OpenAI's path, Azure OpenAI's present and dated ones and that with a deployment, and Azure AI inference's.
 _OPENAI = re.compile(
@@ -42,9 +44,12 @@ _OPENAI = re.compile(
 )
 _FIXED = {
     "/v1/fim/completions": mistral.FIM,
+    "/v1/chat": cohere.CHAT_V1,
     "/v1/embed": cohere.EMBED_V1,
+    "/v1/rerank": cohere.RERANK,
     "/v2/chat": cohere.CHAT,
     "/v2/embed": cohere.EMBED_V2,
+    "/v2/rerank": cohere.RERANK,
     "/api/chat": ollama.CHAT,
     "/api/embed": ollama.EMBED,
     "/api/embeddings": ollama.EMBED_ONE,
@@ -52,6 +57,10 @@ _FIXED = {
 }
 # Google AI's path and Vertex AI's, of which the model is the last segment.
 _GOOGLE = re.compile(r"/v1[a-z0-9]*/(?:projects/.+/)?(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>\w+)")
+# Vertex AI hands these on as they are.
+_ANTHROPIC_ON_VERTEX = re.compile(
+    r"/v1/projects/.+/publishers/anthropic/models/(?P<model>claude[^/:]*):(?:rawP|streamRawP)redict"
+)
 _BEDROCK = re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>[a-z-]+)")
 _STREAMING = re.compile(r"-stream$|-with-response-stream$")
 _MODEL_NAMES = ("gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small", "claude-sonnet-5")
@@ -68,6 +77,12 @@ def wire_api_of(method: str, target: str) -> tuple[WireApi, str | None] | None:
         return _FIXED[path], None
     if found := _OPENAI.fullmatch(path):
         return _OPERATIONS[found["operation"]], unquote(found["deployment"]) if found["deployment"] else None
+    return _with_model_in_path(path, query)
+
+
+def _with_model_in_path(path: str, query: str) -> tuple[WireApi, str] | None:
+    if found := _ANTHROPIC_ON_VERTEX.fullmatch(path):
+        return _named(anthropic_messages.API, found["model"])
     if found := _GOOGLE.fullmatch(path):
         return _named(gemini.api_of(found["verb"], query), found["model"])
     found = _BEDROCK.fullmatch(path)
@@ -81,6 +96,8 @@ def _named(api: WireApi | None, model: str) -> tuple[WireApi, str] | None:
 def question_of(target: str) -> str:
     """`target` without what only says how the answer is delivered, where that stands in the path."""
     path, mark, query = target.partition("?")
+    if _ANTHROPIC_ON_VERTEX.fullmatch(path):
+        return path.replace(":streamR", ":r")
     if _GOOGLE.fullmatch(path):
         return path.replace(":streamG", ":g")
     if _BEDROCK.fullmatch(path):

@@ -40,6 +40,8 @@ class WireApi:
         Content type of the frames.
     is_streamed : callable
         Whether a call's answer comes as frames: as its body says, or as this API's path or habit is.
+    encode : callable or None
+        Content type and bytes of an answer that isn't streamed; None where it is always the JSON of `answer`.
     """
 
     answer: Callable[[Call], dict[str, Any]]
@@ -49,6 +51,7 @@ class WireApi:
     content_faults: frozenset[Fault]
     stream_type: str = EVENT_STREAM
     is_streamed: Callable[[Call], bool] = attrgetter("is_streamed")
+    encode: Callable[[Call], tuple[str, bytes]] | None = None
 
 
 def dump(value: Any) -> bytes:
