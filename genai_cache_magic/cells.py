@@ -58,9 +58,10 @@ class OpenCell:
 def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
     """Put a scope in force for this context and what it starts."""
     scope = session.scope(options, cell=cell, hooks=hooks)
-    here = Active(session.answers(scope), scope)
+    opened = OpenCell(session, scope, Active(session.answers(scope), scope))
+    # In force already, so that a library whose calls can't be seen is told to this very cell.
     patcher.install()
-    return OpenCell(session, scope, here)
+    return opened
 
 
 class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``

@@ -122,6 +122,11 @@ class CallDesk:
         self._clock = clock
         self._flights = Flights()
 
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest answer that is stored [bytes]."""
+        return self._limits.max_response_bytes
+
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
         """Decide what becomes of `call`.
 
@@ -390,11 +395,11 @@ class CallDesk:
         lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
 
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
-        model = answer.model or lead.call.request.model
         provider = lead.call.provider
         family = provider.surface.partition(".")[0]
         at = datetime.fromtimestamp(self._entries.now_ms() / 1000, UTC)
-        return price_usd(provider.vendor, family, model, answer.usage, at=at)
+        asked = lead.call.request.model
+        return price_usd(provider.vendor, family, answer.model, answer.usage, asked=asked, at=at)
 
     def _record(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
         lead.is_recorded = True

@@ -57,6 +57,11 @@ class Options:
 _ANSWERED = frozenset({Outcome.HIT, Outcome.MISS, Outcome.STALE})
 
 
+def _is_sampled(surface: str) -> bool:
+    """Tell whether another answer could be drawn: vectors and ranks are computed."""
+    return not {"embeddings", "rerank"}.intersection(surface.split("."))
+
+
 class SampleNumbers:
     """Numbers identical calls of one scope: each takes the lowest free index (DESIGN: samples).
 
@@ -112,8 +117,8 @@ class CellScope:
 
     @property
     def repeated(self) -> int:
-        """Number of calls that asked what an earlier call of this scope had asked, and shared its answer."""
-        answered = [call.entry_id for call in self.calls if call.outcome in _ANSWERED]
+        """Number of calls that asked a model what an earlier call of this scope had asked, and shared its answer."""
+        answered = [call.entry_id for call in self.calls if call.outcome in _ANSWERED and _is_sampled(call.provider)]
         return len(answered) - len(set(answered))
 
     @property

@@ -17,7 +17,7 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait_async
-from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES, Recording
+from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.intercept.wire import framed, http_call
 from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 
@@ -54,6 +54,8 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _request(self: Any, method: str, str_or_url: Any, **options: Any) -> Any:
         here = active.get()
+        if here is not None and isinstance(lent := current_turn(), Lent):
+            return await kit.lend(lent, original, self, (method, str_or_url), options)
         step = None if here is None else kit.begin(here, self, (method, str_or_url), options)
         if here is None or step is None:
             return await original(self, method, str_or_url, **options)
@@ -100,6 +102,15 @@ def _is_decoded(session: Any, options: dict[str, Any]) -> bool:
     return bool(session.auto_decompress if told is None else told)
 
 
+class Lent(Turn):
+    """The turn of a client that stands on this one, for as long as its request is here: to be answered, or recorded.
+
+    Its `outcome` is an answer as it comes over the wire (`on_the_wire`). Begin and end of the call are that client's.
+    """
+
+    __slots__ = ()
+
+
 class _Kit:
     """What is made once: the library's classes, a tee of its streams, and its way to a connection."""
 
@@ -120,6 +131,15 @@ class _Kit:
         if target[0].upper() != "POST" or type(session.connector).connect is not self._connector.connect:
             return None
         return open_call(here, functools.partial(self._http_call, session, target, options), is_async=True)
+
+    async def lend(
+        self, lent: Lent, original: Callable[..., Any], session: Any, target: tuple[str, Any], options: dict[str, Any]
+    ) -> Any:
+        """Send the request of another client's turn; `connect` plays its answer, if it has one already."""
+        response = await original(session, *target, **options)
+        if lent.recording is not None:
+            self.record(lent.recording, response, is_decoded=_is_decoded(session, options))
+        return response
 
     def _http_call(self, session: Any, target: tuple[str, Any], options: dict[str, Any]) -> HttpCall:
         method, str_or_url = target
@@ -152,7 +172,7 @@ class _Kit:
     def _outcome(self, step: Answered | Rejected) -> bytes | BaseException:
         stored = replay.marked(step) if isinstance(step, Answered) else step.error
         if isinstance(stored, Response):
-            return _on_the_wire(stored)
+            return on_the_wire(stored)
         # A new error like the one that another caller got, which has a traceback.
         if self.is_origins(stored):
             return type(stored)(*stored.args)
@@ -177,6 +197,11 @@ class _Kit:
             if is_decoded:
                 headers = tuple(field for field in headers if field[0].lower() != "content-encoding")
             recording.attempt(response.status, headers)
+            if (broken := content.exception()) is not None:
+                # It came with the head, and nobody will say so again.
+                recording.broke(broken)
+                recording.closed()
+                return
             content._timer = _Watch(content._timer, recording)  # noqa: SLF001 - what it awaits data with
             content.__class__ = self._tee
             content.on_eof(functools.partial(self._tee.came_to_its_end, content))
@@ -287,7 +312,8 @@ class _Unpooled:
         """Forget the connection."""
 
 
-def _on_the_wire(stored: Response) -> bytes:
+def on_the_wire(stored: Response) -> bytes:
+    """Return `stored` as a server would send it."""
     framing, body = framed(stored)
     # SECURITY: a stored header can't add a line.
     fields = [f"{n}: {v}" for n, v in replay.headers(stored) if n != "content-length" and not {"\r", "\n"} & {*n, *v}]
@@ -299,15 +325,17 @@ def _reason(status: int) -> str:
     return http.client.responses.get(status, "")
 
 
-def decode(headers: Headers, chunks: list[bytes]) -> bytes | None:
-    """Undo the compression of what came as it was on the wire; None if it is too much.
+def decode(headers: Headers, packed: bytes, limit: int) -> bytes | None:
+    """Undo the compression of what came as it was on the wire; None if it is beyond `limit` [bytes].
 
     A body that is cut short gives what could be decoded of it.
     """
-    body = b"".join(chunks)
     encoding = next((value.lower() for name, value in headers if name.lower() == "content-encoding"), "")
-    if not encoding:
-        return body
+    if encoding not in _WINDOW_BITS:
+        return packed
     unpacking = zlib.decompressobj(_WINDOW_BITS[encoding])
-    decoded = unpacking.decompress(body, MAX_RECORDED_BYTES)
+    try:
+        decoded = unpacking.decompress(packed, limit)
+    except zlib.error:
+        return packed  # not what its header says
     return None if unpacking.unconsumed_tail else decoded

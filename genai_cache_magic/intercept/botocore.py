@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
@@ -28,18 +28,23 @@ if TYPE_CHECKING:
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.providers.base import HttpCall
 
-MODULES: Final = ("botocore.endpoint",)
+MODULES: Final = ("botocore.endpoint", "aiobotocore.endpoint")
 
 
 def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for ``botocore.endpoint``.
+    """Return (class, attribute, replacement) for ``botocore.endpoint``, or for the asynchronous one made of it.
 
     Raises
     ------
     AttributeError
         This release of it, or of urllib3 below it, is built differently.
     """
-    kit = _Kit()
+    if module.__name__ != MODULES[0]:
+        # Here, since it stands on this file.
+        from genai_cache_magic.intercept import aiobotocore
+
+        return aiobotocore.patches(module)
+    kit = Kit()
     endpoint = module.Endpoint
     return [
         (endpoint, "make_request", _make_request(endpoint.make_request, kit)),
@@ -48,7 +53,7 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
     ]
 
 
-def _make_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+def _make_request(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def make_request(self: Any, operation_model: Any, request_dict: dict[str, Any]) -> Any:
         here = active.get()
@@ -56,7 +61,7 @@ def _make_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         if here is None or step is None:
             return original(self, operation_model, request_dict)
         while isinstance(step, Follow):
-            step = wait(here, step, _read_timeout(request_dict))
+            step = wait(here, step, read_timeout(request_dict))
         turn = kit.turn(here, request_dict, step)
         try:
             with turn:
@@ -73,8 +78,7 @@ def _make_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
 def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def create_request(self: Any, params: dict[str, Any], operation_model: Any = None) -> Any:
-        turn = current_turn()
-        if turn is not None and turn.outcome is not None and turn.request is params:
+        if has_answer(params):
             # Without a model of the operation nobody is told of the request, above all not who signs it.
             return original(self, params)
         return original(self, params, operation_model)
@@ -82,7 +86,13 @@ def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return create_request
 
 
-def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+def has_answer(request_dict: dict[str, Any]) -> bool:
+    """Tell whether what is about to be sent has its answer already."""
+    turn = current_turn()
+    return turn is not None and turn.outcome is not None and turn.request is request_dict
+
+
+def _send(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send(self: Any, request: Any) -> Any:
         turn = current_turn()
@@ -104,14 +114,17 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     return _send
 
 
-def _read_timeout(request_dict: dict[str, Any]) -> float | None:
+def read_timeout(request_dict: dict[str, Any]) -> float | None:
+    """Return how long the caller waits for an answer [s], None if it did not say so."""
     config = request_dict.get("context", {}).get("client_config")
     read = getattr(config, "read_timeout", None)
     return read if isinstance(read, int | float) else None
 
 
-class _Kit:
+class Kit:
     """What is made once: the library's classes, and what its answers are taped and played with."""
+
+    is_async: ClassVar[bool] = False
 
     def __init__(self) -> None:
         # Here, since it imports urllib3.
@@ -129,10 +142,14 @@ class _Kit:
             return None if above.request is request_dict else Bypass()
         if request_dict.get("method") != "POST":
             return None
-        # aiobotocore has this class's methods return coroutines: it is not supported.
-        if inspect.iscoroutinefunction(endpoint._send):  # noqa: SLF001
+        if not self.may_own(endpoint):
             return None
-        return open_call(here, functools.partial(self.http_call, request_dict), is_async=False)
+        return open_call(here, functools.partial(self.http_call, request_dict), is_async=self.is_async)
+
+    def may_own(self, endpoint: Any) -> bool:
+        """Tell whether the calls of `endpoint` can be served and recorded here."""
+        # Whoever has its methods return coroutines, as aiobotocore does, is to be patched where it does so.
+        return not inspect.iscoroutinefunction(endpoint._send)  # noqa: SLF001
 
     def http_call(self, sent: dict[str, Any]) -> HttpCall:
         """Return a request as the providers judge it, before or after it was signed."""
@@ -147,19 +164,21 @@ class _Kit:
             We failed to replay, in a mode in which the model is never called.
         """
         if isinstance(step, Lead):
-            return Turn(request_dict, recording=Recording(here, step, self._messages.decode))
+            return Turn(request_dict, recording=Recording(here, step))
         if isinstance(step, Answered | Rejected):
             with Guarded(here):
                 return Turn(request_dict, outcome=self._outcome(request_dict["url"], step))
             refuse_in_replay(here)
         return Turn(request_dict)
 
-    def _outcome(self, url: str, step: Answered | Rejected) -> Any:
-        stored = replay.marked(step) if isinstance(step, Answered) else step.error
-        if not isinstance(stored, Response):
-            return self._error(stored, url)
+    def played(self, stored: Response, url: str) -> Any:
+        """Return `stored` as the library has it from the network."""
         raw = self._messages.replayed(stored, url)
         return self._response(url, raw.status, raw.headers, raw)
+
+    def _outcome(self, url: str, step: Answered | Rejected) -> Any:
+        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+        return self.played(stored, url) if isinstance(stored, Response) else self._error(stored, url)
 
     def _error(self, error: BaseException, url: str) -> BaseException:
         """Return a new error like `error`, which may be another library's and has a traceback."""

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
 
-from genai_cache_magic.intercept import aiohttp, botocore, httpx, requests, threads
+from genai_cache_magic.events import Trouble
+from genai_cache_magic.intercept import aiohttp, botocore, httpx, lm15, requests, threads
+from genai_cache_magic.intercept.active import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
 _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[tuple[type, str, Callable[..., Any]]]]]] = {
-    name: client.patches for client in (httpx, requests, botocore, aiohttp) for name in client.MODULES
+    name: client.patches for client in (httpx, requests, botocore, aiohttp, lm15) for name in client.MODULES
 }
 """Module of a client -> what to patch in it, once it is imported."""
+
+
+_BY_PLACE: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_TAKES_ANYTHING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class _Replaced(NamedTuple):
@@ -74,14 +82,10 @@ class Patcher:
     def _imported(self, module: ModuleType) -> None:
         try:
             patches = _PATCHES[module.__name__](module)
-        except (AttributeError, ImportError, KeyError) as exc:
+            _require_known_shape(patches)
+        except (AttributeError, ImportError, KeyError, TypeError, ValueError) as exc:
             # Raised from within someone's import statement, it would take the library away from them.
-            warnings.warn(
-                f"genai_cache_magic can't see the calls of this release of {module.__name__}, so they are not "
-                f"cached ({exc})",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _tell_unknown(module, exc)
             return
         with self._lock:
             if self._is_on:
@@ -98,6 +102,52 @@ class Patcher:
         """Tell whether an earlier patch of ours is still there, perhaps below someone else's."""
         ours = [patch for patch in self._replaced if patch.owner is owner and patch.name == name]
         return any(current is not patch.original for patch in ours)
+
+
+def _require_known_shape(patches: Iterable[tuple[type, str, Callable[..., Any]]]) -> None:
+    """Raise ``TypeError`` if a method is not where it was, or may be called in a way that its replacement can't."""
+    for owner, name, replacement in patches:
+        if name not in owner.__dict__:
+            raise TypeError(f"{owner.__name__} has no {name} of its own")
+        if not _can_replace(replacement, owner.__dict__[name]):
+            raise TypeError(f"{owner.__name__}.{name} takes other arguments")
+
+
+def _can_replace(replacement: Callable[..., Any], original: Callable[..., Any]) -> bool:
+    """Tell whether `replacement` can be called in every way in which `original` can, and means the same by it."""
+    try:
+        theirs = inspect.signature(original).parameters.values()
+    except ValueError:
+        return True  # compiled, and it doesn't say
+    ours = inspect.signature(replacement, follow_wrapped=False)
+    # What someone has put around the method and takes anything doesn't say what it is called with.
+    bind = ours.bind_partial if any(p.kind in _TAKES_ANYTHING for p in theirs) else ours.bind
+    by_place = [p for p in theirs if p.kind in _BY_PLACE]
+    places = {p.name: place for place, p in enumerate(by_place)}
+    only_named = {p.name: None for p in theirs if p.kind is p.KEYWORD_ONLY}
+    # `self` comes by its place, and so do the rest that have no name to be called by.
+    unnamed = [p.name for place, p in enumerate(by_place) if place == 0 or p.kind is p.POSITIONAL_ONLY]
+    required = [p.name for p in by_place if p.default is p.empty]
+    try:
+        bound = bind(*places.values(), **only_named)
+        bind(*unnamed, **{name: None for name in places if name not in unnamed}, **only_named)
+        bind(*required, **{p.name: None for p in theirs if p.name in only_named and p.default is p.empty})
+    except TypeError:
+        return False
+    return all(bound.arguments.get(name, place) == place for name, place in places.items())
+
+
+def _tell_unknown(module: ModuleType, error: Exception) -> None:
+    """Say that the calls of `module` are not seen: in the cell that needs them, else as a warning."""
+    release = f"{module.__name__} {getattr(module, '__version__', '')}".strip()
+    message = f"the calls of this release of {release} can't be seen, so they are not cached ({error})"
+    here = active.get()
+    if here is not None:
+        here.scope.emit(Trouble("intercept", type(error).__name__, message))
+        return
+    # Whoever turns warnings into errors would lose the library that they import.
+    with suppress(RuntimeWarning):
+        warnings.warn(f"genai_cache_magic: {message}", RuntimeWarning, stacklevel=2)
 
 
 patcher = Patcher()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.intercept.base import Guarded
+from genai_cache_magic.intercept.inflating import fits
 from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.providers.registry import recognise
@@ -19,8 +22,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.lifecycle import Lead
     from genai_cache_magic.providers.base import HttpCall
 
-MAX_RECORDED_BYTES: Final = 32 * 1024**2
-"""An answer that grows beyond this, on the wire or decoded, is passed on and not recorded."""
+Decode: TypeAlias = "Callable[[Headers, bytes, int], bytes | None]"
 
 _NOT_KEPT: Final = frozenset(
     {
@@ -43,6 +45,15 @@ _NOT_KEPT: Final = frozenset(
 )
 _NOT_KEPT_PARTS: Final = ("ratelimit",)
 
+# How a stream ends that says itself that nothing follows, behind which some SDKs neither read on nor close: Azure's
+# and LiteLLM's. Within an event's data a line break is escaped, so no text of a model's looks like this.
+_LAST_EVENT: Final = re.compile(rb"\n(?:data: ?\[DONE\]|event: ?message_stop\r?\ndata:[^\n]*)\r?\n\r?\n\Z")
+_LONGEST_LAST_EVENT: Final = 512
+"""So much of the end is looked at [bytes]: Anthropic pads its events with blanks."""
+
+_LONGEST_NUMBER: Final = 20
+"""Digits of a length; what has more is none."""
+
 
 class Recording:
     """Collects one answer as it passes to its caller, and hands it over once it is whole.
@@ -51,20 +62,26 @@ class Recording:
     its caller: what a redirect or an authentication round received is superseded. A recording that is
     forgotten, with a stream that nobody closed, gives its call up.
 
+    It never holds more than the largest answer that would be stored. One that grows beyond, on the wire or
+    unpacked, is passed on and no longer recorded, and whoever waits for it is let go at once.
+
     Parameters
     ----------
     decode
-        Undoes the wire's encoding: (headers, raw chunks) -> body, None if that grows too large.
+        Undoes the wire's compression: (headers, bytes as they came, limit [bytes]) -> body, None if that is beyond the
+        limit. None where nothing is to undo: the library did, or never does.
     """
 
-    def __init__(self, here: Active, lead: Lead, decode: Callable[[Headers, list[bytes]], bytes | None]) -> None:
+    def __init__(self, here: Active, lead: Lead, decode: Decode | None = None) -> None:
         self._here = here
         self._lead = lead
         self._decode = decode
         self._is_returned = False
         self._is_settled = False
         self._is_attached = False
+        self._limit_bytes = here.cache.calls.max_response_bytes
         self._headers: Headers
+        self._kept: io.BytesIO | None
         self._reset()
 
     def __del__(self) -> None:
@@ -83,19 +100,26 @@ class Recording:
             call = recognise(http_call(), self._here.cache.origins)
             is_same = call is not None and self._here.cache.calls.request_id(call, lead.scope) == lead.request_id
         if not is_same:
-            lead.call = replace(lead.call, refused=(*lead.call.refused, "changed after it was looked up"))
+            self.refuse("changed after it was looked up")
+
+    def refuse(self, reason: str) -> None:
+        """Note that what comes must not be stored, and why."""
+        lead = self._lead
+        lead.call = replace(lead.call, refused=(*lead.call.refused, reason))
 
     def attempt(self, status: int, headers: Headers) -> None:
         """Start over with a new response head."""
         self._reset()
         self._is_attached = True
         self._status, self._headers = status, headers
+        if _told_bytes(headers) > self._limit_bytes:
+            self._kept = None
 
     def _reset(self) -> None:
         self._status = 0
         self._headers = ()
-        self._chunks: list[bytes] | None = []
-        self._size_bytes = 0
+        # One buffer: a list of chunks takes many times their size where they are small. None is too much.
+        self._kept = io.BytesIO()
         self._error: BaseException | None = None
         self._is_ended = False
         self._is_closed = False
@@ -107,12 +131,20 @@ class Recording:
 
     def feed(self, chunk: bytes) -> None:
         """Keep a chunk that is on its way to the caller."""
-        if self._chunks is not None:
-            self._size_bytes += len(chunk)
-            self._chunks.append(chunk)
-            if self._size_bytes > MAX_RECORDED_BYTES:
-                self._chunks = None
+        if self._kept is not None:
+            if self._kept.tell() + len(chunk) <= self._limit_bytes:
+                self._kept.write(chunk)
+            else:
+                self._kept = None
+        if self._is_returned and (self._kept is None or (chunk.endswith(b"\n") and self._has_last_event())):
+            self._settle()
         self._rest()
+
+    def _has_last_event(self) -> bool:
+        """Tell whether the stream says itself that nothing follows."""
+        if self._kept is None:
+            return False
+        return _LAST_EVENT.search(self._kept.getbuffer()[-_LONGEST_LAST_EVENT:]) is not None
 
     def ended(self) -> None:
         """Note that the body has come to its end."""
@@ -131,7 +163,7 @@ class Recording:
     def returned(self) -> None:
         """Note that the client returned the response to its caller."""
         self._is_returned = True
-        if self._is_closed or not self._is_attached:
+        if self._is_closed or not self._is_attached or self._kept is None:
             self._settle()
         else:
             self._rest()
@@ -159,14 +191,14 @@ class Recording:
                 if self._is_attached:
                     self._hand_over()
         finally:
-            self._chunks = None  # the caller may keep the response for long
+            self._kept = None  # the caller may keep the response for long
             with Guarded(self._here):
                 # Failed or interrupted: those who wait must not wait for ever.
                 self._here.cache.calls.drop(self._lead)
 
     def _hand_over(self) -> None:
         desk, lead = self._here.cache.calls, self._lead
-        body = None if self._chunks is None else self._decode(self._headers, self._chunks)
+        body = self._body()
         if body is None:
             desk.commit_too_large(lead, self._status)
             return
@@ -175,6 +207,15 @@ class Recording:
             desk.commit(lead, response)
         else:
             desk.abort(lead, self._error)
+
+    def _body(self) -> bytes | None:
+        """Return what came, unpacked; None if it is too much. It is no longer kept here then."""
+        kept, self._kept = self._kept, None
+        # SECURITY: sizes are told before anything is allocated; a few bytes may unpack to gigabytes.
+        came = None if kept is None else kept.getvalue()
+        if came is None or not fits(self._headers, came, self._limit_bytes):
+            return None
+        return came if self._decode is None else self._decode(self._headers, came, self._limit_bytes)
 
     def _is_whole(self, response: Response) -> bool:
         """Tell whether this is all there is: SDKs leave a stream after its last event, before its end."""
@@ -190,6 +231,12 @@ def recorded(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Re
     kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
     content_type = next((v for n, v in kept if n == "content-type"), "")
     return Response(status, kept, body, streams.form_of(content_type))
+
+
+def _told_bytes(headers: Headers) -> int:
+    """Return the length that the headers tell [bytes]; 0 if none, or none that is a number."""
+    told = next((value for name, value in headers if name.lower() == "content-length"), "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) < _LONGEST_NUMBER else 0
 
 
 def _is_kept(name: str) -> bool:

@@ -16,7 +16,6 @@ from urllib3.exceptions import DecodeError
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.recording import MAX_RECORDED_BYTES
 from genai_cache_magic.intercept.wire import framed
 
 if TYPE_CHECKING:
@@ -98,6 +97,10 @@ def tee(raw: object, recording: Recording) -> None:
     # What someone puts in the place of urllib3's response may be built differently: it is not recorded.
     if type(raw) is HTTPResponse:
         recording.attempt(raw.status, tuple(raw.headers.items()))
+        told = raw.headers.get("content-length")
+        if told is not None and told.strip() != str(raw.length_remaining):
+            # The library goes by something else, such as chunks, while callers may check what was told.
+            recording.refuse("its length is not what it says")
         raw._recording = recording  # type: ignore[attr-defined]  # noqa: SLF001 - it is a `Tee` in a moment
         raw.__class__ = Tee
 
@@ -142,26 +145,25 @@ def replayed(stored: Response, request_url: str, retries: Any = None) -> HTTPRes
     return played
 
 
-def decode(headers: Headers, chunks: list[bytes]) -> bytes | None:
-    """Undo the wire's compression with urllib3's own decoders; None if it is too much.
+def decode(headers: Headers, packed: bytes, limit: int) -> bytes | None:
+    """Undo the wire's compression with urllib3's own decoders; None if it is beyond `limit` [bytes].
 
     A body that is cut short gives what could be decoded of it.
     """
     encoding = {name: value for name, value in headers if name.lower() == "content-encoding"}
-    body = b"".join(chunks)
     if not encoding:
-        return body
-    packed = HTTPResponse(io.BytesIO(body), headers=encoding, status=200, preload_content=False)
-    decoded = bytearray()
+        return packed
+    message = HTTPResponse(io.BytesIO(packed), headers=encoding, status=200, preload_content=False)
+    decoded = io.BytesIO()  # gives its bytes away without a copy
     try:
-        for piece in _pieces(packed):
-            decoded += piece
-            if len(decoded) > MAX_RECORDED_BYTES:
+        for piece in _pieces(message):
+            decoded.write(piece)
+            if decoded.tell() > limit:
                 return None
     except DecodeError:
         pass
-    return bytes(decoded)
+    return decoded.getvalue()
 
 
-def _pieces(packed: HTTPResponse) -> Iterable[bytes]:
-    return packed.stream(_DECODED_AT_ONCE_BYTES, decode_content=True)
+def _pieces(message: HTTPResponse) -> Iterable[bytes]:
+    return message.stream(_DECODED_AT_ONCE_BYTES, decode_content=True)

@@ -12,8 +12,6 @@ from passthrough.httpx_calls import ANSWER, BODY, MARKS, MODEL_URL, answering, b
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.intercept import httpx as adapter
-from genai_cache_magic.intercept import recording
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 
@@ -301,8 +299,7 @@ def test_hit_logs_no_request(isolated, module, caplog):
 @both
 def test_too_large_is_passed_on(isolated, module, monkeypatch):
     """An answer beyond the limit reaches the caller whole, is not stored, and the record says why."""
-    monkeypatch.setattr(recording, "MAX_RECORDED_BYTES", 1000)
-    monkeypatch.setattr(adapter, "MAX_RECORDED_BYTES", 1000)
+    monkeypatch.setenv("GENAI_CACHE_MAX_RESPONSE", "1000")
     big = json.dumps({**ANSWER, "padding": "x" * 2000}).encode()
     packed = {"content": iter([gzip.compress(big)]), "headers": {"content-encoding": "gzip"}}
     with llm_cache() as cell:

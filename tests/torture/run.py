@@ -1,7 +1,8 @@
-"""The full torture of the disk tier: `python tests/torture/run.py [--seed TEXT]`, about a minute.
+"""The full torture: `python tests/torture/run.py [--seed TEXT]`, some minutes.
 
-200 killed writers and 1,000 damaged stores; the exit code is 1 if any answer was wrong, any finished put was lost
-or anything but ``StoreUnavailable`` was raised. A seed that failed is printed, and fails again.
+200 killed writers and 1,000 damaged stores of the disk tier, and a stream of 5 GB through each HTTP client; the exit
+code is 1 if any answer was wrong, any finished put was lost, anything but ``StoreUnavailable`` was raised, or a stream
+took more memory than twice the largest answer that is stored. A seed that failed is printed, and fails again.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torture.corruption import run_corruptions
 from torture.kills import run_kills
+from torture.streams import STREAM_BYTES, StreamReport, run_streams
 
 
 def main() -> int:
-    """Run both series, say what they showed, and return the exit code."""
+    """Run all series, say what they showed, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--corruptions", type=int, default=1000)
+    parser.add_argument("--stream-bytes", type=int, default=STREAM_BYTES, help="0 for none")
     options = parser.parse_args()
     say(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="genai-cache-torture-") as name:
@@ -37,7 +40,10 @@ def main() -> int:
             f"{corruptions.corruptions} stores damaged, {corruptions.answers} answers: {len(corruptions.wrong)} wrong, "
             f"{len(corruptions.unavailable)} times unavailable, {corruptions.rebuilds} rebuilds"
         )
-    faults = kills.wrong + kills.lost + corruptions.wrong
+    streams = run_streams(options.stream_bytes) if options.stream_bytes else StreamReport()
+    for line in streams.lines:
+        say(line)
+    faults = kills.wrong + kills.lost + corruptions.wrong + streams.faults
     for fault in faults + corruptions.unavailable:
         say(f"  {fault}")
     return 1 if faults else 0
