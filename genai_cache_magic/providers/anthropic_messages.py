@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
-from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import anthropic_stream, forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
@@ -21,11 +21,11 @@ from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
-    count,
     gravest,
     is_success,
     load_answer,
     load_object,
+    usage_beside_cache,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -33,8 +33,9 @@ from genai_cache_magic.providers.toolcalls import Renumbering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response, Usage
     from genai_cache_magic.providers.base import HttpCall, Origins
+    from genai_cache_magic.providers.target import Target
 
 SUFFIX: Final = "/messages"
 
@@ -84,8 +85,38 @@ class AnthropicMessages:
         return response if response.form is wants.form else forms.convert(response, wants, anthropic_stream)
 
 
+class Asked(NamedTuple):
+    """What the body of a call asks for, beside what is in the key.
+
+    Attributes
+    ----------
+    form
+        How this caller wants the answer.
+    media
+        Where digests stand in the place of media.
+    refused
+        Why the answer must not be stored.
+    preview
+        First characters of the last user message.
+    limit
+        Upper bound of the answer's tokens.
+    """
+
+    form: Form
+    media: tuple[str, ...]
+    refused: tuple[str, ...]
+    preview: str
+    limit: int
+
+
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body is no conversation with a limit."""
+    asked = tidy(body)
+    return None if asked is None else model_call(asked, body, find_target(call, body, origins, SUFFIX))
+
+
+def tidy(body: JsonObject) -> Asked | None:
+    """Take out of `body` what decides no answer, in place; None, and nothing is taken, if it is no such body."""
     messages = body.get("messages")
     limit = positive(body.get("max_tokens"))
     if limit is None or not is_conversation(messages):
@@ -101,14 +132,18 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     for i, message in enumerate(objects(messages)):
         ids.apply(message, "id")
         _clean_blocks(message.get("content"), f"/messages/{i}/content", media, ids)
-    target = find_target(call, body, origins, SUFFIX)
+    return Asked(form, tuple(media), tuple(_refusals(body)), preview, limit)
+
+
+def model_call(asked: Asked, body: JsonObject, target: Target) -> ModelCall:
+    """Return the call of `target` whose tidied body is `body`: one entry, whichever form is asked for."""
     return ModelCall(
         provider=AnthropicMessages(target.place.vendor),
-        request=target.request(AnthropicMessages.surface, body, None, media),
-        wants=Wants(form),
-        refused=tuple(_refusals(body)),
-        preview=preview,
-        max_output_tokens=limit,
+        request=target.request(AnthropicMessages.surface, body, None, asked.media),
+        wants=Wants(asked.form),
+        refused=asked.refused,
+        preview=asked.preview,
+        max_output_tokens=asked.limit,
     )
 
 
@@ -219,13 +254,9 @@ def _is_output(block: JsonObject) -> bool:
 
 
 def _usage(usage: JsonObject) -> Usage:
-    """Return the tokens of an answer. ``input_tokens`` leaves out what was read from or written to the cache."""
-    fresh = count(usage.get("input_tokens"))
-    read = count(usage.get("cache_read_input_tokens")) or 0
-    written = count(usage.get("cache_creation_input_tokens")) or 0
-    return Usage(
-        input_tokens=None if fresh is None else fresh + read + written,
-        output_tokens=count(usage.get("output_tokens")),
-        cached_input_tokens=read,
-        cache_write_tokens=written,
+    return usage_beside_cache(
+        usage.get("input_tokens"),
+        usage.get("output_tokens"),
+        read=usage.get("cache_read_input_tokens"),
+        written=usage.get("cache_creation_input_tokens"),
     )

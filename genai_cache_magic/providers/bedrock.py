@@ -1,30 +1,39 @@
-"""``POST /model/{model}/converse`` and ``/converse-stream``: Amazon Bedrock's one API for all its chat models."""
+"""``POST /model/{model}/converse`` and ``/converse-stream``: Amazon Bedrock's one API for all its chat models.
+
+In the place of a model there may stand a prompt of Prompt management, which names its model and brings messages
+of its own. A version of a prompt is a snapshot and never changes, so it is keyed like a model; without a version
+the draft is meant, whose text may be another one at the next call under the very same request, and so is the
+draft of a guardrail. Such calls go on uncached.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
+from urllib.parse import unquote
 
-from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.model import Form
+from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import eventstream
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, positive
+from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, positive, preview_of
 from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
     as_text,
-    count,
     gravest,
     is_success,
     load_answer,
     load_object,
+    usage_beside_cache,
 )
 from genai_cache_magic.providers.toolcalls import Renumbering
 
 if TYPE_CHECKING:
-    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response, Usage
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 WHOLE: Final = "/converse"
@@ -38,6 +47,9 @@ _CACHE_HINT: Final = frozenset({"cachePoint"})
 """An item of a list that only tells where the prompt cache is cut."""
 
 _MEDIA: Final = ("image", "document", "video", "audio")
+
+_PROMPT: Final = re.compile(r"arn:[^:]+:bedrock:[^:]*:[^:]*:prompt/[^:]+(?P<version>:[0-9]+)?(:.*)?")
+_DRAFT: Final = "DRAFT"
 
 STOP: Final = {
     "end_turn": End.COMPLETE,
@@ -71,13 +83,23 @@ class BedrockConverse:
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
-    """Return what `call` asks for, None if its path names no model or its body is no conversation."""
+    """Return what `call` asks for, None if its path names no model or its body is no conversation.
+
+    A prompt needs no messages.
+
+    Raises
+    ------
+    UncacheableRequest
+        What it names may change without the call changing: a draft.
+    """
     head, _, tail = call.path.rstrip("/").partition(MODEL)
     model, _, verb = tail.rpartition("/")
     messages = body.get("messages")
-    if not model or not is_conversation(messages):
+    is_whole = "messages" not in body and is_prompt(model)
+    if not model or not (is_whole or is_conversation(messages)):
         return None
-    preview = last_user_text(messages)
+    check_no_draft(model, as_object(body.get("guardrailConfig")).get("guardrailVersion"))
+    preview = last_user_text(messages) or preview_of(list(as_object(body.get("promptVariables")).values()))
     form = Form.STREAM if f"/{verb}" == STREAMED else Form.JSON
     for name in NOISE:
         body.pop(name, None)
@@ -98,6 +120,30 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         preview=preview,
         max_output_tokens=positive(as_object(body.get("inferenceConfig")).get("maxTokens")),
     )
+
+
+def is_prompt(model: str) -> bool:
+    """Tell whether what stands in the place of a model, escaped or not, is a prompt of Prompt management."""
+    return _PROMPT.fullmatch(unquote(model)) is not None
+
+
+def check_no_draft(model: str, guardrail_version: JsonValue) -> None:
+    """Do nothing if what decides the answer is fixed by its name.
+
+    Raises
+    ------
+    UncacheableRequest
+        It is a prompt without a version, or a guardrail's draft.
+    """
+    prompt = _PROMPT.fullmatch(unquote(model))
+    if prompt is not None and prompt["version"] is None:
+        raise UncacheableRequest(
+            "the draft of a prompt can change under its ARN, so the call was sent uncached; name a version of it"
+        )
+    if guardrail_version == _DRAFT:
+        raise UncacheableRequest(
+            "the draft of a guardrail can change under its name, so the call was sent uncached; name a version of it"
+        )
 
 
 def _drop_cache_points(blocks: JsonValue) -> None:
@@ -199,13 +245,9 @@ def _read_stream(response: Response) -> Answer:
 
 
 def _usage(usage: JsonObject) -> Usage:
-    """Return the tokens of an answer. ``inputTokens`` leaves out what was read from or written to the cache."""
-    fresh = count(usage.get("inputTokens"))
-    read = count(usage.get("cacheReadInputTokens")) or 0
-    written = count(usage.get("cacheWriteInputTokens")) or 0
-    return Usage(
-        input_tokens=None if fresh is None else fresh + read + written,
-        output_tokens=count(usage.get("outputTokens")),
-        cached_input_tokens=read,
-        cache_write_tokens=written,
+    return usage_beside_cache(
+        usage.get("inputTokens"),
+        usage.get("outputTokens"),
+        read=usage.get("cacheReadInputTokens"),
+        written=usage.get("cacheWriteInputTokens"),
     )

@@ -20,6 +20,7 @@ from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
     count,
+    end_of_vectors,
     gravest,
     is_success,
     load_answer,
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 WHOLE: Final = "/invoke"
 STREAMED: Final = "/invoke-with-response-stream"
 
+_GUARDRAIL_VERSION: Final = "x-amzn-bedrock-guardrailversion"
+
 HEADERS: Final = frozenset(
     {
+        _GUARDRAIL_VERSION,
         "x-amzn-bedrock-guardrailidentifier",
-        "x-amzn-bedrock-guardrailversion",
         "x-amzn-bedrock-performanceconfig-latency",
         "x-amzn-bedrock-service-tier",
         "x-amzn-bedrock-trace",
@@ -122,11 +125,18 @@ class BedrockInvoke:
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
-    """Return what `call` asks for, None if its path names no model."""
+    """Return what `call` asks for, None if its path names no model.
+
+    Raises
+    ------
+    UncacheableRequest
+        What it names may change without the call changing: a draft.
+    """
     head, _, tail = call.path.rstrip("/").partition(bedrock.MODEL)
     model, _, verb = tail.rpartition("/")
     if not model or not body:
         return None
+    bedrock.check_no_draft(model, call.headers.get(_GUARDRAIL_VERSION))
     form = Form.STREAM if f"/{verb}" == STREAMED else Form.JSON
     preview = next((preview_of(body[name]) for name in _PROMPTS if name in body), "")
     preview = preview or last_user_text(body.get("messages"))
@@ -134,18 +144,13 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     limit = next((limit for limit in limits if limit), None)
     known = replace(origins, extra_headers=origins.extra_headers | HEADERS)
     target = target_named_by_path(call, head, model, known)
-    media: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    # Anthropic's reader takes the model out of the body, where the path names it.
-    if "anthropic_version" in body and "model" not in body:
-        found = anthropic_messages.recognise(call, body, origins)
-        if found is not None:
-            media, refused = found.request.media, found.refused
+    # Anthropic's models speak Anthropic's words, but for the model and the form, which the path names.
+    asked = anthropic_messages.tidy(body) if "anthropic_version" in body else None
     return ModelCall(
         provider=BedrockInvoke(target.place.vendor),
-        request=target.request(BedrockInvoke.surface, body, form, media),
+        request=target.request(BedrockInvoke.surface, body, form, asked.media if asked else ()),
         wants=Wants(form),
-        refused=refused,
+        refused=asked.refused if asked else (),
         preview=preview,
         max_output_tokens=limit,
     )
@@ -216,8 +221,8 @@ def _read_nova(_response: Response, chunks: list[JsonObject]) -> Answer:
 
 def _read_vectors(_response: Response, chunks: list[JsonObject]) -> Answer:
     answer = chunks[0]
-    is_full = any(answer.get(name) for name in _VECTORS)
-    return Answer(End.COMPLETE if is_full else End.EMPTY, Usage(count(answer.get("inputTextTokenCount")), 0))
+    told = [answer[name] for name in _VECTORS if answer.get(name)]
+    return Answer(end_of_vectors(told), Usage(count(answer.get("inputTextTokenCount")), 0))
 
 
 def _read_text(_response: Response, chunks: list[JsonObject]) -> Answer:

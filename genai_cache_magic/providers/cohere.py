@@ -109,7 +109,7 @@ def _has_output(message: JsonObject) -> bool:
 
 def _answer(fields: JsonObject, *, is_empty: bool) -> Answer:
     end = FINISH.get(as_text(fields.get("finish_reason")), End.UNREADABLE)
-    return Answer(gravest({end}, is_empty=is_empty), _usage(fields.get("usage")))
+    return Answer(gravest({end}, is_empty=is_empty), usage_of(fields.get("usage")))
 
 
 def _read_stream(response: Response) -> Answer:
@@ -132,7 +132,7 @@ def _read_stream(response: Response) -> Answer:
     return Answer(End.CUT)
 
 
-def _usage(usage: JsonValue) -> Usage:
+def usage_of(usage: JsonValue) -> Usage:
     """Return the tokens that are billed, or else those that were counted."""
     fields = as_object(usage)
     told = as_object(fields.get("billed_units")) or as_object(fields.get("tokens"))

@@ -45,19 +45,17 @@ SEMANTIC_HEADERS: Final = frozenset(
 _FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta"})
 """Headers that hold a set of flags, comma-separated."""
 
-# SECURITY: a credential in the key would stop a team from sharing and let key holders test guesses of it.
-_CREDENTIALS: Final = frozenset(
-    {
-        "api-key",
-        "authorization",
-        "cookie",
-        "ocp-apim-subscription-key",
-        "proxy-authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "x-portkey-api-key",
-        "helicone-auth",
-    }
+# SECURITY: a credential in the key would stop a team from sharing and let key holders test guesses of it. So whoever
+# configures one of these as a header that decides the answer is not obeyed.
+_CREDENTIALS: Final = frozenset({"cookie", "helicone-auth", "set-cookie", "x-functions-key"})
+_CREDENTIAL_ENDS: Final = (
+    "api-key",  # Azure, Anthropic, Google, gateways
+    "apikey",
+    "authorization",  # proxies and gateways put a word before it
+    "-password",
+    "-secret",
+    "subscription-key",  # Azure API Management
+    "-token",  # Amazon's sessions, Google's, bearers under other names
 )
 
 PREVIEW_CHARS: Final = 80
@@ -81,9 +79,14 @@ CACHE_HINTS: Final = ("cache_control", "prompt_cache_breakpoint")
 
 def semantic_headers(headers: Mapping[str, str], extra: frozenset[str]) -> Headers:
     """Return the headers that decide the answer, sorted; flags of a comma list as a sorted set."""
-    wanted = SEMANTIC_HEADERS | (extra - _CREDENTIALS) if extra else SEMANTIC_HEADERS
+    wanted = SEMANTIC_HEADERS.union(name for name in extra if not is_credential(name)) if extra else SEMANTIC_HEADERS
     found = wanted.intersection(headers)
     return tuple((name, _normal_value(name, headers[name])) for name in sorted(found)) if found else ()
+
+
+def is_credential(name: str) -> bool:
+    """Tell whether a header, `name` in lower case, says who asks: such a header is never in a key."""
+    return name in _CREDENTIALS or name.endswith(_CREDENTIAL_ENDS)
 
 
 def pop_form(body: JsonObject) -> Form:

@@ -1,4 +1,4 @@
-"""JSON lines (`application/x-ndjson`) as bytes: one JSON value a line, each line ended by LF or CR LF.
+"""JSON lines as bytes: one JSON value a line, each line ended by LF or CR LF.
 
 Works on a whole recording, so it does not matter in which chunks it arrived.
 """
@@ -12,7 +12,8 @@ from genai_cache_magic.providers.reading import load_object
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TYPE: Final = "application/x-ndjson"
+TYPES: Final = ("application/x-ndjson", "application/stream+json")
+"""Content types: Ollama's, and that of Cohere's first chat API."""
 
 
 def blocks(recording: bytes) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from genai_cache_magic.core.model import Usage
+from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def load_object(text: bytes) -> JsonObject | None:
 
 
 def load_answer(response: Response) -> JsonObject | Answer:
-    """Return the JSON object that `response` holds, or what can be said without one."""
+    """Return the JSON object that `response` holds, or what can be said without one; a stream is none."""
     if not is_success(response):
         return Answer(End.ERROR)
-    value = load_object(response.body)
+    value = load_object(response.body) if response.form is Form.JSON else None
     if value is None:
         return Answer(End.UNREADABLE)
     return Answer(End.ERROR) if value.get("error") is not None else value
@@ -67,6 +67,12 @@ def gravest(ends: Iterable[End], *, is_empty: bool) -> End:
     seen = set(ends)
     worst = next((end for end in _GRAVEST_FIRST if end in seen), End.EMPTY)
     return End.EMPTY if is_empty and worst in {End.TOOL_CALLS, End.COMPLETE} else worst
+
+
+def end_of_vectors(vectors: Iterable[JsonValue]) -> End:
+    """Return the ending of an answer made of `vectors`: one that is missing or empty makes it empty."""
+    told = list(vectors)
+    return End.COMPLETE if told and all(told) else End.EMPTY
 
 
 def as_object(value: JsonValue) -> JsonObject:
@@ -104,4 +110,18 @@ def openai_usage(usage: JsonValue) -> Usage:
         output_tokens=count(fields.get("output_tokens")) if answered is None else answered,
         cached_input_tokens=(count(fields.get("prompt_cache_hit_tokens")) or 0) if cached is None else cached,
         cache_write_tokens=count(details.get("cache_write_tokens")) or 0,
+    )
+
+
+def usage_beside_cache(
+    fresh: JsonValue, answered: JsonValue, *, read: JsonValue = None, written: JsonValue = None
+) -> Usage:
+    """Return tokens of an API that counts those read from and written to the prompt cache apart from `fresh` ones."""
+    beside = count(fresh)
+    was_read, was_written = count(read) or 0, count(written) or 0
+    return Usage(
+        input_tokens=None if beside is None else beside + was_read + was_written,
+        output_tokens=count(answered),
+        cached_input_tokens=was_read,
+        cache_write_tokens=was_written,
     )

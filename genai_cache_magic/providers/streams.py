@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SPLITTERS: Final[Mapping[str, Callable[[bytes], Iterable[bytes]]]] = {
     "text/event-stream": sse.blocks,
-    jsonlines.TYPE: jsonlines.blocks,
+    **dict.fromkeys(jsonlines.TYPES, jsonlines.blocks),
     eventstream.TYPE: eventstream.blocks,
 }
 """Content type of a stream -> how to split a recording of it; joined, the pieces are the recording."""

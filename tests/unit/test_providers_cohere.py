@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -11,13 +12,18 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End, HttpCall, OriginRule, Origins, Wants
 from genai_cache_magic.providers.cohere import CohereChat
 from genai_cache_magic.providers.cohere_embeddings import CohereEmbeddings
+from genai_cache_magic.providers.cohere_rerank import CohereRerank
+from genai_cache_magic.providers.cohere_v1 import CohereChatV1
 from genai_cache_magic.providers.registry import recognise
 
 NOWHERE = Origins({}, "laptop")
 CHAT = {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "Say hello"}]}
+OLD = {"model": "command-r", "message": "Say hello"}
+RANK = {"model": "rerank-v3.5", "query": "a", "documents": ["b", "c"]}
 EMBED = {"model": "embed-v4.0", "texts": ["a"], "input_type": "search_query"}
 
 
@@ -38,7 +44,10 @@ def chat(*messages, **more):
     ("path", "body", "surface", "origin"),
     [
         ("/v2/chat", CHAT, "cohere.chat", "https://api.cohere.com/v2"),
+        ("/v1/chat", OLD, "cohere.chat.v1", "https://api.cohere.com/v1"),
         ("/v1/embed", EMBED, "cohere.embeddings", "https://api.cohere.com/v1"),
+        ("/v1/rerank", RANK, "cohere.rerank", "https://api.cohere.com/v1"),
+        ("/v2/rerank", {**RANK, "documents": [{"text": "a"}]}, "cohere.rerank", "https://api.cohere.com/v2"),
         ("/v2/embed", {**EMBED, "texts": None, "images": ["data:image/png;base64,AAAA"]}, "cohere.embeddings", None),
         (
             "/v2/embed",
@@ -67,8 +76,10 @@ def test_a_generic_path_needs_a_reason():
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat", {"message": "hi"}),
-        ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+        ("/v1/chat", {"message": ""}),
+        ("/v1/chat", CHAT),
+        ("/v1/rerank", {"query": "", "documents": ["b"]}),
+        ("/v2/rerank", {"query": "a", "documents": []}),
         ("/v1/classify", EMBED),
         ("/v2/chat", {"model": "m", "messages": []}),
         ("/v2/chat", {"messages": CHAT["messages"]}),
@@ -132,6 +143,39 @@ def test_ids_of_calls_are_renumbered_but_not_dropped():
 def test_what_runs_at_cohere_is_refused(extra, refused):
     """Connectors search before the model answers, so the answer is of the moment."""
     assert found({**CHAT, **extra}).refused == refused
+
+
+@pytest.mark.parametrize(
+    ("extra", "refused"),
+    [
+        ({}, ()),
+        ({"chat_history": [{"role": "USER", "message": "a"}]}, ()),
+        ({"tools": [{"name": "f"}], "tool_results": [{"call": {"name": "f"}, "outputs": []}]}, ()),
+        ({"conversation_id": ""}, ()),
+        ({"conversation_id": "mine"}, ("stateful",)),
+        ({"connectors": [{"id": "web-search"}]}, ("server-tools",)),
+        ({"conversation_id": "mine", "connectors": [{"id": "web-search"}]}, ("stateful", "server-tools")),
+    ],
+)
+def test_what_the_first_version_does_at_cohere_is_refused(extra, refused):
+    """A conversation that Cohere keeps is not in the request, and a connector searches."""
+    assert found({**OLD, **extra}, "/v1/chat").refused == refused
+
+
+def test_kinds_of_stream_of_the_first_version_are_told_apart():
+    """Who accepts events gets events, everybody else JSON lines, so neither is served what the other got."""
+    plain, events = ({"accept": accept} for accept in ("application/json", "text/event-stream"))
+    streamed = {**OLD, "stream": True}
+    assert request(streamed, "/v1/chat", headers=plain) == request(streamed, "/v1/chat")
+    assert request(streamed, "/v1/chat", headers=events) != request(streamed, "/v1/chat")
+    assert request(OLD, "/v1/chat", headers=events) == request(OLD, "/v1/chat")
+    assert request(streamed, "/v1/chat") != request(OLD, "/v1/chat")
+
+
+def test_a_result_of_a_tool_needs_no_message():
+    """The second turn of a tool call says nothing but what the tool found."""
+    results = {"tool_results": [{"call": {"name": "f", "parameters": {}}, "outputs": [{"a": 1}]}]}
+    assert found({**OLD, "message": "", **results}, "/v1/chat") is not None
 
 
 def test_facts_shown_beside_the_key():
@@ -239,7 +283,77 @@ def test_end_of_embeddings(answer, expected):
     assert expected is End.UNREADABLE or read.usage == Usage(7, 0)
 
 
-@pytest.mark.parametrize("provider", [CohereChat(), CohereEmbeddings()])
+TOLD = {"text": "Hello", "finish_reason": "COMPLETE", "meta": BILLED}
+
+
+def lines(*events, status=200):
+    body = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+    headers = (("content-type", "application/stream+json"),)
+    return Response(status, headers, body, streams.form_of(headers[0][1]))
+
+
+def stream_end(**fields):
+    return {"is_finished": True, "event_type": "stream-end", "finish_reason": "COMPLETE", "response": TOLD, **fields}
+
+
+PIECE = {"is_finished": False, "event_type": "text-generation", "text": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (Response(200, (), json.dumps(TOLD).encode()), End.COMPLETE),
+        (Response(200, (), json.dumps({**TOLD, "text": "", "tool_calls": [{"name": "f"}]}).encode()), End.TOOL_CALLS),
+        (Response(200, (), json.dumps({**TOLD, "text": "", "search_queries": [{"text": "q"}]}).encode()), End.COMPLETE),
+        (Response(200, (), json.dumps({**TOLD, "text": ""}).encode()), End.EMPTY),
+        (Response(200, (), json.dumps({**TOLD, "finish_reason": "MAX_TOKENS"}).encode()), End.TRUNCATED),
+        (Response(200, (), json.dumps({**TOLD, "finish_reason": "ERROR_TOXIC"}).encode()), End.FILTERED),
+        (Response(200, (), json.dumps({**TOLD, "finish_reason": "SOMETHING_NEW"}).encode()), End.UNREADABLE),
+        (Response(429, (), b'{"message": "slow down"}'), End.ERROR),
+        (Response(200, (), b"{"), End.UNREADABLE),
+        (lines(PIECE, stream_end()), End.COMPLETE),
+        (lines(PIECE, stream_end(finish_reason="ERROR", response={})), End.ERROR),
+        (lines(PIECE), End.CUT),
+        (lines(), End.CUT),
+        (lines(PIECE, {"message": "internal error"}), End.ERROR),
+        (replace(lines(), body=b"{\n"), End.UNREADABLE),
+        (lines(status=500), End.ERROR),
+    ],
+    ids=range(16),
+)
+def test_end_of_an_answer_of_the_first_version(response, expected):
+    """A stream ends with ``stream-end``, whose answer is the whole; whatever else is at its end cuts it."""
+    assert CohereChatV1().read(response).end is expected
+
+
+def test_events_of_the_first_version_are_read_like_its_lines():
+    """Both kinds of stream say the same, tokens included."""
+    body = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (PIECE, stream_end()))
+    events = Response(200, (("content-type", "text/event-stream"),), body, Form.STREAM)
+    assert CohereChatV1().read(events) == CohereChatV1().read(lines(PIECE, stream_end()))
+    assert CohereChatV1().read(events).usage == Usage(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"results": [{"index": 0, "relevance_score": 0.0}]}, End.COMPLETE),
+        ({"data": [{"index": 0, "relevance_score": 0.5}], "model": "m", "usage": {"total_tokens": 7}}, End.COMPLETE),
+        ({"results": []}, End.EMPTY),
+        ({"results": [{"index": 0}]}, End.UNREADABLE),
+        ({"results": "x"}, End.UNREADABLE),
+        ({}, End.UNREADABLE),
+        ({"error": "no"}, End.ERROR),
+    ],
+)
+def test_end_of_a_ranking(answer, expected):
+    """A ranking is whole if every result has its score; tokens are known where they are told."""
+    read = CohereRerank().read(Response(200, (), json.dumps(answer).encode()))
+    assert read.end is expected
+    assert read.usage.input_tokens == answer.get("usage", {}).get("total_tokens")
+
+
+@pytest.mark.parametrize("provider", [CohereChat(), CohereEmbeddings(), CohereRerank()])
 def test_render_gives_the_same_form_only(provider):
     """A caller gets the form that it wants, unchanged, or a miss."""
     response = whole()

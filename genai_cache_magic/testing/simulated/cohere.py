@@ -1,15 +1,24 @@
-"""Cohere's chat, second version, whole and as events, and both versions of its embeddings."""
+"""Cohere's chat, second version as events and first as JSON lines, and both versions of embeddings and rerank."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.testing.simulated.call import Call, Fault, InvalidCallError, objects
-from genai_cache_magic.testing.simulated.composing import TEXT_FAULTS, Choice, Ending, Said, ToolCall, Turn, compose
+from genai_cache_magic.testing.simulated.call import Call, Fault, InvalidCallError, object_of, objects
+from genai_cache_magic.testing.simulated.composing import (
+    TEXT_FAULTS,
+    Choice,
+    Ending,
+    Said,
+    Tool,
+    ToolCall,
+    Turn,
+    compose,
+)
 from genai_cache_magic.testing.simulated.openai_chat import function_tools, schema_of
 from genai_cache_magic.testing.simulated.openai_embeddings import vector_of
 from genai_cache_magic.testing.simulated.text import MARK, count_tokens_of, text_of, tokens_of
-from genai_cache_magic.testing.simulated.wire import ERROR_TEXT, WireApi, event
+from genai_cache_magic.testing.simulated.wire import ERROR_TEXT, WireApi, dump, event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +31,7 @@ _FINISH_REASONS = {
     Ending.FILTERED: "ERROR_TOXIC",
     Ending.REFUSED: "ERROR_TOXIC",
 }
+_TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
 _CHOICES = {"NONE": Choice.NONE, "REQUIRED": Choice.REQUIRED}
 _PLAN = f"{MARK} I will call the tools that were named."
 
@@ -44,6 +54,35 @@ def stream(call: Call) -> list[bytes]:
     events = [{"id": call.answer_id(""), "type": "message-start", "delta": started}, *_pieces(said)]
     events.append({"type": "message-end", "delta": _end(call, said)})
     return [event(data, data["type"]) for data in events]
+
+
+def answer_v1(call: Call) -> dict[str, Any]:
+    """The answer of the chat's first version."""
+    return _answer_v1(call, compose(call, _read_turn_v1(call.body)))
+
+
+def stream_v1(call: Call) -> list[bytes]:
+    """The JSON lines from ``stream-start`` to ``stream-end``, which holds the whole answer."""
+    said = compose(call, _read_turn_v1(call.body))
+    whole = _answer_v1(call, said)
+    lines: list[dict[str, Any]] = [{"event_type": "stream-start", "generation_id": whole["generation_id"]}]
+    if said.tool_calls:
+        lines.append({"event_type": "tool-calls-generation", "text": _PLAN, "tool_calls": whole["tool_calls"]})
+    lines += ({"event_type": "text-generation", "text": piece} for piece in tokens_of(said.text))
+    lines.append({"event_type": "stream-end", "finish_reason": whole["finish_reason"], "response": whole})
+    return [_line(**one) for one in lines]
+
+
+def rerank(call: Call) -> dict[str, Any]:
+    """The documents by relevance, as Cohere ranks them: the order depends on query, documents and serial."""
+    query, documents = call.body.get("query"), call.body.get("documents")
+    if not isinstance(query, str) or not isinstance(documents, list) or not documents:
+        raise InvalidCallError("'query' must be a text and 'documents' a list that is not empty")
+    scores = [call.digest(f"rank {i} {text_of(one)}")[0] / 256 for i, one in enumerate(documents)]
+    ranked = sorted(range(len(documents)), key=lambda i: -scores[i])[: call.body.get("top_n") or None]
+    results = [] if call.fault is Fault.EMPTY else [{"index": i, "relevance_score": scores[i]} for i in ranked]
+    meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+    return {"id": call.answer_id(""), "results": results, "meta": meta}
 
 
 def embed(call: Call) -> dict[str, Any]:
@@ -82,6 +121,47 @@ def _schema(response_format: Any) -> Mapping[str, Any] | None:
     if isinstance(response_format, dict) and isinstance(schema := response_format.get("json_schema"), dict):
         return schema
     return schema_of(response_format)
+
+
+def _read_turn_v1(body: Mapping[str, Any]) -> Turn:
+    message = body.get("message")
+    if not isinstance(message, str):
+        raise InvalidCallError("'message' must be a text")
+    tools = objects(body.get("tools") or [], "tools")
+    return Turn(
+        subject=message,
+        is_tool_result=bool(body.get("tool_results")),
+        tools=tuple(Tool(str(tool.get("name")), _parameters(tool)) for tool in tools),
+        schema=_schema(body.get("response_format")),
+    )
+
+
+def _parameters(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schema of a tool whose parameters are told in the words of Python."""
+    told = object_of(tool.get("parameter_definitions"), "parameter_definitions")
+    properties = {name: {"type": _TYPES.get(str(one.get("type")), "string")} for name, one in told.items()}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _answer_v1(call: Call, said: Said) -> dict[str, Any]:
+    asked = max(1, count_tokens_of([call.body.get(name) for name in ("message", "chat_history", "tools", "documents")]))
+    tokens = {"input_tokens": asked, "output_tokens": said.token_count}
+    finish = "COMPLETE" if said.ending is Ending.TOOLS else _FINISH_REASONS[said.ending]
+    answer: dict[str, Any] = {
+        "response_id": call.answer_id("r-"),
+        "generation_id": call.answer_id("g-"),
+        "text": said.text,
+        "chat_history": [],
+        "finish_reason": finish,
+        "meta": {"api_version": {"version": "1"}, "billed_units": tokens, "tokens": tokens},
+    }
+    if said.tool_calls:
+        answer["tool_calls"] = [{"name": one.name, "parameters": one.arguments} for one in said.tool_calls]
+    return answer
+
+
+def _line(**fields: Any) -> bytes:
+    return dump({"is_finished": fields["event_type"] == "stream-end", **fields}) + b"\n"
 
 
 def _tool_call(one: ToolCall) -> dict[str, Any]:
@@ -143,7 +223,13 @@ def _error_event(_number: int) -> bytes:
     return event({"type": "message-end", "delta": {"error": ERROR_TEXT, "finish_reason": "ERROR"}}, "message-end")
 
 
+def _error_line(_number: int) -> bytes:
+    return _line(event_type="stream-end", finish_reason="ERROR", response={"text": "", "finish_reason": "ERROR"})
+
+
 _EMPTY = frozenset({Fault.EMPTY})
+CHAT_V1 = WireApi(answer_v1, stream_v1, _error_line, error_body, TEXT_FAULTS, "application/stream+json")
+RERANK = WireApi(rerank, None, _error_event, error_body, _EMPTY)
 CHAT = WireApi(answer, stream, _error_event, error_body, TEXT_FAULTS)
 EMBED_V1 = WireApi(embed_v1, None, _error_event, error_body, _EMPTY)
 EMBED_V2 = WireApi(embed, None, _error_event, error_body, _EMPTY)
