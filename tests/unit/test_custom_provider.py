@@ -13,7 +13,7 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.providers import custom
 from genai_cache_magic.providers.base import HttpCall, Origins
-from genai_cache_magic.providers.registry import recognise
+from genai_cache_magic.providers.registry import path_ends, recognise
 
 httpx = pytest.importorskip("httpx", reason="pip install httpx")
 
@@ -23,6 +23,12 @@ EXAMPLE = re.search(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1
 URL = "https://api.acme.example/v1/ask"
 ASK = {"model": "acme-1", "question": "Why?", "request_id": "1"}
 ANSWER = {"answer": "Because.", "ended": "done", "tokens_in": 3, "tokens_out": 5}
+
+
+def forget_what_is_installed():
+    """Let the entry points be read again, as a new process does."""
+    custom.installed.cache_clear()
+    path_ends.cache_clear()
 
 
 @pytest.fixture
@@ -40,13 +46,13 @@ def install(tmp_path, monkeypatch):
         info.joinpath("entry_points.txt").write_text(f"[{custom.GROUP}]\n{listed}\n", encoding="utf-8")
         for name, source in modules.items():
             site.joinpath(f"{name}.py").write_text(source, encoding="utf-8")
-        custom.installed.cache_clear()
+        forget_what_is_installed()
 
     yield install
     for name in set(sys.modules) - before:
         if name.startswith("acme"):
             del sys.modules[name]
-    custom.installed.cache_clear()
+    forget_what_is_installed()
 
 
 @pytest.fixture

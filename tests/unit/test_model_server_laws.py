@@ -139,7 +139,7 @@ def test_an_instance_is_valid_against_its_schema(schema, seed):
     """Structured answers satisfy what was asked, recursive definitions included."""
     jsonschema = pytest.importorskip("jsonschema")
     whole = {"type": "object", "properties": {"it": schema}, "required": ["it"], "$defs": {"node": NODE}}
-    jsonschema.Draft202012Validator(whole).validate(instance_of(whole, seed))
+    assert jsonschema.Draft202012Validator(whole).is_valid(instance_of(whole, seed))
 
 
 @pytest.mark.parametrize(
