@@ -7,29 +7,24 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import (
-    anthropic_messages,
-    anthropic_vertex,
-    bedrock,
-    bedrock_invoke,
-    cohere,
-    cohere_embeddings,
-    cohere_rerank,
-    cohere_v1,
-    custom,
-    gemini,
-    gemini_embeddings,
-    mistral,
-    multipart,
-    ollama,
-    openai_audio,
-    openai_audio_speech,
-    openai_chat,
-    openai_completions,
-    openai_embeddings,
-    openai_images,
-    openai_responses,
-)
+from genai_cache_magic.providers import custom, mistral, multipart, ollama
+from genai_cache_magic.providers.anthropic import messages as anthropic_messages
+from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
+from genai_cache_magic.providers.bedrock import converse as bedrock_converse
+from genai_cache_magic.providers.bedrock import invoke as bedrock_invoke
+from genai_cache_magic.providers.cohere import chat as cohere_chat
+from genai_cache_magic.providers.cohere import chat_v1 as cohere_chat_v1
+from genai_cache_magic.providers.cohere import embeddings as cohere_embeddings
+from genai_cache_magic.providers.cohere import rerank as cohere_rerank
+from genai_cache_magic.providers.gemini import embeddings as gemini_embeddings
+from genai_cache_magic.providers.gemini import generate as gemini_generate
+from genai_cache_magic.providers.openai import audio as openai_audio
+from genai_cache_magic.providers.openai import chat as openai_chat
+from genai_cache_magic.providers.openai import completions as openai_completions
+from genai_cache_magic.providers.openai import embeddings as openai_embeddings
+from genai_cache_magic.providers.openai import images as openai_images
+from genai_cache_magic.providers.openai import responses as openai_responses
+from genai_cache_magic.providers.openai import speech as openai_speech
 from genai_cache_magic.providers.origins import serves_models
 
 if TYPE_CHECKING:
@@ -62,24 +57,24 @@ _ROUTES: Final = (
     *(_Route(suffix, ollama, is_untyped=True) for suffix in ollama.SUFFIXES),
     _Route(openai_embeddings.SUFFIX, openai_embeddings),
     *(_Route(suffix, openai_audio, is_form=True) for suffix in openai_audio.SURFACES),
-    _Route(openai_audio_speech.SUFFIX, openai_audio_speech),
+    _Route(openai_speech.SUFFIX, openai_speech),
     _Route(openai_images.GENERATIONS, openai_images),
     _Route(openai_images.EDITS, openai_images, is_form=True),
     _Route(openai_images.VARIATIONS, openai_images, is_form=True),
     _Route(anthropic_messages.SUFFIX, anthropic_messages),
     _Route(anthropic_vertex.WHOLE, anthropic_vertex),
     _Route(anthropic_vertex.STREAMED, anthropic_vertex),
-    _Route(gemini.WHOLE, gemini, is_telling=True),
-    _Route(gemini.STREAMED, gemini, is_telling=True),
+    _Route(gemini_generate.WHOLE, gemini_generate, is_telling=True),
+    _Route(gemini_generate.STREAMED, gemini_generate, is_telling=True),
     _Route(gemini_embeddings.ONE, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.BATCH, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.PREDICT, gemini_embeddings),
-    _Route(cohere.PATH, cohere),
-    _Route(cohere_v1.PATH, cohere_v1),
+    _Route(cohere_chat.PATH, cohere_chat),
+    _Route(cohere_chat_v1.PATH, cohere_chat_v1),
     *(_Route(path, cohere_embeddings) for path in cohere_embeddings.PATHS),
     *(_Route(path, cohere_rerank) for path in cohere_rerank.PATHS),
-    _Route(bedrock.WHOLE, bedrock),
-    _Route(bedrock.STREAMED, bedrock),
+    _Route(bedrock_converse.WHOLE, bedrock_converse),
+    _Route(bedrock_converse.STREAMED, bedrock_converse),
     _Route(bedrock_invoke.WHOLE, bedrock_invoke, is_untyped=True),
     _Route(bedrock_invoke.STREAMED, bedrock_invoke, is_untyped=True),
 )

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from genai_cache_magic.core.canonical import canonical_bytes, check_json, dumps, dumps_exactly, parse_body
 from genai_cache_magic.core.model import Form, KeySpace, Response
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
 from genai_cache_magic.providers.fields import OPENAI_NOISE
-from genai_cache_magic.providers.openai_chat import OpenAIChat
-from genai_cache_magic.providers.openai_completions import OpenAICompletions
-from genai_cache_magic.providers.openai_embeddings import OpenAIEmbeddings
-from genai_cache_magic.providers.openai_responses import OpenAIResponses
+from genai_cache_magic.providers.openai.chat import OpenAIChat
+from genai_cache_magic.providers.openai.completions import OpenAICompletions
+from genai_cache_magic.providers.openai.embeddings import OpenAIEmbeddings
+from genai_cache_magic.providers.openai.responses import OpenAIResponses
 from genai_cache_magic.providers.registry import recognise
 
 if TYPE_CHECKING:

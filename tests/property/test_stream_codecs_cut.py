@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.providers.base import Wants
-from genai_cache_magic.providers.openai_chat import OpenAIChat
+from genai_cache_magic.providers.openai.chat import OpenAIChat
 
 if TYPE_CHECKING:
     import random

@@ -12,8 +12,8 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.providers.base import End, HttpCall, OriginRule, Origins, Wants
-from genai_cache_magic.providers.gemini import Gemini
-from genai_cache_magic.providers.gemini_embeddings import GeminiEmbeddings
+from genai_cache_magic.providers.gemini.embeddings import GeminiEmbeddings
+from genai_cache_magic.providers.gemini.generate import Gemini
 from genai_cache_magic.providers.registry import recognise
 
 HOST = "generativelanguage.googleapis.com"

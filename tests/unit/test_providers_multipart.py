@@ -20,9 +20,9 @@ from genai_cache_magic.core.model import Form, KeySpace, Response
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import multipart
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
-from genai_cache_magic.providers.openai_audio import OpenAITranscripts
-from genai_cache_magic.providers.openai_audio_speech import OpenAISpeech
-from genai_cache_magic.providers.openai_images import OpenAIImages
+from genai_cache_magic.providers.openai.audio import OpenAITranscripts
+from genai_cache_magic.providers.openai.images import OpenAIImages
+from genai_cache_magic.providers.openai.speech import OpenAISpeech
 from genai_cache_magic.providers.registry import recognise
 
 SPEC = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "key_multipart.json"

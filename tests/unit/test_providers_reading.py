@@ -7,12 +7,12 @@ import json
 import pytest
 
 from genai_cache_magic.core.model import Form, Response, Usage
-from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import End, Wants
-from genai_cache_magic.providers.openai_chat import OpenAIChat
-from genai_cache_magic.providers.openai_completions import OpenAICompletions
-from genai_cache_magic.providers.openai_embeddings import OpenAIEmbeddings
-from genai_cache_magic.providers.openai_responses import OpenAIResponses
+from genai_cache_magic.providers.openai.chat import OpenAIChat
+from genai_cache_magic.providers.openai.completions import OpenAICompletions
+from genai_cache_magic.providers.openai.embeddings import OpenAIEmbeddings
+from genai_cache_magic.providers.openai.responses import OpenAIResponses
 
 ALL = (OpenAIChat(), OpenAICompletions(), OpenAIEmbeddings(), OpenAIResponses(), AnthropicMessages())
 

@@ -8,7 +8,7 @@ import pytest
 
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.providers import sse
-from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Wants
 
 JSON, STREAM = Wants(Form.JSON), Wants(Form.STREAM)

@@ -10,7 +10,7 @@ import pytest
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Wants
-from genai_cache_magic.providers.openai_chat import OpenAIChat
+from genai_cache_magic.providers.openai.chat import OpenAIChat
 
 JSON, STREAM, WITHOUT_USAGE = Wants(Form.JSON), Wants(Form.STREAM), Wants(Form.STREAM, usage=False)
 DONE = b"data: [DONE]\n\n"

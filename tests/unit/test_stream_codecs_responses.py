@@ -9,7 +9,7 @@ import pytest
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Wants
-from genai_cache_magic.providers.openai_responses import OpenAIResponses
+from genai_cache_magic.providers.openai.responses import OpenAIResponses
 
 JSON, STREAM = Wants(Form.JSON), Wants(Form.STREAM)
 USAGE = {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}

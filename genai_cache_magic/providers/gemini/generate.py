@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import forms, gemini_array, gemini_stream, sse
+from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_asked, is_conversation, objects, positive, preview_of
+from genai_cache_magic.providers.gemini import array, stream
 from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import take_from_query, target_named_by_path
 from genai_cache_magic.providers.reading import as_list, as_object, as_text, count, gravest, is_success, load_object
@@ -71,10 +72,10 @@ class Gemini:
             return Answer(End.ERROR)
         if response.form is Form.STREAM:
             return _read((load_object(event.data) for event in sse.events(response.body)), End.CUT)
-        if not gemini_array.is_array(response):
+        if not array.is_array(response):
             return _read([load_object(response.body)], End.UNREADABLE)
         try:
-            chunks = gemini_array.chunks_of(response.body)
+            chunks = array.chunks_of(response.body)
         except (forms.Inconvertible, UncacheableRequest):
             return Answer(End.UNREADABLE)
         return _read(chunks, End.CUT)
@@ -82,14 +83,14 @@ class Gemini:
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` in the form that this caller wants; its usage is always there."""
         found: Response | None = response
-        if gemini_array.is_array(response):
+        if array.is_array(response):
             if self.is_array:
                 return response
-            found = gemini_array.to_stream(response)
+            found = array.to_stream(response)
         asked = Wants(Form.STREAM) if self.is_array else wants
         if found is not None and found.form is not asked.form:
-            found = forms.convert(found, asked, gemini_stream, usage="")
-        return gemini_array.to_array(found) if found is not None and self.is_array else found
+            found = forms.convert(found, asked, stream, usage="")
+        return array.to_array(found) if found is not None and self.is_array else found
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.cohere import MEDIA
+from genai_cache_magic.providers.cohere.chat import MEDIA
 from genai_cache_magic.providers.fields import objects, preview_of
 from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
 from genai_cache_magic.providers.reading import as_list, as_object, count, end_of_vectors, load_answer

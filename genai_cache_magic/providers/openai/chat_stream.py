@@ -24,7 +24,7 @@ from genai_cache_magic.providers.forms import (
     pieces_with_logprobs,
     text_of,
 )
-from genai_cache_magic.providers.openai_chat_pieces import TEXTS, Choice, merge
+from genai_cache_magic.providers.openai.chat_pieces import TEXTS, Choice, merge
 from genai_cache_magic.providers.reading import as_list, as_object
 from genai_cache_magic.providers.sse import Event
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import jsonlines, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.cohere import FINISH, usage_of
+from genai_cache_magic.providers.cohere.chat import FINISH, usage_of
 from genai_cache_magic.providers.fields import is_asked, pop_form, positive, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,

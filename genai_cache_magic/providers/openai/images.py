@@ -14,7 +14,7 @@ from genai_cache_magic.providers import multipart, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import drop_openai_noise, objects, pop_form, preview_of
 from genai_cache_magic.providers.media import fold
-from genai_cache_magic.providers.openai_audio import is_error
+from genai_cache_magic.providers.openai.audio import is_error
 from genai_cache_magic.providers.reading import as_list, as_object, as_text, is_success, load_answer, load_object
 from genai_cache_magic.providers.target import find_target
 

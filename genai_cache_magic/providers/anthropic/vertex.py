@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.providers.anthropic_messages import model_call, tidy
+from genai_cache_magic.providers.anthropic.messages import model_call, tidy
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 
 if TYPE_CHECKING:

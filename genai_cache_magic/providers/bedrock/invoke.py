@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import anthropic_messages, bedrock, choices, eventstream, sse
-from genai_cache_magic.providers.anthropic_messages import AnthropicMessages
+from genai_cache_magic.providers import choices, eventstream, sse
+from genai_cache_magic.providers.anthropic import messages as anthropic_messages
+from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.bedrock import converse
 from genai_cache_magic.providers.fields import last_user_text, objects, positive, preview_of
 from genai_cache_magic.providers.media import decode_base64
 from genai_cache_magic.providers.named_by_path import target_named_by_path
@@ -132,11 +134,11 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     UncacheableRequest
         What it names may change without the call changing: a draft.
     """
-    head, _, tail = call.path.rstrip("/").partition(bedrock.MODEL)
+    head, _, tail = call.path.rstrip("/").partition(converse.MODEL)
     model, _, verb = tail.rpartition("/")
     if not model or not body:
         return None
-    bedrock.check_no_draft(model, call.headers.get(_GUARDRAIL_VERSION))
+    converse.check_no_draft(model, call.headers.get(_GUARDRAIL_VERSION))
     form = Form.STREAM if f"/{verb}" == STREAMED else Form.JSON
     preview = next((preview_of(body[name]) for name in _PROMPTS if name in body), "")
     preview = preview or last_user_text(body.get("messages"))
@@ -211,8 +213,8 @@ def _reader_of(chunks: list[JsonObject]) -> _Reader:
 
 def _read_nova(_response: Response, chunks: list[JsonObject]) -> Answer:
     if "output" in chunks[0]:
-        return bedrock.read_message(chunks[0])
-    recording = bedrock.Recording()
+        return converse.read_message(chunks[0])
+    recording = converse.Recording()
     for chunk in chunks:
         for kind, event in chunk.items():
             recording.absorb(kind, as_object(event))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import anthropic_stream, forms, sse
+from genai_cache_magic.providers import forms, sse
+from genai_cache_magic.providers.anthropic import stream
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -82,7 +83,7 @@ class AnthropicMessages:
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` in the form that this caller wants; its usage is always there."""
-        return response if response.form is wants.form else forms.convert(response, wants, anthropic_stream)
+        return response if response.form is wants.form else forms.convert(response, wants, stream)
 
 
 class Asked(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import choices, forms, openai_chat_stream
+from genai_cache_magic.providers import choices, forms
 from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -20,6 +20,7 @@ from genai_cache_magic.providers.fields import (
     positive,
 )
 from genai_cache_magic.providers.media import fold_parts
+from genai_cache_magic.providers.openai import chat_stream
 from genai_cache_magic.providers.reading import as_object, as_text
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -78,7 +79,7 @@ class OpenAIChat:
         """Return `response` as this caller wants it: its form, with or without the usage event."""
         if response.form is wants.form:
             return choices.render(response, wants)
-        return forms.convert(response, wants, openai_chat_stream)
+        return forms.convert(response, wants, chat_stream)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:

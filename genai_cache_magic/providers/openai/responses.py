@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import forms, openai_responses_stream, sse
+from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -19,6 +19,7 @@ from genai_cache_magic.providers.fields import (
     preview_of,
 )
 from genai_cache_magic.providers.media import fold_part, fold_parts
+from genai_cache_magic.providers.openai import responses_stream
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
@@ -110,7 +111,7 @@ class OpenAIResponses:
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` in the form that this caller wants; its usage is always there."""
-        return response if response.form is wants.form else forms.convert(response, wants, openai_responses_stream)
+        return response if response.form is wants.form else forms.convert(response, wants, responses_stream)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:

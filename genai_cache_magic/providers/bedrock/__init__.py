@@ -1,0 +1,1 @@
+"""The wire APIs of Amazon Bedrock's runtime."""

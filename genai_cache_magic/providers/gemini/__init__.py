@@ -1,0 +1,1 @@
+"""Gemini's wire APIs, of Google AI and of Vertex AI."""

@@ -1,0 +1,1 @@
+"""OpenAI's wire APIs, also as Azure and compatible servers speak them."""
