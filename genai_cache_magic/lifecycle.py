@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from genai_cache_magic.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released, Seat
+from genai_cache_magic.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released
 from genai_cache_magic.core.canonical import canonical_bytes, component_digests
 from genai_cache_magic.core.key import entry_id, keyed_digest
 from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
@@ -24,6 +24,7 @@ from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.pricing import price_usd
 from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.scope import CellScope, Mode, Samples
+from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,44 +47,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """Serve this response; the call is recorded."""
-
-    response: Response
-    tier: Tier
-
-
-@dataclass(frozen=True, slots=True)
-class Bypass:
-    """The call goes to its origin as if we were not here; it is recorded."""
-
-
-@dataclass(slots=True)
-class Lead:
-    """Ask the origin with the caller's own client, then ``commit`` or ``abort``, once."""
-
-    call: ModelCall
-    scope: CellScope
-    entry_id: EntryId
-    sample: int
-    request_id: EntryId
-    why: Why
-    started: float
-    stamp: Stamp | None = None
-    flight: Flight | None = None
-    is_done: bool = False
-    is_recorded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """Someone asks the same right now: wait for `future`, then call ``resume``."""
-
-    lead: Lead
-    future: Seat
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of an answer: stored or why not, and whether those who wait may have it."""
 
@@ -91,16 +54,6 @@ class Verdict:
     reason: str = ""
     is_stored: bool = False
     is_shareable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The origin failed for the caller that this one waited for: raise `error`, or answer with it."""
-
-    error: BaseException | Response
-
-
-Step: TypeAlias = Answered | Bypass | Lead | Follow | Rejected
 
 
 class CallDesk:

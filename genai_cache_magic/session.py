@@ -14,7 +14,7 @@ from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
 from genai_cache_magic.factory import build_cache, origins_of
-from genai_cache_magic.lifecycle import Bypass, CallDesk, bypass
+from genai_cache_magic.lifecycle import CallDesk, bypass
 from genai_cache_magic.scope import CellScope, Mode, Options, Samples
 from genai_cache_magic.units import parse_duration
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import EventHook
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
+    from genai_cache_magic.steps import Bypass
 
 
 class Session:

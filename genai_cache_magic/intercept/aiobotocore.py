@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genai_cache_magic.intercept import aiohttp, botocore
 from genai_cache_magic.intercept.active import active, current_turn
 from genai_cache_magic.intercept.base import wait_async
-from genai_cache_magic.lifecycle import Follow
+from genai_cache_magic.steps import Follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.coalesce import Promoted
 from genai_cache_magic.entries import trouble
 from genai_cache_magic.errors import ReplayMiss, UncacheableRequest
-from genai_cache_magic.lifecycle import Follow, Step, bypass
+from genai_cache_magic.lifecycle import bypass
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.scope import Mode
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.coalesce import Landing, Seat
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.providers.base import HttpCall, ModelCall
+    from genai_cache_magic.steps import Follow, Step
 
 MAX_WAIT_S: Final = 120.0
 """A follower waits no longer for its leader [s]: then it goes alone."""

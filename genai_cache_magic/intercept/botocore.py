@@ -19,7 +19,7 @@ from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
 from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,9 @@ from genai_cache_magic.intercept.active import Turn, active, current_turn
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.recording import Recording
-from genai_cache_magic.lifecycle import Answered, Bypass, Follow, Lead, Rejected, Step
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import path_ends
+from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

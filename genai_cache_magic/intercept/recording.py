@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from genai_cache_magic.intercept.active import Active
-    from genai_cache_magic.lifecycle import Lead
     from genai_cache_magic.providers.base import HttpCall
+    from genai_cache_magic.steps import Lead
 
 Decode: TypeAlias = "Callable[[Headers, bytes, int], bytes | None]"
 
