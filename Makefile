@@ -6,9 +6,13 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := $(VENV)/bin
+# SDKs whose releases exclude each other are tested in one pinned environment per generation: tests/environments/.
+GENERATIONS ?= current httpx
+HTTPX := $(VENV)/generations/httpx
+OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check format bench torture pictures clean
+.PHONY: help demo lab test test-current test-httpx check format bench torture pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +23,14 @@ demo: $(VENV)/.has-demo ## run the quickstart notebook twice against simulated m
 lab: $(VENV)/.has-lab ## open the notebook in JupyterLab against simulated models (ARGS=... for jupyter lab)
 	$(BIN)/python tools/lab.py $(ARGS)
 
-test: $(VENV)/.has-test ## run all tests (ARGS=... for pytest, WORKERS=N at once)
+test: $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
+
+test-current: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# What depends on the SDKs and their HTTP clients; exit code 5 is that ARGS leave none of it.
+test-httpx: $(HTTPX)/.has-test
+	$(HTTPX)/bin/python -m pytest -n $(WORKERS) $(OF_EACH_GENERATION) $(ARGS) || [ $$? -eq 5 ]
 
 check: $(VENV)/.has-dev ## format, lint, types, and who may import whom
 	$(BIN)/ruff format --check .
@@ -38,6 +48,11 @@ bench: $(VENV)/.has-demo ## measure, beside other caches, in one run (ARGS=--qui
 torture: $(VENV)/.has-test ## kill writers and damage stores for some minutes
 	$(BIN)/python tests/torture/run.py $(ARGS)
 
+matrix: $(VENV)/.has-test $(HTTPX)/.has-test ## run the matrix of SDKs and write docs/matrix.md from what came of it
+	$(BIN)/python -m pytest -q -n $(WORKERS) --junitxml=$(VENV)/matrix-current.xml tests/matrix/test_matrix.py
+	$(HTTPX)/bin/python -m pytest -q -n $(WORKERS) --junitxml=$(VENV)/matrix-httpx.xml tests/matrix/test_matrix.py
+	PYTHONPATH=tests $(BIN)/python tools/matrix_page.py current=$(VENV)/matrix-current.xml httpx=$(VENV)/matrix-httpx.xml
+
 pictures: $(VENV)/.has-lab ## take the README's pictures anew (needs Chromium)
 	$(BIN)/python tools/pictures.py
 
@@ -47,6 +62,19 @@ clean: ## remove environments and what runs have left
 # What each target needs is an extra of the package, installed in place, again when pyproject.toml changes.
 $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/current.txt
+	@touch $@
+
+$(VENV)/.has-dev: $(VENV)/.has-test
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint tests/environments/current.txt
+	@touch $@
+
+$(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
+	$(BIN)/python -m venv $(HTTPX)
+	$(HTTPX)/bin/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
 	@touch $@
 
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/python

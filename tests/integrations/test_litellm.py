@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import warnings
 
 import pytest
+from matrix.generations import installed
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.errors import ConfigurationError
 
-if importlib.util.find_spec("litellm") is None:
-    pytest.skip("needs, in an environment of its own: pip install 'litellm[proxy]'", allow_module_level=True)
+if installed("litellm") is None:
+    pytest.skip("needs, in an environment of its own: make test", allow_module_level=True)
 
 with pytest.MonkeyPatch.context() as patch:
     # Otherwise the import asks the network for a price list.
     patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import aiohttp
         import litellm
 
 from genai_cache_magic.integrations.litellm import TAG, LiteLLMCache
@@ -45,12 +46,6 @@ def installed(store, monkeypatch):
     gc.collect()
 
 
-needs_proxy = pytest.mark.skipif(
-    importlib.util.find_spec("soundfile") is None,
-    reason="LiteLLM imports its proxy to serve a hit; needs: pip install 'litellm[proxy]'",
-)
-
-
 def request(server, text="hello"):
     return {
         "model": "openai/gpt-4.1-mini",
@@ -60,7 +55,6 @@ def request(server, text="hello"):
     }
 
 
-@needs_proxy
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's own, of pydantic and of clients that it leaves open
 def test_a_call_asks_once(installed, store, unique_server):
     """Two equal calls through LiteLLM are one request and one answer."""
@@ -71,7 +65,6 @@ def test_a_call_asks_once(installed, store, unique_server):
     assert unique_server.count == 1
 
 
-@needs_proxy
 @pytest.mark.filterwarnings("ignore")  # as above
 async def test_an_asynchronous_call_shares_the_entry(installed, store, unique_server):
     """What a synchronous call stored answers an asynchronous one."""
@@ -164,3 +157,52 @@ async def test_disconnecting_leaves_the_cache_open(store):
     cache.set_cache("a", RECORD)
     await cache.disconnect()
     assert cache.get_cache("a") == RECORD
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+async def test_stacked_layers_count_once(isolated, unique_server, monkeypatch):
+    """LiteLLM over OpenAI's SDK over httpx over aiohttp is one call: the outermost of ours that sees it owns it."""
+    sent = []
+    original = aiohttp.ClientSession._request
+
+    async def spied(self, method, url, **options):
+        sent.append(method)
+        return await original(self, method, url, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", spied)
+    with llm_cache() as cell:
+        first = await litellm.acompletion(**request(unique_server))
+        second = await litellm.acompletion(**request(unique_server))
+        stream = await litellm.acompletion(**request(unique_server), stream=True)
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert first.choices[0].message.content == second.choices[0].message.content == text
+    assert sent == ["POST"]  # LiteLLM's asynchronous calls do go through aiohttp
+    assert [call.outcome.value for call in cell.calls] == ["miss", "hit", "hit"]
+    assert (cell.bypassed, cell.troubles, unique_server.count) == (0, (), 1)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+async def test_what_has_no_layer_above_is_seen_by_aiohttp(isolated, unique_server):
+    """A provider that LiteLLM asks without an SDK is one call too, and shares its entry with the synchronous one."""
+    asked = {**request(unique_server), "model": "anthropic/claude-sonnet-5", "api_base": unique_server.url}
+    with llm_cache() as cell:
+        first = await litellm.acompletion(**asked)
+        second = await asyncio.to_thread(litellm.completion, **asked)
+    assert first.choices[0].message.content == second.choices[0].message.content
+    assert [call.outcome.value for call in cell.calls] == ["miss", "hit"]
+    assert (cell.bypassed, cell.troubles, unique_server.count) == (0, (), 1)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_a_stream_serves_a_plain_call(isolated, unique_server):
+    """A stream that tells its usage is the plain answer too."""
+    with llm_cache() as cell:
+        wanted = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = list(litellm.completion(**request(unique_server), **wanted))
+        answer = litellm.completion(**request(unique_server))
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        == answer.choices[0].message.content
+    )
+    assert [call.outcome.value for call in cell.calls] == ["miss", "hit"]
+    assert unique_server.count == 1

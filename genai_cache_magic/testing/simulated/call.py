@@ -74,6 +74,11 @@ class Call:
         return self.body.get("stream") is True
 
     @property
+    def is_mistrals(self) -> bool:
+        """Whether the model is one of Mistral's, whose API is OpenAI's but for details."""
+        return self.model.startswith(("mistral-", "ministral-", "codestral-"))
+
+    @property
     def created_s(self) -> int:
         """Unix time [s], invented."""
         return EPOCH_S + (self.serial or 0)

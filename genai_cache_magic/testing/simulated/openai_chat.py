@@ -198,21 +198,22 @@ def _tool_call(one: ToolCall) -> dict[str, Any]:
 
 def _steps(call: Call, said: Said) -> Iterator[dict[str, Any]]:
     """A choice as the steps that its chunks carry: the role, the pieces, the reason of the end."""
-    for delta in _deltas(said):
+    for delta in _deltas(said, are_calls_whole=call.is_mistrals):
         piece = delta.get("content")
         logprobs = _logprobs(call, [piece]) if piece else None
         yield {"delta": delta, "logprobs": logprobs, "finish_reason": None}
     yield {"delta": {}, "logprobs": None, "finish_reason": _FINISH_REASONS[said.ending]}
 
 
-def _deltas(said: Said) -> Iterator[dict[str, Any]]:
+def _deltas(said: Said, *, are_calls_whole: bool) -> Iterator[dict[str, Any]]:
     role = {"role": "assistant", "content": None if said.tool_calls else "", "refusal": None}
     yield role
     for index, one in enumerate(said.tool_calls):
         opened = _tool_call(one)
-        opened["function"]["arguments"] = ""
+        if not are_calls_whole:
+            opened["function"]["arguments"] = ""
         yield {"tool_calls": [{"index": index, **opened}]}
-        for piece in tokens_of(one.arguments_json):
+        for piece in () if are_calls_whole else tokens_of(one.arguments_json):
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
     spoken = "refusal" if said.ending is Ending.REFUSED else "content"
     for piece in tokens_of(said.text):

@@ -37,6 +37,7 @@ def answer(call: Call) -> dict[str, Any]:
     ]
     tokens = max(1, count_tokens_of(call.body.get("input")))
     return {
+        **({"id": call.answer_id("embd-")} if call.is_mistrals else {}),
         "object": "list",
         "data": [] if call.fault is Fault.EMPTY else data,
         "model": call.model,
