@@ -3,6 +3,8 @@
 ``send`` owns a call: it looks up, and serves or leads. ``_send_single_request`` carries that out below
 the client's own hooks, cookies, redirects and history: it puts the stored response in the place of
 the network, or tees the real one. So a hit passes through the same code of the client as a miss.
+
+All requests of a process come by here. The way of one that is none of ours makes as few calls as it can.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import httpx_bodies, replay
-from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.active import Turn, active, turns
 from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.recording import Recording
@@ -103,19 +105,17 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 
 def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
     """Decide what becomes of `request`; None if it is to be left alone altogether."""
-    above = current_turn()
-    if above is not None:
+    above = turns.get()
+    if above is not None and not above.is_over:
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
-    if request.method != "POST":
-        return None
     try:
-        # The public property would decode the path anew each time that it is asked.
-        if not request.url._uri_reference.path.endswith(path_ends()):  # noqa: SLF001 - as above
+        # The public property of the path would decode it anew each time that it is asked.
+        if request.method != "POST" or not request.url._uri_reference.path.endswith(path_ends()):  # noqa: SLF001 - as above
             return None
-    except AttributeError:
-        pass  # a URL of another make: who looks closer reads its public properties
+    except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
+        pass
     return open_call(here, functools.partial(_http_call, request), is_async=is_async)
 
 
@@ -127,8 +127,8 @@ def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
 def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_single_request(self: Any, request: Any) -> Any:
-        turn = current_turn()
-        if turn is None:
+        turn = turns.get()
+        if turn is None or turn.is_over:
             return original(self, request)
         if turn.outcome is not None:
             return kit.deliver(turn.outcome, self, request)
@@ -143,8 +143,8 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _send_single_request(self: Any, request: Any) -> Any:
-        turn = current_turn()
-        if turn is None:
+        turn = turns.get()
+        if turn is None or turn.is_over:
             return await original(self, request)
         if turn.outcome is not None:
             return kit.deliver(turn.outcome, self, request)
@@ -181,8 +181,11 @@ def _http_call(request: Any) -> HttpCall:
 
 
 def _read_timeout(client: Any, request: Any) -> float | None:
-    timeout = request.extensions.get("timeout")
-    read: float | None = client.timeout.read if timeout is None else timeout.get("read")
+    try:
+        timeout = request.extensions.get("timeout")
+        read: float | None = client.timeout.read if timeout is None else timeout.get("read")
+    except AttributeError:
+        return None  # of another shape: the client itself will say so
     return read
 
 

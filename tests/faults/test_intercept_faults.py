@@ -81,6 +81,15 @@ def test_call_gets_its_answer(client, unique_server, monkeypatch, fault, stream)
     assert len(cell.calls) == 2
 
 
+def test_first_look_that_fails(client, unique_server, monkeypatch):
+    """The look that sorts out requests early is no more than that: without it they are judged as ever."""
+    monkeypatch.setattr(adapter, "path_ends", fail)
+    with llm_cache() as cell:
+        assert ask(client).id == ask(client).id
+        httpx2.post(f"{unique_server.url}/v1/items", json={})
+    assert (cell.hits, cell.misses, cell.troubles) == (1, 1, ())
+
+
 def test_client_that_we_see_only_from_above(isolated):
     """A client that sends in its own way is not recorded, and says so at once."""
 
