@@ -25,7 +25,7 @@ from genai_cache_magic.providers.registry import path_ends
 from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import ModuleType
 
     from genai_cache_magic.core.model import Headers
@@ -142,14 +142,16 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 
 def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
-    async def _send_single_request(self: Any, request: Any) -> Any:
+    def _send_single_request(self: Any, request: Any) -> Awaitable[Any]:
         turn = turns.get()
-        if turn is None or turn.is_over:
-            return await original(self, request)
+        # The coroutine of the original, not one of our own around it.
+        return original(self, request) if turn is None or turn.is_over else taken(turn, self, request)
+
+    async def taken(turn: Turn, client: Any, request: Any) -> Any:
         if turn.outcome is not None:
-            return kit.deliver(turn.outcome, self, request)
+            return kit.deliver(turn.outcome, client, request)
         _check_sent(turn, request)
-        response = await original(self, request)
+        response = await original(client, request)
         kit.record(turn.recording, response, kit.async_tee)
         return response
 
