@@ -60,14 +60,14 @@ class Turn:
         self.is_over = False
 
     def __enter__(self) -> None:
-        self._token: Token[Turn | None] = turns.set(self)
+        self._token: Token[Turn | None] = active_turn.set(self)
 
     def __exit__(self, *_: object) -> None:
         # What the client started and left running is owned by no one from now on.
         self.is_over = True
         # A coroutine that is closed by the garbage collector ends in another context: nothing is to restore there.
         with suppress(ValueError):
-            turns.reset(self._token)
+            active_turn.reset(self._token)
 
     def failed(self, error: BaseException, *, is_origins: bool) -> None:
         """Note that the client raised `error` instead of returning a response."""
@@ -80,11 +80,11 @@ class Turn:
             self.recording.returned()
 
 
-turns: ContextVar[Turn | None] = ContextVar("genai_cache_turn", default=None)
+active_turn: ContextVar[Turn | None] = ContextVar("genai_cache_turn", default=None)
 """The turn of a context, which may be over: see `current_turn`."""
 
 
 def current_turn() -> Turn | None:
     """Return the turn in the course of which the caller runs, if any."""
-    turn = turns.get()
+    turn = active_turn.get()
     return None if turn is None or turn.is_over else turn

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genai_cache_magic.intercept import aiohttp, botocore
 from genai_cache_magic.intercept.active import active, current_turn
 from genai_cache_magic.intercept.base import wait_async
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.steps import Follow
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
             return await original(self, request_dict, operation_model)
         while isinstance(step, Follow):
             step = await wait_async(here, step, botocore.read_timeout(request_dict))
-        turn = kit.turn(here, request_dict, step)
+        turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
         try:
             with turn:
                 made = await original(self, request_dict, operation_model)

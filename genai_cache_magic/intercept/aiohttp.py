@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
-from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait_async
-from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.base import open_call, wait_async
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.intercept.wire import framed, http_call
-from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Bypass, Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import Headers
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
 MODULES: Final = ("aiohttp",)
@@ -61,7 +62,7 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, method, str_or_url, **options)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, options))
-        turn = kit.turn(here, step)
+        turn = turn_for(here, None, step, play=kit.play, decode=decode)
         if isinstance(turn.outcome, BaseException):
             raise turn.outcome
         try:
@@ -153,27 +154,10 @@ class _Kit:
             headers.setdefault("content-type", "application/json")
         return http_call(method.upper(), str(url), headers, b"" if body is None else body)
 
-    def turn(self, here: Active, step: Step | None) -> Turn:
-        """Return what carries `step` out.
-
-        Raises
-        ------
-        ReplayMiss
-            We failed to replay, in a mode in which the model is never called.
-        """
-        if isinstance(step, Lead):
-            return Turn(None, recording=Recording(here, step, decode))
-        if isinstance(step, Answered | Rejected):
-            with Guarded(here):
-                return Turn(None, outcome=self._outcome(step))
-            refuse_in_replay(here)
-        return Turn(None)
-
-    def _outcome(self, step: Answered | Rejected) -> bytes | BaseException:
-        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+    def play(self, stored: Response | BaseException) -> bytes | BaseException:
+        """Return `stored` as it comes on the wire, or an error of the library's like it."""
         if isinstance(stored, Response):
             return on_the_wire(stored)
-        # A new error like the one that another caller got, which has a traceback.
         if self.is_origins(stored):
             return type(stored)(*stored.args)
         error: BaseException = self._module.ClientConnectionError(str(stored))

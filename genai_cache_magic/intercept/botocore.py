@@ -14,18 +14,18 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.active import Turn, active, current_turn
-from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
-from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.active import active, current_turn
+from genai_cache_magic.intercept.base import open_call, wait
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Bypass, Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
 MODULES: Final = ("botocore.endpoint", "aiobotocore.endpoint")
@@ -62,7 +62,7 @@ def _make_request(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
             return original(self, operation_model, request_dict)
         while isinstance(step, Follow):
             step = wait(here, step, read_timeout(request_dict))
-        turn = kit.turn(here, request_dict, step)
+        turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
         try:
             with turn:
                 made = original(self, operation_model, request_dict)
@@ -155,29 +155,13 @@ class Kit:
         """Return a request as the providers judge it, before or after it was signed."""
         return http_call(sent["method"], sent["url"], sent["headers"], sent["body"])
 
-    def turn(self, here: Active, request_dict: dict[str, Any], step: Step | None) -> Turn:
-        """Return what carries `step` out.
-
-        Raises
-        ------
-        ReplayMiss
-            We failed to replay, in a mode in which the model is never called.
-        """
-        if isinstance(step, Lead):
-            return Turn(request_dict, recording=Recording(here, step))
-        if isinstance(step, Answered | Rejected):
-            with Guarded(here):
-                return Turn(request_dict, outcome=self._outcome(request_dict["url"], step))
-            refuse_in_replay(here)
-        return Turn(request_dict)
-
     def played(self, stored: Response, url: str) -> Any:
         """Return `stored` as the library has it from the network."""
         raw = self._messages.replayed(stored, url)
         return self._response(url, raw.status, raw.headers, raw)
 
-    def _outcome(self, url: str, step: Answered | Rejected) -> Any:
-        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+    def play(self, url: str, stored: Response | BaseException) -> Any:
+        """Return `stored` as the library has it from `url`, or an error of its own like it."""
         return self.played(stored, url) if isinstance(stored, Response) else self._error(stored, url)
 
     def _error(self, error: BaseException, url: str) -> BaseException:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import httpx_bodies, replay
-from genai_cache_magic.intercept.active import Turn, active, turns
-from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
+from genai_cache_magic.intercept.active import Turn, active, active_turn
+from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
-from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import path_ends
-from genai_cache_magic.steps import Answered, Bypass, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Bypass, Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import Headers
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.recording import Recording
 
 MODULES: Final = ("httpx", "httpx2")
 
@@ -68,7 +69,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request, **options)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(self, request))
-        turn = kit.turn(here, request, step)
+        turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         try:
             with turn:
                 response = original(self, request, **_options(turn, options))
@@ -90,7 +91,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, request, **options)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, request))
-        turn = kit.turn(here, request, step)
+        turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         try:
             with turn:
                 response = await original(self, request, **_options(turn, options))
@@ -105,7 +106,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 
 def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
     """Decide what becomes of `request`; None if it is to be left alone altogether."""
-    above = turns.get()
+    above = active_turn.get()
     if above is not None and not above.is_over:
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
@@ -127,7 +128,7 @@ def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
 def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_single_request(self: Any, request: Any) -> Any:
-        turn = turns.get()
+        turn = active_turn.get()
         if turn is None or turn.is_over:
             return original(self, request)
         if turn.outcome is not None:
@@ -143,7 +144,7 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
 def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_single_request(self: Any, request: Any) -> Awaitable[Any]:
-        turn = turns.get()
+        turn = active_turn.get()
         # The coroutine of the original, not one of our own around it.
         return original(self, request) if turn is None or turn.is_over else taken(turn, self, request)
 
@@ -201,26 +202,9 @@ class _Kit:
         self.async_tee = type("AsyncTee", (AsyncTee, async_), {})
         self._replay = type("Replay", (Replay, sync, async_), {})
 
-    def turn(self, here: Active, request: Any, step: Step | None) -> Turn:
-        """Return what carries `step` out.
-
-        Raises
-        ------
-        ReplayMiss
-            We failed to replay, in a mode in which the model is never called.
-        """
-        if isinstance(step, Lead):
-            return Turn(request, recording=Recording(here, step, self.decode))
-        if isinstance(step, Answered | Rejected):
-            with Guarded(here):
-                return Turn(request, outcome=self._outcome(step))
-            refuse_in_replay(here)
-        return Turn(request)
-
-    def _outcome(self, step: Answered | Rejected) -> Any:
-        if isinstance(step, Answered):
-            return self._response(replay.marked(step))
-        return self._response(step.error) if isinstance(step.error, Response) else self._error(step.error)
+    def play(self, stored: Response | BaseException) -> Any:
+        """Return a response, or an error, of this module like `stored`."""
+        return self._response(stored) if isinstance(stored, Response) else self._error(stored)
 
     def _response(self, stored: Response) -> Any:
         # Bytes, since the client would not take a value that is not ASCII.

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import Turn, active, current_turn
-from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait, wait_async
+from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Tee
-from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.steps import Answered, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
 MODULES: Final = ("lm15.transports", "dspy._vendor.lm15.transports")
@@ -55,7 +56,7 @@ def _stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(self, request))
-        turn = kit.turn(here, request, step)
+        turn = turn_for(here, request, step, play=kit.play)
         if turn.outcome is not None:
             return kit.delivered(turn.outcome, kit.played)
         try:
@@ -80,7 +81,7 @@ def _do_stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, request)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, request))
-        turn = kit.turn(here, request, step)
+        turn = turn_for(here, request, step, play=kit.play)
         if turn.outcome is not None:
             return kit.delivered(turn.outcome, kit.played_async)
         try:
@@ -119,27 +120,10 @@ class _Kit:
             return None
         return open_call(here, functools.partial(_http_call, transport, request), is_async=is_async)
 
-    def turn(self, here: Active, request: Any, step: Step | None) -> Turn:
-        """Return what carries `step` out; its outcome is a stored response, or an error.
-
-        Raises
-        ------
-        ReplayMiss
-            We failed to replay, in a mode in which the model is never called.
-        """
-        if isinstance(step, Lead):
-            return Turn(request, recording=Recording(here, step))
-        if isinstance(step, Answered | Rejected):
-            with Guarded(here):
-                return Turn(request, outcome=self._outcome(step))
-            refuse_in_replay(here)
-        return Turn(request)
-
-    def _outcome(self, step: Answered | Rejected) -> Response | BaseException:
-        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+    def play(self, stored: Response | BaseException) -> Response | BaseException:
+        """Return `stored`, to be delivered to either kind of caller, or an error like it."""
         if isinstance(stored, Response):
             return stored
-        # A new error like the one that another caller got, which has a traceback.
         kind = type(stored) if isinstance(stored, self._error) else self._connect_error
         error: BaseException = kind(*stored.args)
         return error

@@ -10,18 +10,18 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.active import Turn, active, current_turn
-from genai_cache_magic.intercept.base import Guarded, open_call, refuse_in_replay, wait
-from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.intercept.active import active, current_turn
+from genai_cache_magic.intercept.base import open_call, wait
+from genai_cache_magic.intercept.turns import turn_for
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.steps import Answered, Follow, Lead, Rejected, Step
+from genai_cache_magic.steps import Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
 MODULES: Final = ("requests",)
@@ -51,7 +51,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request, *args, **options)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(args, options))
-        turn = kit.turn(here, self, request, step)
+        turn = turn_for(here, request, step, play=functools.partial(kit.play, self, request), decode=kit.decode)
         if isinstance(turn.outcome, BaseException):
             raise turn.outcome
         if turn.outcome is not None:
@@ -87,6 +87,7 @@ class _Kit:
         from genai_cache_magic.intercept import urllib3_messages
 
         self._messages = urllib3_messages
+        self.decode = urllib3_messages.decode
         self._errors = module.exceptions
 
     def begin(self, here: Active, request: Any) -> Step | None:
@@ -99,24 +100,8 @@ class _Kit:
     def _http_call(self, request: Any) -> HttpCall:
         return http_call(request.method, request.url, request.headers, request.body)
 
-    def turn(self, here: Active, adapter: Any, request: Any, step: Step | None) -> Turn:
-        """Return what carries `step` out.
-
-        Raises
-        ------
-        ReplayMiss
-            We failed to replay, in a mode in which the model is never called.
-        """
-        if isinstance(step, Lead):
-            return Turn(request, recording=Recording(here, step, self._messages.decode))
-        if isinstance(step, Answered | Rejected):
-            with Guarded(here):
-                return Turn(request, outcome=self._outcome(adapter, request, step))
-            refuse_in_replay(here)
-        return Turn(request)
-
-    def _outcome(self, adapter: Any, request: Any, step: Answered | Rejected) -> Any:
-        stored = replay.marked(step) if isinstance(step, Answered) else step.error
+    def play(self, adapter: Any, request: Any, stored: Response | BaseException) -> Any:
+        """Return a response, or an error, of the library's like `stored`."""
         if not isinstance(stored, Response):
             return self._error(stored, request)
         return adapter.build_response(request, self._messages.replayed(stored, request.path_url, adapter.max_retries))
