@@ -59,8 +59,12 @@ def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iter
     """Put a scope in force for this context and what it starts."""
     scope = session.scope(options, cell=cell, hooks=hooks)
     opened = OpenCell(session, scope, Active(session.answers(scope), scope))
-    # In force already, so that a library whose calls can't be seen is told to this very cell.
-    patcher.install()
+    try:
+        # In force already, so that a library whose calls can't be seen is told to this very cell.
+        patcher.install()
+    except BaseException:  # an interrupt: no scope may stay in force that nobody will end
+        opened.close()
+        raise
     return opened
 
 

@@ -63,7 +63,7 @@ def _is_sampled(surface: str) -> bool:
 
 
 class SampleNumbers:
-    """Numbers identical calls of one scope: each takes the lowest free index (DESIGN: samples).
+    """Numbers identical calls of one scope: each takes the lowest free index.
 
     An index is given back unless it was answered, so a failed call leaves no hole.
     """

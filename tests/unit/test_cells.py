@@ -12,6 +12,7 @@ import pytest
 from genai_cache_magic import last_cell, llm_cache
 from genai_cache_magic.cells import open_cell
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.intercept import patching
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.session import current_session
 
@@ -183,6 +184,18 @@ def test_closing_twice_is_closing_once():
     with llm_cache() as cell:
         first.close()
         assert in_force() is cell
+
+
+def test_interrupt_while_opening_leaves_nothing_in_force(monkeypatch):
+    """An interrupt before the block begins is the user's, and no later call belongs to a scope that never began."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(patching.patcher, "install", interrupted)
+    with pytest.raises(KeyboardInterrupt), llm_cache():
+        pytest.fail("the block must not begin")
+    assert in_force() is None
 
 
 def test_cell_tells_hooks_and_keeps_its_words():
