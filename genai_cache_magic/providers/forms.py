@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import JsonObject, JsonValue
     from genai_cache_magic.providers.base import Wants
 
-CONTENT_TYPES: Final = {Form.JSON: "application/json", Form.STREAM: "text/event-stream; charset=utf-8"}
+_CONTENT_TYPES: Final = {Form.JSON: "application/json", Form.STREAM: "text/event-stream; charset=utf-8"}
 
 _PIECE_CHARS: Final = 16
 """A text is streamed in pieces of so many characters, a few words."""
@@ -83,8 +83,13 @@ def convert(response: Response, wants: Wants, codec: Codec, *, usage: str = "usa
             body = _proven_stream(answer, codec)
     except (Inconvertible, UncacheableRequest):
         return None
+    return restated(response, body, wants.form)
+
+
+def restated(response: Response, body: bytes, form: Form) -> Response:
+    """Return `response` with another body, in another form."""
     kept = tuple((name, value) for name, value in response.headers if name != "content-type")
-    return Response(response.status, (("content-type", CONTENT_TYPES[wants.form]), *kept), body, wants.form)
+    return Response(response.status, (("content-type", _CONTENT_TYPES[form]), *kept), body, form)
 
 
 def _check_usage(answer: JsonObject, usage: str) -> None:

@@ -28,6 +28,16 @@ _GRAVEST_FIRST: Final = (
 )
 
 
+def content_type(response: Response) -> str:
+    """Return the content type of `response` in lower case, without parameters; empty if it has none."""
+    return essence(next((value for name, value in response.headers if name == "content-type"), ""))
+
+
+def essence(content_type: str) -> str:
+    """Return a ``content-type`` in lower case, without parameters (RFC 9110 §8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def load_object(text: bytes) -> JsonObject | None:
     """Return the JSON object in `text`, None if it is none.
 

@@ -17,6 +17,7 @@ from genai_cache_magic.providers.fields import is_asked, pop_form, positive, pre
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
+    content_type,
     gravest,
     is_success,
     load_answer,
@@ -46,9 +47,8 @@ class CohereChatV1:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with ``stream-end``."""
-        content_type = dict(response.headers).get("content-type", "").lower()
         if response.form is Form.STREAM:
-            is_events = content_type.startswith(_EVENTS)
+            is_events = content_type(response) == _EVENTS
             return _read_stream(response, _datas(response.body) if is_events else jsonlines.lines(response.body))
         answer = load_answer(response)
         return answer if isinstance(answer, Answer) else _read_answer(answer)

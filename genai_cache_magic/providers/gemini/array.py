@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import sse
-from genai_cache_magic.providers.forms import CONTENT_TYPES, Inconvertible, dump, event, frame, load, objects_of, only
+from genai_cache_magic.providers.forms import Inconvertible, dump, event, frame, load, objects_of, only, restated
 from genai_cache_magic.providers.reading import is_success
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def _changed(response: Response, form: Form) -> Response | None:
         body = _stream(chunks_of(response.body)) if form is Form.STREAM else _array(sse.events(response.body))
     except (Inconvertible, UncacheableRequest):
         return None
-    kept = tuple((name, value) for name, value in response.headers if name != "content-type")
-    return Response(response.status, (("content-type", CONTENT_TYPES[form]), *kept), body, form)
+    return restated(response, body, form)
 
 
 def _stream(chunks: Iterable[JsonObject]) -> bytes:

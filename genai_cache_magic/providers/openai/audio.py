@@ -12,6 +12,7 @@ from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
+    content_type,
     count,
     is_success,
     load_answer,
@@ -72,12 +73,6 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         wants=Wants(form),
         preview=preview_of(body.get("prompt")),
     )
-
-
-def content_type(response: Response) -> str:
-    """Return the content type of `response` in lower case, without parameters."""
-    told = next((value for name, value in response.headers if name == "content-type"), "")
-    return told.partition(";")[0].strip().lower()
 
 
 def is_error(event: Event, fields: JsonObject) -> bool:

@@ -9,8 +9,8 @@ from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
-from genai_cache_magic.providers.openai.audio import content_type, is_error
-from genai_cache_magic.providers.reading import is_success, load_object, openai_usage
+from genai_cache_magic.providers.openai.audio import is_error
+from genai_cache_magic.providers.reading import content_type, is_success, load_object, openai_usage
 from genai_cache_magic.providers.target import find_target
 
 if TYPE_CHECKING:
