@@ -12,7 +12,7 @@ from canned import Canned
 from harness import Finding, Row, take_turns, timed
 from surroundings import scope_beside
 
-from genai_cache_magic.cells import uninstall
+from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.intercept.httpx import patches
 
 if TYPE_CHECKING:

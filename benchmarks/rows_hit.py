@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness import Effort, Sampler
 
-    from genai_cache_magic.scope import CellScope
+    from genai_cache_magic.calls.scope import CellScope
 
 _TARGET = 1.08
 _MANY = 20

@@ -9,14 +9,14 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.cells import llm_cache
-from genai_cache_magic.session import reset_session
+from genai_cache_magic.api.cells import llm_cache
+from genai_cache_magic.api.session import reset_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Context
 
-    from genai_cache_magic.scope import CellScope
+    from genai_cache_magic.calls.scope import CellScope
 
 _UNWANTED = ("GENAI_CACHE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from genai_cache_magic.cache import Cache
-    from genai_cache_magic.cells import last_cell, llm_cache
-    from genai_cache_magic.factory import create_cache
-    from genai_cache_magic.memo import cached
-    from genai_cache_magic.placeholders import replay_credential
+    from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.api.cells import last_cell, llm_cache
+    from genai_cache_magic.api.factory import create_cache
+    from genai_cache_magic.api.memo import cached
+    from genai_cache_magic.api.placeholders import replay_credential
 
     __version__: str
 
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Cache": "cache",
-    "cached": "memo",
-    "create_cache": "factory",
-    "last_cell": "cells",
-    "llm_cache": "cells",
-    "replay_credential": "placeholders",
+    "Cache": "api.cache",
+    "cached": "api.memo",
+    "create_cache": "api.factory",
+    "last_cell": "api.cells",
+    "llm_cache": "api.cells",
+    "replay_credential": "api.placeholders",
 }
 
 

@@ -55,8 +55,8 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache directory and key, no settings of the user's, a session of its own, and no patch left behind."""
-    from genai_cache_magic.cells import uninstall
-    from genai_cache_magic.session import reset_session
+    from genai_cache_magic.api.cells import uninstall
+    from genai_cache_magic.api.session import reset_session
 
     for name in ("GENAI_CACHE_MODE", "GENAI_CACHE_NAMESPACE", "GENAI_CACHE_ENCRYPTION", "GENAI_CACHE_TTL"):
         monkeypatch.delenv(name, raising=False)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 from dspy.clients.cache import Cache as DSPyBaseCache
 from pydantic import BaseModel, ValidationError
 
-from genai_cache_magic.cache import checked_tags
-from genai_cache_magic.entries import trouble
+from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.events import Event
 
 TAG: Final = "integration:dspy"

@@ -29,18 +29,18 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
-from genai_cache_magic.cache import checked_tags
-from genai_cache_magic.entries import trouble
+from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from langchain_core.load.serializable import Serializable
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.events import Event
 
 TAG: Final = "integration:langchain"

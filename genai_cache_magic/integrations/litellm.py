@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from litellm.caching.base_cache import BaseCache
 
-from genai_cache_magic.cache import checked_tags
+from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
 
 TAG: Final = "integration:litellm"
 """Tag of everything that is stored here, so that ``flush_cache`` reaches nothing else."""

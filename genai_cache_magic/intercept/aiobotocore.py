@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from genai_cache_magic.intercept import aiohttp, botocore
-from genai_cache_magic.intercept.active import active, current_turn
+from genai_cache_magic.calls.steps import Follow
+from genai_cache_magic.intercept import aiohttp, botocore_kit
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import wait_async
-from genai_cache_magic.intercept.turns import turn_for
-from genai_cache_magic.steps import Follow
+from genai_cache_magic.intercept.turns import current_turn, turn_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from genai_cache_magic.core.model import Response
+
+
+MODULES: Final = ("aiobotocore.endpoint",)
 
 
 def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
@@ -53,7 +56,7 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         if here is None or step is None:
             return await original(self, request_dict, operation_model)
         while isinstance(step, Follow):
-            step = await wait_async(here, step, botocore.read_timeout(request_dict))
+            step = await wait_async(here, step, botocore_kit.read_timeout(request_dict))
         turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
         try:
             with turn:
@@ -70,7 +73,7 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
 def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def create_request(self: Any, params: dict[str, Any], operation_model: Any = None) -> Any:
-        if not botocore.has_answer(params):
+        if not botocore_kit.has_answer(params):
             return await original(self, params, operation_model)
         # Without a model of the operation nobody is told of the request, above all not who signs it.
         request = await original(self, params)
@@ -102,7 +105,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     return _send
 
 
-class _Kit(botocore.Kit):
+class _Kit(botocore_kit.Kit):
     """Botocore's, but for whose calls these are and how answers are played."""
 
     is_async: ClassVar[bool] = True

@@ -13,13 +13,13 @@ import importlib
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.calls.steps import Bypass, Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait_async
-from genai_cache_magic.intercept.turns import turn_for
+from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import framed, http_call
-from genai_cache_magic.steps import Bypass, Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,20 +8,20 @@ from concurrent import futures
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.coalesce import Promoted
-from genai_cache_magic.entries import trouble
+from genai_cache_magic.calls.coalesce import Promoted
+from genai_cache_magic.calls.telling import bypass
+from genai_cache_magic.core.options import Mode
+from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ReplayMiss, UncacheableRequest
-from genai_cache_magic.lifecycle import bypass
 from genai_cache_magic.providers.registry import recognise
-from genai_cache_magic.scope import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genai_cache_magic.coalesce import Landing, Seat
+    from genai_cache_magic.calls.coalesce import Landing, Seat
+    from genai_cache_magic.calls.steps import Follow, Step
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.providers.base import HttpCall, ModelCall
-    from genai_cache_magic.steps import Follow, Step
 
 MAX_WAIT_S: Final = 120.0
 """A follower waits no longer for its leader [s]: then it goes alone."""
@@ -138,7 +138,7 @@ def _give_up(seat: Seat) -> Landing | None:
 
 def _resume(here: Active, follow: Follow) -> Step | None:
     with Guarded(here):
-        return here.cache.calls.resume(follow, _give_up(follow.future))
+        return follow.lead.desk.resume(follow, _give_up(follow.future))
     return None
 
 
@@ -148,4 +148,4 @@ def _leave(here: Active, follow: Follow, error: BaseException) -> None:
         landing = _give_up(follow.future)
         if isinstance(landing, Promoted):
             follow.lead.flight = landing.flight
-        here.cache.calls.abort(follow.lead, error)
+        follow.lead.desk.abort(follow.lead, error)

@@ -14,15 +14,15 @@ import io
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.calls.steps import Bypass, Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import httpx_bodies, replay
-from genai_cache_magic.intercept.active import Turn, active, active_turn
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
-from genai_cache_magic.intercept.turns import turn_for
+from genai_cache_magic.intercept.turns import Turn, active_turn, turn_for
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import path_ends
-from genai_cache_magic.steps import Bypass, Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

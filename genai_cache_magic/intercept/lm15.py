@@ -10,14 +10,14 @@ import functools
 import http.client
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.calls.steps import Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.active import Turn, active, current_turn
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Tee
-from genai_cache_magic.intercept.turns import turn_for
+from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.steps import Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

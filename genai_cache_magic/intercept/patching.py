@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import wrapt
 
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.intercept import aiohttp, botocore, httpx, lm15, requests, threads
+from genai_cache_magic.intercept import aiobotocore, aiohttp, botocore, httpx, lm15, requests, threads
 from genai_cache_magic.intercept.active import active
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[tuple[type, str, Callable[..., Any]]]]]] = {
-    name: client.patches for client in (httpx, requests, botocore, aiohttp, lm15) for name in client.MODULES
+    name: client.patches
+    for client in (httpx, requests, botocore, aiobotocore, aiohttp, lm15)
+    for name in client.MODULES
 }
 """Module of a client -> what to patch in it, once it is imported."""
 

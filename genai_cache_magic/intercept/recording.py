@@ -18,9 +18,9 @@ from genai_cache_magic.providers.registry import recognise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.providers.base import HttpCall
-    from genai_cache_magic.steps import Lead
 
 Decode: TypeAlias = "Callable[[Headers, bytes, int], bytes | None]"
 
@@ -79,7 +79,7 @@ class Recording:
         self._is_returned = False
         self._is_settled = False
         self._is_attached = False
-        self._limit_bytes = here.cache.calls.max_response_bytes
+        self._limit_bytes = lead.desk.max_response_bytes
         self._headers: Headers
         self._kept: io.BytesIO | None
         self._reset()
@@ -98,7 +98,7 @@ class Recording:
         lead, is_same = self._lead, False
         with Guarded(self._here):
             call = recognise(http_call(), self._here.cache.origins)
-            is_same = call is not None and self._here.cache.calls.request_id(call, lead.scope) == lead.request_id
+            is_same = call is not None and lead.desk.request_id(call, lead.scope) == lead.request_id
         if not is_same:
             self.refuse("changed after it was looked up")
 
@@ -180,7 +180,7 @@ class Recording:
     def _give_up(self, error: BaseException | None, *, is_origins: bool = False) -> None:
         self._is_settled = True
         with Guarded(self._here):
-            self._here.cache.calls.abort(self._lead, error, is_origins=is_origins)
+            self._lead.desk.abort(self._lead, error, is_origins=is_origins)
 
     def _settle(self) -> None:
         if self._is_settled:
@@ -194,10 +194,11 @@ class Recording:
             self._kept = None  # the caller may keep the response for long
             with Guarded(self._here):
                 # Failed or interrupted: those who wait must not wait for ever.
-                self._here.cache.calls.drop(self._lead)
+                self._lead.desk.drop(self._lead)
 
     def _hand_over(self) -> None:
-        desk, lead = self._here.cache.calls, self._lead
+        lead = self._lead
+        desk = lead.desk
         body = self._body()
         if body is None:
             desk.commit_too_large(lead, self._status)

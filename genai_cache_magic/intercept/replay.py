@@ -8,8 +8,8 @@ from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.providers import streams
 
 if TYPE_CHECKING:
+    from genai_cache_magic.calls.steps import Answered
     from genai_cache_magic.core.model import Headers
-    from genai_cache_magic.steps import Answered
 
 
 def marked(answered: Answered) -> Response:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.calls.steps import Follow, Step
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept.active import active, current_turn
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait
-from genai_cache_magic.intercept.turns import turn_for
+from genai_cache_magic.intercept.turns import current_turn, turn_for
 from genai_cache_magic.intercept.wire import http_call
-from genai_cache_magic.steps import Follow, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,22 +1,78 @@
-"""From what the desk decided of a call to what its client carries out."""
+"""Who owns the call that is being made, and from what was decided of it to what its client carries out."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.calls.steps import Answered, Lead, Rejected
 from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.active import Turn
 from genai_cache_magic.intercept.base import Guarded, refuse_in_replay
 from genai_cache_magic.intercept.recording import Recording
-from genai_cache_magic.steps import Answered, Lead, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.calls.steps import Step
     from genai_cache_magic.core.model import Response
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.recording import Decode
-    from genai_cache_magic.steps import Step
+
+
+class Turn:
+    """One request on its way through its client, and what shall become of it below the client's hooks.
+
+    The outermost interceptor owns the call. Whatever is sent in the course of it, by a hook or by an
+    authentication flow, is no call of the cell: it gets a turn with neither outcome nor recording.
+
+    Parameters
+    ----------
+    request
+        The client's own request.
+    outcome
+        The client's own kind of response, or an exception, to take the place of the network.
+    recording
+        What receives the network's answer.
+    """
+
+    __slots__ = ("_token", "is_over", "outcome", "recording", "request")
+
+    def __init__(self, request: Any, *, outcome: Any = None, recording: Recording | None = None) -> None:
+        self.request = request
+        self.outcome = outcome
+        self.recording = recording
+        self.is_over = False
+
+    def __enter__(self) -> None:
+        self._token: Token[Turn | None] = active_turn.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        # What the client started and left running is owned by no one from now on.
+        self.is_over = True
+        # A coroutine that is closed by the garbage collector ends in another context: nothing is to restore there.
+        with suppress(ValueError):
+            active_turn.reset(self._token)
+
+    def failed(self, error: BaseException, *, is_origins: bool) -> None:
+        """Note that the client raised `error` instead of returning a response."""
+        if self.recording is not None:
+            self.recording.failed(error, is_origins=is_origins)
+
+    def returned(self) -> None:
+        """Note that the client returned the response to its caller."""
+        if self.recording is not None:
+            self.recording.returned()
+
+
+active_turn: ContextVar[Turn | None] = ContextVar("genai_cache_turn", default=None)
+"""The turn of a context, which may be over: see `current_turn`."""
+
+
+def current_turn() -> Turn | None:
+    """Return the turn in the course of which the caller runs, if any."""
+    turn = active_turn.get()
+    return None if turn is None or turn.is_over else turn
 
 
 def turn_for(

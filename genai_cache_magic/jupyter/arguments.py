@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.scope import Mode, Samples
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -20,9 +20,9 @@ from genai_cache_magic.jupyter.transform import NAME
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-    from genai_cache_magic.cells import OpenCell
-    from genai_cache_magic.scope import Options
-    from genai_cache_magic.session import Session
+    from genai_cache_magic.api.cells import OpenCell
+    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.core.options import Options
 
 
 @dataclass(slots=True, eq=False)
@@ -200,7 +200,7 @@ class CellScopes:
         return any(not opened.badge.automatic for frame in self._frames for opened in frame.opened)
 
     def _open(self, frame: Frame, line: str, arguments: CellArguments, *, automatic: bool = False) -> None:
-        from genai_cache_magic.cells import open_cell
+        from genai_cache_magic.api.cells import open_cell
 
         session = current()
         options = session.options(**arguments.given)
@@ -239,7 +239,7 @@ class CellScopes:
 
 def current() -> Session:
     """Return the session of this process; it is made, and its libraries imported, when first needed."""
-    from genai_cache_magic.session import current_session
+    from genai_cache_magic.api.session import current_session
 
     return current_session()
 

@@ -15,11 +15,12 @@ from genai_cache_magic.jupyter.words import counted, in_words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.options import Options
+    from genai_cache_magic.entries.catalogue import Invalidation
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
-    from genai_cache_magic.listing import Invalidation
-    from genai_cache_magic.scope import CellScope, Options
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _STEP = 1024

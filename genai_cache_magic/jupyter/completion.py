@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.jupyter.transform import NAME
-from genai_cache_magic.scope import Mode, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,12 +7,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.config_files import check_syntax
+from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.jupyter.cell import CellScopes
 from genai_cache_magic.jupyter.completion import matcher
 from genai_cache_magic.jupyter.magic import CacheMagics
 from genai_cache_magic.jupyter.transform import NAME, CellTransform
-from genai_cache_magic.placeholders import placeholders
+from genai_cache_magic.settings.files import check_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,11 +80,11 @@ def unload(shell: InteractiveShell) -> None:
 
 def _close_session() -> None:
     """Undo the patches and close the session, if this process ever made them."""
-    if "genai_cache_magic.cells" in sys.modules:
-        from genai_cache_magic.cells import uninstall
+    if "genai_cache_magic.api.cells" in sys.modules:
+        from genai_cache_magic.api.cells import uninstall
 
         uninstall()
-    if "genai_cache_magic.session" in sys.modules:
-        from genai_cache_magic.session import reset_session
+    if "genai_cache_magic.api.session" in sys.modules:
+        from genai_cache_magic.api.session import reset_session
 
         reset_session()

@@ -10,8 +10,8 @@ from genai_cache_magic.jupyter.badge import bundle
 from genai_cache_magic.jupyter.summary import summarise
 
 if TYPE_CHECKING:
+    from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.events import Event
-    from genai_cache_magic.scope import CellScope
 
 UPDATE_DELAY_S = 0.2
 

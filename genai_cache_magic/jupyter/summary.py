@@ -14,14 +14,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.scope import Mode, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.options import Options
     from genai_cache_magic.events import CallRecord, Trouble
-    from genai_cache_magic.scope import CellScope, Options
 
 MAX_ROWS = 50
 MAX_TROUBLES = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.options import Mode
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.scope import Mode
 
 if TYPE_CHECKING:
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary

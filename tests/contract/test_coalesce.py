@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.coalesce import Caller, Failed, Flight, Flights, Landed, Promoted, Released, Seat
+from genai_cache_magic.calls.coalesce import Caller, Failed, Flight, Flights, Landed, Promoted, Released, Seat
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept import base
 from genai_cache_magic.testing.model_server import Fault

@@ -12,18 +12,20 @@ import httpx2
 import openai
 import pytest
 
-from genai_cache_magic import coalesce, llm_cache
-from genai_cache_magic.cells import open_cell
-from genai_cache_magic.coalesce import Flights, Seat
+from genai_cache_magic import llm_cache
+from genai_cache_magic.api.cells import open_cell
+from genai_cache_magic.api.session import current_session
+from genai_cache_magic.calls import coalesce
+from genai_cache_magic.calls.coalesce import Flights, Seat
+from genai_cache_magic.calls.desk import CallDesk
+from genai_cache_magic.calls.keeping import Keeper
 from genai_cache_magic.core.model import EntryId
-from genai_cache_magic.entries import Entries
+from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.intercept import base, recording, replay
 from genai_cache_magic.intercept import httpx as adapter
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.lifecycle import CallDesk
-from genai_cache_magic.session import current_session
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
@@ -60,7 +62,7 @@ FAULTS = {
     "decoding": (adapter._Kit, "decode"),
     "what is kept": (recording, "recorded"),
     "commit": (CallDesk, "commit"),
-    "entry": (CallDesk, "_entry"),
+    "entry": (Keeper, "_entry"),
     "store": (Entries, "put"),
     "land": (Flights, "land"),
 }

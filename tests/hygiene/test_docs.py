@@ -13,15 +13,15 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from typer.main import get_command
 
-from genai_cache_magic.cli import LATER as LATER_COMMANDS
-from genai_cache_magic.cli import app
-from genai_cache_magic.config import LATER as LATER_SETTINGS
-from genai_cache_magic.config import PREFIX, CompressionSettings, OriginSettings, Settings, load_settings
+from genai_cache_magic.cli.main import LATER as LATER_COMMANDS
+from genai_cache_magic.cli.main import app
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.jupyter.arguments import LATER as LATER_MAGICS
 from genai_cache_magic.providers.base import End
-from genai_cache_magic.scope import Mode, Samples
+from genai_cache_magic.settings.model import LATER as LATER_SETTINGS
+from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from genai_cache_magic import demo
-from genai_cache_magic.demo import (
+from genai_cache_magic.cli import demo
+from genai_cache_magic.cli.demo import (
     CellResult,
     DemoResult,
     RunResult,
@@ -57,7 +57,7 @@ def test_second_run_is_all_hits(tmp_path):
         "HTTP_PROXY": "http://127.0.0.1:9",
         "HOME": str(tmp_path / "home"),
     }
-    command = [sys.executable, "-m", "genai_cache_magic.cli", "demo", "--output", "out"]
+    command = [sys.executable, "-m", "genai_cache_magic.cli.main", "demo", "--output", "out"]
     ended = subprocess.run(
         command, check=False, cwd=tmp_path, env={**os.environ, **user}, capture_output=True, text=True, timeout=120
     )

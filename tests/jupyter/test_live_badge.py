@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
+from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.core.options import Options
 from genai_cache_magic.events import CallRecord, Outcome, Trouble
 from genai_cache_magic.jupyter.live import LiveBadge
-from genai_cache_magic.scope import CellScope, Options
 
 HIT = CallRecord(Outcome.HIT)
 TROUBLE = Trouble("L1", "StoreUnavailable", "the disk is full: free some room")

@@ -12,8 +12,8 @@ from matrix.forms import FORMS
 from matrix.generations import here, need, pins
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.session import current_session
 from genai_cache_magic.jupyter import commands
-from genai_cache_magic.session import current_session
 
 BEDROCK = "bedrock/anthropic.claude-3-5-sonnet-20240620-v1:0"
 MARK = re.compile(r"\(([0-9a-f]{12})\)")

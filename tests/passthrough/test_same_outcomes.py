@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.coalesce import Seat
+from genai_cache_magic.calls.coalesce import Seat
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}

@@ -10,11 +10,11 @@ from threading import Barrier
 import pytest
 
 from genai_cache_magic import last_cell, llm_cache
-from genai_cache_magic.cells import open_cell
+from genai_cache_magic.api.cells import open_cell
+from genai_cache_magic.api.session import current_session
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.intercept import patching
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.session import current_session
 
 
 def in_force():

@@ -13,10 +13,10 @@ import openai
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.cells import uninstall
-from genai_cache_magic.cli import LATER, main
-from genai_cache_magic.ipython_profile import LINE
-from genai_cache_magic.session import reset_session
+from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.cli.main import LATER, main
+from genai_cache_magic.cli.profile import LINE
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 PROMPT = "a prompt that stays at home"
@@ -289,7 +289,7 @@ def test_clear_asks_at_a_terminal(run, home, answer, left):
     with create_cache("disk") as cache:
         cache.set("a", 1)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "genai_cache_magic.cli", "clear"]
+    command = [sys.executable, "-m", "genai_cache_magic.cli.main", "clear"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         asked = b""
@@ -306,7 +306,7 @@ def test_a_closed_pipe_is_no_error(run, home):
     """A reader that has seen enough, such as `head`, causes no error message."""
     with create_cache("disk") as cache:
         cache.mset({f"key-{n:05}-{'x' * 100}": 1 for n in range(900)})
-    command = [sys.executable, "-m", "genai_cache_magic.cli", "entries", "--json", "--limit", "900"]
+    command = [sys.executable, "-m", "genai_cache_magic.cli.main", "entries", "--json", "--limit", "900"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b'{"id"')
         process.stdout.close()
@@ -318,7 +318,7 @@ def test_help_imports_nothing_heavy():
     """`genai-cache --help` reads no settings and imports neither IPython nor a store nor a client."""
     heavy = ["IPython", "pydantic", "diskcache", "cryptography", "httpx", "openai", "nbclient", "zstandard"]
     code = (
-        "import sys; from genai_cache_magic.cli import main\n"
+        "import sys; from genai_cache_magic.cli.main import main\n"
         "try: main(['--help'])\n"
         f"except SystemExit: print('LOADED', [name for name in {heavy} if name in sys.modules])"
     )

@@ -8,9 +8,9 @@ import threading
 import pytest
 import zstandard
 
-from genai_cache_magic.codec import Codec, Compression, Unsealed
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
+from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.errors import EntryUndecodable
 
 ID = EntryId("0" * 64)

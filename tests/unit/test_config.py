@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from genai_cache_magic.config import describe, load_settings, machine_identity
-from genai_cache_magic.config_files import check_syntax
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.units import parse_duration, parse_size
+from genai_cache_magic.settings.files import check_syntax
+from genai_cache_magic.settings.model import describe, load_settings, machine_identity
+from genai_cache_magic.settings.units import parse_duration, parse_size
 
 
 @pytest.fixture(autouse=True)

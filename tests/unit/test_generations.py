@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.generations import LiveGenerations
 from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
 
 MAC = b"k" * 32

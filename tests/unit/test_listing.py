@@ -6,8 +6,8 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.session import current_session, reset_session
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer
 
 

@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache, replay_credential
+from genai_cache_magic.api.placeholders import PLACEHOLDER, VARIABLES, Placeholders
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.placeholders import PLACEHOLDER, VARIABLES, Placeholders
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
 

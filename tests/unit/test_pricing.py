@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.calls.pricing import price_usd
+from genai_cache_magic.calls.scope import total
 from genai_cache_magic.core.model import Form, Response, Usage
-from genai_cache_magic.pricing import price_usd
 from genai_cache_magic.providers.base import HttpCall, OriginRule, Origins
 from genai_cache_magic.providers.registry import recognise
-from genai_cache_magic.scope import total
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 SONNET = "anthropic.claude-3-5-sonnet-20240620-v1:0"

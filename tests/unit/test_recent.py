@@ -8,11 +8,11 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.factory import create_cache
+from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.core.model import EntryId, Response
+from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.factory import create_cache
-from genai_cache_magic.recent import Recent
-from genai_cache_magic.session import current_session, reset_session
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 IDS = [EntryId(f"{n:064x}") for n in range(4)]

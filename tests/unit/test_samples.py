@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.calls.scope import SampleNumbers
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.scope import SampleNumbers
 from genai_cache_magic.testing.model_server import Fault
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "throw a die"}]}

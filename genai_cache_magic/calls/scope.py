@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
@@ -13,45 +11,7 @@ from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trou
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-class Mode(StrEnum):
-    """What the cache may do for a call."""
-
-    USE = "use"
-    REFRESH = "refresh"
-    READ = "read"
-    REPLAY = "replay"
-    OFF = "off"
-
-
-class Samples(StrEnum):
-    """Whether identical calls of one scope share an answer or are numbered."""
-
-    SAME = "same"
-    DISTINCT = "distinct"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a scope asks for.
-
-    Attributes
-    ----------
-    ttl_s
-        Explicit time to live [s]; None is the configured default for storing and no limit for serving.
-    store
-        Kinds of answers to keep that are refused by default: ``truncated``, ``filtered``, ``refusal``,
-        ``server-tools``.
-    """
-
-    mode: Mode = Mode.USE
-    ttl_s: int | None = None
-    tags: tuple[str, ...] = ()
-    run: str = ""
-    namespace: str = "default"
-    samples: Samples = Samples.SAME
-    store: frozenset[str] = frozenset()
-    salt: str = ""
+    from genai_cache_magic.core.options import Options
 
 
 _ANSWERED = frozenset({Outcome.HIT, Outcome.MISS, Outcome.STALE})

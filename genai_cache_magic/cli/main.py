@@ -24,9 +24,9 @@ except ImportError:  # older ones raise what `click` does
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-    from genai_cache_magic.listing import Invalidation, Listed
+    from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
 LATER = ("access", "audit", "backup", "doctor", "restore", "runs", "usage", "warm")
 """Commands whose capability is not in this version; each says so."""
@@ -90,7 +90,7 @@ def demo(
 
     The models are simulated, on this machine, unless --live is given.
     """
-    from genai_cache_magic.demo import demonstrate
+    from genai_cache_magic.cli.demo import demonstrate
 
     raise typer.Exit(demonstrate(output, live=live))
 
@@ -98,7 +98,7 @@ def demo(
 @app.command()
 def config() -> None:
     """Show every setting, its value and where it was set."""
-    from genai_cache_magic.session import Session
+    from genai_cache_magic.api.session import Session
 
     rows = [(line.name, line.value, line.source) for line in Session().describe()]
     _print_table(("setting", "value", "from"), rows)
@@ -198,7 +198,7 @@ def enable(
     remove: Annotated[bool, typer.Option("--remove", help="Undo it.")] = False,
 ) -> None:
     """Load the extension everywhere, without %load_ext."""
-    from genai_cache_magic.ipython_profile import change_profile
+    from genai_cache_magic.cli.profile import change_profile
 
     path, is_changed = change_profile(profile, remove=remove)
     state = "no longer loaded" if remove else "loaded"
@@ -226,8 +226,8 @@ def keys_export() -> None:
 @keys_app.command("import")
 def keys_import() -> None:
     """Read a key that `keys export` printed from standard input; another key is never overwritten."""
+    from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-    from genai_cache_magic.session import Session
 
     settings = Session().settings
     path = settings.key_file.expanduser().absolute()
@@ -253,7 +253,7 @@ for _name in LATER:
 @contextmanager
 def _opened(namespace: str | None) -> Iterator[Cache]:
     """Open the cache of `namespace`, None for the configured one, for the body."""
-    from genai_cache_magic.session import Session
+    from genai_cache_magic.api.session import Session
 
     session = Session()
     try:
@@ -263,8 +263,8 @@ def _opened(namespace: str | None) -> Iterator[Cache]:
 
 
 def _local_key() -> tuple[LocalKeyFile, Path]:
+    from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-    from genai_cache_magic.session import Session
 
     settings = Session().settings
     path = settings.key_file.expanduser().absolute()

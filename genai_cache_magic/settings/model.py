@@ -26,10 +26,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from genai_cache_magic.config_files import read_tables
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.scope import Mode, Samples
-from genai_cache_magic.units import parse_duration, parse_size
+from genai_cache_magic.settings.files import read_tables
+from genai_cache_magic.settings.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

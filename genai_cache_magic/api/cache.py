@@ -10,24 +10,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from genai_cache_magic.api.pipeline import Pipeline
+from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
-from genai_cache_magic.entries import Found, trouble
+from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
-from genai_cache_magic.pipeline import Pipeline
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from genai_cache_magic.calls.explain import Explanation
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.core.key import TagKind
-    from genai_cache_magic.entries import Entries, Keys
+    from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
+    from genai_cache_magic.entries.entries import Entries, Keys
     from genai_cache_magic.events import Event
-    from genai_cache_magic.lifecycle import CallDesk
-    from genai_cache_magic.listing import Catalogue, Collected, Explanation, Invalidation, Stats
     from genai_cache_magic.providers.base import Origins
-    from genai_cache_magic.scope import CellScope
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +46,7 @@ class CacheParts:
 
     entries: Entries
     keys: Keys
-    calls: CallDesk
+    calls: Begins
     catalogue: Catalogue
     origins: Origins
     ttl_s: int
@@ -218,7 +220,7 @@ class Cache:
 
     def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
         """Say of each call of `scope` that was no hit why."""
-        return self.catalogue.explain(scope)
+        return explain(self.catalogue, scope)
 
     def _value_id(self, key: str) -> EntryId:
         if type(key) is not str:

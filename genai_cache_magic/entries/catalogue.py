@@ -1,4 +1,4 @@
-"""What is in the cache: names, counts, invalidation by pattern or age, and why a call was no hit.
+"""What is in the cache: names, counts, invalidation by pattern or age.
 
 Everything here reads the metadata of entries, never their bodies.
 """
@@ -6,13 +6,12 @@ Everything here reads the metadata of entries, never their bodies.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.events import Outcome
 from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsSize
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import EntryId, Header, Metadata
     from genai_cache_magic.core.validity import Generations
-    from genai_cache_magic.entries import Entries, Keys
-    from genai_cache_magic.scope import CellScope
+    from genai_cache_magic.entries.entries import Entries, Keys
 
 _MIN_PREFIX = 6
 
@@ -72,16 +70,6 @@ class Collected:
 
     entries: int
     orphan_files: int
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why one call was no hit, and which parts of its request differ from the nearest stored one."""
-
-    outcome: Outcome
-    reason: str
-    model: str
-    differs: tuple[str, ...] = field(default=())
 
 
 class Catalogue:
@@ -157,21 +145,6 @@ class Catalogue:
         root = self._random_bytes(16)
         return self._bulk(lambda _: True, lambda generations, _: generations.cleared(root), dry_run=dry_run)
 
-    def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
-        """Say of each call of `scope` that was no hit why, and what differs from the nearest other entry."""
-        listed = list(self.items())
-        mine = {item.entry_id: item for item in listed}
-        explained = []
-        for call in scope.calls:
-            if call.outcome is Outcome.HIT:
-                continue
-            own = mine.get(call.entry_id)  # type: ignore[call-overload]  # a record holds the id as plain text
-            others = [item for item in listed if item.entry_id != call.entry_id]
-            differs = nearest_difference(own.metadata, others) if own else ()
-            reason = call.reason or "not in the cache"
-            explained.append(Explanation(call.outcome, reason, call.model, differs))
-        return tuple(explained)
-
     def collect(self) -> Collected:
         """Remove what can't be served any more: expired, invalid, damaged, or left by killed writers."""
         store = self._entries.store
@@ -180,10 +153,6 @@ class Catalogue:
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
         return Collected(removed + report.removed_rows, report.removed_files)
-
-    def nearest(self, own: Metadata) -> tuple[str, ...]:
-        """Return the names of the components in which a request differs from the nearest stored one."""
-        return nearest_difference(own, list(self.items()))
 
     def _bulk(
         self,
@@ -213,23 +182,3 @@ def _check(store: object) -> CheckReport:
 
 def _size_bytes(store: object) -> int:
     return store.size_bytes() if isinstance(store, SupportsSize) else 0
-
-
-def nearest_difference(own: Metadata, others: list[Listed]) -> tuple[str, ...]:
-    """Return the names of the components in which a request differs from the nearest of `others`.
-
-    Entries of the same cell are nearer than any other.
-    """
-    candidates = [item for item in others if item.metadata.surface == own.surface and item.metadata.components]
-    if not candidates:
-        return ()
-
-    def distance(item: Listed) -> tuple[bool, int]:
-        return item.metadata.cell != own.cell, len(_differing(own, item.metadata))
-
-    return _differing(own, min(candidates, key=distance).metadata)
-
-
-def _differing(a: Metadata, b: Metadata) -> tuple[str, ...]:
-    names = {**a.components, **b.components}
-    return tuple(sorted(name for name in names if a.components.get(name) != b.components.get(name)))

@@ -6,24 +6,26 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.cache import Cache, CacheParts
-from genai_cache_magic.codec import Codec, Compression, Unsealed
-from genai_cache_magic.config import Settings, load_settings
+from genai_cache_magic.api.cache import Cache, CacheParts
+from genai_cache_magic.calls.desk import CallDesk
+from genai_cache_magic.calls.explain import nearest_difference
+from genai_cache_magic.calls.keeping import Limits
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
-from genai_cache_magic.entries import Entries, Keys
+from genai_cache_magic.entries.catalogue import Catalogue
+from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
+from genai_cache_magic.entries.entries import Entries, Keys
+from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
-from genai_cache_magic.generations import LiveGenerations
-from genai_cache_magic.lifecycle import CallDesk, Limits
-from genai_cache_magic.listing import Catalogue
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
+from genai_cache_magic.settings.model import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from genai_cache_magic.codec import Seal
     from genai_cache_magic.crypto.keyring import Keyring
+    from genai_cache_magic.entries.codec import Seal
     from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Document, Store
 
@@ -83,7 +85,9 @@ def build_cache(
     parts = CacheParts(
         entries=entries,
         keys=keys,
-        calls=CallDesk(entries, keys, nearest=catalogue.nearest, limits=limits),
+        calls=CallDesk(
+            entries, keys, nearest=lambda own: nearest_difference(own, list(catalogue.items())), limits=limits
+        ),
         catalogue=catalogue,
         origins=origins_of(settings),
         ttl_s=settings.ttl,

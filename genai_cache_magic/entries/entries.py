@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Serve, Why, decide
+from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
-from genai_cache_magic.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from genai_cache_magic.codec import Codec, Sealed
     from genai_cache_magic.core.key import TagKind
-    from genai_cache_magic.generations import LiveGenerations
+    from genai_cache_magic.entries.codec import Codec, Sealed
+    from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.stores.base import Store
 
 

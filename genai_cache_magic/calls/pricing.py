@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from genai_cache_magic.core.model import Usage
+    from genai_cache_magic.providers.base import Answer, ModelCall
 
 _AZURE: Final = "azure"
 _GOOGLE: Final = "google"
@@ -21,6 +22,14 @@ throughput, an application's own profile) is billed otherwise, or doesn't say wh
 
 _FREE_OF_LISTS: Final = frozenset({"ollama"})
 """Wire APIs of servers that people run themselves: a model's price elsewhere says nothing of them."""
+
+
+def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
+    """Return what `answer` to `call` costs at `now_ms` [ms since the epoch], in [USD]; None if that is not known."""
+    provider = call.provider
+    family = provider.surface.partition(".")[0]
+    at = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return price_usd(provider.vendor, family, answer.model, answer.usage, asked=call.request.model, at=at)
 
 
 def price_usd(  # noqa: PLR0913 - who is asked, for what, when

@@ -5,28 +5,29 @@ from __future__ import annotations
 import atexit
 import difflib
 import threading
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
-from genai_cache_magic.cache import checked_tags
-from genai_cache_magic.config import Settings, SettingSource, describe, load_settings
+from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.api.factory import build_cache, origins_of
+from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.calls.telling import bypass
+from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
-from genai_cache_magic.entries import trouble
+from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
-from genai_cache_magic.factory import build_cache, origins_of
-from genai_cache_magic.lifecycle import CallDesk, bypass
-from genai_cache_magic.scope import CellScope, Mode, Options, Samples
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.model import Settings, SettingSource, describe, load_settings
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from enum import StrEnum
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.calls.steps import Bypass
     from genai_cache_magic.events import EventHook
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
-    from genai_cache_magic.steps import Bypass
 
 
 class Session:
@@ -74,7 +75,7 @@ class Session:
             return self.cache(scope.options.namespace)
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
-            return ClosedCache(exc, origins_of(self.settings))
+            return ClosedCache(ClosedDesk(exc), origins_of(self.settings))
 
     @property
     def open_caches(self) -> tuple[Cache, ...]:
@@ -150,17 +151,11 @@ class Session:
             cache.close()
 
 
-class ClosedCache:
-    """Stands in for a cache that can't be opened: every call passes, visibly (fail closed for data)."""
+class ClosedDesk:
+    """Lets every call pass, visibly, since the cache can't be opened (fail closed for data)."""
 
-    def __init__(self, error: GenaiCacheError, origins: Origins) -> None:
-        self.origins = origins
+    def __init__(self, error: GenaiCacheError) -> None:
         self._error = error
-
-    @property
-    def calls(self) -> CallDesk:
-        """Itself: only ``begin`` is ever asked of it, since no call is led."""
-        return cast("CallDesk", self)
 
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Bypass:
         """Let the call pass; in mode ``replay`` raise ``ReplayMiss``, since the model is never called."""
@@ -168,6 +163,14 @@ class ClosedCache:
         if scope.options.mode is Mode.REPLAY:
             raise ReplayMiss(f"nothing can be replayed, the cache can't be opened: {self._error}")
         return bypass(scope, call, "the cache can't be opened")
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedCache:
+    """Stands in for a cache that can't be opened."""
+
+    calls: ClosedDesk
+    origins: Origins
 
 
 class _Current:

@@ -8,17 +8,17 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from genai_cache_magic.cache import checked_tags
-from genai_cache_magic.coalesce import Caller, Flight, Flights, Landed, Released
+from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.api.session import current_session
+from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
-from genai_cache_magic.session import current_session
-from genai_cache_magic.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from genai_cache_magic.cache import Cache
+    from genai_cache_magic.api.cache import Cache
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

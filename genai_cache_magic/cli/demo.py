@@ -180,7 +180,7 @@ def notebook_path() -> Path:
     ConfigurationError
         It is in neither place.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for path in (package / "notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK):
         if path.is_file():
             return path

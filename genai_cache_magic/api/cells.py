@@ -6,20 +6,21 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from genai_cache_magic.api.placeholders import placeholders
+from genai_cache_magic.api.session import current_session
+from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.intercept.active import Active, active
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.intercept.threads import wrapped
-from genai_cache_magic.placeholders import placeholders
-from genai_cache_magic.scope import Mode
-from genai_cache_magic.session import current_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.options import Options
     from genai_cache_magic.events import EventHook
-    from genai_cache_magic.scope import CellScope, Options
-    from genai_cache_magic.session import Session
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -1,0 +1,238 @@
+"""The life of a model call, as a step machine: ``begin``, then ``commit`` or ``abort``.
+
+An interceptor drives it in its caller's own colour. Nothing here waits on an origin or knows an HTTP
+library; a follower gets a future and decides itself how to wait. What is kept of a call and what is told of
+it are decided next door.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.calls.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released
+from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
+from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
+from genai_cache_magic.calls.telling import Teller, bypass
+from genai_cache_magic.core.model import EntryId, Metadata, Response
+from genai_cache_magic.core.options import Mode, Samples
+from genai_cache_magic.core.policy import Why
+from genai_cache_magic.entries.entries import Entries, Found, Keys
+from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.events import Outcome, Tier
+from genai_cache_magic.providers.base import Answer, End, ModelCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.scope import CellScope
+
+_STALE = (Why.EXPIRED, Why.INVALIDATED)
+
+_SHOWN = 5
+"""How many differing components a message names."""
+
+
+class CallDesk:
+    """Decides for one namespace what becomes of each model call. Safe to share between threads."""
+
+    def __init__(
+        self,
+        entries: Entries,
+        keys: Keys,
+        *,
+        nearest: Callable[[Metadata], tuple[str, ...]] = lambda _: (),
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock)
+        self._teller = Teller(clock=clock, now_ms=entries.now_ms)
+        self._nearest = nearest
+        self._clock = clock
+        self._flights = Flights()
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest answer that is stored [bytes]."""
+        return self._keeper.limits.max_response_bytes
+
+    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
+        """Decide what becomes of `call`.
+
+        Raises
+        ------
+        ReplayMiss
+            Mode ``replay`` and the answer is not in the cache.
+        """
+        started = self._clock()
+        if scope.options.mode is Mode.OFF:
+            return bypass(scope, call, "mode off")
+        lead = self._lead(call, scope, started)
+        try:
+            return self._decide(lead, is_async=is_async)
+        except BaseException:
+            # An interrupt, a replay's miss, or a failure of ours: this call is not made.
+            self._give_back(lead)
+            if (flight := _take_flight(lead)) is not None:
+                self._flights.abandon(flight)
+            raise
+
+    def resume(self, follow: Follow, landing: Landing | None) -> Step:
+        """Decide again after waiting; `landing` None means the wait was given up."""
+        lead = follow.lead
+        if isinstance(landing, Landed):
+            rendered = lead.call.provider.render(landing.value, lead.call.wants)
+            if rendered is not None:
+                return self._serve_landed(lead, rendered, is_stored=landing.is_stored)
+        elif isinstance(landing, Failed):
+            lead.is_done = True
+            self._give_back(lead)
+            self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, "the call that this one waited for failed")
+            return Rejected(landing.error)
+        elif isinstance(landing, Promoted):
+            lead.flight = landing.flight
+        return self._keeper.stamp(lead)
+
+    def commit(self, lead: Lead, response: Response) -> None:
+        """Take the origin's complete answer: store it if it is admissible, record it, release who waits."""
+        if lead.is_done:
+            return
+        lead.is_done = True
+        answer = lead.call.provider.read(response)
+        verdict = self._keeper.keep(lead, response, answer)
+        if not verdict.is_stored:
+            self._give_back(lead)
+        flight = _take_flight(lead)
+        if flight is not None:
+            self._land(flight, response, answer, verdict)
+        outcome, reason = verdict.outcome, verdict.reason
+        if answer.end is End.ERROR:
+            outcome, reason = Outcome.ERROR, f"status {response.status}"
+        elif verdict.is_stored and lead.why is not Why.ABSENT:
+            outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
+            reason = lead.why.value
+        self._teller.asked(lead, answer, outcome, reason, stored=verdict.is_stored)
+
+    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
+        """Give the call up: its client raised `error`, or (None) its caller went away.
+
+        `is_origins` says that the error is the origin's own, so that those who wait would get it too; a
+        time-out, an interrupt or a bad argument is the leader's alone, and one of them leads on.
+        """
+        if lead.is_done:
+            return
+        lead.is_done = True
+        self._give_back(lead)
+        flight = _take_flight(lead)
+        if flight is not None and is_origins:
+            self._flights.land(flight, Failed(error))
+        elif flight is not None:
+            self._flights.abandon(flight)
+        name = "closed before its end" if error is None else type(error).__name__
+        self._teller.asked(lead, Answer(End.CUT), Outcome.ERROR, name)
+
+    def commit_too_large(self, lead: Lead, status: int) -> None:
+        """Take note of an answer that was too large to record."""
+        if lead.is_done:
+            return
+        lead.is_done = True
+        self._give_back(lead)
+        self._teller.asked(lead, Answer(End.CUT), Outcome.REFUSED, f"too large (status {status})")
+
+    def drop(self, lead: Lead) -> None:
+        """Make sure that nobody waits for `lead`, whatever failed; nothing happens if it came to its end."""
+        lead.is_done = True
+        flight = _take_flight(lead)
+        if flight is not None:
+            self._flights.land(flight, Released())
+        if not lead.is_recorded:
+            self._give_back(lead)
+            self._teller.asked(lead, Answer(End.UNREADABLE), Outcome.REFUSED, "the cache failed")
+
+    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
+        """Return the entry id of `call` for its first sample."""
+        return self._keeper.request_id(call, scope)
+
+    def _lead(self, call: ModelCall, scope: CellScope, started: float) -> Lead:
+        first = self.request_id(call, scope)
+        sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
+        target = first if sample == 0 else self._keeper.request_id(call, scope, sample)
+        return Lead(self, call, scope, target, sample, first, Why.ABSENT, started)
+
+    def _decide(self, lead: Lead, *, is_async: bool) -> Step:
+        mode = lead.scope.options.mode
+        if mode is Mode.REFRESH:
+            return self._refresh(lead)
+        found = self._keeper.find(lead)
+        if isinstance(found, Found):
+            return self._serve(lead, found)
+        lead.why = found.why
+        if mode is Mode.REPLAY:
+            raise self._replay_miss(lead)
+        return self._depart(lead, is_async=is_async)
+
+    def _serve(self, lead: Lead, found: Found) -> Answered:
+        lead.is_done = True
+        self._teller.hit(lead, found)
+        return Answered(found.response, found.tier)
+
+    def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
+        lead.is_done = True
+        self._teller.shared(lead, lead.call.provider.read(response), is_stored=is_stored)
+        return Answered(response, Tier.L1)
+
+    def _refresh(self, lead: Lead) -> Lead:
+        lead.why = Why.REFRESH
+        self._keeper.invalidate(lead)
+        # A refresh asks for itself: it waits for no answer that began before it.
+        return self._keeper.stamp(lead)
+
+    def _depart(self, lead: Lead, *, is_async: bool) -> Step:
+        options = lead.scope.options
+        if options.mode is Mode.READ or self._keeper.is_refused(lead):
+            return self._keeper.stamp(lead)
+        joined = self._flights.join(lead.entry_id, Caller.current(is_async=is_async))
+        if joined is None:
+            return self._keeper.stamp(lead)
+        if not isinstance(joined, Flight):
+            return Follow(lead, joined)
+        lead.flight = joined
+        # Between the look-up and the join another leader may have stored the answer.
+        found = self._keeper.find(lead)
+        if isinstance(found, Found):
+            lead.flight = None
+            self._flights.land(joined, Landed(found.response))
+            return self._serve(lead, found)
+        return self._keeper.stamp(lead)
+
+    def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict) -> None:
+        if verdict.is_shareable:
+            self._flights.land(flight, Landed(response, verdict.is_stored))
+        elif answer.end is End.CUT:
+            self._flights.abandon(flight)
+        elif response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._flights.land(flight, Failed(response))
+        else:
+            # Other refusals may be the leader's own: its key, its quota. Each follower asks for itself.
+            self._flights.land(flight, Released())
+
+    def _give_back(self, lead: Lead) -> None:
+        lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
+
+    def _replay_miss(self, lead: Lead) -> ReplayMiss:
+        self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.why.value}")
+        request = lead.call.request
+        own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
+        differs = self._nearest(own) if lead.why is Why.ABSENT else ()
+        near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
+        return ReplayMiss(
+            f"{request.model or request.surface}: {lead.why.value}{near}. "
+            "Mode replay never calls the model: run the cell once in mode use, with a key",
+        )
+
+
+def _take_flight(lead: Lead) -> Flight | None:
+    """Return the flight that `lead` still has to land; it is the caller's from now on."""
+    flight, lead.flight = lead.flight, None
+    return flight

@@ -1,0 +1,146 @@
+"""What is kept of a model call: the answer that is found for it, and the entry that is made of a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.core.canonical import canonical_bytes, component_digests
+from genai_cache_magic.core.key import entry_id, keyed_digest
+from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
+from genai_cache_magic.core.options import Mode
+from genai_cache_magic.core.policy import Fetch, Refuse, Why, admissible
+from genai_cache_magic.entries.entries import Entries, Found, Keys, trouble
+from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.providers.base import Answer, End, ModelCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Lead
+    from genai_cache_magic.core.key import TagKind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Default time to live [s] and the largest answer that is stored [bytes]."""
+
+    ttl_s: int = 30 * 86_400
+    max_response_bytes: int = 8 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of an answer: stored or why not, and whether those who wait may have it."""
+
+    outcome: Outcome
+    reason: str = ""
+    is_stored: bool = False
+    is_shareable: bool = False
+
+
+class Keeper:
+    """Finds, judges and stores the answers of one namespace's calls. Safe to share between threads."""
+
+    def __init__(self, entries: Entries, keys: Keys, limits: Limits, *, clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self._entries = entries
+        self._keys = keys
+        self._clock = clock
+
+    def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
+        """Return the entry id of `call` for a sample index."""
+        space = KeySpace(self._keys.namespace, scope.options.salt, sample)
+        return entry_id(canonical_bytes(call.request, space), self._keys.id_key)
+
+    def find(self, lead: Lead) -> Found | Fetch:
+        """Return the stored answer in the form that its caller wants, or why there is none."""
+        options = lead.scope.options
+        tags = [self._keys.tag("user", tag) for tag in options.tags]
+        found = self._entries.find_call(lead.entry_id, ttl_s=options.ttl_s, scope_tags=tags, tell=lead.scope.emit)
+        if isinstance(found, Fetch):
+            return found
+        rendered = lead.call.provider.render(found.response, lead.call.wants)
+        if rendered is found.response:
+            return found
+        return Fetch(Why.UNSUITED) if rendered is None else replace(found, response=rendered)
+
+    def invalidate(self, lead: Lead) -> None:
+        """Publish that what is stored for `lead` is out of date; trouble is told to its scope."""
+        try:
+            # Published before the origin is asked, or this very answer would be born invalid.
+            self._entries.generations.change(
+                lambda g: g.invalidating_entries([lead.entry_id], now_ms=self._entries.now_ms()),
+            )
+        except StoreUnavailable as exc:
+            lead.scope.emit(trouble("L1", exc))
+
+    def stamp(self, lead: Lead) -> Lead:
+        """Give `lead` the birth stamp of the answer that it is about to ask for."""
+        try:
+            lead.stamp = self._entries.stamp()
+        except StoreUnavailable as exc:
+            lead.scope.emit(trouble("L1", exc))
+        return lead
+
+    def is_refused(self, lead: Lead) -> bool:
+        """Tell whether the answer to `lead` must not be stored, whatever it will be."""
+        decision = admissible(End.COMPLETE, lead.call.refused, lead.scope.options.store)
+        return isinstance(decision, Refuse)
+
+    def keep(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
+        """Store the answer to `lead` if it is admissible, and say what became of it."""
+        options = lead.scope.options
+        decision = admissible(answer.end, lead.call.refused, options.store)
+        if isinstance(decision, Refuse):
+            return Verdict(Outcome.REFUSED, decision.reason)
+        if options.mode is Mode.READ:
+            return Verdict(Outcome.MISS, "mode read stores nothing")
+        if len(response.body) > self.limits.max_response_bytes:
+            return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
+        return self._store(lead, response, answer)
+
+    def _store(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
+        if lead.stamp is None:
+            return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
+        try:
+            self._entries.put(lead.entry_id, self._entry(lead, lead.stamp, response, answer))
+        except EntryUndecodable:
+            return Verdict(Outcome.REFUSED, "can't be stored faithfully")
+        except StoreUnavailable as exc:
+            lead.scope.emit(trouble("L1", exc))
+            return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
+        return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
+
+    def _entry(self, lead: Lead, stamp: Stamp, response: Response, answer: Answer) -> Entry:
+        call, scope, options = lead.call, lead.scope, lead.scope.options
+        model = answer.model or call.request.model
+        named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
+        tags = [self._keys.tag("user", tag) for tag in options.tags]
+        tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
+        header = self._entries.header(stamp, ttl_s=options.ttl_s or self.limits.ttl_s, tags=tags)
+        metadata = Metadata(
+            surface=call.request.surface,
+            provider=call.provider.vendor,
+            model=model,
+            origin=call.request.origin,
+            tags=options.tags,
+            run=options.run,
+            cell=scope.cell,
+            person=scope.person,
+            sample=lead.sample,
+            usage=answer.usage,
+            cost_usd=cost_usd(call, answer, now_ms=self._entries.now_ms()),
+            latency_s=round(self._clock() - lead.started, 6),
+            preview=call.preview,
+            components=self.components(lead),
+        )
+        return Entry(header, metadata, response)
+
+    def components(self, lead: Lead) -> dict[str, str]:
+        """Return a keyed digest of each component of the request."""
+        space = KeySpace(self._keys.namespace, lead.scope.options.salt, lead.sample)
+        return component_digests(lead.call.request, space, lambda data: keyed_digest(data, self._keys.id_key))

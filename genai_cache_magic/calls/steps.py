@@ -1,0 +1,96 @@
+"""What becomes of a model call next: the steps that a desk answers with, and that interceptors carry out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from genai_cache_magic.calls.coalesce import Flight, Landing, Seat
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.model import EntryId, Response, Stamp
+    from genai_cache_magic.core.policy import Why
+    from genai_cache_magic.events import Tier
+    from genai_cache_magic.providers.base import ModelCall
+
+
+class Begins(Protocol):
+    """Says of each model call what becomes of it."""
+
+    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
+        """Return the first step of `call`; raises ``ReplayMiss``."""
+
+
+class Desk(Protocol):
+    """What the steps of a call that goes on are reported to; its methods are documented at `CallDesk`."""
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest answer that is stored [bytes]."""
+
+    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
+        """Return the entry id of `call` for its first sample."""
+
+    def resume(self, follow: Follow, landing: Landing | None) -> Step:
+        """Decide again after waiting."""
+
+    def commit(self, lead: Lead, response: Response) -> None:
+        """Take the origin's complete answer."""
+
+    def commit_too_large(self, lead: Lead, status: int) -> None:
+        """Take note of an answer that was too large to record."""
+
+    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
+        """Give the call up."""
+
+    def drop(self, lead: Lead) -> None:
+        """Make sure that nobody waits for `lead`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Serve this response; the call is recorded."""
+
+    response: Response
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """The call goes to its origin as if we were not here; it is recorded."""
+
+
+@dataclass(slots=True)
+class Lead:
+    """Ask the origin with the caller's own client, then ``commit`` to `desk` or ``abort``, once."""
+
+    desk: Desk
+    call: ModelCall
+    scope: CellScope
+    entry_id: EntryId
+    sample: int
+    request_id: EntryId
+    why: Why
+    started: float
+    stamp: Stamp | None = None
+    flight: Flight | None = None
+    is_done: bool = False
+    is_recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Someone asks the same right now: wait for `future`, then call ``resume``."""
+
+    lead: Lead
+    future: Seat
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The origin failed for the caller that this one waited for: raise `error`, or answer with it."""
+
+    error: BaseException | Response
+
+
+Step: TypeAlias = Answered | Bypass | Lead | Follow | Rejected

@@ -1,0 +1,103 @@
+"""What is told of a model call: the one place that makes call records."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.calls.steps import Bypass
+from genai_cache_magic.events import CallRecord, Outcome, Tier
+from genai_cache_magic.providers.base import Answer, End, ModelCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Lead
+    from genai_cache_magic.core.model import Usage
+    from genai_cache_magic.entries.entries import Found
+
+
+class Teller:
+    """Tells scopes what became of their calls.
+
+    Parameters
+    ----------
+    clock
+        Measures latencies [s].
+    now_ms
+        The wall clock [ms since the epoch], which prices depend on.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], now_ms: Callable[[], int]) -> None:
+        self._clock = clock
+        self._now_ms = now_ms
+
+    def hit(self, lead: Lead, found: Found) -> None:
+        """Tell that `lead` was answered by a stored entry, and what that saved."""
+        account = found.sealed.account()
+        self._tell(
+            lead, Outcome.HIT, account.model, account.usage, tier=found.tier, stored=True, saved=account.cost_usd
+        )
+
+    def shared(self, lead: Lead, answer: Answer, *, is_stored: bool) -> None:
+        """Tell that `lead` got the answer of another call that was on its way."""
+        self._tell(
+            lead,
+            Outcome.HIT,
+            answer.model,
+            answer.usage,
+            reason="shared a call in flight",
+            stored=is_stored,
+            saved=self._cost(lead, answer),
+        )
+
+    def asked(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
+        """Tell that the origin was asked for `lead`, and what came of it."""
+        cost = Decimal(0) if answer.end is End.ERROR else self._cost(lead, answer)
+        self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost)
+
+    def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
+        return cost_usd(lead.call, answer, now_ms=self._now_ms())
+
+    def _tell(  # noqa: PLR0913 - what differs between the three above, by name
+        self,
+        lead: Lead,
+        outcome: Outcome,
+        model: str,
+        usage: Usage,
+        *,
+        reason: str = "",
+        tier: Tier | None = None,
+        stored: bool = False,
+        spent: Decimal | None = Decimal(0),
+        saved: Decimal | None = Decimal(0),
+    ) -> None:
+        lead.is_recorded = True
+        lead.scope.emit(
+            CallRecord(
+                outcome,
+                tier=tier,
+                stored=stored,
+                reason=reason,
+                provider=lead.call.provider.surface,
+                model=model or lead.call.request.model,
+                input_tokens=usage.input_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+                output_tokens=usage.output_tokens,
+                spent_usd=spent,
+                saved_usd=saved,
+                latency_s=self._clock() - lead.started,
+                sample=lead.sample,
+                entry_id=lead.entry_id,
+            ),
+        )
+
+
+def bypass(scope: CellScope, call: ModelCall | None, reason: str) -> Bypass:
+    """Record that a call goes past the cache, and why."""
+    provider = call.provider.surface if call else ""
+    model = call.request.model if call else ""
+    scope.emit(CallRecord(Outcome.BYPASS, reason=reason, provider=provider, model=model))
+    return Bypass()

@@ -1,0 +1,1 @@
+"""The entries of one namespace: coded, sealed, stored, found, judged and listed."""
