@@ -22,6 +22,7 @@ from genai_cache_magic.entries.entries import Entries, Found, Keys
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.providers.base import Answer, End, ModelCall
+from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ class CallDesk:
         if lead.is_done:
             return
         lead.is_done = True
-        answer = lead.call.provider.read(response)
+        answer = _read(lead, response)
         verdict = self._keeper.keep(lead, response, answer)
         if not verdict.is_stored:
             self._give_back(lead)
@@ -179,7 +180,7 @@ class CallDesk:
 
     def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
-        self._teller.shared(lead, lead.call.provider.read(response), is_stored=is_stored)
+        self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
         return Answered(response, Tier.L1)
 
     def _refresh(self, lead: Lead) -> Lead:
@@ -230,6 +231,10 @@ class CallDesk:
             f"{request.model or request.surface}: {lead.why.value}{near}. "
             "Mode replay never calls the model: run the cell once in mode use, with a key",
         )
+
+
+def _read(lead: Lead, response: Response) -> Answer:
+    return with_bill(lead.call.provider.read(response), response)
 
 
 def _take_flight(lead: Lead) -> Flight | None:

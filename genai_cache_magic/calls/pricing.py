@@ -1,4 +1,8 @@
-"""What an answer costs, by the price list of `genai-prices`; unknown stays unknown."""
+"""What an answer costs: by its origin's own bill, else by the price list of `genai-prices`; unknown stays unknown.
+
+`docs/money.md` has the rules, with their sources and tests. A wrong figure is worse than none: what is not understood
+of an answer, and every kind of token, tier or fee that the list has no price for, makes the price unknown.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from genai_cache_magic.providers.base import Bill
+from genai_cache_magic.providers.origins import LOCAL
 
-    from genai_cache_magic.core.model import Usage
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from genai_cache_magic.core.model import JsonValue, Usage
     from genai_cache_magic.providers.base import Answer, ModelCall
 
 _AZURE: Final = "azure"
@@ -23,21 +30,60 @@ throughput, an application's own profile) is billed otherwise, or doesn't say wh
 _FREE_OF_LISTS: Final = frozenset({"ollama"})
 """Wire APIs of servers that people run themselves: a model's price elsewhere says nothing of them."""
 
+_REMOTE: Final = re.compile(r"[-:]cloud$")
+"""End of the name of a model that Ollama runs elsewhere, though its own server answers."""
+
+_STANDARD: Final = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
+"""Names of the terms that a list's plain prices are for."""
+
+_SAME_PRICE: Final = frozenset({("groq", "service_tier", "flex")})
+"""Terms that cost what the standard ones do, https://console.groq.com/docs/flex-processing."""
+
+_ASKED_TERMS: Final = (
+    ("service_tier", "service_tier"),
+    ("serviceTier", "service_tier"),
+    ("speed", "speed"),
+    ("performanceConfig", "latency"),
+)
+"""Field of a request -> the terms that it asks for."""
+
+_GUARDED: Final = ("guardrailConfig", "x-amzn-bedrock-guardrailidentifier")
+"""Field, and header, by which Amazon is asked to check what is said, at a price by the text."""
+
+_TOLD_FEES: Final = frozenset({"anthropic"})
+"""Families whose usage counts what its server's tools did."""
+
+_INPUT_RATE: Final = frozenset(
+    {"input_image_tokens", "input_video_tokens", "cache_image_read_tokens", "cache_video_read_tokens"}
+)
+"""Google's one input price is for text, image and video (https://ai.google.dev/gemini-api/docs/pricing)."""
+
+_PARTS: Final = frozenset({"output_reasoning_tokens", "cache_write_5m_tokens"})
+"""Units that cost what their whole does, unless the list says otherwise."""
+
+_PRICE_KEYS: Final = {"web_searches": "web_searches_kcount", "audio_seconds": "audio_hours"}
+"""Unit of use -> its price in `genai-prices`, where it isn't one of tokens."""
+
 
 def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
     """Return what `answer` to `call` costs at `now_ms` [ms since the epoch], in [USD]; None if that is not known."""
-    provider = call.provider
+    provider, bill = call.provider, answer.bill
     family = provider.surface.partition(".")[0]
+    if bill.stated_usd is not None:
+        return bill.stated_usd
+    if provider.vendor == LOCAL:
+        is_own = not bill.gateway and not _REMOTE.search(answer.model or call.request.model)
+        return Decimal(0) if is_own else None
+    if _has_untold_fees(call, family) or _has_untold_terms(call, bill) or _has_untold_writes(call, answer):
+        return None
     at = datetime.fromtimestamp(now_ms / 1000, UTC)
-    return price_usd(provider.vendor, family, answer.model, answer.usage, asked=call.request.model, at=at)
+    return price_usd(provider.vendor, family, answer.model, answer.usage, bill, asked=call.request.model, at=at)
 
 
-def price_usd(  # noqa: PLR0913 - who is asked, for what, when
-    vendor: str, family: str, model: str, usage: Usage, *, asked: str = "", at: datetime
+def price_usd(  # noqa: PLR0913 - who is asked, for what, on which terms, when
+    vendor: str, family: str, model: str, usage: Usage, bill: Bill | None = None, *, asked: str = "", at: datetime
 ) -> Decimal | None:
     """Return what `usage` of `model` costs at the prices of `at` [USD]; None if that is not known.
-
-    Provider-cached input tokens are billed at their own, lower rate.
 
     Parameters
     ----------
@@ -48,29 +94,51 @@ def price_usd(  # noqa: PLR0913 - who is asked, for what, when
         under no provider by itself is looked up there.
     model
         The model as the answer names it; empty if it doesn't.
+    bill
+        What else the answer says of its price: tokens with a rate of their own, tiers, what is unclear.
     asked
         The model as the request or the configuration names it. It counts where the answer names none,
         and at Azure where the answer names what can't be priced: some of its APIs name the deployment.
     """
-    if usage.input_tokens is None or (not vendor and family in _FREE_OF_LISTS):
+    bill = bill or Bill()
+    counts = _counts(usage, bill)
+    if bill.unclear or not counts or (not vendor and family in _FREE_OF_LISTS):
         return None
     from genai_prices import Usage as Priced
     from genai_prices import calc_price
 
-    counted = Priced(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens or 0,
-        cache_read_tokens=usage.cached_input_tokens or None,
-        cache_write_tokens=usage.cache_write_tokens or None,
-    )
+    terms = _terms(vendor, bill)
     for name in _names(vendor, model, asked):
         for provider in (vendor,) if vendor else (None, family):
             try:
-                found = calc_price(counted, name, provider_id=provider, genai_request_timestamp=at)
+                found = calc_price(
+                    Priced(**counts),
+                    name,
+                    provider_id=provider,
+                    genai_request_timestamp=at,
+                    price_context=terms or None,
+                )
             except (LookupError, ValueError):
                 continue
-            return Decimal(found.total_price) if _is_by_token(found.model_price, usage) else None
+            is_known = _has_prices(found, counts, vendor) and _has_terms(found, terms, at)
+            return Decimal(found.total_price) if is_known else None
     return None
+
+
+def _counts(usage: Usage, bill: Bill) -> dict[str, int]:
+    """Return what is billed by its names in genai-prices; empty if the input is not known."""
+    if usage.input_tokens is None:
+        return {"audio_seconds": bill.units["audio_seconds"]} if "audio_seconds" in bill.units else {}
+    plain = {
+        "cache_read_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens or 0,
+        **{name: n for name, n in plain.items() if n},
+        **bill.units,
+    }
 
 
 def _names(vendor: str, model: str, asked: str) -> Iterator[str]:
@@ -85,8 +153,61 @@ def _names(vendor: str, model: str, asked: str) -> Iterator[str]:
             yield name.rpartition("/")[2] if vendor == _GOOGLE else name
 
 
-def _is_by_token(price: Any, usage: Usage) -> bool:
-    """Tell whether every kind of token in `usage` has a price: others are billed by hour, page or search."""
-    return (not usage.input_tokens or price.input_mtok is not None) and (
-        not usage.output_tokens or price.output_mtok is not None
+def _has_prices(found: Any, counts: Mapping[str, int], vendor: str) -> bool:
+    """Tell whether all that was used has a price of its own: no token at another kind's rate, no fee for a request."""
+    price = found.model_price
+    at_input_rate = _INPUT_RATE if vendor == _GOOGLE else frozenset()
+    used = [name for name, n in counts.items() if n and name not in _PARTS and name not in at_input_rate]
+    is_complete = all(
+        getattr(price, _PRICE_KEYS.get(name, name.replace("_tokens", "_mtok"))) is not None for name in used
     )
+    return is_complete and price.requests_kcount is None
+
+
+def _terms(vendor: str, bill: Bill) -> dict[str, str]:
+    """Return the terms that make a price another than the standard one."""
+    return {
+        name: value
+        for name, value in bill.terms.items()
+        if value not in _STANDARD and (vendor, name, value) not in _SAME_PRICE
+    }
+
+
+def _has_terms(found: Any, terms: Mapping[str, str], at: datetime) -> bool:
+    """Tell whether the list has prices for all of `terms`; it leaves out those that it doesn't know without a word."""
+    if not terms:
+        return True
+    is_its_own = any(found.model is model for model in found.provider.models)  # what it sells of others has no terms
+    met = [
+        variant.when
+        for variant in found.model.price_variants or ()
+        if variant.when.items() <= terms.items() and (variant.constraint is None or variant.constraint.active(at))
+    ]
+    return is_its_own and all(any(name in when for when in met) for name in terms)
+
+
+def _has_untold_fees(call: ModelCall, family: str) -> bool:
+    """Tell whether `call` may cost more than its tokens, and no answer says how much."""
+    request = call.request
+    is_guarded = _GUARDED[0] in request.body or any(name == _GUARDED[1] for name, _ in request.headers)
+    return is_guarded or ("server-tools" in call.refused and family not in _TOLD_FEES)
+
+
+def _has_untold_terms(call: ModelCall, bill: Bill) -> bool:
+    """Tell whether `call` asked for other terms than the standard ones and its answer doesn't say which it got."""
+    body = call.request.body
+    asked = {term: _term_of(body[field]) for field, term in _ASKED_TERMS if field in body}
+    return any(value not in _STANDARD and term not in bill.terms for term, value in asked.items())
+
+
+def _has_untold_writes(call: ModelCall, answer: Answer) -> bool:
+    """Tell whether the prompt cache was written to, maybe for an hour, and the answer doesn't say for how long."""
+    is_told = any(name.startswith("cache_write_") for name in answer.bill.units)
+    return call.keeps_an_hour and answer.usage.cache_write_tokens > 0 and not is_told
+
+
+def _term_of(value: JsonValue) -> str:
+    """Return what a request says of its terms, as a text or as an object with one field."""
+    if type(value) is dict:
+        value = next(iter(value.values()), None)
+    return value.lower() if type(value) is str else ""

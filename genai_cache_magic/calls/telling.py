@@ -55,7 +55,8 @@ class Teller:
 
     def asked(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
         """Tell that the origin was asked for `lead`, and what came of it."""
-        cost = Decimal(0) if answer.end is End.ERROR else self._cost(lead, answer)
+        is_free = answer.end is End.ERROR and not answer.bill.unclear  # an answer that failed after it began is billed
+        cost = Decimal(0) if is_free else self._cost(lead, answer)
         self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost)
 
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:

@@ -10,6 +10,7 @@ from genai_cache_magic.core.model import Form, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
 
     from genai_cache_magic.core.model import JsonObject, Request, Response
 
@@ -72,6 +73,9 @@ class ModelCall:
         First characters of the last user message, for listings; sealed wherever it is stored.
     max_output_tokens
         Upper bound that the request sets, None if it sets none.
+    keeps_an_hour
+        Whether it may ask that what it writes to the vendor's prompt cache stays there for an hour: no part of
+        its key, but of its price.
     """
 
     provider: Provider
@@ -80,6 +84,7 @@ class ModelCall:
     refused: tuple[str, ...] = ()
     preview: str = ""
     max_output_tokens: int | None = None
+    keeps_an_hour: bool = False
 
 
 class End(StrEnum):
@@ -98,12 +103,39 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """What an answer says of its price beside the plain count of its tokens.
+
+    Attributes
+    ----------
+    units
+        Further counts by their names in `genai-prices`, such as ``input_audio_tokens``; each is part of the
+        input or the output that it is named after. Zeros are left out.
+    terms
+        On which terms it was served, as stated: ``service_tier``, ``speed``, ``processing``.
+    stated_usd
+        What the origin's own bill says [USD], where its documentation calls it so. It wins over any list.
+    gateway
+        What tells that somebody who may bill stands between, even on this machine; empty if nothing does.
+    unclear
+        The first thing that may cost and is not understood; with it the price is unknown. Empty if there is none.
+    """
+
+    units: Mapping[str, int] = field(default_factory=dict)
+    terms: Mapping[str, str] = field(default_factory=dict)
+    stated_usd: Decimal | None = None
+    gateway: str = ""
+    unclear: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a provider reads from a response: how it ended, what it cost, who answered."""
 
     end: End
     usage: Usage = field(default_factory=Usage)
     model: str = ""
+    bill: Bill = field(default_factory=Bill)
 
 
 class Provider(Protocol):
@@ -115,7 +147,10 @@ class Provider(Protocol):
 
     @property
     def vendor(self) -> str:
-        """Provider id that `genai-prices` knows, such as ``openai``; empty if it can't be told."""
+        """Provider id that `genai-prices` knows, such as ``openai``; empty if it can't be told.
+
+        ``local`` is this machine's own server. A seller whose prices the list lacks has a name that it doesn't know.
+        """
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; anything not understood is ``End.UNREADABLE``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End
+from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
@@ -17,7 +18,6 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
-    openai_usage,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ FINISH: Final = {
 _OUTPUT: Final = ("content", "tool_calls", "text", "function_call", "audio", "images")
 _CALLS: Final = ("tool_calls", "function_call")
 
+_FOUND: Final = ("citations", "search_results", "search_info")
+"""Fields of an answer that hold what a search found."""
+
 # Cut out of the text, so that the rest of it stays byte for byte. Within a JSON text the quotes would be escaped.
 _NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
 
@@ -85,9 +88,9 @@ class _Choice:
         return end
 
 
-def read(response: Response) -> Answer:
-    """Read an answer made of choices."""
-    return _read_stream(response) if response.form is Form.STREAM else _read_json(response)
+def read(response: Response, vendor: str = "") -> Answer:
+    """Read an answer made of choices, served by `vendor`."""
+    return _read_stream(response, vendor) if response.form is Form.STREAM else _read_json(response, vendor)
 
 
 def render(response: Response, wants: Wants) -> Response | None:
@@ -105,7 +108,7 @@ def render(response: Response, wants: Wants) -> Response | None:
     return response if asked_for else None
 
 
-def _read_json(response: Response) -> Answer:
+def _read_json(response: Response, vendor: str) -> Answer:
     answer = load_answer(response)
     if isinstance(answer, Answer):
         return answer
@@ -115,17 +118,18 @@ def _read_json(response: Response) -> Answer:
     choices = [_Choice() for _ in listed]
     for choice, part in zip(choices, listed, strict=True):
         choice.absorb(as_object(part))
-    return Answer(
-        _end_of(choices, unfinished=End.UNREADABLE), openai_usage(answer.get("usage")), as_text(answer.get("model"))
-    )
+    usage = answer.get("usage") or _usage_within(listed)
+    told = read_openai(usage, vendor, tier=answer.get("service_tier"), headers=response.headers, fee=_fee_of(answer))
+    return Answer(_end_of(choices, unfinished=End.UNREADABLE), told.usage, as_text(answer.get("model")), told.bill)
 
 
-def _read_stream(response: Response) -> Answer:
+def _read_stream(response: Response, vendor: str) -> Answer:
     if not is_success(response):
         return Answer(End.ERROR)
     choices: dict[int, _Choice] = {}
     usage: JsonValue = None
-    model = ""
+    tier: JsonValue = None
+    model = fee = ""
     end = End.CUT
     for event in sse.events(response.body):
         if event.data == sse.DONE:
@@ -136,16 +140,35 @@ def _read_stream(response: Response) -> Answer:
             return Answer(End.UNREADABLE)
         if chunk.get("error") is not None or event.name == b"error":
             return Answer(End.ERROR)
-        usage = chunk.get("usage") or as_object(chunk.get("x_groq")).get("usage") or usage
+        listed = as_list(chunk.get("choices"))
+        usage = chunk.get("usage") or as_object(chunk.get("x_groq")).get("usage") or _usage_within(listed) or usage
+        tier = chunk.get("service_tier") or tier
+        fee = fee or _fee_of(chunk)
         model = as_text(chunk.get("model")) or model
-        for choice in as_list(chunk.get("choices")):
+        for choice in listed:
             part = as_object(choice)
             index = part.get("index")
             choices.setdefault(index if type(index) is int else 0, _Choice()).absorb(part)
     if end is End.COMPLETE:
         # A proxy may close an aborted stream in good form, so a choice without its reason is cut too.
         end = _end_of(list(choices.values()), unfinished=End.CUT)
-    return Answer(end, openai_usage(usage), model)
+    told = read_openai(usage, vendor, tier=tier, headers=response.headers, fee=fee)
+    return Answer(end, told.usage, model, told.bill)
+
+
+def _fee_of(answer: JsonObject) -> str:
+    """Return what tells that an answer, or a piece of one, was looked up, which costs more than its tokens."""
+    for choice in map(as_object, as_list(answer.get("choices"))):
+        part = as_object(choice.get("delta") or choice.get("message"))
+        if any(as_object(note).get("type") == "url_citation" for note in as_list(part.get("annotations"))):
+            return "url_citation"
+    return next((name for name in _FOUND if answer.get(name)), "")
+
+
+def _usage_within(choices: list[JsonValue]) -> JsonValue:
+    """Return the usage that a choice carries, as Moonshot tells it in the last chunk of a stream."""
+    told = (as_object(as_object(choice).get("usage")) for choice in choices)
+    return next((usage for usage in told if usage), None)
 
 
 def _end_of(choices: list[_Choice], *, unfinished: End) -> End:

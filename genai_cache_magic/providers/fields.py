@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from genai_cache_magic.core.model import Headers, JsonObject, JsonValue
+    from genai_cache_magic.providers.base import HttpCall
 
 SEMANTIC_HEADERS: Final = frozenset(
     {
@@ -117,6 +118,11 @@ def drop_cache_hints(holders: JsonValue) -> None:
     for holder in objects(holders):
         for name in CACHE_HINTS:
             holder.pop(name, None)
+
+
+def keeps_an_hour(call: HttpCall) -> bool:
+    """Tell whether the body of `call` may ask to keep something in the vendor's prompt cache for an hour."""
+    return b'"1h"' in (call.body or b"")
 
 
 def objects(value: JsonValue) -> Iterable[JsonObject]:

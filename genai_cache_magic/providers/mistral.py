@@ -29,7 +29,7 @@ class MistralFim:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        return choices.read(response)
+        return choices.read(response, self.vendor)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` if it has the form that this caller wants; its usage is always there."""

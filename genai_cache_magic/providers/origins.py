@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.providers.base import HttpCall, OriginRule, Origins
 
+LOCAL: Final = "local"
+"""The vendor of this machine's own servers, which bill nothing; who configures it says so of any other."""
+
+PRIVATE: Final = "private"
+"""The vendor of what answers from a private network, unless the configuration says whose it is."""
+
 HOSTS: Final[Mapping[str, str]] = {
     "ai-gateway.vercel.sh": "",
     "anthropic.helicone.ai": "anthropic",
@@ -27,13 +33,13 @@ HOSTS: Final[Mapping[str, str]] = {
     "api.cloudflare.com": "cloudflare",
     "api.cohere.ai": "cohere",
     "api.cohere.com": "cohere",
-    "api.deepinfra.com": "",
+    "api.deepinfra.com": "deepinfra",
     "api.deepseek.com": "deepseek",
     "api.fireworks.ai": "fireworks",
     "api.githubcopilot.com": "github-copilot",
     "api.groq.com": "groq",
-    "api.hyperbolic.xyz": "",
-    "api.jina.ai": "",
+    "api.hyperbolic.xyz": "hyperbolic",
+    "api.jina.ai": "jina",
     "api.minimax.io": "minimax",
     "api.minimaxi.com": "minimax",
     "api.mistral.ai": "mistral",
@@ -43,31 +49,35 @@ HOSTS: Final[Mapping[str, str]] = {
     "api.openai.com": "openai",
     "api.perplexity.ai": "perplexity",
     "api.portkey.ai": "",
-    "api.sambanova.ai": "",
-    "api.studio.nebius.ai": "",
-    "api.studio.nebius.com": "",
+    "api.sambanova.ai": "sambanova",
+    "api.studio.nebius.ai": "nebius",
+    "api.studio.nebius.com": "nebius",
     "api.together.ai": "together",
     "api.together.xyz": "together",
     "api.voyageai.com": "voyageai",
     "api.x.ai": "x-ai",
     "api.z.ai": "zai",
     "codestral.mistral.ai": "mistral",
-    "dashscope-intl.aliyuncs.com": "",
-    "dashscope.aliyuncs.com": "",
+    "dashscope-intl.aliyuncs.com": "alibaba",
+    "dashscope.aliyuncs.com": "alibaba",
     "gateway.ai.cloudflare.com": "",
     "generativelanguage.googleapis.com": "google",
     "inference.baseten.co": "baseten",
-    "integrate.api.nvidia.com": "",
-    "models.github.ai": "",
-    "models.inference.ai.azure.com": "",
+    "integrate.api.nvidia.com": "nvidia",
+    "models.github.ai": "github-models",
+    "models.inference.ai.azure.com": "github-models",
     "oai.endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
     "oai.helicone.ai": "openai",
-    "ollama.com": "",
+    "ollama.com": "ollama",
     "open.bigmodel.cn": "zhipuai",
     "openrouter.ai": "openrouter",
-    "router.huggingface.co": "",
+    "router.huggingface.co": "huggingface",
 }
-"""Hosts that serve models -> their id in `genai-prices`, empty where that depends on the model."""
+"""Hosts that serve models -> their id in `genai-prices`; empty where a gateway passes on whose model it is.
+
+Who sells models of others at prices of its own, and is not in that list, has a name here that is not there either:
+its prices are unknown, not those of whoever the list finds by the model's name.
+"""
 
 DOMAINS: Final[Mapping[str, str]] = {
     "api.openai.com": "openai",  # data residency: eu., us.
@@ -123,7 +133,7 @@ class Place(NamedTuple):
     machine
         This host's identity if the origin is its own or its network's, else empty.
     vendor
-        Id in `genai-prices`, empty if it can't be told.
+        Id in `genai-prices`, empty if it can't be told; `LOCAL` on this machine.
     api_version
         ``api-version`` of the query, else empty.
     models
@@ -158,6 +168,9 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
         origin = rule.alias + url[len(prefix) :]
     elif vendor is None and is_private(host):
         machine = origins.machine
+    if vendor is None and is_private(host):
+        # What answers from the network may well be a gateway that bills: its prices are its own, and not known.
+        vendor = LOCAL if is_own(host) else PRIVATE
     models: Mapping[str, str] = {}
     if rule is not None:
         vendor = rule.provider or vendor
@@ -204,6 +217,20 @@ def is_private(host: str) -> bool:
         return True  # such as 127.1, which resolvers take for an address
     mapped = getattr(address, "ipv4_mapped", None)
     return not (mapped or address).is_global
+
+
+def is_own(host: str) -> bool:
+    """Tell whether `host` is this machine: loopback, or a container's name of the machine that it runs on."""
+    host = host.strip("[]")
+    if host == "localhost" or host.endswith((".localhost", ".docker.internal", "host.containers.internal")):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    own = mapped or address
+    return own.is_loopback or own.is_unspecified
 
 
 def _normal_host(host: str) -> str:

@@ -105,24 +105,6 @@ def count(value: JsonValue) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def openai_usage(usage: JsonValue) -> Usage:
-    """Return the tokens in an OpenAI-compatible ``usage``; what it does not state is unknown.
-
-    Chat and completions say ``prompt_tokens``, Responses ``input_tokens``; both count the cached ones in.
-    """
-    fields = as_object(usage)
-    details = as_object(fields.get("prompt_tokens_details") or fields.get("input_tokens_details"))
-    asked = count(fields.get("prompt_tokens"))
-    answered = count(fields.get("completion_tokens"))
-    cached = count(details.get("cached_tokens"))
-    return Usage(
-        input_tokens=count(fields.get("input_tokens")) if asked is None else asked,
-        output_tokens=count(fields.get("output_tokens")) if answered is None else answered,
-        cached_input_tokens=(count(fields.get("prompt_cache_hit_tokens")) or 0) if cached is None else cached,
-        cache_write_tokens=count(details.get("cache_write_tokens")) or 0,
-    )
-
-
 def usage_beside_cache(
     fresh: JsonValue, answered: JsonValue, *, read: JsonValue = None, written: JsonValue = None
 ) -> Usage:

@@ -163,3 +163,12 @@ def test_the_wheel_carries_the_notebook():
     """The build puts the one notebook where the demonstration of an installed wheel looks for it."""
     build = tomllib.loads(text_of("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["force-include"] == {"notebooks/quickstart.ipynb": "genai_cache_magic/notebooks/quickstart.ipynb"}
+
+
+def test_every_rule_about_money_names_tests_that_exist():
+    """The page on money shows each of its rules by tests that are there."""
+    there = set(re.findall(r"def (test_\w+)", text_of("tests/unit/test_money.py")))
+    rows = [line for line in text_of("docs/money.md").splitlines() if line.startswith("|") and "---" not in line]
+    shown = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if not row.endswith("| test |")]
+    assert all(shown)
+    assert set().union(*shown) <= there

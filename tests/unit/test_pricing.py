@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.calls.pricing import price_usd
+from genai_cache_magic.calls.pricing import cost_usd, price_usd
 from genai_cache_magic.calls.scope import total
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.providers.base import HttpCall, OriginRule, Origins
@@ -297,8 +297,7 @@ def call_of(url, body, rules=None):
 def cost_of(call, answer):
     """What `answer` costs, priced as the cache does it."""
     read = call.provider.read(Response(200, (), orjson.dumps(answer), Form.JSON))
-    family = call.provider.surface.partition(".")[0]
-    return price_usd(call.provider.vendor, family, read.model, read.usage, asked=call.request.model, at=AT)
+    return cost_usd(call, read, now_ms=int(AT.timestamp() * 1000))
 
 
 @pytest.mark.parametrize("name", CACHED)
@@ -339,8 +338,9 @@ def test_an_alias_names_the_model_of_a_deployment_and_of_a_profile():
     assert cost_of(converse, {**answer, "usage": {"inputTokens": 1000, "outputTokens": 100}}) == Decimal("0.0045")
 
 
-def test_a_cell_tells_an_unknown_price(isolated, unique_server):
+def test_a_cell_tells_an_unknown_price(isolated, unique_server, monkeypatch):
     """What a cell spent on a model without a price is unknown, and so is what a hit saves."""
+    monkeypatch.setenv("GENAI_CACHE_ORIGINS", orjson.dumps({unique_server.url: "openai"}).decode())
     body = {"model": "my-deployment", "messages": [{"role": "user", "content": "a"}]}
     with llm_cache() as cell:
         for _ in range(2):

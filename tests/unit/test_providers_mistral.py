@@ -29,7 +29,7 @@ def test_fill_in_the_middle_is_recognised_everywhere(host):
     model_call = found(host=host)
     assert (model_call.provider.surface, model_call.request.model) == ("mistral.fim", "codestral-latest")
     assert model_call.request.origin == f"https://{host}/v1"
-    assert model_call.provider.vendor == ("mistral" if "mistral" in host else "")
+    assert model_call.provider.vendor == ("mistral" if "mistral" in host else "local" if host == "localhost" else "")
 
 
 @pytest.mark.parametrize(

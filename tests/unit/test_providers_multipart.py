@@ -271,14 +271,20 @@ def test_transcript_is_read(response, end):
 
 
 def test_tokens_of_a_transcript():
-    """Tokens that were heard, which have a price of their own, and seconds are unknown; tokens of text are counted."""
+    """Tokens are counted, those that were heard apart, or else seconds; without a split the price is unclear."""
     read = OpenAITranscripts("openai.audio.transcriptions").read
     heard = {**TOKENS, "input_token_details": {"text_tokens": 4, "audio_tokens": 10}}
     text = {**TOKENS, "input_token_details": {"text_tokens": 14, "audio_tokens": 0}}
     seconds = {"type": "duration", "seconds": 9}
-    for usage, tokens in ((heard, (None, 5)), (TOKENS, (None, 5)), (text, (14, 5)), (seconds, (None, None))):
-        counted = read(json_answer({"text": "hello", "usage": usage})).usage
-        assert (counted.input_tokens, counted.output_tokens) == tokens
+    for usage, tokens, units, is_clear in (
+        (heard, (14, 5), {"input_audio_tokens": 10}, True),
+        (TOKENS, (14, 5), {}, False),
+        (text, (14, 5), {}, True),
+        (seconds, (None, None), {"audio_seconds": 9}, True),
+    ):
+        answer = read(json_answer({"text": "hello", "usage": usage}))
+        assert (answer.usage.input_tokens, answer.usage.output_tokens) == tokens
+        assert (answer.bill.units, not answer.bill.unclear) == (units, is_clear)
 
 
 SOUND = {"type": "speech.audio.delta", "audio": "AAAA"}

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.anthropic import stream
+from genai_cache_magic.providers.anthropic.usage import read_usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
     is_asked,
     is_conversation,
+    keeps_an_hour,
     last_user_text,
     objects,
     pop_form,
@@ -26,7 +28,6 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
-    usage_beside_cache,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -34,7 +35,7 @@ from genai_cache_magic.providers.toolcalls import Renumbering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.core.model import JsonObject, JsonValue, Response, Usage
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
     from genai_cache_magic.providers.target import Target
 
@@ -77,9 +78,9 @@ class AnthropicMessages:
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
         if response.form is Form.STREAM:
-            return _read_stream(response)
+            return _read_stream(response, self.vendor)
         answer = load_answer(response)
-        return answer if isinstance(answer, Answer) else _read_message(answer)
+        return answer if isinstance(answer, Answer) else _read_message(answer, self.vendor)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` in the form that this caller wants; its usage is always there."""
@@ -113,7 +114,7 @@ class Asked(NamedTuple):
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body is no conversation with a limit."""
     asked = tidy(body)
-    return None if asked is None else model_call(asked, body, find_target(call, body, origins, SUFFIX))
+    return None if asked is None else model_call(call, asked, body, find_target(call, body, origins, SUFFIX))
 
 
 def tidy(body: JsonObject) -> Asked | None:
@@ -136,8 +137,8 @@ def tidy(body: JsonObject) -> Asked | None:
     return Asked(form, tuple(media), tuple(_refusals(body)), preview, limit)
 
 
-def model_call(asked: Asked, body: JsonObject, target: Target) -> ModelCall:
-    """Return the call of `target` whose tidied body is `body`: one entry, whichever form is asked for."""
+def model_call(call: HttpCall, asked: Asked, body: JsonObject, target: Target) -> ModelCall:
+    """Return what `call` of `target` asks for, its tidied body being `body`: one entry, in whichever form."""
     return ModelCall(
         provider=AnthropicMessages(target.place.vendor),
         request=target.request(AnthropicMessages.surface, body, None, asked.media),
@@ -145,6 +146,7 @@ def model_call(asked: Asked, body: JsonObject, target: Target) -> ModelCall:
         refused=asked.refused,
         preview=asked.preview,
         max_output_tokens=asked.limit,
+        keeps_an_hour=keeps_an_hour(call),
     )
 
 
@@ -187,18 +189,17 @@ def _is_server_tool(tool: JsonObject) -> bool:
     return kind is not None and not as_text(kind).startswith(_CLIENT_TOOLS)
 
 
-def _read_message(message: JsonObject) -> Answer:
+def _read_message(message: JsonObject, vendor: str) -> Answer:
     blocks = message.get("content")
     if type(blocks) is not list:
         return Answer(End.UNREADABLE)
     end = STOP.get(as_text(message.get("stop_reason")), End.UNREADABLE)
     is_empty = not any(_is_output(as_object(block)) for block in blocks)
-    return Answer(
-        gravest({end}, is_empty=is_empty), _usage(as_object(message.get("usage"))), as_text(message.get("model"))
-    )
+    told = read_usage(as_object(message.get("usage")), blocks, vendor)
+    return Answer(gravest({end}, is_empty=is_empty), told.usage, as_text(message.get("model")), told.bill)
 
 
-def _read_stream(response: Response) -> Answer:
+def _read_stream(response: Response, vendor: str) -> Answer:
     if not is_success(response):
         return Answer(End.ERROR)
     recording = _Recording()
@@ -212,7 +213,7 @@ def _read_stream(response: Response) -> Answer:
         if fields is None:
             return Answer(End.UNREADABLE)
         if kind == "message_stop":
-            return _read_message(recording.message())
+            return _read_message(recording.message(), vendor)
         recording.absorb(as_text(kind), fields)
     return Answer(End.CUT)
 
@@ -252,12 +253,3 @@ def _is_output(block: JsonObject) -> bool:
     if kind in {"text", "text_delta"}:
         return bool(block.get("text"))
     return bool(kind) and kind not in _SILENT_BLOCKS and not kind.endswith("_delta")
-
-
-def _usage(usage: JsonObject) -> Usage:
-    return usage_beside_cache(
-        usage.get("input_tokens"),
-        usage.get("output_tokens"),
-        read=usage.get("cache_read_input_tokens"),
-        written=usage.get("cache_creation_input_tokens"),
-    )

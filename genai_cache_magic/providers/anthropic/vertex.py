@@ -29,4 +29,4 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     asked = tidy(body) if is_anthropics and model and "/" not in model else None
     if asked is None:
         return None
-    return model_call(asked, body, target_named_by_path(call, base + _PUBLISHER, model, origins))
+    return model_call(call, asked, body, target_named_by_path(call, base + _PUBLISHER, model, origins))

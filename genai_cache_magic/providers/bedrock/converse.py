@@ -16,14 +16,23 @@ from urllib.parse import unquote
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import eventstream
-from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, positive, preview_of
+from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import Counted, first, leftover, units
+from genai_cache_magic.providers.fields import (
+    is_conversation,
+    keeps_an_hour,
+    last_user_text,
+    objects,
+    positive,
+    preview_of,
+)
 from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,
     as_text,
+    count,
     gravest,
     is_success,
     load_answer,
@@ -33,7 +42,7 @@ from genai_cache_magic.providers.reading import (
 from genai_cache_magic.providers.toolcalls import Renumbering
 
 if TYPE_CHECKING:
-    from genai_cache_magic.core.model import JsonObject, JsonValue, Response, Usage
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 WHOLE: Final = "/converse"
@@ -61,6 +70,19 @@ STOP: Final = {
     "content_filtered": End.FILTERED,
 }
 """`stopReason` -> how the answer ended. What is not here (`malformed_tool_use`) is of no use."""
+
+_KNOWN_USAGE: Final = frozenset(
+    {
+        "inputTokens",
+        "outputTokens",
+        "totalTokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+        "cacheReadInputTokenCount",  # the same again, under its older name
+        "cacheWriteInputTokenCount",
+        "cacheDetails",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +141,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         refused=("server-tools",) if any("toolSpec" not in tool for tool in objects(tools)) else (),
         preview=preview,
         max_output_tokens=positive(as_object(body.get("inferenceConfig")).get("maxTokens")),
+        keeps_an_hour=keeps_an_hour(call),
     )
 
 
@@ -189,7 +212,8 @@ def read_message(answer: JsonObject) -> Answer:
         return Answer(End.UNREADABLE)
     end = STOP.get(as_text(answer.get("stopReason")), End.UNREADABLE)
     is_empty = not any(_is_output(as_object(block)) for block in blocks)
-    return Answer(gravest({end}, is_empty=is_empty), _usage(as_object(answer.get("usage"))))
+    told = _read_usage(answer)
+    return Answer(gravest({end}, is_empty=is_empty), told.usage, bill=told.bill)
 
 
 def _is_output(block: JsonObject) -> bool:
@@ -200,12 +224,12 @@ def _is_output(block: JsonObject) -> bool:
 class Recording:
     """What the events of a stream have said of its message; Nova's own API streams the same events."""
 
-    __slots__ = ("_blocks", "_reason", "_usage", "is_ended")
+    __slots__ = ("_blocks", "_reason", "_told", "is_ended")
 
     def __init__(self) -> None:
         self._blocks: list[JsonValue] = []
         self._reason: JsonValue = None
-        self._usage: JsonValue = None
+        self._told: JsonObject = {}
         self.is_ended = False
 
     def absorb(self, kind: str, event: JsonObject) -> None:
@@ -217,13 +241,13 @@ class Recording:
         elif kind == "messageStop":
             self._reason = event.get("stopReason")
         elif kind == "metadata":
-            self._usage = event.get("usage")
+            self._told = event
             self.is_ended = self._reason is not None
 
     def answer(self) -> Answer:
         """Return what `read_message` makes of the whole."""
         message: JsonValue = {"content": self._blocks}
-        return read_message({"output": {"message": message}, "stopReason": self._reason, "usage": self._usage})
+        return read_message({**self._told, "output": {"message": message}, "stopReason": self._reason})
 
 
 def _read_stream(response: Response) -> Answer:
@@ -244,10 +268,32 @@ def _read_stream(response: Response) -> Answer:
     return Answer(End.CUT)
 
 
-def _usage(usage: JsonObject) -> Usage:
-    return usage_beside_cache(
+def _read_usage(answer: JsonObject) -> Counted:
+    """Return what a whole answer, or the last event of a stream, says of tokens and terms."""
+    usage = as_object(answer.get("usage"))
+    counted = usage_beside_cache(
         usage.get("inputTokens"),
         usage.get("outputTokens"),
         read=usage.get("cacheReadInputTokens"),
         written=usage.get("cacheWriteInputTokens"),
     )
+    by_ttl = [
+        (as_text(one.get("ttl")), count(one.get("inputTokens")) or 0) for one in objects(usage.get("cacheDetails"))
+    ]
+    is_split = not by_ttl or sum(n for _, n in by_ttl) == counted.cache_write_tokens
+    terms = {
+        "service_tier": as_text(as_object(answer.get("serviceTier")).get("type")),
+        "latency": as_text(as_object(answer.get("performanceConfig")).get("latency")),
+    }
+    bill = Bill(
+        units=units(
+            {f"cache_write_{ttl}_tokens": sum(n for its, n in by_ttl if its == ttl) for ttl in ("5m", "1h")},
+        ),
+        terms={name: value.lower() for name, value in terms.items() if value},
+        unclear=first(
+            "" if is_split else "cache writes that don't add up",
+            *(f"cache writes for {ttl}" for ttl, n in by_ttl if n and ttl not in {"5m", "1h"}),
+            leftover(usage, _KNOWN_USAGE),
+        ),
+    )
+    return Counted(counted, bill)

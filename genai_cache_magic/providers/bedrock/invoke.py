@@ -15,7 +15,7 @@ from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.bedrock import converse
-from genai_cache_magic.providers.fields import last_user_text, objects, positive, preview_of
+from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, objects, positive, preview_of
 from genai_cache_magic.providers.media import decode_base64
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
@@ -155,6 +155,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         refused=asked.refused if asked else (),
         preview=preview,
         max_output_tokens=limit,
+        keeps_an_hour=keeps_an_hour(call),
     )
 
 
@@ -254,7 +255,7 @@ def _with_usage(answer: Answer, counted: Usage) -> Answer:
         input_tokens=counted.input_tokens if told.input_tokens is None else told.input_tokens,
         output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
     )
-    return Answer(answer.end, usage)
+    return replace(answer, usage=usage, model="")
 
 
 def _header_count(text: str | None) -> int | None:

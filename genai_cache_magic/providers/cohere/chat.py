@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import sse
-from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import Counted, first, leftover
 from genai_cache_magic.providers.fields import is_asked, is_conversation, last_user_text, objects, pop_form, positive
 from genai_cache_magic.providers.media import fold_parts
 from genai_cache_magic.providers.reading import (
@@ -45,6 +46,10 @@ FINISH: Final = {
     "USER_CANCEL": End.CUT,
 }
 """`finish_reason` -> how the answer ended. One that is not here is not understood, and so not stored."""
+
+_KNOWN: Final = frozenset({"billed_units", "tokens", "cached_tokens", "api_version"})
+_BILLED: Final = frozenset({"input_tokens", "output_tokens"})
+"""Units of the bill with a price by the token. Others (searches, classifications, images) have their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ def _has_output(message: JsonObject) -> bool:
 
 def _answer(fields: JsonObject, *, is_empty: bool) -> Answer:
     end = FINISH.get(as_text(fields.get("finish_reason")), End.UNREADABLE)
-    return Answer(gravest({end}, is_empty=is_empty), usage_of(fields.get("usage")))
+    told = read_usage(fields.get("usage"))
+    return Answer(gravest({end}, is_empty=is_empty), told.usage, bill=told.bill)
 
 
 def _read_stream(response: Response) -> Answer:
@@ -132,12 +138,14 @@ def _read_stream(response: Response) -> Answer:
     return Answer(End.CUT)
 
 
-def usage_of(usage: JsonValue) -> Usage:
+def read_usage(usage: JsonValue) -> Counted:
     """Return the tokens that are billed, or else those that were counted."""
     fields = as_object(usage)
-    told = as_object(fields.get("billed_units")) or as_object(fields.get("tokens"))
-    return Usage(
+    billed = as_object(fields.get("billed_units"))
+    told = billed or as_object(fields.get("tokens"))
+    counted = Usage(
         input_tokens=count(told.get("input_tokens")),
         output_tokens=count(told.get("output_tokens")),
         cached_input_tokens=count(fields.get("cached_tokens")) or 0,
     )
+    return Counted(counted, Bill(unclear=first(leftover(billed, _BILLED), leftover(fields, _KNOWN))))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import jsonlines, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.cohere.chat import FINISH, usage_of
+from genai_cache_magic.providers.cohere.chat import FINISH, read_usage
 from genai_cache_magic.providers.fields import is_asked, pop_form, positive, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,
@@ -112,4 +112,5 @@ def _read_answer(answer: JsonObject) -> Answer:
     if end is End.COMPLETE and has_calls:
         end = End.TOOL_CALLS
     is_empty = not (has_calls or answer.get("text") or answer.get("search_queries"))
-    return Answer(gravest({end}, is_empty=is_empty), usage_of(answer.get("meta")))
+    told = read_usage(answer.get("meta"))
+    return Answer(gravest({end}, is_empty=is_empty), told.usage, bill=told.bill)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.cohere.chat import MEDIA
+from genai_cache_magic.providers.cohere.chat import MEDIA, read_usage
 from genai_cache_magic.providers.fields import objects, preview_of
 from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
 from genai_cache_magic.providers.reading import as_list, as_object, count, end_of_vectors, load_answer
@@ -43,7 +43,11 @@ class CohereEmbeddings:
         lists = as_object(embeddings).values() or [embeddings]
         told = [as_list(vectors) for vectors in lists if vectors is not None]
         is_full = all(told)
-        return Answer(end_of_vectors(v for vectors in told for v in vectors) if is_full else End.EMPTY, _usage(answer))
+        end = end_of_vectors(v for vectors in told for v in vectors) if is_full else End.EMPTY
+        counted, bill = read_usage(answer.get("meta"))
+        billed = as_object(as_object(answer.get("meta")).get("billed_units"))
+        known = [n for n in (counted.input_tokens, count(billed.get("image_tokens"))) if n is not None]
+        return Answer(end, Usage(sum(known) if known else None, 0), bill=bill)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""
@@ -68,10 +72,3 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         preview=preview,
         max_output_tokens=0,
     )
-
-
-def _usage(answer: JsonObject) -> Usage:
-    billed = as_object(as_object(answer.get("meta")).get("billed_units"))
-    told = [count(billed.get(name)) for name in ("input_tokens", "image_tokens")]
-    known = [n for n in told if n is not None]
-    return Usage(sum(known) if known else None, 0)

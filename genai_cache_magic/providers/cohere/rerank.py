@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.cohere.chat import read_usage
 from genai_cache_magic.providers.fields import preview_of
 from genai_cache_magic.providers.reading import as_object, as_text, count, load_answer
 from genai_cache_magic.providers.target import find_target
@@ -40,7 +41,8 @@ class CohereRerank:
             return Answer(End.UNREADABLE)
         # Cohere bills searches and tells no tokens; others do.
         usage = Usage(count(as_object(answer.get("usage")).get("total_tokens")), 0)
-        return Answer(End.COMPLETE if results else End.EMPTY, usage, as_text(answer.get("model")))
+        billed = read_usage(answer.get("meta")).bill
+        return Answer(End.COMPLETE if results else End.EMPTY, usage, as_text(answer.get("model")), billed)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""

@@ -7,18 +7,19 @@ that they were not meant so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_asked, is_conversation, objects, positive, preview_of
 from genai_cache_magic.providers.gemini import array, stream
+from genai_cache_magic.providers.gemini.usage import read_usage
 from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import take_from_query, target_named_by_path
-from genai_cache_magic.providers.reading import as_list, as_object, as_text, count, gravest, is_success, load_object
+from genai_cache_magic.providers.reading import as_list, as_object, as_text, gravest, is_success, load_object
 from genai_cache_magic.providers.toolcalls import Renumbering
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _read(chunks: Iterable[JsonObject | None], unfinished: End) -> Answer:
     candidates: dict[int, _Candidate] = {}
     usage: JsonObject = {}
     model = ""
-    is_blocked = False
+    is_blocked = has_looked_up = False
     for chunk in chunks:
         if chunk is None:
             return Answer(End.UNREADABLE)
@@ -218,8 +219,12 @@ def _read(chunks: Iterable[JsonObject | None], unfinished: End) -> Answer:
         is_blocked |= as_object(chunk.get("promptFeedback")).get("blockReason") is not None
         for index, candidate in _candidates(chunk):
             candidates.setdefault(index, _Candidate()).absorb(candidate)
+            has_looked_up |= is_asked(candidate.get("groundingMetadata"))
     end = _end_of(list(candidates.values()), unfinished, is_blocked=is_blocked)
-    return Answer(end, _usage(usage), model)
+    counted, bill = read_usage(usage)
+    if has_looked_up:
+        bill = replace(bill, unclear=bill.unclear or "grounding")  # by the prompt or by the query, some are free
+    return Answer(end, counted, model, bill)
 
 
 def _candidates(chunk: JsonObject) -> Iterator[tuple[int, JsonObject]]:
@@ -235,15 +240,3 @@ def _end_of(candidates: list[_Candidate], unfinished: End, *, is_blocked: bool) 
         return unfinished
     is_empty = not any(candidate.has_output for candidate in candidates)
     return gravest((candidate.end(unfinished) for candidate in candidates), is_empty=is_empty)
-
-
-def _usage(usage: JsonObject) -> Usage:
-    """Return the tokens of an answer; counts of zero are left out of it, and thoughts are counted apart."""
-    asked = count(usage.get("promptTokenCount"))
-    answered = [count(usage.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
-    known = [n for n in answered if n is not None]
-    return Usage(
-        input_tokens=None if asked is None else asked + (count(usage.get("toolUsePromptTokenCount")) or 0),
-        output_tokens=sum(known) if known else None,
-        cached_input_tokens=count(usage.get("cachedContentTokenCount")) or 0,
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import multipart, sse
-from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import Counted, read_openai
 from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,
@@ -17,7 +18,6 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
-    openai_usage,
 )
 from genai_cache_magic.providers.target import find_target
 
@@ -84,9 +84,8 @@ def _read_transcript(answer: JsonObject) -> Answer:
     text = answer.get("text")
     if type(text) is not str:
         return Answer(End.UNREADABLE)
-    return Answer(
-        End.COMPLETE if text.strip() else End.EMPTY, _usage(answer.get("usage")), as_text(answer.get("model"))
-    )
+    told = _read_usage(answer.get("usage"))
+    return Answer(End.COMPLETE if text.strip() else End.EMPTY, told.usage, as_text(answer.get("model")), told.bill)
 
 
 def _read_stream(response: Response) -> Answer:
@@ -105,11 +104,24 @@ def _read_stream(response: Response) -> Answer:
     return Answer(End.CUT)
 
 
-def _usage(usage: JsonValue) -> Usage:
-    """Return the tokens of a transcript; those heard are unknown, as are all of a model that counts seconds.
+def _read_usage(usage: JsonValue) -> Counted:
+    """Return the tokens of a transcript, or how long its sound was [s] where a model is billed by that.
 
-    A token of sound has a price of its own, so a plain count of the input would get its cost wrong.
+    A token of sound has a price of its own, so a plain count of the input has no known price.
     """
-    tokens = openai_usage(usage)
-    heard = count(as_object(as_object(usage).get("input_token_details")).get("audio_tokens"))
-    return tokens if heard == 0 else Usage(output_tokens=tokens.output_tokens)
+    fields = as_object(usage)
+    if fields.get("type") == "duration":
+        seconds = fields.get("seconds")
+        is_whole = isinstance(seconds, (int, float)) and seconds == int(seconds)
+        return Counted(
+            Usage(),
+            Bill(
+                {"audio_seconds": int(seconds)} if isinstance(seconds, (int, float)) else {},
+                unclear="" if is_whole else "part of a second",
+            ),
+        )
+    counted, bill = read_openai(fields)
+    is_told = count(as_object(fields.get("input_token_details")).get("audio_tokens")) is not None
+    if is_told or counted.input_tokens is None:
+        return Counted(counted, bill)
+    return Counted(counted, replace(bill, unclear=bill.unclear or "tokens of sound"))

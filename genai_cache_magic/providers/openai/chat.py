@@ -73,7 +73,7 @@ class OpenAIChat:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        return choices.read(response)
+        return choices.read(response, self.vendor)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` as this caller wants it: its form, with or without the usage event."""

@@ -28,7 +28,7 @@ class OpenAICompletions:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        return choices.read(response)
+        return choices.read(response, self.vendor)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` as this caller wants it: with or without the usage event."""

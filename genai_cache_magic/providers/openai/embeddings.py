@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
-from genai_cache_magic.providers.reading import as_object, as_text, load_answer, openai_usage
+from genai_cache_magic.providers.reading import as_object, as_text, count, load_answer
 from genai_cache_magic.providers.target import find_target
 
 if TYPE_CHECKING:
@@ -36,9 +37,12 @@ class OpenAIEmbeddings:
         if type(vectors) is not list:
             return Answer(End.UNREADABLE)
         is_full = bool(vectors) and all(as_object(item).get("embedding") for item in vectors)
-        # Some servers count no output, and an embedding has none.
-        usage = replace(openai_usage(answer.get("usage")), output_tokens=0)
-        return Answer(End.COMPLETE if is_full else End.EMPTY, usage, as_text(answer.get("model")))
+        told = as_object(answer.get("usage"))
+        usage, bill = read_openai(told, self.vendor, tier=answer.get("service_tier"), headers=response.headers)
+        # An embedding has no output, which some servers don't count; some tell the total alone.
+        asked = count(told.get("total_tokens")) if usage.input_tokens is None else usage.input_tokens
+        counted = replace(usage, input_tokens=asked, output_tokens=0)
+        return Answer(End.COMPLETE if is_full else End.EMPTY, counted, as_text(answer.get("model")), bill)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""

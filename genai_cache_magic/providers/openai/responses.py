@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
     drop_openai_noise,
@@ -28,7 +29,6 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
-    openai_usage,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -36,7 +36,7 @@ from genai_cache_magic.providers.toolcalls import Renumbering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.core.model import JsonObject, Response
+    from genai_cache_magic.core.model import Headers, JsonObject, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 SUFFIX: Final = "/responses"
@@ -83,6 +83,9 @@ _STATEFUL: Final = ("previous_response_id", "conversation", "background")
 # Output items that are no output of their own: what the model thought, and what a search found.
 _SILENT_ITEMS: Final = frozenset({"reasoning", "web_search_call", "file_search_call", "mcp_list_tools"})
 
+_FEES: Final = frozenset({"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"})
+"""Output items of tools that cost more than their tokens."""
+
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 _STATUS: Final = {
@@ -105,9 +108,9 @@ class OpenAIResponses:
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
         if response.form is Form.STREAM:
-            return _read_stream(response)
+            return _read_stream(response, self.vendor)
         answer = load_answer(response)
-        return answer if isinstance(answer, Answer) else _read_object(answer, [])
+        return answer if isinstance(answer, Answer) else _read_object(answer, [], self.vendor, response.headers)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` in the form that this caller wants; its usage is always there."""
@@ -190,7 +193,7 @@ def _is_server_tool(tool: JsonObject) -> bool:
     return kind not in _CLIENT_TOOLS
 
 
-def _read_stream(response: Response) -> Answer:
+def _read_stream(response: Response, vendor: str) -> Answer:
     if not is_success(response):
         return Answer(End.ERROR)
     items: list[JsonObject] = []
@@ -202,7 +205,7 @@ def _read_stream(response: Response) -> Answer:
             return Answer(End.UNREADABLE)
         kind = as_text(fields.get("type")) or event.name.decode("utf-8", "replace")
         if kind in _TERMINAL:
-            return _read_object(as_object(fields.get("response")), items)
+            return _read_object(as_object(fields.get("response")), items, vendor, response.headers)
         if kind == "error" or fields.get("error") is not None:
             return Answer(End.ERROR)
         if kind == "response.output_item.done":
@@ -210,7 +213,7 @@ def _read_stream(response: Response) -> Answer:
     return Answer(End.CUT)
 
 
-def _read_object(answer: JsonObject, streamed: list[JsonObject]) -> Answer:
+def _read_object(answer: JsonObject, streamed: list[JsonObject], vendor: str, headers: Headers) -> Answer:
     """Read a response object; `streamed` is its output where the object itself leaves it out."""
     status = _STATUS.get(as_text(answer.get("status")), End.UNREADABLE)
     if status is End.TRUNCATED and as_object(answer.get("incomplete_details")).get("reason") == "content_filter":
@@ -218,7 +221,9 @@ def _read_object(answer: JsonObject, streamed: list[JsonObject]) -> Answer:
     items = [as_object(item) for item in as_list(answer.get("output"))] or streamed
     ends = {_end_of_item(item) for item in items} - {End.EMPTY}
     end = gravest({status, *ends}, is_empty=not ends)
-    return Answer(end, openai_usage(answer.get("usage")), as_text(answer.get("model")))
+    fee = next((kind for kind in (as_text(item.get("type")) for item in items) if kind in _FEES), "")
+    told = read_openai(answer.get("usage"), vendor, tier=answer.get("service_tier"), headers=headers, fee=fee)
+    return Answer(end, told.usage, as_text(answer.get("model")), told.bill)
 
 
 def _end_of_item(item: JsonObject) -> End:

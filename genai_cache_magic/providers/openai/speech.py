@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
 from genai_cache_magic.providers.openai.audio import is_error
-from genai_cache_magic.providers.reading import content_type, is_success, load_object, openai_usage
+from genai_cache_magic.providers.reading import content_type, is_success, load_object
 from genai_cache_magic.providers.target import find_target
 
 if TYPE_CHECKING:
@@ -75,5 +76,6 @@ def _read_stream(response: Response) -> Answer:
             return Answer(End.ERROR)
         has_sound |= bool(fields.get("audio"))
         if fields.get("type") == "speech.audio.done":
-            return Answer(End.COMPLETE if has_sound else End.EMPTY, openai_usage(fields.get("usage")))
+            told = read_openai(fields.get("usage"))
+            return Answer(End.COMPLETE if has_sound else End.EMPTY, told.usage, bill=told.bill)
     return Answer(End.CUT)
