@@ -44,14 +44,33 @@ _ASKED_TERMS: Final = (
     ("serviceTier", "service_tier"),
     ("speed", "speed"),
     ("performanceConfig", "latency"),
+    ("x-amzn-bedrock-service-tier", "service_tier"),
+    ("x-amzn-bedrock-performanceconfig-latency", "latency"),
 )
-"""Field of a request -> the terms that it asks for."""
+"""Field or header of a request -> the terms that it asks for."""
 
 _GUARDED: Final = ("guardrailConfig", "x-amzn-bedrock-guardrailidentifier")
 """Field, and header, by which Amazon is asked to check what is said, at a price by the text."""
 
 _TOLD_FEES: Final = frozenset({"anthropic"})
 """Families whose usage counts what its server's tools did."""
+
+_REGIONAL: Final = {
+    "openai": re.compile(r"//[^/.]+\.api\.openai\.com"),
+    "x-ai": re.compile(r"//[^/.]+\.api\.x\.ai"),
+    _GOOGLE: re.compile(r"/locations/(?!global(/|$))"),
+}
+"""Vendor -> its origins that answer from one region, at a surcharge for newer models that the list doesn't have."""
+
+_SAME_EVERYWHERE: Final = {
+    # Released before 5 March 2026, https://developers.openai.com/api/docs/guides/data-residency.
+    "openai": re.compile(
+        r"(ft:)?(gpt-[34]|chatgpt-4|gpt-5(\.[0-3])?(-|$)|gpt-(audio|image-1|oss)|o[134]|text-|tts|whisper)"
+    ),
+    # https://cloud.google.com/vertex-ai/generative-ai/pricing
+    _GOOGLE: re.compile(r"gemini-([12]\.|embedding)|text-|claude-([123]|instant|(opus|sonnet)-4(-[01])?(@|$))"),
+}
+"""Vendor -> models that cost the same in each region."""
 
 _INPUT_RATE: Final = frozenset(
     {"input_image_tokens", "input_video_tokens", "cache_image_read_tokens", "cache_video_read_tokens"}
@@ -75,6 +94,8 @@ def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
         is_own = not bill.gateway and not _REMOTE.search(answer.model or call.request.model)
         return Decimal(0) if is_own else None
     if _has_untold_fees(call, family) or _has_untold_terms(call, bill) or _has_untold_writes(call, answer):
+        return None
+    if _has_surcharge(provider.vendor, call.request.origin, answer.model or call.request.model):
         return None
     at = datetime.fromtimestamp(now_ms / 1000, UTC)
     return price_usd(provider.vendor, family, answer.model, answer.usage, bill, asked=call.request.model, at=at)
@@ -195,8 +216,8 @@ def _has_untold_fees(call: ModelCall, family: str) -> bool:
 
 def _has_untold_terms(call: ModelCall, bill: Bill) -> bool:
     """Tell whether `call` asked for other terms than the standard ones and its answer doesn't say which it got."""
-    body = call.request.body
-    asked = {term: _term_of(body[field]) for field, term in _ASKED_TERMS if field in body}
+    said = {**call.request.body, **dict(call.request.headers)}
+    asked = {term: _term_of(said[field]) for field, term in _ASKED_TERMS if field in said}
     return any(value not in _STANDARD and term not in bill.terms for term, value in asked.items())
 
 
@@ -204,6 +225,15 @@ def _has_untold_writes(call: ModelCall, answer: Answer) -> bool:
     """Tell whether the prompt cache was written to, maybe for an hour, and the answer doesn't say for how long."""
     is_told = any(name.startswith("cache_write_") for name in answer.bill.units)
     return call.keeps_an_hour and answer.usage.cache_write_tokens > 0 and not is_told
+
+
+def _has_surcharge(vendor: str, origin: str, model: str) -> bool:
+    """Tell whether `model` may cost more at `origin`, which answers from one region, than the list says."""
+    here = _REGIONAL.get(vendor)
+    if here is None or not here.search(origin):
+        return False
+    same = _SAME_EVERYWHERE.get(vendor)
+    return same is None or not same.match(model.rpartition("/")[2])
 
 
 def _term_of(value: JsonValue) -> str:

@@ -60,7 +60,7 @@ def with_bill(answer: Answer, response: Response) -> Answer:
     tier = next((value for name, value in response.headers if name == "x-gemini-service-tier"), "")
     terms = {"service_tier": tier.lower(), **bill.terms} if tier else bill.terms
     unclear = bill.unclear
-    if answer.end is End.ERROR and is_success(response):
+    if answer.end is End.ERROR and response.form is Form.STREAM and is_success(response):
         unclear = unclear or "failed after it began"
     return replace(answer, bill=Bill(bill.units, terms, stated, gateway, unclear))
 

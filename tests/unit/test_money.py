@@ -121,10 +121,9 @@ GROK = (1000 * USD(3) + 3300 * USD(15)) / M
 class TestOutput:
     """The total decides what the output is, not the vendor."""
 
-    @pytest.mark.parametrize("url", [XAI, "https://eu.api.x.ai/v1/chat/completions"])
-    def test_thought_beside_the_completion(self, url):
+    def test_thought_beside_the_completion(self):
         """What xAI counts beside the completion is paid for."""
-        assert chat(url, "grok-4-0709", BESIDE) == GROK
+        assert chat(XAI, "grok-4-0709", BESIDE) == GROK
 
     def test_thought_within_the_completion(self):
         """Where the total says that the completion holds it, it is not counted twice, at the same vendor too."""
@@ -432,6 +431,16 @@ class TestTerms:
         """What is paid by the hour has no price by the token."""
         assert gemini({**FLASH, "trafficType": "PROVISIONED_THROUGHPUT"}) is None
 
+    @pytest.mark.parametrize("name", ["service-tier", "performanceconfig-latency"])
+    def test_bedrock_invoke(self, name):
+        """InvokeModel says them in headers."""
+        body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, **CHAT}
+        answer = {**MESSAGE, "usage": {"input_tokens": 1000, "output_tokens": 10}}
+        url = f"{BEDROCK}/{SONNET}/invoke"
+        standard, other = ("default", "flex") if name == "service-tier" else ("standard", "optimized")
+        assert cost(url, body, answer, [(f"x-amzn-bedrock-{name}", standard)]) is not None
+        assert cost(url, body, answer, [(f"x-amzn-bedrock-{name}", other)]) is None
+
     @pytest.mark.parametrize(
         "answered", [{"serviceTier": {"type": "priority"}}, {"performanceConfig": {"latency": "optimized"}}]
     )
@@ -454,6 +463,9 @@ class TestBills:
         usage = {**USED, "cost_in_usd_ticks": 37_756_000, "num_sources_used": 3}
         assert chat(XAI, "grok-4-0709", usage) == USD("0.0037756")
         assert chat(XAI, "grok-5-of-the-future", usage, {"search_parameters": {"mode": "on"}}) == USD("0.0037756")
+        image = {"data": [{"b64_json": "eA=="}], "usage": {"cost_in_usd_ticks": 400_000_000}}
+        body = {"model": "grok-imagine-image", "prompt": "a"}
+        assert cost("https://api.x.ai/v1/images/generations", body, image) == USD("0.04")
 
     @pytest.mark.parametrize(
         ("told", "expected"),
@@ -499,6 +511,17 @@ class TestBills:
     def test_a_cost_that_no_documentation_explains(self, url):
         """Dollars, cents or credits? An amount that nobody documents is no price, and makes the list's one doubtful."""
         assert chat(url, "gpt-4.1-mini", {**USED, "cost": 0.0012}) is None
+
+    def test_in_a_cell(self, isolated):
+        """A bill in a header is what the cell spent, and what its hit saved."""
+        header = {"x-litellm-response-cost": "0.000415"}
+        answer = {"model": "gpt-4.1-mini", **CHOICES, "usage": USED}
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=header, json=answer))
+        with llm_cache() as cell, httpx2.Client(transport=transport) as client:
+            for _ in range(2):
+                client.post(GATEWAY, json={"model": "gpt-4.1-mini", **CHAT})
+        assert [call.outcome for call in cell.calls] == ["miss", "hit"]
+        assert cell.spent_usd == cell.saved_usd == USD("0.000415")
 
 
 class TestOwnServers:
@@ -564,6 +587,38 @@ class TestSellersOfOthersModels:
     def test_no_price_of_another_seller(self, host, model):
         """Who sells at prices of its own is not priced by whoever else sells a model of that name."""
         assert chat(f"https://{host}/chat/completions", model, PLAIN) is None
+
+
+class TestRegions:
+    """Where an answer from one region costs more, and the list doesn't say how much, nobody knows the price."""
+
+    @pytest.mark.parametrize(
+        ("model", "expected"), [("gpt-4.1-mini", 2), ("gpt-5.1", "11.25"), ("gpt-5.4", None), ("gpt-6-sol", None)]
+    )
+    def test_openai(self, model, expected):
+        """OpenAI charges a tenth more for models since March 2026."""
+        found = chat("https://eu.api.openai.com/v1/chat/completions", model, PLAIN)
+        assert found == (expected and USD(expected))
+        assert chat(OPENAI, model, PLAIN) is not None
+
+    def test_xai(self):
+        """So does xAI, whose own bill says what it comes to."""
+        url = "https://us.api.x.ai/v1/chat/completions"
+        assert chat(url, "grok-4.6", PLAIN) is None
+        assert chat(url, "grok-4.6", {**PLAIN, "cost_in_usd_ticks": 10**10}) == 1
+
+    @pytest.mark.parametrize(
+        ("model", "is_same"),
+        [("claude-sonnet-4@20250514", True), ("claude-sonnet-4-5@20250929", False), ("claude-opus-5", False)],
+    )
+    def test_vertex(self, model, is_same):
+        """And Google, for Claude since 4.5."""
+        usage = {"input_tokens": 1000, "output_tokens": 10}
+        asked = {"anthropic_version": "vertex-2023-10-16"}
+        global_url = f"{VERTEX}/anthropic/models/{model}:rawPredict"
+        regional = global_url.replace("//aip", "//us-east5-aip").replace("/global/", "/us-east5/")
+        assert claude(usage, asked, global_url, model) is not None
+        assert (claude(usage, asked, regional, model) is not None) is is_same
 
 
 class TestNotUnderstood:

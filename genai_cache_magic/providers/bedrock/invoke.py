@@ -51,6 +51,12 @@ HEADERS: Final = frozenset(
 )
 """Headers that decide the answer: what the Converse API has in its body."""
 
+_TERMS: Final = {
+    "x-amzn-bedrock-performanceconfig-latency": "latency",
+    "x-amzn-bedrock-service-tier": "service_tier",
+}
+"""Header, of a request and of its answer -> the terms that it is about."""
+
 _COUNT_DIGITS: Final = 19
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
@@ -119,7 +125,7 @@ class BedrockInvoke:
         told = dict(response.headers)
         asked, answered = (told.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output"))
         counted = Usage(_header_count(asked), _header_count(answered))
-        return _read(response, [answer], counted)
+        return _on_terms(_read(response, [answer], counted), response)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` if it has the form that this caller wants; its usage is always there."""
@@ -178,7 +184,7 @@ def _read_stream(response: Response) -> Answer:
             own = replace(response, body=b"".join(events) + _event(sse.DONE))
             metrics = as_object(chunk[_METRICS])
             counted = Usage(count(metrics.get("inputTokenCount")), count(metrics.get("outputTokenCount")))
-            return _read(own, chunks, counted)
+            return _on_terms(_read(own, chunks, counted), response)
     return Answer(End.CUT)
 
 
@@ -256,6 +262,12 @@ def _with_usage(answer: Answer, counted: Usage) -> Answer:
         output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
     )
     return replace(answer, usage=usage, model="")
+
+
+def _on_terms(answer: Answer, response: Response) -> Answer:
+    """Return `answer` with the terms that the headers of `response` tell."""
+    told = {_TERMS[name]: value.lower() for name, value in response.headers if name in _TERMS}
+    return replace(answer, bill=replace(answer.bill, terms={**answer.bill.terms, **told})) if told else answer
 
 
 def _header_count(text: str | None) -> int | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import multipart, sse
-from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
+from genai_cache_magic.providers.billing import stated_usd
 from genai_cache_magic.providers.fields import drop_openai_noise, objects, pop_form, preview_of
 from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.openai.audio import is_error
@@ -40,7 +41,8 @@ _LAST_EVENTS: Final = frozenset({"image_generation.completed", "image_edit.compl
 class OpenAIImages:
     """The three APIs; `asked` is how many images a call wants.
 
-    Tokens are left unknown: those of images have prices of their own, which a plain count would get wrong.
+    Tokens are left unknown: those of images have prices of their own, which a plain count would get wrong. What an
+    origin's own bill says is read.
     """
 
     surface: str
@@ -58,9 +60,10 @@ class OpenAIImages:
         if type(images) is not list or not all(type(image) is dict for image in images):
             return Answer(End.UNREADABLE)
         kept = [_is_kept(as_object(image)) for image in images]
+        bill = Bill(stated_usd=stated_usd(as_object(answer.get("usage")), self.vendor))
         if not kept or None in kept:
-            return Answer(End.EMPTY)
-        return Answer(End.COMPLETE if all(kept) else End.EXPIRING)
+            return Answer(End.EMPTY, bill=bill)
+        return Answer(End.COMPLETE if all(kept) else End.EXPIRING, bill=bill)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`: the form asked for is in the key."""
