@@ -3,16 +3,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+SERVICES ?= $(VENV)/services
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PATH := $(abspath $(SERVICES))/node_modules/.bin:$(PATH)
 
 BIN := $(VENV)/bin
 # SDKs whose releases exclude each other are tested in one pinned environment per generation: tests/environments/.
 GENERATIONS ?= current httpx
 HTTPX := $(VENV)/generations/httpx
+MINIMUM := $(VENV)/generations/minimum
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-current test-httpx check format bench torture pictures matrix clean
+.PHONY: help demo lab test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +26,7 @@ demo: $(VENV)/.has-demo ## run the quickstart notebook twice against simulated m
 lab: $(VENV)/.has-lab ## open the notebook in JupyterLab against simulated models (ARGS=... for jupyter lab)
 	$(BIN)/python tools/lab.py $(ARGS)
 
-test: $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
+test: services $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
 
 test-current: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
@@ -31,6 +34,14 @@ test-current: $(VENV)/.has-test
 # What depends on the SDKs and their HTTP clients; exit code 5 is that ARGS leave none of it.
 test-httpx: $(HTTPX)/.has-test
 	$(HTTPX)/bin/python -m pytest -n $(WORKERS) $(OF_EACH_GENERATION) $(ARGS) || [ $$? -eq 5 ]
+
+# What does not depend on a kernel or a browser, on the lowest releases that pyproject.toml allows.
+test-minimum: $(MINIMUM)/.has-test ## run the tests on the lowest releases of what we run on
+	$(MINIMUM)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not service" \
+		tests/unit tests/property tests/vectors tests/contract tests/faults $(ARGS)
+
+services: ## install what the tests start beside Python: redis-server, Azurite
+	@tools/services.sh $(SERVICES)
 
 check: $(VENV)/.has-dev ## format, lint, types, and who may import whom
 	$(BIN)/ruff format --check .
@@ -65,7 +76,7 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/current.txt
+	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure]' --requirement tests/environments/current.txt
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test
@@ -75,6 +86,13 @@ $(VENV)/.has-dev: $(VENV)/.has-test
 $(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
 	$(BIN)/python -m venv $(HTTPX)
 	$(HTTPX)/bin/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
+	@touch $@
+
+$(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python
+	$(BIN)/python -m venv $(MINIMUM)
+	$(BIN)/python tools/minimum.py > $(MINIMUM)/constraints.txt
+	$(MINIMUM)/bin/python -m pip install --quiet --editable '.[test,redis,azure]' \
+		--requirement tests/environments/current.txt --constraint $(MINIMUM)/constraints.txt
 	@touch $@
 
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/python

@@ -1,0 +1,296 @@
+"""Real servers for tests: a redis-server, a cluster of six, Azurite; on free ports of loopback, ended with their test.
+
+None is installed by importing or constructing: what is absent raises ``ServerMissingError``, whose text is the command
+that installs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+_START_TIMEOUT_S = 30.0
+_CLUSTER_NODES = 6
+_SLOTS = 16384
+
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""What every Azurite has, learn.microsoft.com/azure/storage/common/storage-use-azurite: no secret."""
+
+
+class ServerMissingError(RuntimeError):
+    """A server that tests need is not installed; the message is the command that installs it."""
+
+
+class Process:
+    """A server process of ours: started in a directory of its own, awaited until it listens, ended by its id.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    port
+        Where it will listen, on loopback.
+    directory
+        Its working directory; what it writes to its terminal goes to ``log`` there.
+    """
+
+    def __init__(self, command: list[str], *, port: int, directory: Path) -> None:
+        self.port = port
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - a program that the caller found, without a shell
+                command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        self._await_listening()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the process, by force if asking does not help; may be called twice."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, as a failing machine does."""
+        self._process.kill()
+        self._process.wait()
+
+    def _await_listening(self) -> None:
+        give_up_at = time.monotonic() + _START_TIMEOUT_S
+        while not _listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > give_up_at:
+                self._process.kill()
+                raise RuntimeError(f"{self._process.args!r} does not start: {self._log.read_text(errors='replace')}")
+            time.sleep(0.005)  # a port that begins to listen is no event that can be awaited
+
+
+class RedisServer:
+    """A redis-server of its own that keeps nothing on disk. A context manager.
+
+    Parameters
+    ----------
+    arguments
+        More of its configuration, such as ``("--maxmemory", "10mb")``.
+    port
+        Where it listens; by default a free port.
+    """
+
+    def __init__(self, *arguments: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._arguments = arguments
+        self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-redis-")
+        self._process: Process | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, empty, after it was stopped."""
+        program = find_program("redis-server")
+        plain = () if "--tls-port" in self._arguments else ("--port", str(self.port))
+        command = [program, *plain, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._arguments]
+        self._process = Process(command, port=self.port, directory=Path(self._directory.name))
+
+    def stop(self) -> None:
+        """End it; what it held is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove its directory."""
+        self.stop()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class RedisNodes:
+    """A cluster of six redis-servers, three of them replicas. A context manager."""
+
+    def __init__(self) -> None:
+        self.servers: list[RedisServer] = []
+        try:
+            for _ in range(_CLUSTER_NODES):
+                self.servers.append(_cluster_node())
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The address of one of them, which knows the others."""
+        return f"redis+cluster://127.0.0.1:{self.servers[0].port}"
+
+    def run(self, server: RedisServer, *words: str) -> str:
+        """Send a command to one server and return its answer as text."""
+        program = find_program("redis-cli")
+        answer = subprocess.run(  # noqa: S603 - a program that we found, without a shell
+            [program, "-p", str(server.port), *words], capture_output=True, text=True, check=True, timeout=30
+        )
+        return answer.stdout.strip()
+
+    def close(self) -> None:
+        """End all of them."""
+        for server in self.servers:
+            server.close()
+
+    def _join(self) -> None:
+        addresses = [f"127.0.0.1:{server.port}" for server in self.servers]
+        program = find_program("redis-cli")
+        command = [program, "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"]
+        subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - as above
+        give_up_at = time.monotonic() + _START_TIMEOUT_S
+        while not all(self._is_complete(server) for server in self.servers):
+            if time.monotonic() > give_up_at:
+                raise RuntimeError("the cluster does not come together")
+            time.sleep(0.05)  # gossip is no event that can be awaited
+
+    def _is_complete(self, server: RedisServer) -> bool:
+        state = self.run(server, "cluster", "info")
+        replicas = self.run(server, "cluster", "nodes").count("slave ")
+        return "cluster_state:ok" in state and f"cluster_slots_ok:{_SLOTS}" in state and replicas == _CLUSTER_NODES // 2
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Azurite:
+    """An Azurite that serves blobs from memory. A context manager.
+
+    Parameters
+    ----------
+    arguments
+        More of its arguments, such as ``("--oauth", "basic", "--cert", ..., "--key", ...)``.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self.port = free_port()
+        self._scheme = "https" if "--cert" in arguments else "http"
+        self._arguments = arguments
+        self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-azurite-")
+        self._process: Process | None = None
+        self.start()
+
+    @property
+    def account_url(self) -> str:
+        """The address of the account."""
+        return f"{self._scheme}://127.0.0.1:{self.port}/{AZURITE_ACCOUNT}"
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string of its account."""
+        return (
+            f"DefaultEndpointsProtocol={self._scheme};AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};"
+            f"BlobEndpoint={self.account_url};"
+        )
+
+    def start(self) -> None:
+        """Start it, empty, after it was stopped."""
+        command = [
+            find_program("azurite-blob"),
+            *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
+            *("--blobHost", "127.0.0.1", "--blobPort", str(self.port), *self._arguments),
+        ]
+        self._process = Process(command, port=self.port, directory=Path(self._directory.name))
+
+    def stop(self) -> None:
+        """End it; what it held is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove its directory."""
+        self.stop()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def find_program(name: str) -> str:
+    """Return the path of a server's program.
+
+    Raises
+    ------
+    ServerMissingError
+        It is not installed.
+    """
+    beside = Path(sys.prefix) / "services" / "node_modules" / ".bin"
+    found = shutil.which(name) or shutil.which(name, path=os.fspath(beside))
+    if found is None:
+        raise ServerMissingError(f"{name} is not installed: make services")
+    return found
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now, and whose number leaves room for a cluster's bus."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < 2**16 - 10_000 - 1:  # a cluster node listens 10,000 above its port too
+            return port
+
+
+@contextlib.contextmanager
+def cut_off(server: RedisServer) -> Iterator[None]:
+    """Stop a server's process for a block: it holds connections and answers nothing, as behind a broken network."""
+    import signal
+
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def _cluster_node() -> RedisServer:
+    return RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
