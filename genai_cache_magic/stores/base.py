@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -58,6 +58,36 @@ class SupportsSize(Protocol):
 
     def size_bytes(self) -> int:
         """Return the room taken [bytes], by values and by the store itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a store holds under a key, for a ``put_if`` that depends on it.
+
+    `revision` is the store's own: a digest, an ETag. It says which of the values ever put there this is.
+    """
+
+    blob: bytes
+    revision: object = field(repr=False)
+
+
+@runtime_checkable
+class SupportsFill(Protocol):
+    """A store that replaces a value only if it is still the one that its caller has judged.
+
+    Fills are built on it: an answer takes the place of one that is absent or of no use any more, and never
+    of one that another process put there meanwhile.
+    """
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision; None if absent, expired or damaged at rest."""
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Do what `put` does if `key` still holds `held` (None: nothing that `get` would return).
+
+        Returns whether it did: False means that somebody else has put or removed a value, and that nothing was
+        changed. Comparing and putting are one step for all who share what is at rest.
+        """
 
 
 @dataclass(frozen=True, slots=True)

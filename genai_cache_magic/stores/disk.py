@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.base import CheckReport
+from genai_cache_magic.stores.base import CheckReport, Held
 from genai_cache_magic.stores.database import DATABASE_FILES, audit, connect, identity, quarantine
 from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
@@ -96,6 +96,19 @@ class DiskStore:
         check_key(key)
         check_blob(blob)
         self._run(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision: the digest of its record."""
+        check_key(key)
+        found = self._run(BytesCache.read_revision, bytes.fromhex(key))
+        return None if found is None else Held(*found)
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Put `blob` if `key` still holds `held`, and return whether it did: one transaction."""
+        check_key(key)
+        check_blob(blob)
+        revision = None if held is None else held.revision
+        return self._run(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""

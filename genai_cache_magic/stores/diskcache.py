@@ -23,7 +23,7 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.stores.database import Closer, connect, identity
 from genai_cache_magic.stores.faults import damage
 from genai_cache_magic.stores.files import ValueFiles, key_bounds
-from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
+from genai_cache_magic.stores.record import HEADER_BYTES, REVISION_BYTES, Flaw, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +37,7 @@ _LARGEST_COUNTER = 1 << 50
 
 _ROW = "SELECT mode, filename, size, value FROM Cache WHERE key = ? AND raw = 1"
 _ROWS = "SELECT key, mode, filename, size, value FROM Cache WHERE raw = 1 AND key IN ({marks})"
+_ROW_OF = "SELECT rowid, mode, filename, size, value FROM Cache WHERE key = ? AND raw = 1"
 _KEYS = (
     "SELECT key FROM Cache WHERE key BETWEEN ? AND ? AND key > ? AND raw = 1 AND expire_time > ? ORDER BY key LIMIT ?"
 )
@@ -233,6 +234,53 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
         record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
         # diskcache counts from time.time(); the column then holds `expires_at` of our clock.
         self.set(key, record, expire=now + ttl_s - time.time())
+
+    def read_revision(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """Return the value of `key` and what tells it from every other, or None as `read` does."""
+        for _ in range(_READ_TRIES):
+            rows = self._con.execute(_ROW, (key,)).fetchall()
+            if not rows:
+                return None
+            found = self._intact(key, *rows[0])
+            if found is not None:
+                return found
+        return None
+
+    def write_if(self, key: bytes, blob: bytes, ttl_s: float, revision: object) -> bool:
+        """Keep `blob` if `key` still has `revision` (None: no value that can be read); return whether it had."""
+        fits = ttl_s > 0 and len(blob) + HEADER_BYTES <= self.size_limit
+        now = self._clock()
+        size, mode, filename, value = 0, MODE_RAW, None, None
+        if fits:
+            record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
+            size, mode, filename, value = self._disk.store(record, read=False, key=key)
+        with self._transact(filename=filename) as (sql, cleanup):
+            rows = sql(_ROW_OF, (key,)).fetchall()
+            found = self._intact(key, *rows[0][1:]) if rows else None
+            if (found and found[1]) != revision:
+                cleanup(filename)
+                return False
+            if fits:
+                self._replace(sql, cleanup, key, rows, (now + ttl_s, None, size, mode, filename, value))
+            else:
+                _delete(sql, cleanup, [(rowid, name) for rowid, _, name, *_ in rows])
+        return True
+
+    def _intact(self, key: bytes, *row: object) -> tuple[bytes, bytes] | None:
+        """Return the value of a row and its revision, or None if it is expired or damaged."""
+        record = self._disk.record(*row)
+        blob = unpack(key, record, now=self._clock())
+        return (blob, record[:REVISION_BYTES]) if type(blob) is bytes else None
+
+    def _replace(self, sql: Any, cleanup: Any, key: bytes, rows: list[Any], columns: tuple[Any, ...]) -> None:
+        """Write a row in place of `rows`, none or one, and make room: what ``set`` does within its transaction."""
+        stored_at = time.time()
+        if rows:
+            cleanup(rows[0][2])
+            self._row_update(rows[0][0], stored_at, columns)
+        else:
+            self._row_insert(key, True, stored_at, columns)  # noqa: FBT003 - diskcache's signature
+        self._cull(stored_at, sql, cleanup)
 
     def remove(self, key: bytes) -> bool:
         """Remove `key`, and return whether it was there and had not expired."""

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.stores.base import Held
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ class MemoryStore:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent or expired."""
+        held = self.held(key)
+        return None if held is None else held.blob
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there."""
+        found = ((key, self.get(key)) for key in keys)
+        return {key: blob for key, blob in found if blob is not None}
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision."""
         check_key(key)
         with self._lock:
             entry = self._entries.get(key)
@@ -43,14 +54,19 @@ class MemoryStore:
                 return None
             blob, expires_at = entry
             if self._clock() < expires_at:
-                return blob
+                return Held(blob, entry)
             self._remove(key)
             return None
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of those `keys` that are there."""
-        found = ((key, self.get(key)) for key in keys)
-        return {key: blob for key, blob in found if blob is not None}
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Put `blob` if `key` still holds `held`, and return whether it did."""
+        with self._lock:
+            now = self.held(key)
+            # Each put makes a tuple of its own, and a revision keeps it alive: no two are ever one.
+            if (now and now.revision) is not (held and held.revision):
+                return False
+            self.put(key, blob, ttl_s=ttl_s)
+            return True
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], evicting what was stored longest ago to make room."""

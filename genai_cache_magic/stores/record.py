@@ -22,10 +22,13 @@ import struct
 from hashlib import sha256
 
 HEADER_BYTES = 32
+REVISION_BYTES = 16
+"""How much of a record, from its start, tells it from every other: its digest [bytes]."""
+
 CLOCK_STEP_S = 300.0
 """How far the wall clock may step back before a record is said to come from the future [s]."""
 
-_DIGEST_BYTES = 16
+_DIGEST_BYTES = REVISION_BYTES
 _VERSION = b"genai-cache:l1:1"
 _times = struct.Struct(">dd")
 _read_times = _times.unpack_from

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.base import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from genai_cache_magic.stores.base import Store, SupportsGetMany
+    from genai_cache_magic.stores.base import Store, SupportsFill, SupportsGetMany
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,23 @@ class ChaosBatchStore(ChaosStore):
         found = batch.get_many(keys)
         self._after()
         return {key: self._corrupted(blob) for key, blob in found.items()}
+
+
+class ChaosFillStore(ChaosBatchStore):
+    """A ``ChaosBatchStore`` over a store that also ``SupportsFill``."""
+
+    def held(self, key: str) -> Held | None:
+        """Return what `inner` does, perhaps with a changed byte."""
+        fills: SupportsFill = self.inner  # type: ignore[assignment]  # the class says so
+        self._before()
+        held = fills.held(key)
+        self._after()
+        return held and Held(self._corrupted(held.blob), held.revision)
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Pass the value on, or lose it and say that it was put."""
+        fills: SupportsFill = self.inner  # type: ignore[assignment]  # the class says so
+        self._before()
+        is_put = self._happens(self.chaos.lost) or fills.put_if(key, blob, ttl_s=ttl_s, held=held)
+        self._after()
+        return is_put

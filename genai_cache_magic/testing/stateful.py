@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from genai_cache_magic.stores.base import SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.base import Held, SupportsFill, SupportsGetMany, SupportsSize
 from genai_cache_magic.stores.memory import MemoryStore
 from genai_cache_magic.testing.contracts.store import FakeClock, key_of
 
@@ -57,6 +57,19 @@ class StoreMachine(RuleBasedStateMachine):
     def get(self, key: str) -> None:
         """Both sides hold the same value."""
         assert self.store.get(key) == self.live().get(key)
+
+    @rule(key=_keys, blob=_blobs, ttl_s=_lives, is_current=st.booleans())
+    def put_if(self, key: str, blob: bytes, ttl_s: float, *, is_current: bool) -> None:
+        """A fill is made iff it names what is there."""
+        if not isinstance(self.store, SupportsFill):
+            return
+        held = self.store.held(key)
+        if is_current:
+            assert self.store.put_if(key, blob, ttl_s=ttl_s, held=held)
+            self.model[key] = (blob, self.clock() + ttl_s)
+        else:
+            other = None if held else Held(b"", b"")
+            assert not self.store.put_if(key, blob, ttl_s=ttl_s, held=other)
 
     @rule(key=_keys)
     def delete(self, key: str) -> None:

@@ -8,10 +8,10 @@ import sqlite3
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany, SupportsSize
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
 from genai_cache_magic.stores.memory import MemoryStore
-from genai_cache_magic.testing.chaos import Chaos, ChaosBatchStore, ChaosStore
+from genai_cache_magic.testing.chaos import Chaos, ChaosBatchStore, ChaosFillStore, ChaosStore
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
 
 
@@ -21,8 +21,9 @@ class TestMemoryStore(StoreContract):
         return MemoryStore(clock=clock)
 
     def test_powers(self, store):
-        """It answers in batches and knows its size."""
+        """It answers in batches, fills on a condition and knows its size."""
         assert isinstance(store, SupportsGetMany)
+        assert isinstance(store, SupportsFill)
         assert isinstance(store, SupportsSize)
 
     def test_evicts_what_was_stored_longest_ago(self, clock):
@@ -66,8 +67,9 @@ class TestDiskStore(StoreContract):
         return put
 
     def test_powers(self, store):
-        """It answers in batches and knows its size."""
+        """It answers in batches, fills on a condition and knows its size."""
         assert isinstance(store, SupportsGetMany)
+        assert isinstance(store, SupportsFill)
         assert isinstance(store, SupportsSize)
 
     def test_outlives_the_process(self, store, tmp_path, clock):
@@ -162,6 +164,12 @@ class TestCalmChaosBatchStore(StoreContract):
     @pytest.fixture
     def store(self, clock):
         return ChaosBatchStore(MemoryStore(clock=clock))
+
+
+class TestCalmChaosFillStore(StoreContract):
+    @pytest.fixture
+    def store(self, clock):
+        return ChaosFillStore(MemoryStore(clock=clock))
 
 
 class TestChaosStore:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from genai_cache_magic.stores.base import SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany, SupportsSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +250,83 @@ class StoreContract:
         expected = {key: bytes(number * 2000) for number, key in enumerate(keys[:30])}
         assert store.get_many([*keys, key_of("brief"), keys[0]]) == expected
         assert store.get_many([]) == {}
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    def test_a_fill_replaces_only_what_was_seen(self, store: Store, size: int) -> None:
+        """A value is replaced if it is the one that was judged, and left alone if another was put or removed."""
+        if not isinstance(store, SupportsFill):
+            pytest.skip("the store does not fill on a condition")
+        key = key_of("a")
+        assert store.held(key) is None
+        assert store.put_if(key, b"1" * size, ttl_s=self.ttl_s, held=None)
+        first = store.held(key)
+        assert first is not None
+        assert first.blob == store.get(key) == b"1" * size
+        assert not store.put_if(key, b"2" * size, ttl_s=self.ttl_s, held=None)
+        assert store.get(key) == b"1" * size
+        assert store.put_if(key, b"3" * size, ttl_s=self.ttl_s, held=first)
+        assert not store.put_if(key, b"4" * size, ttl_s=self.ttl_s, held=first)
+        assert store.get(key) == b"3" * size
+        third = store.held(key)
+        store.delete(key)
+        assert not store.put_if(key, b"5" * size, ttl_s=self.ttl_s, held=third)
+        assert store.get(key) is None
+        assert list(store.scan()) == []
+
+    def test_a_fill_takes_the_place_of_what_expired(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """What has expired counts as nothing, whether it was removed yet or not."""
+        if not isinstance(store, SupportsFill):
+            pytest.skip("the store does not fill on a condition")
+        for size in (10, 100_000):
+            key = key_of(f"{size}")
+            store.put(key, b"1" * size, ttl_s=self.ttl_s)
+            old = store.held(key)
+            pass_time(self.ttl_s * 2)
+            assert store.held(key) is None
+            assert not store.put_if(key, b"2" * size, ttl_s=self.ttl_s, held=old)
+            assert store.put_if(key, b"3" * size, ttl_s=self.ttl_s, held=None)
+            assert store.get(key) == b"3" * size
+
+    def test_a_fill_with_no_time_left_removes_what_was_seen(self, store: Store) -> None:
+        """As with a put: what could not be kept does not leave the older value behind."""
+        if not isinstance(store, SupportsFill):
+            pytest.skip("the store does not fill on a condition")
+        store.put(key_of("a"), b"1", ttl_s=self.ttl_s)
+        assert not store.put_if(key_of("a"), b"2", ttl_s=0, held=None)
+        assert store.put_if(key_of("a"), b"2", ttl_s=0, held=store.held(key_of("a")))
+        assert store.get(key_of("a")) is None
+
+    def test_a_fill_takes_the_place_of_damage(self, store: Store, raw_put: Callable[[str, bytes], None] | None) -> None:
+        """Bytes that were damaged at rest count as nothing."""
+        if raw_put is None or not isinstance(store, SupportsFill):
+            pytest.skip("no back door, or no fill on a condition")
+        for size in (2048, 100_000):
+            store.put(key_of("a"), bytes(size), ttl_s=self.ttl_s)
+            raw_put(key_of("a"), b"damaged")
+            assert store.put_if(key_of("a"), b"again", ttl_s=self.ttl_s, held=None)
+            assert store.get(key_of("a")) == b"again"
+
+    def test_one_of_many_fills_wins(self, store: Store) -> None:
+        """Of threads that fill the same gap at once, one does, and its value is the one that is there."""
+        if not isinstance(store, SupportsFill):
+            pytest.skip("the store does not fill on a condition")
+        start = threading.Barrier(4)
+        won: list[tuple[int, int]] = []
+
+        def fill(number: int) -> None:
+            for turn in range(10):
+                start.wait()
+                key = key_of(f"turn {turn}")
+                if store.put_if(key, b"%d" % number, ttl_s=self.ttl_s, held=None):
+                    won.append((turn, number))
+
+        threads = [threading.Thread(target=fill, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(turn for turn, _ in won) == list(range(10))
+        assert all(store.get(key_of(f"turn {turn}")) == b"%d" % number for turn, number in won)
 
     def test_size(self, store: Store) -> None:
         """The count is the number of entries, and the size grows with what is put."""
