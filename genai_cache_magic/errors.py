@@ -22,6 +22,24 @@ class StoreUnavailable(GenaiCacheError):  # noqa: N818 - the state of a tier, na
     """A tier can't be reached or used now. The user's call goes on without it (fail open)."""
 
 
+class StoreDenied(StoreUnavailable):
+    """A tier refuses us: a credential is wrong, or lacks a right. No repetition helps before that changes."""
+
+
+class StoreThrottled(StoreUnavailable):
+    """A tier asks us to come back later.
+
+    Attributes
+    ----------
+    retry_after_s
+        When it said that asking again makes sense [s]; None if it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class EntryUndecodable(GenaiCacheError):  # noqa: N818 - says what happened to the entry
     """Stored bytes are not an entry of a version that we read. Treated as a miss, and deleted."""
 

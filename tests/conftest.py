@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from services import azurite, redis_nodes, redis_server, team  # noqa: F401 - fixtures
 
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 

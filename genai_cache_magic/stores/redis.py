@@ -1,0 +1,245 @@
+"""A tier in Redis: single server, TLS, Sentinel or cluster. Values, documents and leases of one namespace.
+
+All keys start with ``genai-cache:1:<namespace>:``, so that an administrator can grant a team just these
+(``~genai-cache:1:team-a:*``), and nothing outside them is ever read, counted or removed::
+
+    genai-cache:1:<namespace>:e:<entry id>       a value, with a time to live
+    genai-cache:1:<namespace>:d:<name>           a document: a hash of ``value`` and a random ``token``
+    genai-cache:1:<namespace>:l:<entry id>       a lease: its holder's random token, with a time to live
+
+Every command names one key, so that a cluster can place each where it likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.stores.base import Held
+from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from genai_cache_magic.stores.redis_connection import RedisConnection
+
+_SCAN_COUNT = 1_000
+
+# Whether the value is still the one that was read. Sent by digest: the value itself may be a megabyte.
+_PUT_IF = """
+local now = redis.call('GET', KEYS[1])
+if (now and redis.sha1hex(now) or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
+elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+_REPLACE = """
+local now = redis.call('HGET', KEYS[1], 'value')
+if ARGV[1] == '1' then if not now or redis.sha1hex(now) ~= ARGV[2] then return 0 end
+elseif now then return 0 end
+redis.call('HSET', KEYS[1], 'value', ARGV[3], 'token', ARGV[4])
+return 1
+"""
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def key_prefix(namespace: str) -> str:
+    """Return what all keys of `namespace` start with."""
+    return f"genai-cache:1:{namespace}:"
+
+
+class RedisStore:
+    """Opaque bytes in Redis. A ``Store`` that answers many look-ups in one round trip.
+
+    Parameters
+    ----------
+    connection
+        The server; shared with the documents and leases of the same namespace, and closed with this store.
+    namespace
+        Whose values: letters, digits, ``.``, ``_`` and ``-``.
+    """
+
+    def __init__(self, connection: RedisConnection, namespace: str) -> None:
+        self._connection = connection
+        self._prefix = f"{key_prefix(namespace)}e:"
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes last put under `key`, or None if absent or expired."""
+        name = self._name(key)
+        with self._connection.use() as client:
+            return _bytes_or_none(client.get(name))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there, in one round trip per server."""
+        wanted = list(dict.fromkeys(keys))
+        names = [self._name(key) for key in wanted]
+        if not names:
+            return {}
+        with self._connection.use() as client:
+            values = self._read_many(client, names)
+        found = zip(wanted, map(_bytes_or_none, values), strict=True)
+        return {key: value for key, value in found if value is not None}
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
+        name = self._name(key)
+        check_blob(blob)
+        with self._connection.use() as client:
+            if ttl_s <= 0:
+                client.delete(name)
+            else:
+                client.set(name, blob, px=_milliseconds(ttl_s))
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision; None if absent or expired."""
+        blob = self.get(key)
+        return None if blob is None else Held(blob, _digest(blob))
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
+        name = self._name(key)
+        check_blob(blob)
+        if held is None and ttl_s <= 0:
+            return False
+        life = "0" if ttl_s <= 0 else _milliseconds(ttl_s) or ""
+        revision = held.revision if held else ""
+        with self._connection.use() as client:
+            return bool(client.eval(_PUT_IF, 1, name, revision, blob, life))
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there and had not expired."""
+        name = self._name(key)
+        with self._connection.use() as client:
+            return bool(client.delete(name))
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys, in no order, that start with `prefix`; never blocks the server."""
+        if key_range(prefix) is None:
+            return
+        start = len(self._prefix)
+        seen: set[str] = set()  # SCAN may give a key twice while the server's table grows
+        # The namespace's own characters mean nothing in a pattern, `prefix` is hex.
+        with self._connection.use() as client:
+            for name in client.scan_iter(match=f"{self._prefix}{prefix}*", count=_SCAN_COUNT):
+                key = name.decode("ascii", "replace")[start:]
+                if len(key) == KEY_DIGITS and key_range(key) is not None and key not in seen:
+                    seen.add(key)
+                    yield key
+
+    def close(self) -> None:
+        """Give up the connections; may be called twice."""
+        self._connection.close()
+
+    def _name(self, key: str) -> str:
+        check_key(key)
+        return self._prefix + key
+
+    def _read_many(self, client: Any, names: Sequence[str]) -> list[Any]:
+        if not self._connection.target.is_cluster:
+            return list(client.mget(names))
+        # A cluster refuses one command over several slots; a pipeline goes to each node once.
+        with client.pipeline() as batch:
+            for name in names:
+                batch.get(name)
+            return list(batch.execute())
+
+
+class RedisDocument:
+    """One small value in Redis that many machines change. A ``Document``.
+
+    Its token is random, not counted: a server that lost a document and got another never shows an old token again.
+
+    Parameters
+    ----------
+    connection
+        The server.
+    namespace, name
+        Whose document, and which.
+    """
+
+    def __init__(self, connection: RedisConnection, namespace: str, name: str) -> None:
+        self._connection = connection
+        self._key = f"{key_prefix(namespace)}d:{name}"
+
+    def version(self) -> object:
+        """Return a token that differs after every change; None if absent."""
+        with self._connection.use() as client:
+            return _bytes_or_none(client.hget(self._key, "token"))
+
+    def load(self) -> bytes | None:
+        """Return the whole value, or None if it was never written."""
+        with self._connection.use() as client:
+            return _bytes_or_none(client.hget(self._key, "value"))
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
+        check_blob(new)
+        arguments = ["0", ""] if expected is None else ["1", _digest(expected)]
+        with self._connection.use() as client:
+            return bool(client.eval(_REPLACE, 1, self._key, *arguments, new, secrets.token_bytes(16)))
+
+
+class RedisLeases:
+    """Leases by entry id: of all machines of a team, one asks the model while the others wait.
+
+    Parameters
+    ----------
+    connection
+        The server.
+    namespace
+        Whose leases.
+    """
+
+    def __init__(self, connection: RedisConnection, namespace: str) -> None:
+        self._connection = connection
+        self._prefix = f"{key_prefix(namespace)}l:"
+
+    def try_take(self, key: str, *, life_s: float) -> bytes | None:
+        """Take the lease of `key` for `life_s` [s] if nobody has it; return the token that gives it back, or None."""
+        token = secrets.token_bytes(16)
+        with self._connection.use() as client:
+            taken = client.set(self._name(key), token, px=_milliseconds(life_s), nx=True)
+        return token if taken else None
+
+    def is_held(self, key: str) -> bool:
+        """Return whether somebody has the lease of `key`."""
+        with self._connection.use() as client:
+            return bool(client.exists(self._name(key)))
+
+    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
+        """Let the lease live `life_s` [s] from now; False if it is no longer ours."""
+        with self._connection.use() as client:
+            return bool(client.eval(_RENEW, 1, self._name(key), token, _milliseconds(life_s)))
+
+    def release(self, key: str, token: bytes) -> bool:
+        """Give the lease back; False if it was no longer ours."""
+        with self._connection.use() as client:
+            return bool(client.eval(_RELEASE, 1, self._name(key), token))
+
+    def _name(self, key: str) -> str:
+        check_key(key)
+        return self._prefix + key
+
+
+def _digest(blob: bytes) -> str:
+    """Return the digest by which a script of Redis knows a value; it protects from accidents, the seal from forgers."""
+    return hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+
+
+def _milliseconds(ttl_s: float) -> int | None:
+    """Return a time to live as Redis takes it [ms]; None is for ever."""
+    return None if math.isinf(ttl_s) else max(1, int(ttl_s * 1000))
+
+
+def _bytes_or_none(value: Any) -> bytes | None:
+    return value if isinstance(value, bytes) else None

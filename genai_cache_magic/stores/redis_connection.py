@@ -1,0 +1,286 @@
+"""A connection to Redis: where, as whom, how long to wait, and what its errors mean.
+
+Nothing here is read or written. redis-py's defaults suit a service that must reach its database; a cache must
+rather do without: no retries on the hot path, short deadlines, and every failure as a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_SCHEMES = frozenset(
+    {
+        "redis",
+        "rediss",
+        "redis+cluster",
+        "rediss+cluster",
+        "redis+sentinel",
+        "rediss+sentinel",
+    }
+)
+_DEFAULT_PORTS = {"redis": 6379, "redis+cluster": 6379, "redis+sentinel": 26379}
+_DEFAULT_TLS_PORT = 6380
+_AZURE_MANAGED_PORT = 10_000
+_AZURE_MANAGED_HOST = ".redis.azure.net"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """Where a Redis is, as whom to speak to it, and how long to wait.
+
+    Parameters
+    ----------
+    url
+        ``redis[s]://[user:password@]host[:port][/database]``; ``redis[s]+cluster://`` for a cluster that is
+        spoken to by its own protocol (Azure Managed Redis: OSS cluster policy);
+        ``redis[s]+sentinel://host[:port]/service`` to ask a Sentinel where the primary is.
+    username, password
+        Win over those of the URL.
+    credentials
+        A redis-py ``CredentialProvider``, such as redis-entraid's; wins over a password.
+    ca_file
+        Certificates that vouch for the server's; by default the system's.
+    connect_timeout_s, command_timeout_s
+        How long to wait for a connection, and for an answer [s].
+    """
+
+    url: str = field(repr=False)
+    username: str = ""
+    password: str = field(default="", repr=False)
+    credentials: Any = field(default=None, repr=False)
+    ca_file: Path | None = None
+    connect_timeout_s: float = 0.5
+    command_timeout_s: float = 1.5
+
+    @property
+    def parts(self) -> SplitResult:
+        """The URL taken apart; raises ``ConfigurationError`` for one that is none of Redis."""
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as exc:
+            raise ConfigurationError(
+                "the Redis URL has a port that is no number: write redis://host:6379 or rediss://host:6380"
+            ) from exc
+        if parts.scheme not in _SCHEMES:
+            raise ConfigurationError(
+                f"a Redis URL starts with {', '.join(sorted(s + '://' for s in _SCHEMES))}, not {parts.scheme!r}"
+            )
+        if not parts.hostname or port == 0:
+            raise ConfigurationError(f"the Redis URL names no host: write {parts.scheme}://host:port")
+        return parts
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is spoken to by the cluster protocol."""
+        return self.parts.scheme.endswith("+cluster")
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.parts.scheme.startswith("rediss")
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and port: fit to be shown."""
+        parts = self.parts
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or self._default_port(parts)}"
+
+    @property
+    def database(self) -> int:
+        """The number of the database; a cluster has only 0."""
+        path = self.parts.path.strip("/")
+        if self.is_cluster or self.parts.scheme.endswith("+sentinel") or not path:
+            return 0
+        if not path.isdecimal():
+            raise ConfigurationError(f"the Redis URL's path is a database number such as /0, not {path!r}")
+        return int(path)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what redis-py's clients are constructed with, beside host and port."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        common: dict[str, Any] = {
+            "socket_connect_timeout": self.connect_timeout_s,
+            "socket_timeout": self.command_timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_keepalive": True,
+            "decode_responses": False,
+        }
+        if self.credentials is not None:
+            common["credential_provider"] = self.credentials
+        else:
+            parts = self.parts
+            common["username"] = self.username or unquote(parts.username or "") or None
+            common["password"] = self.password or unquote(parts.password or "") or None
+        if self.is_tls:
+            # SECURITY: the server's certificate and its name are always checked; there is no setting to switch it off.
+            common |= {
+                "ssl": True,
+                "ssl_cert_reqs": "required",
+                "ssl_check_hostname": True,
+                "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+                "ssl_ca_certs": str(self.ca_file) if self.ca_file else None,
+            }
+        return common
+
+    def host_and_port(self) -> tuple[str, int]:
+        """Return the host and the port, the scheme's usual one where the URL names none."""
+        parts = self.parts
+        assert parts.hostname is not None
+        return parts.hostname, parts.port or self._default_port(parts)
+
+    def _default_port(self, parts: SplitResult) -> int:
+        if (parts.hostname or "").endswith(_AZURE_MANAGED_HOST):
+            return _AZURE_MANAGED_PORT
+        if parts.scheme == "rediss":
+            return _DEFAULT_TLS_PORT
+        return _DEFAULT_PORTS[parts.scheme.replace("rediss", "redis")]
+
+
+class RedisConnection:
+    """A pool of connections to one Redis, made on first use. Safe to share between threads and forked children.
+
+    Parameters
+    ----------
+    target
+        Where and as whom.
+    """
+
+    def __init__(self, target: RedisTarget) -> None:
+        self.target = target
+        self.name = target.address
+        self._lock = threading.Lock()
+        self._client: Any = None  # guarded by _lock
+
+    def __repr__(self) -> str:
+        """Show the address and nothing of the credentials."""
+        return f"<RedisConnection {self.name}>"
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Any]:
+        """Give the client to a block, and turn what it raises into ``StoreUnavailable``."""
+        with translated(self.name):
+            yield self._ensure_client()
+
+    def close(self) -> None:
+        """Give up all connections; may be called twice, and used again."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # closing is all that is wanted
+                client.close()
+
+    def _ensure_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _connect(self.target)
+            return self._client
+
+
+def _connect(target: RedisTarget) -> Any:
+    from redis import Redis, Sentinel
+    from redis.backoff import NoBackoff
+    from redis.cluster import RedisCluster
+    from redis.retry import Retry
+
+    host, port = target.host_and_port()
+    arguments = target.arguments()
+    if target.is_cluster:
+        # One repetition after MOVED or a lost node: the slots are then known anew. More would be a storm.
+        return RedisCluster(host=host, port=port, **{**arguments, "retry": Retry(NoBackoff(), 1)})
+    if target.parts.scheme.endswith("+sentinel"):
+        service = target.parts.path.strip("/") or "mymaster"
+        sentinel: Any = Sentinel([(host, port)], sentinel_kwargs=arguments, **arguments)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(service, db=target.database)
+    return Redis(host=host, port=port, db=target.database, **arguments)
+
+
+@contextlib.contextmanager
+def translated(name: str) -> Iterator[None]:
+    """Turn redis-py's errors into ours, each with what to do. `name` is the server's address.
+
+    SECURITY: no text of redis-py's goes into a message. It can hold what was sent, keys and passwords included.
+    """
+    from redis import exceptions
+
+    try:
+        yield
+    except (exceptions.AuthenticationError, exceptions.NoPermissionError, exceptions.AuthorizationError) as error:
+        raise StoreDenied(_denied(name, error)) from error
+    except exceptions.OutOfMemoryError as error:
+        raise StoreThrottled(
+            f"{name} is full and may evict nothing: raise maxmemory or set an eviction policy"
+        ) from error
+    except exceptions.BusyLoadingError as error:
+        raise StoreThrottled(f"{name} is loading its data") from error
+    except exceptions.ReadOnlyError as error:
+        raise StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster") from error
+    except (exceptions.TimeoutError, TimeoutError) as error:
+        hint = ", if it speaks TLS there at all" if name.startswith("rediss") else ""
+        raise StoreUnavailable(f"{name} does not answer in time{hint}") from error
+    except exceptions.AskError as error:  # MOVED too
+        raise StoreUnavailable(f"{name} is one node of a cluster: write {_as_cluster(name)}") from error
+    except (exceptions.ConnectionError, exceptions.ClusterError, exceptions.RedisClusterException, OSError) as error:
+        raise StoreUnavailable(_unreachable(name, error)) from error
+    except exceptions.ResponseError as error:
+        raise _response_error(name, error) from error
+    except (exceptions.RedisError, UnicodeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # What does not speak Redis makes redis-py's parsers raise anything.
+        raise StoreUnavailable(f"{name} does not answer as a Redis server does: check host, port and TLS") from error
+
+
+def _denied(name: str, error: Exception) -> str:
+    text = str(error)
+    if "NOPERM" in text or "permission" in text.lower():
+        return f"{name}: this user may not do that: give it the commands and keys that the documentation lists"
+    return f"{name} refuses the user name or password: check the credentials"
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"{name}: its certificate is not accepted ({cause.verify_message}): check the host name and ca_file"
+        if isinstance(cause, ssl.SSLError):
+            return f"{name} does not speak TLS there: use redis:// without TLS, or the port for TLS"
+        cause = cause.__cause__ or cause.__context__
+    text = str(error)
+    if "refused" in text:
+        return f"{name} refuses connections: is it running, and the port right?"
+    if "Name or service not known" in text or "getaddrinfo" in text or "nodename" in text:
+        return f"{name}: the host name is not known: check its spelling"
+    if "MISCONF" in text:
+        return f"{name} can't save its data and refuses writes: its disk may be full"
+    return f"{name} can't be reached"
+
+
+def _as_cluster(name: str) -> str:
+    scheme, _, rest = name.partition("://")
+    return f"{scheme}+cluster://{rest}"
+
+
+def _response_error(name: str, error: Exception) -> StoreUnavailable:
+    text = str(error)
+    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in text[:60]:
+        return StoreDenied(_denied(name, error))
+    if text.startswith("OOM"):
+        return StoreThrottled(f"{name} is full and may evict nothing: raise maxmemory or set an eviction policy")
+    if text.startswith(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")):
+        return StoreThrottled(f"{name} is busy: {text.split(maxsplit=1)[0]}")
+    if text.startswith("READONLY"):
+        return StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster")
+    return StoreUnavailable(f"{name} refused a command: {text.split(maxsplit=1)[0] if text else 'no reason given'}")

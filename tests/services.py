@@ -1,0 +1,57 @@
+"""Fixtures of real servers, each started once for a session; what a server holds is parted by name spaces.
+
+Where one is absent its tests skip with the command that installs it; where it was promised (``CI=true``) they fail.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from genai_cache_magic.testing.servers import Azurite, RedisNodes, RedisServer, ServerMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+def started(make: Callable[[], T]) -> T:
+    """Return the server that `make` starts, or skip, or fail where it was promised."""
+    try:
+        return make()
+    except ServerMissingError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A redis-server."""
+    with started(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[RedisNodes]:
+    """A cluster of six."""
+    with started(RedisNodes) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """An Azurite."""
+    with started(Azurite) as server:
+        yield server
+
+
+@pytest.fixture
+def team() -> str:
+    """A name space that no other test uses."""
+    return f"team-{os.getpid()}-{next(_numbers)}"
