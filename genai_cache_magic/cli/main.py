@@ -99,9 +99,12 @@ def demo(
 def config() -> None:
     """Show every setting, its value and where it was set."""
     from genai_cache_magic.api.session import Session
+    from genai_cache_magic.host import what_is_unchecked
 
     rows = [(line.name, line.value, line.source) for line in Session().describe()]
     _print_table(("setting", "value", "from"), rows)
+    if unchecked := what_is_unchecked():
+        typer.echo(unchecked)
 
 
 @app.command()

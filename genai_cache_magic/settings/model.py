@@ -7,7 +7,6 @@ file, and in the environment as ``GENAI_CACHE_*`` (``__`` between the parts of a
 from __future__ import annotations
 
 import difflib
-import getpass
 import json
 import os
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from pydantic_settings import (
 
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.files import read_tables
 from genai_cache_magic.settings.units import parse_duration, parse_size
 
@@ -56,7 +56,7 @@ def machine_identity() -> str:
             continue
         if text:
             return text
-    return os.uname().nodename
+    return machine_name()
 
 
 LATER_VALUES = {
@@ -67,14 +67,6 @@ LATER_VALUES = {
 
 _HIDDEN = frozenset({"machine"})
 _MASKED = "(hidden: it would name this host in a saved notebook)"
-
-
-def person_name() -> str:
-    """Return the user's name at the operating system, or the number where a container knows no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
 
 
 def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:

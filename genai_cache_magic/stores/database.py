@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.host import PRIVATE_DIRECTORY, create_private
 from genai_cache_magic.stores.faults import damage
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def connect(directory: str, timeout_s: float) -> sqlite3.Connection:
     """Return a connection to the database of `directory`; it waits up to `timeout_s` [s] for others' locks."""
     path = os.path.join(directory, DATABASE_NAME)  # noqa: PTH118 - `diskcache` keeps the directory as text
     with contextlib.suppress(FileExistsError):  # made here, or SQLite would let the umask decide who may read it
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(create_private(path))
     connection = sqlite3.connect(
         path,
         timeout=timeout_s,
@@ -144,13 +145,13 @@ def quarantine(directory: Path, *, now: float) -> Path:
         if _is_quarantine(path.name):
             _remove_tree(path)
     aside = directory / f"quarantine-{int(now)}-{os.getpid()}"
-    aside.mkdir(mode=0o700)
+    aside.mkdir(mode=PRIVATE_DIRECTORY)
     # The database goes first: a log without its database is dropped by SQLite, the reverse is replayed.
     for name in DATABASE_FILES:
         with contextlib.suppress(FileNotFoundError):
             (directory / name).replace(aside / name)
     values = aside / "values"
-    values.mkdir(mode=0o700)
+    values.mkdir(mode=PRIVATE_DIRECTORY)
     for path in list(directory.iterdir()):
         if _is_shard(path.name):
             with contextlib.suppress(FileNotFoundError):

@@ -9,6 +9,14 @@ import stat
 from pathlib import Path
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.host import (
+    PRIVATE_DIRECTORY,
+    PRIVATE_FILE,
+    is_foreign,
+    mode_of,
+    rights_of_others,
+    user_id,
+)
 from genai_cache_magic.stores.faults import describe
 
 MARKER_NAME = ".genai-cache"
@@ -45,15 +53,14 @@ def ensure_private_directory(path: Path) -> Path:
         status = path.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise ConfigurationError(f"cache directory {path} is a file. {_elsewhere()}")
-        if os.name == "posix":
-            _refuse_foreign_owner(path, status.st_uid, os.geteuid())
-            _tighten(path, stat.S_IMODE(status.st_mode), is_new=is_new)
+        _refuse_foreign_owner(path, status)
+        _tighten(path, status, is_new=is_new)
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigurationError(
                 f"cache directory {path} can't be written. "
                 f"Run `chmod u+rwx {shlex.quote(str(path))}`, or use another: {_elsewhere()}"
             )
-        (path / MARKER_NAME).touch(mode=0o600, exist_ok=True)
+        (path / MARKER_NAME).touch(mode=PRIVATE_FILE, exist_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(f"cache directory {path} can't be used: {describe(error)}. {_elsewhere()}") from error
     except OSError as error:
@@ -106,24 +113,26 @@ def _make(path: Path) -> bool:
     if path.exists():
         return False
     for missing in reversed([path, *(parent for parent in path.parents if not parent.exists())]):
-        missing.mkdir(mode=0o700, exist_ok=True)
+        missing.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     return True
 
 
-def _refuse_foreign_owner(path: Path, owner: int, user: int) -> None:
+def _refuse_foreign_owner(path: Path, status: os.stat_result) -> None:
     # SECURITY: whoever owns the directory can put files into it, so it must be us.
-    if owner != user:
-        raise ConfigurationError(f"cache directory {path} belongs to user id {owner}, not to {user}. {_elsewhere()}")
+    if is_foreign(status):
+        raise ConfigurationError(
+            f"cache directory {path} belongs to user id {status.st_uid}, not to {user_id()}. {_elsewhere()}"
+        )
 
 
-def _tighten(path: Path, mode: int, *, is_new: bool) -> None:
-    if not mode & 0o077:
+def _tighten(path: Path, status: os.stat_result, *, is_new: bool) -> None:
+    if not rights_of_others(status):
         return
     if is_new or (path / MARKER_NAME).is_file() or not any(path.iterdir()):
-        path.chmod(0o700)
+        path.chmod(PRIVATE_DIRECTORY)
         return
     raise ConfigurationError(
-        f"cache directory {path} has mode {mode:04o}, which lets other users in. "
+        f"cache directory {path} has mode {mode_of(status):04o}, which lets other users in. "
         f"Run `chmod 700 {shlex.quote(str(path))}`, or use another: {_elsewhere()}"
     )
 

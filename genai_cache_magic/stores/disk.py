@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.host import PRIVATE_DIRECTORY
 from genai_cache_magic.stores.base import CheckReport, Held
 from genai_cache_magic.stores.database import DATABASE_FILES, audit, connect, identity, quarantine
 from genai_cache_magic.stores.directory import ensure_private_directory
@@ -185,7 +186,7 @@ class DiskStore:
         """Open the database under the directory's lock; put it aside first if it is damaged or the `suspect`."""
         directory = str(self._directory)
         with map_os_errors(f"opening {directory}"):
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
             with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
                 if suspect is not None and identity(directory) == suspect:
                     self._put_aside()

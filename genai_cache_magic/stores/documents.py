@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.host import create_private, flush_directory, move, set_time
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_blob
 from genai_cache_magic.stores.locks import FileLock
@@ -101,15 +102,15 @@ class FileDocument:
                 return False
             with map_os_errors(f"writing {self._path}"):
                 self._write_aside(new)
-                self._new_path.replace(self._path)
-                _flush_directory(self._directory)
+                move(self._new_path, self._path)
+                flush_directory(self._directory)
             return True
 
     def _write_aside(self, new: bytes) -> None:
         """Write the file that will take the document's name; the caller holds the lock, so it has one writer."""
         # A fresh file, not a truncated one: whatever a killed writer left, a link included, is not followed.
         self._new_path.unlink(missing_ok=True)
-        descriptor = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = create_private(self._new_path)
         with os.fdopen(descriptor, "wb") as file:
             file.write(new)
             file.flush()
@@ -128,17 +129,6 @@ class FileDocument:
             return
         for step_ns in (1, _COARSEST_TIMESTAMP_NS):
             moment_ns = max(self._clock_ns(), before_ns + step_ns)
-            os.utime(descriptor, ns=(moment_ns, moment_ns))
+            set_time(descriptor, self._new_path, moment_ns)
             if os.fstat(descriptor).st_mtime_ns > before_ns:
                 return
-
-
-def _flush_directory(directory: Path) -> None:
-    """Make a rename survive a power failure, where a directory can be flushed at all."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

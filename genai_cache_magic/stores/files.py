@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.host import PRIVATE_DIRECTORY, create_private, open_to_read
 from genai_cache_magic.stores.faults import FOREIGN_FILE_ERRNOS
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ _RANDOM_BYTES = 6  # and ends at random, so that a new value never overwrites th
 _CREATE_TRIES = 10
 _is_name = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
-
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class ValueFiles:
@@ -61,8 +59,7 @@ class ValueFiles:
         if path is None:
             return None
         try:
-            # A pipe in the place of a file must not block its reader, hence O_NONBLOCK.
-            descriptor = os.open(path, _READ_FLAGS)
+            descriptor = open_to_read(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -128,12 +125,12 @@ class ValueFiles:
     def _create(self, path: str) -> int:
         for _ in range(_CREATE_TRIES - 1):
             with contextlib.suppress(FileNotFoundError):
-                return os.open(path, _WRITE_FLAGS, 0o600)
+                return create_private(path)
             # Another process may empty and remove the directory again before the next try.
             inner = Path(path).parent
             for directory in (inner.parent, inner):
-                directory.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, _WRITE_FLAGS, 0o600)
+                directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        return create_private(path)
 
     def _locate(self, name: object) -> str | None:
         """Return the path of `name` if it is of our shape and leads through real directories."""

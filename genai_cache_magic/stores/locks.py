@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import random
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.host import PRIVATE_DIRECTORY, open_lock, try_lock, unlock
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_key
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
 _PAUSE_GROWTH = 1.6
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_BUSY_ERRNOS = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 
 
 class FileLock:
@@ -71,7 +68,7 @@ class FileLock:
             descriptor = self._open()
             with contextlib.ExitStack() as undo:
                 undo.callback(os.close, descriptor)
-                if not _try_lock(descriptor) or not self._is_in_place(descriptor):
+                if not try_lock(descriptor) or not self._is_in_place(descriptor):
                     return False
                 undo.pop_all()
         self._descriptor = descriptor
@@ -96,7 +93,7 @@ class FileLock:
         if descriptor is None:
             return
         with contextlib.suppress(OSError):  # closing frees it too, unless a forked child shares the descriptor
-            _unlock(descriptor)
+            unlock(descriptor)
         os.close(descriptor)
 
     @contextlib.contextmanager
@@ -117,10 +114,10 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self.path, _OPEN_FLAGS, 0o600)
+            return open_lock(self.path)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self.path, _OPEN_FLAGS, 0o600)
+            self.path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            return open_lock(self.path)
 
     def _is_in_place(self, descriptor: int) -> bool:
         """Return whether the locked file still bears its name; whoever removes a cache removes locks too."""
@@ -145,31 +142,3 @@ class KeyLocks:
         """Return a new, unheld lock for `key` (64 lowercase hex characters)."""
         check_key(key)
         return FileLock(self._directory / f"{int(key[:15], 16) % self._shards:04x}.lock")
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        return _is_done(lambda: msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1))
-
-    def _unlock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        return _is_done(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _is_done(lock: Callable[[], None]) -> bool:
-    try:
-        lock()
-    except OSError as error:
-        if error.errno in _BUSY_ERRNOS:
-            return False
-        raise
-    return True

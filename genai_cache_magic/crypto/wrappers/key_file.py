@@ -1,7 +1,7 @@
 """The file that holds a local KEK: one line of text, its owner's alone.
 
 The line is ``genai-cache-key-v1:``, the KEK (32 bytes) as unpadded base64url, ``:`` and a checksum:
-the first 8 hex digits of SHA-256 over all before that colon. POSIX only.
+the first 8 hex digits of SHA-256 over all before that colon.
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.crypto.aead import KEY_BYTES
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.host import (
+    PRIVATE_DIRECTORY,
+    create_private,
+    flush_directory,
+    is_foreign,
+    mode_of,
+    open_to_read,
+    rights_of_others,
+    user_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +34,6 @@ if TYPE_CHECKING:
 _PREFIX: Final = "genai-cache-key-v1:"
 _CHECKSUM_DIGITS: Final = 8
 _MAX_FILE_BYTES: Final = 256
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def format_key(kek: bytes) -> str:
@@ -55,8 +62,8 @@ def read_key(path: Path) -> bytes:
     OSError
         From the operating system, FileNotFoundError among them; see `translated`.
     """
-    # Non-blocking, so that a FIFO put there can't hang a notebook. A symbolic link is followed, and its target judged.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    # A FIFO put there can't hang a notebook. A symbolic link is followed, and its target judged.
+    descriptor = open_to_read(path, follow_link=True)
     try:
         # SECURITY: what is checked is the open file, not its name, which could change in between.
         _require_private(os.fstat(descriptor), path)
@@ -76,14 +83,14 @@ def _require_private(status: os.stat_result, path: Path) -> None:
     """Refuse a key file that someone else may have written or read."""
     if not stat.S_ISREG(status.st_mode):
         raise KeyUnavailable(f"key file {path} is not a regular file: set GENAI_CACHE_KEY_FILE to one")
-    if status.st_uid != os.geteuid():
+    if is_foreign(status):
         raise KeyUnavailable(
-            f"key file {path} belongs to user id {status.st_uid}, not to you ({os.geteuid()}): "
+            f"key file {path} belongs to user id {status.st_uid}, not to you ({user_id()}): "
             "set GENAI_CACHE_KEY_FILE to a file of your own"
         )
-    if status.st_mode & _OTHERS:
+    if rights_of_others(status):
         raise KeyUnavailable(
-            f"key file {path} can be used by others (mode {stat.S_IMODE(status.st_mode):04o}): "
+            f"key file {path} can be used by others (mode {mode_of(status):04o}): "
             f"run `chmod 600 {shlex.quote(str(path))}`"
         )
 
@@ -96,18 +103,17 @@ def publish_key(path: Path, kek: bytes) -> None:
     """
     _make_directories(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(8).hex()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+    descriptor = create_private(draft)
     try:
-        with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, made with O_EXCL
-            os.fchmod(descriptor, _FILE_MODE)
-            file.write(format_key(kek) + "\n")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(f"{format_key(kek)}\n".encode("ascii"))
             file.flush()
             os.fsync(descriptor)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
         draft.unlink()
-    _sync_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def _make_directories(directory: Path) -> None:
@@ -115,16 +121,7 @@ def _make_directories(directory: Path) -> None:
     if directory.is_dir():
         return
     _make_directories(directory.parent)
-    directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
 def require_outside(path: Path, cache_directory: Path) -> None:
