@@ -96,6 +96,7 @@ class End(StrEnum):
     FILTERED = "filtered"
     REFUSAL = "refusal"
     EMPTY = "empty"
+    VECTORS = "unusable-vectors"
     EXPIRING = "expiring-link"
     ERROR = "error"
     CUT = "cut"

@@ -14,11 +14,9 @@ from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, pop_form, positive, preview_of
 from genai_cache_magic.providers.media import BARE, fold_texts
 from genai_cache_magic.providers.reading import (
-    as_list,
     as_object,
     as_text,
     count,
-    end_of_vectors,
     gravest,
     is_success,
     load_answer,
@@ -26,6 +24,7 @@ from genai_cache_magic.providers.reading import (
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
+from genai_cache_magic.providers.vectors import asked_for, end_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,13 +71,14 @@ class Ollama:
 
 @dataclass(frozen=True, slots=True)
 class OllamaEmbeddings:
-    """The embeddings APIs, told apart by `surface`."""
+    """The embeddings APIs, told apart by `surface`; `asked` is how many vectors there must be."""
 
     surface: str
     vendor: str = ""
+    asked: int | None = None
 
     def read(self, response: Response) -> Answer:
-        """Read how `response` ended; one missing vector makes it empty."""
+        """Read how `response` ended: a vector for each text, or it is of no use."""
         answer = load_answer(response)
         if isinstance(answer, Answer):
             return answer
@@ -86,7 +86,7 @@ class OllamaEmbeddings:
         if type(vectors) is not list:
             return Answer(End.UNREADABLE)
         usage = Usage(count(answer.get("prompt_eval_count")), 0)
-        return Answer(end_of_vectors(map(as_list, vectors)), usage, as_text(answer.get("model")))
+        return Answer(end_of(vectors, self.asked), usage, as_text(answer.get("model")))
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; these APIs have one form."""
@@ -156,8 +156,9 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     limit = positive(as_object(body.get("options")).get("num_predict"))
     target = find_target(call, body, origins, suffix)
     vendor = target.place.vendor
+    asked = asked_for(body.get("input"))
     return ModelCall(
-        provider=OllamaEmbeddings(surface, vendor) if is_embedding else Ollama(surface, vendor),
+        provider=OllamaEmbeddings(surface, vendor, asked) if is_embedding else Ollama(surface, vendor),
         request=target.request(surface, body, form, media),
         wants=Wants(form),
         preview=preview,

@@ -79,12 +79,6 @@ def gravest(ends: Iterable[End], *, is_empty: bool) -> End:
     return End.EMPTY if is_empty and worst in {End.TOOL_CALLS, End.COMPLETE} else worst
 
 
-def end_of_vectors(vectors: Iterable[JsonValue]) -> End:
-    """Return the ending of an answer made of `vectors`: one that is missing or empty makes it empty."""
-    told = list(vectors)
-    return End.COMPLETE if told and all(told) else End.EMPTY
-
-
 def as_object(value: JsonValue) -> JsonObject:
     """Return `value` if it is an object, else an empty one."""
     return value if type(value) is dict else {}

@@ -153,7 +153,7 @@ CHOICES = (
         ({"completion": "a", "stop_reason": "stop_sequence"}, End.COMPLETE),
         ({"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}, End.COMPLETE),
         ({"output": {"message": {"content": [{"text": "a"}]}}, "stopReason": "end_turn"}, End.COMPLETE),
-        ({"embedding": [0.0], "inputTextTokenCount": 3}, End.COMPLETE),
+        ({"embedding": [0.5], "inputTextTokenCount": 3}, End.COMPLETE),
         ({"embeddings": {"float": [[0.1]]}}, End.COMPLETE),
         ({"embedding": []}, End.EMPTY),
         ({"generation": "no", "stop_reason": "stop", "amazon-bedrock-guardrailAction": "INTERVENED"}, End.FILTERED),

@@ -266,7 +266,7 @@ def test_usage_is_what_is_billed():
     ("answer", "expected"),
     [
         ({"embeddings": {"float": [[0.1], [0.2]], "int8": None}}, End.COMPLETE),
-        ({"embeddings": [[0.0]]}, End.COMPLETE),
+        ({"embeddings": [[0.5]]}, End.COMPLETE),
         ({"embeddings": {"float": [[0.1], []]}}, End.EMPTY),
         ({"embeddings": {"float": [[0.1]], "int8": []}}, End.EMPTY),
         ({"embeddings": {}}, End.EMPTY),

@@ -201,7 +201,7 @@ def test_usage_and_served_model():
     ("answer", "expected"),
     [
         ({"embeddings": [[0.1], [0.2]]}, End.COMPLETE),
-        ({"embedding": [0.0]}, End.COMPLETE),
+        ({"embedding": [0.5]}, End.COMPLETE),
         ({"embeddings": [[0.1], []]}, End.EMPTY),
         ({"embeddings": []}, End.EMPTY),
         ({"embedding": []}, End.EMPTY),

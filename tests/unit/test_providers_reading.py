@@ -244,7 +244,10 @@ def test_other_form_of_what_is_not_understood_is_a_miss(provider):
 
 def test_embeddings():
     """Embeddings are whole if every vector is there; they have no output tokens."""
-    whole = {"data": [{"embedding": [0.1]}, {"embedding": "AAAA"}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    whole = {
+        "data": [{"embedding": [0.1]}, {"embedding": "AACAPw=="}],
+        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    }
     answer = OpenAIEmbeddings().read(plain({**whole, "model": "served"}))
     assert (answer.end, answer.usage, answer.model) == (End.COMPLETE, Usage(3, 0), "served")
     assert end(OpenAIEmbeddings(), plain({"data": []})) is End.EMPTY

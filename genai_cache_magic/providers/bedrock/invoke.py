@@ -6,11 +6,12 @@ treated as there. Answers are told by their shape; one that none of the shapes h
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import choices, eventstream, sse
+from genai_cache_magic.providers import choices, eventstream, sse, vectors
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
@@ -19,10 +20,10 @@ from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, ob
 from genai_cache_magic.providers.media import decode_base64
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
+    as_list,
     as_object,
     as_text,
     count,
-    end_of_vectors,
     gravest,
     is_success,
     load_answer,
@@ -110,22 +111,23 @@ _VECTORS: Final = ("embedding", "embeddings", "embeddingsByType")
 
 @dataclass(frozen=True, slots=True)
 class BedrockInvoke:
-    """The InvokeModel API."""
+    """The InvokeModel API; `asked` is how many vectors there must be, if it is asked for such."""
 
     vendor: str = ""
+    asked: int | None = None
     surface: ClassVar[str] = "aws.invoke"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with the chunk that carries the metrics."""
         if response.form is Form.STREAM:
-            return _read_stream(response)
+            return _read_stream(response, self.asked)
         answer = load_answer(response)
         if isinstance(answer, Answer):
             return answer
         told = dict(response.headers)
         asked, answered = (told.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output"))
         counted = Usage(_header_count(asked), _header_count(answered))
-        return _on_terms(_read(response, [answer], counted), response)
+        return _on_terms(_read(response, [answer], counted, self.asked), response)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` if it has the form that this caller wants; its usage is always there."""
@@ -155,7 +157,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     # Anthropic's models speak Anthropic's words, but for the model and the form, which the path names.
     asked = anthropic_messages.tidy(body) if "anthropic_version" in body else None
     return ModelCall(
-        provider=BedrockInvoke(target.place.vendor),
+        provider=BedrockInvoke(target.place.vendor, len(as_list(body.get("texts") or body.get("images"))) or None),
         request=target.request(BedrockInvoke.surface, body, form, asked.media if asked else ()),
         wants=Wants(form),
         refused=asked.refused if asked else (),
@@ -165,7 +167,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     )
 
 
-def _read_stream(response: Response) -> Answer:
+def _read_stream(response: Response, asked: int | None) -> Answer:
     if not is_success(response):
         return Answer(End.ERROR)
     chunks: list[JsonObject] = []
@@ -184,7 +186,7 @@ def _read_stream(response: Response) -> Answer:
             own = replace(response, body=b"".join(events) + _event(sse.DONE))
             metrics = as_object(chunk[_METRICS])
             counted = Usage(count(metrics.get("inputTokenCount")), count(metrics.get("outputTokenCount")))
-            return _on_terms(_read(own, chunks, counted), response)
+            return _on_terms(_read(own, chunks, counted, asked), response)
     return Answer(End.CUT)
 
 
@@ -199,14 +201,14 @@ def _event(text: bytes) -> bytes:
     return b"data: %b\n\n" % text.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
-def _read(response: Response, chunks: list[JsonObject], counted: Usage) -> Answer:
+def _read(response: Response, chunks: list[JsonObject], counted: Usage, asked: int | None) -> Answer:
     """Read an answer, whole or in chunks, with Amazon's own count of the tokens."""
     if any(chunk.get(_GUARDRAIL) == "INTERVENED" for chunk in chunks):
         return Answer(End.FILTERED, counted)
-    return _with_usage(_reader_of(chunks)(response, chunks), counted)
+    return _with_usage(_reader_of(chunks, asked)(response, chunks), counted)
 
 
-def _reader_of(chunks: list[JsonObject]) -> _Reader:
+def _reader_of(chunks: list[JsonObject], asked: int | None) -> _Reader:
     """Return what reads an answer of this shape."""
     names = {name for chunk in chunks for name in chunk}
     if "choices" in names:
@@ -215,7 +217,7 @@ def _reader_of(chunks: list[JsonObject]) -> _Reader:
         return lambda response, _: AnthropicMessages().read(response)
     if names & {"messageStop", "output"}:
         return _read_nova
-    return _read_vectors if names.intersection(_VECTORS) else _read_text
+    return functools.partial(_read_vectors, asked) if names.intersection(_VECTORS) else _read_text
 
 
 def _read_nova(_response: Response, chunks: list[JsonObject]) -> Answer:
@@ -228,10 +230,23 @@ def _read_nova(_response: Response, chunks: list[JsonObject]) -> Answer:
     return recording.answer()
 
 
-def _read_vectors(_response: Response, chunks: list[JsonObject]) -> Answer:
+def _read_vectors(asked: int | None, _response: Response, chunks: list[JsonObject]) -> Answer:
     answer = chunks[0]
-    told = [answer[name] for name in _VECTORS if answer.get(name)]
-    return Answer(end_of_vectors(told), Usage(count(answer.get("inputTextTokenCount")), 0))
+    usage = Usage(count(answer.get("inputTextTokenCount")), 0)
+    ends = [_end_of_vectors(answer[name], name, asked) for name in _VECTORS if answer.get(name)]
+    return Answer(vectors.worst(ends), usage)
+
+
+def _end_of_vectors(told: JsonValue, name: str, asked: int | None) -> End:
+    """Return the ending of vectors: one of Titan's, or a list of Cohere's or Nova's, or such by type."""
+    if name == "embedding":
+        return vectors.end_of([told])
+    if name == "embeddingsByType":
+        return vectors.end_by_type({kind: [one] for kind, one in as_object(told).items()}, 1)
+    if type(told) is dict:
+        return vectors.end_by_type(told, asked)
+    items = [item.get("embedding") if type(item) is dict else item for item in as_list(told)]
+    return vectors.end_of(items, asked)
 
 
 def _read_text(_response: Response, chunks: list[JsonObject]) -> Answer:

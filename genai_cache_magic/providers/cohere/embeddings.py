@@ -10,8 +10,9 @@ from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.cohere.chat import MEDIA, read_usage
 from genai_cache_magic.providers.fields import objects, preview_of
 from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
-from genai_cache_magic.providers.reading import as_list, as_object, count, end_of_vectors, load_answer
+from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
 from genai_cache_magic.providers.target import find_target
+from genai_cache_magic.providers.vectors import end_by_type
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import JsonObject, Response
@@ -26,13 +27,14 @@ _INPUTS: Final = ("texts", "images", "inputs")
 
 @dataclass(frozen=True, slots=True)
 class CohereEmbeddings:
-    """The embeddings API, both versions."""
+    """The embeddings API, both versions; `asked` is how many vectors of each type there must be."""
 
     vendor: str = ""
+    asked: int | None = None
     surface: ClassVar[str] = "cohere.embeddings"
 
     def read(self, response: Response) -> Answer:
-        """Read how `response` ended; one missing vector makes it empty."""
+        """Read how `response` ended: of each type a vector for each text, or it is of no use."""
         answer = load_answer(response)
         if isinstance(answer, Answer):
             return answer
@@ -40,10 +42,7 @@ class CohereEmbeddings:
         if type(embeddings) not in {dict, list}:
             return Answer(End.UNREADABLE)
         # A list of vectors, or such a list per type.
-        lists = as_object(embeddings).values() or [embeddings]
-        told = [as_list(vectors) for vectors in lists if vectors is not None]
-        is_full = all(told)
-        end = end_of_vectors(v for vectors in told for v in vectors) if is_full else End.EMPTY
+        end = end_by_type(embeddings if type(embeddings) is dict else {"float": embeddings}, self.asked)
         counted, bill = read_usage(answer.get("meta"))
         billed = as_object(as_object(answer.get("meta")).get("billed_units"))
         known = [n for n in (counted.input_tokens, count(billed.get("image_tokens"))) if n is not None]
@@ -66,7 +65,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         fold_parts(item.get("content"), f"/inputs/{i}/content", MEDIA, media)
     target = find_target(call, body, origins, _SUFFIX)
     return ModelCall(
-        provider=CohereEmbeddings(target.place.vendor),
+        provider=CohereEmbeddings(target.place.vendor, len(as_list(inputs))),
         request=target.request(CohereEmbeddings.surface, body, Form.JSON, media),
         wants=Wants(Form.JSON),
         preview=preview,

@@ -13,6 +13,7 @@ from genai_cache_magic.providers.gemini.generate import MEDIA
 from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
+from genai_cache_magic.providers.vectors import end_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +37,14 @@ _PUBLISHED: Final = "/publishers/google/models/"
 
 @dataclass(frozen=True, slots=True)
 class GeminiEmbeddings:
-    """The embeddings APIs, told apart by `surface`."""
+    """The embeddings APIs, told apart by `surface`; `asked` is how many vectors there must be."""
 
     surface: str
     vendor: str = ""
+    asked: int | None = None
 
     def read(self, response: Response) -> Answer:
-        """Read how `response` ended; one missing vector makes it empty."""
+        """Read how `response` ended: a vector for each text, or it is of no use."""
         if response.form is not Form.JSON:
             return Answer(End.UNREADABLE)
         answer = load_answer(response)
@@ -51,8 +53,8 @@ class GeminiEmbeddings:
         found = list(_embeddings(answer))
         if not found:
             return Answer(End.UNREADABLE)
-        is_full = all(as_list(embedding.get("values")) for embedding in found)
-        return Answer(End.COMPLETE if is_full else End.EMPTY, Usage(_tokens(answer, found), 0))
+        end = end_of((embedding.get("values") for embedding in found), self.asked)
+        return Answer(end, Usage(_tokens(answer, found), 0))
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; these APIs have one form."""
@@ -71,9 +73,10 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         preview = _read_contents(body, model, media, is_batch=verb == BATCH)
     if preview is None:
         return None
+    items = {BATCH: body.get("requests"), PREDICT: body.get("instances")}.get(verb)
     target = target_named_by_path(call, base, model, origins)
     return ModelCall(
-        provider=GeminiEmbeddings(_SURFACES[verb], target.place.vendor),
+        provider=GeminiEmbeddings(_SURFACES[verb], target.place.vendor, len(as_list(items)) or 1),
         request=target.request(_SURFACES[verb], body, Form.JSON, media),
         wants=Wants(Form.JSON),
         preview=preview,

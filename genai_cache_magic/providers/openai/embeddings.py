@@ -11,6 +11,7 @@ from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
 from genai_cache_magic.providers.reading import as_object, as_text, count, load_answer
 from genai_cache_magic.providers.target import find_target
+from genai_cache_magic.providers.vectors import asked_for, end_of_items, holds_floats
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import JsonObject, Response
@@ -21,13 +22,15 @@ SUFFIX: Final = "/embeddings"
 
 @dataclass(frozen=True, slots=True)
 class OpenAIEmbeddings:
-    """The embeddings API."""
+    """The embeddings API; `asked` is how many vectors there must be, `is_float` whether base64 holds floats."""
 
     vendor: str = ""
+    asked: int | None = None
+    is_float: bool = True
     surface: ClassVar[str] = "openai.embeddings"
 
     def read(self, response: Response) -> Answer:
-        """Read how `response` ended; one missing vector makes it empty."""
+        """Read how `response` ended: a vector for each text, at its place, or it is of no use."""
         if response.form is not Form.JSON:
             return Answer(End.UNREADABLE)
         answer = load_answer(response)
@@ -36,13 +39,13 @@ class OpenAIEmbeddings:
         vectors = answer.get("data")
         if type(vectors) is not list:
             return Answer(End.UNREADABLE)
-        is_full = bool(vectors) and all(as_object(item).get("embedding") for item in vectors)
+        end = end_of_items(vectors, self.asked, is_float=self.is_float)
         told = as_object(answer.get("usage"))
         usage, bill = read_openai(told, self.vendor, tier=answer.get("service_tier"), headers=response.headers)
         # An embedding has no output, which some servers don't count; some tell the total alone.
         asked = count(told.get("total_tokens")) if usage.input_tokens is None else usage.input_tokens
         counted = replace(usage, input_tokens=asked, output_tokens=0)
-        return Answer(End.COMPLETE if is_full else End.EMPTY, counted, as_text(answer.get("model")), bill)
+        return Answer(end, counted, as_text(answer.get("model")), bill)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""
@@ -57,7 +60,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     drop_openai_noise(body)
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
-        provider=OpenAIEmbeddings(target.place.vendor),
+        provider=OpenAIEmbeddings(target.place.vendor, asked_for(inputs), holds_floats(body)),
         request=target.request(OpenAIEmbeddings.surface, body, Form.JSON),
         wants=Wants(Form.JSON),
         preview=preview_of(inputs),
