@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import JsonObject, KeySpace, Request
 
-SCHEMA: Final = "genai-cache/key/1"
+SCHEMA: Final = "genai-cache/key/2"
 """First word of every key. A change of what this file spells is a new schema, never an edit."""
 
 MAX_DEPTH: Final = 200

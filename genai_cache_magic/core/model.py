@@ -36,7 +36,7 @@ class Request:
     surface
         Wire API, such as ``openai.chat``.
     origin
-        Normalised base URL of the model's endpoint, or its alias.
+        Normalised base URL of the model's endpoint, or what the configuration puts in its place.
     machine
         Identity of this host for a loopback or private origin, else empty.
     api_version

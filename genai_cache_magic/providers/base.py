@@ -184,11 +184,25 @@ class Recogniser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OriginRule:
-    """What the configuration says of one origin."""
+    """What the configuration says of one origin.
+
+    Attributes
+    ----------
+    provider
+        Whose prices are paid there; empty if it isn't said.
+    alias
+        The name under which it shares answers with every other origin of that name; empty for none.
+    models
+        Deployment -> model.
+    circle
+        Among whom `alias` and `models` count: empty for what the user said, else a digest of what a project says
+        that the user didn't trust. Rules of two circles share no answer.
+    """
 
     provider: str = ""
     alias: str = ""
     models: Mapping[str, str] | None = None
+    circle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +217,8 @@ class Origins:
     machine
         Part of the key for loopback and private origins without an alias.
     extra_headers
-        Names, in lower case, of further headers that decide the answer; credentials are ignored.
+        Names, in lower case, of further headers that decide the answer; a credential counts by its digest, and a call
+        without any of those named is not keyed.
     """
 
     rules: Mapping[str, OriginRule]

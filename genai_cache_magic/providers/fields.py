@@ -6,6 +6,7 @@ never by its bare name: a tool's schema may have a property called ``user``. `sp
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form
@@ -46,8 +47,8 @@ SEMANTIC_HEADERS: Final = frozenset(
 _FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta"})
 """Headers that hold a set of flags, comma-separated."""
 
-# SECURITY: a credential in the key would stop a team from sharing and let key holders test guesses of it. So whoever
-# configures one of these as a header that decides the answer is not obeyed.
+# A credential in the key stops a team from sharing, so none is there unless somebody configures it to keep people
+# apart. SECURITY: then only its digest is, so that no request, and nothing that shows or lists one, holds it.
 _CREDENTIALS: Final = frozenset({"cookie", "helicone-auth", "set-cookie", "x-functions-key"})
 _CREDENTIAL_ENDS: Final = (
     "api-key",  # Azure, Anthropic, Google, gateways
@@ -79,14 +80,29 @@ CACHE_HINTS: Final = ("cache_control", "prompt_cache_breakpoint")
 
 
 def semantic_headers(headers: Mapping[str, str], extra: frozenset[str]) -> Headers:
-    """Return the headers that decide the answer, sorted; flags of a comma list as a sorted set."""
-    wanted = SEMANTIC_HEADERS.union(name for name in extra if not is_credential(name)) if extra else SEMANTIC_HEADERS
+    """Return the headers that decide the answer, sorted; flags of a comma list as a sorted set.
+
+    Raises
+    ------
+    UncacheableRequest
+        `extra` names credentials, to keep their owners apart, and `headers` holds none of them.
+    """
+    if not extra:
+        wanted = SEMANTIC_HEADERS
+    else:
+        wanted = SEMANTIC_HEADERS | extra
+        telling = sorted(filter(is_credential, extra))
+        if telling and not headers.keys() & telling:  # a client may add it below, where it would be too late
+            raise UncacheableRequest(
+                f"extra_headers keeps callers apart by {' or '.join(telling)}, which this call does not show before "
+                "it is sent, so it was sent uncached; give the header to the client, or keep apart by namespace",
+            )
     found = wanted.intersection(headers)
     return tuple((name, _normal_value(name, headers[name])) for name in sorted(found)) if found else ()
 
 
 def is_credential(name: str) -> bool:
-    """Tell whether a header, `name` in lower case, says who asks: such a header is never in a key."""
+    """Tell whether a header, `name` in lower case, says who asks: such a header is in no key as it stands."""
     return name in _CREDENTIALS or name.endswith(_CREDENTIAL_ENDS)
 
 
@@ -172,6 +188,8 @@ def positive(value: JsonValue) -> int | None:
 
 
 def _normal_value(name: str, value: str) -> str:
+    if is_credential(name):
+        return f"sha256={hashlib.sha256(value.strip().encode('utf-8', 'surrogatepass')).hexdigest()}"
     if name not in _FLAG_LISTS:
         return value.strip()
     return ",".join(sorted({flag.strip() for flag in value.split(",")} - {""}))

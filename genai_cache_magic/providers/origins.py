@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from genai_cache_magic.errors import ConfigurationError
 
@@ -129,7 +129,7 @@ class Place(NamedTuple):
     Attributes
     ----------
     origin
-        Normalised base URL or its alias, with what the query adds to it.
+        Normalised base URL, or what the configuration puts in its place, with what the query adds to it.
     machine
         This host's identity if the origin is its own or its network's, else empty.
     vendor
@@ -164,9 +164,9 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
     prefix, rule = _longest_match(url, origins.rules)
     vendor = _vendor_of(host)
     origin, machine = url, ""
-    if rule is not None and rule.alias:
-        origin = rule.alias + url[len(prefix) :]
-    elif vendor is None and is_private(host):
+    if rule is not None and (rule.alias or rule.models):
+        origin = _named(prefix, rule) + url[len(prefix) :]
+    if vendor is None and is_private(host) and not (rule is not None and rule.alias):
         machine = origins.machine
     if vendor is None and is_private(host):
         # What answers from the network may well be a gateway that bills: its prices are its own, and not known.
@@ -258,6 +258,16 @@ def _normal_url(url: str) -> str:
     if not host or parts.scheme not in _DEFAULT_PORTS:
         return ""
     return _base_url(parts.scheme, _normal_host(host), port, parts.path)
+
+
+def _named(prefix: str, rule: OriginRule) -> str:
+    """Return what stands in a key for the origin `prefix`, of which `rule` says who shares its answers.
+
+    SECURITY: no URL begins with these words and no part of them can hold what ends it, so that a rule, whoever wrote
+    it, can't give the calls to one origin the keys of another, nor those of one circle the keys of another.
+    """
+    name = f"alias:{quote(rule.alias, safe='')}" if rule.alias else f"models:{quote(prefix, safe='')}"
+    return f"{name}@{rule.circle}" if rule.circle else name
 
 
 def _longest_match(url: str, rules: Mapping[str, OriginRule]) -> tuple[str, OriginRule | None]:

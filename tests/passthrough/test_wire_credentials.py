@@ -1,4 +1,4 @@
-"""No header that says who asks gets into a key, whoever sends it and whatever is configured."""
+"""No header that says who asks gets into a key as it stands; its digest does where somebody configured it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from genai_cache_magic.core.canonical import canonical_bytes
+from genai_cache_magic.core.model import KeySpace
+from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers.base import HttpCall, Origins
 from genai_cache_magic.providers.fields import SEMANTIC_HEADERS, is_credential
 from genai_cache_magic.providers.registry import recognise
@@ -69,11 +72,27 @@ def test_none_is_known_to_decide_an_answer():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_credentials_are_never_in_a_key(name):
-    """With all of them or none, configured as deciding or not, the question is the same."""
-    secrets = dict.fromkeys(CREDENTIALS, "secret")
-    asked = request(name, secrets, CREDENTIALS)
-    assert asked == request(name, {}) == request(name, secrets)
-    assert "secret" not in repr(asked)
+    """With all of them or none, the question is the same."""
+    assert request(name, dict.fromkeys(CREDENTIALS, "secret")) == request(name, {})
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_configured_credential_keeps_its_owners_apart(name, header):
+    """Who wants people apart gets it: one secret has one key, another has another, and neither stands in it."""
+    mine, again, yours = (request(name, {header: value}, [header]) for value in ("hush", " hush", "hush-2"))
+    assert mine == again != yours
+    assert b"hush" not in canonical_bytes(mine, KeySpace())
+    assert mine != request(name, {header: "hush"})
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_without_the_configured_credential_is_nobodys(name):
+    """A client may add it after the look-up: such a call is sent uncached, and the reason names the header."""
+    with pytest.raises(UncacheableRequest, match="authorization"):
+        request(name, {}, ["authorization"])
+    # A vendor that knows its callers by another of those that are named is no such case.
+    request(name, {"x-api-key": "secret"}, ["authorization", "x-api-key"])
 
 
 @pytest.mark.parametrize("header", ["x-max-tokens", "x-route", "x-tokenizer", "authorization-policy", "x-api-key-tier"])

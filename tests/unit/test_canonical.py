@@ -231,7 +231,7 @@ def test_every_field_is_in_the_canonical_bytes():
     """No field of request or key space is left out, and each has its own name."""
     text = json.loads(canonical_bytes(REQUEST, KeySpace("ns", "salt", 3)))
     assert text == {
-        "schema": "genai-cache/key/1",
+        "schema": "genai-cache/key/2",
         "surface": "openai.chat",
         "origin": "https://api.openai.com/v1",
         "machine": "",

@@ -167,7 +167,7 @@ def test_a_model_has_one_spelling():
     assert request(model=arn).model == arn
     rules = {f"https://{HOST}": OriginRule(alias="bedrock", models={arn: SONNET})}
     aliased = request(model=arn, origins=Origins(rules, ""))
-    assert (aliased.origin, aliased.model) == ("bedrock", SONNET)
+    assert (aliased.origin, aliased.model) == ("alias:bedrock", SONNET)
 
 
 def test_noise_and_hints_are_out_and_everything_else_is_in():

@@ -110,7 +110,7 @@ def test_model_and_place_come_from_the_path():
     assert request(path="/v1beta/models/other:generateContent") != request()
     rules = {f"https://{HOST}": OriginRule(alias="gemini", models={"gemini-2.5-flash": "gemini-2.5-flash-001"})}
     aliased = request(origins=Origins(rules, "laptop"))
-    assert (aliased.origin, aliased.model) == ("gemini/v1beta/models", "gemini-2.5-flash-001")
+    assert (aliased.origin, aliased.model) == ("alias:gemini/v1beta/models", "gemini-2.5-flash-001")
 
 
 def test_noise_is_out_and_everything_else_is_in():

@@ -134,9 +134,9 @@ def test_longest_prefix_wins_at_a_segment():
         "https://gw.example.com/ll": OriginRule(alias="never"),
         "not an origin": OriginRule(alias="never"),
     }
-    assert place(rules=rules, base="/llm/v1").origin == "llm/v1"
+    assert place(rules=rules, base="/llm/v1").origin == "alias:llm/v1"
     assert place(rules=rules, base="/llm/v1").vendor == "mistral"
-    assert place(rules=rules, base="/other").origin == "all/other"
+    assert place(rules=rules, base="/other").origin == "alias:all/other"
     assert place(call("gw.example.com.evil.example"), rules).origin.startswith("https://gw.example.com.evil")
 
 
@@ -154,6 +154,44 @@ def test_alias_keeps_what_follows_it():
     rules = {"https://gw.example.com": OriginRule(alias="gw", models={"a": "b"})}
     assert place(rules=rules, base="/one").origin != place(rules=rules, base="/two").origin
     assert place(rules=rules).models == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "https://api.openai.com",
+        "https://api.openai.com/v1",
+        "alias:https://api.openai.com",
+        "alias:x",
+        "x/v1",
+        "x@00",
+        "?",
+    ],
+)
+def test_an_alias_is_the_origin_of_no_url_and_of_no_other_alias(alias):
+    """Whoever writes a rule can't give the calls to one origin the keys of another."""
+    aliased = place(rules={"https://gw.example.com": OriginRule(alias=alias)}, base="/v1").origin
+    others = [
+        place(call("api.openai.com"), base="/v1").origin,
+        place(call("api.openai.com"), base="").origin,
+        place(rules={"https://gw.example.com": OriginRule(alias="x")}, base="/v1").origin,
+        place(rules={"https://gw.example.com": OriginRule(alias="x", circle="00")}, base="/v1").origin,
+        place(rules={"https://gw.example.com/v1": OriginRule(alias="x/v1")}, base="/v1").origin,
+        place(rules={"https://gw.example.com": OriginRule(models={"a": "b"})}, base="/v1").origin,
+    ]
+    assert aliased not in others
+    assert len(set(others)) == len(others)
+    assert not aliased.startswith("http")
+
+
+def test_a_model_that_the_configuration_names_is_not_the_model_of_that_name():
+    """With a table of models the origin is another, so that a cheap model can't answer for a dear one elsewhere."""
+    rules = {"https://api.openai.com": OriginRule(models={"gpt-4.1": "gpt-4.1-nano"})}
+    mapped = place(call("api.openai.com"), rules)
+    assert mapped.origin != place(call("api.openai.com")).origin
+    assert mapped.vendor == "openai"
+    local = place(call("localhost", scheme="http", port=8000), {"http://localhost:8000": OriginRule(models={"a": "b"})})
+    assert local.machine == "laptop"
 
 
 def test_where_models_are_expected():
