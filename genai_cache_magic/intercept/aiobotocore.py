@@ -19,6 +19,7 @@ from genai_cache_magic.calls.steps import Follow
 from genai_cache_magic.intercept import aiohttp, botocore_kit
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import wait_async
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import current_turn, turn_for
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from genai_cache_magic.core.model import Response
+    from genai_cache_magic.intercept.points import Group
 
 
 MODULES: Final = ("aiobotocore.endpoint",)
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for ``aiobotocore.endpoint``.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in ``aiobotocore.endpoint``.
 
     Raises
     ------
@@ -42,9 +44,11 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
     kit = _Kit()
     endpoint = module.AioEndpoint
     return [
-        (endpoint, "_send_request", _send_request(endpoint._send_request, kit)),  # noqa: SLF001 - `make_request` is botocore's
-        (endpoint, "create_request", _create_request(endpoint.create_request)),
-        (endpoint, "_send", _send(endpoint._send, kit)),  # noqa: SLF001 - below parsing and retries
+        (
+            Point(endpoint, "_send_request", functools.partial(_send_request, kit=kit)),  # `make_request` is botocore's
+            Point(endpoint, "create_request", _create_request),
+            Point(endpoint, "_send", functools.partial(_send, kit=kit)),  # below parsing and retries
+        )
     ]
 
 

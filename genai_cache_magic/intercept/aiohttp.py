@@ -18,6 +18,7 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait_async
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import framed, http_call
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import Headers
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
@@ -35,19 +37,20 @@ MODULES: Final = ("aiohttp",)
 _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for aiohttp.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in aiohttp.
 
     Raises
     ------
     AttributeError
         This release of it is built differently.
     """
-    session, connector = module.ClientSession, module.BaseConnector
     kit = _Kit(module)
     return [
-        (session, "_request", _request(session._request, kit)),  # noqa: SLF001 - all its methods come here
-        (connector, "connect", _connect(connector.connect, kit)),
+        (
+            Point(module.ClientSession, "_request", functools.partial(_request, kit=kit)),  # all its methods come here
+            Point(module.BaseConnector, "connect", functools.partial(_connect, kit=kit)),
+        )
     ]
 
 

@@ -15,18 +15,21 @@ from genai_cache_magic.calls.steps import Follow
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import wait
 from genai_cache_magic.intercept.botocore_kit import Kit, has_answer, read_timeout
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import current_turn, turn_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from genai_cache_magic.intercept.points import Group
+
 
 MODULES: Final = ("botocore.endpoint",)
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for ``botocore.endpoint``.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in ``botocore.endpoint``.
 
     Raises
     ------
@@ -36,9 +39,11 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
     kit = Kit()
     endpoint = module.Endpoint
     return [
-        (endpoint, "make_request", _make_request(endpoint.make_request, kit)),
-        (endpoint, "create_request", _create_request(endpoint.create_request)),
-        (endpoint, "_send", _send(endpoint._send, kit)),  # noqa: SLF001 - below parsing and retries
+        (
+            Point(endpoint, "make_request", functools.partial(_make_request, kit=kit)),
+            Point(endpoint, "create_request", _create_request),
+            Point(endpoint, "_send", functools.partial(_send, kit=kit)),  # below parsing and retries
+        )
     ]
 
 

@@ -20,6 +20,7 @@ from genai_cache_magic.intercept import httpx_bodies, replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, active_turn, turn_for
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import path_ends
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import Headers
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
 
 MODULES: Final = ("httpx", "httpx2")
@@ -38,8 +40,8 @@ _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for a module of the httpx family.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in a module of the httpx family.
 
     Raises
     ------
@@ -47,16 +49,15 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
         This release of the library is built differently.
     """
     kit = _Kit(module)
-    client, async_client = module.Client, module.AsyncClient
     return [
-        (client, "send", _send(client.send, kit)),
-        (async_client, "send", _send_async(async_client.send, kit)),
-        (client, "_send_single_request", _single(client._send_single_request, kit)),  # noqa: SLF001 - below the hooks
         (
-            async_client,
-            "_send_single_request",
-            _single_async(async_client._send_single_request, kit),  # noqa: SLF001 - below the hooks
-        ),
+            Point(kind, "send", functools.partial(send, kit=kit)),
+            Point(kind, "_send_single_request", functools.partial(single, kit=kit)),  # below the hooks
+        )
+        for kind, send, single in (
+            (module.Client, _send, _single),
+            (module.AsyncClient, _send_async, _single_async),
+        )
     ]
 
 

@@ -16,6 +16,7 @@ from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Tee
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import http_call
 
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
 MODULES: Final = ("lm15.transports", "dspy._vendor.lm15.transports")
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for the library's package of transports.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in the library's package of transports.
 
     Raises
     ------
@@ -39,11 +41,10 @@ def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
         This release of it is built differently.
     """
     kit = _Kit(module)
-    sync, asynchronous = module.StdlibTransport, module.StdlibAsyncTransport
     return [
-        (sync, "stream", _stream(sync.stream, kit)),
+        (Point(module.StdlibTransport, "stream", functools.partial(_stream, kit=kit)),),
         # What `stream` of the asynchronous one puts off until it is entered or awaited.
-        (asynchronous, "_do_stream", _do_stream(asynchronous._do_stream, kit)),  # noqa: SLF001 - as above
+        (Point(module.StdlibAsyncTransport, "_do_stream", functools.partial(_do_stream, kit=kit)),),
     ]
 
 

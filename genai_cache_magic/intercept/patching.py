@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 import warnings
@@ -12,29 +11,31 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import wrapt
 
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.intercept import aiobotocore, aiohttp, botocore, httpx, lm15, requests, threads
+from genai_cache_magic.intercept import aiobotocore, aiohttp, botocore, gevent, httpx, lm15, requests, threads
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.points import Callback, Group, home_of, require_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
-_PATCHES: Final[Mapping[str, Callable[[ModuleType], list[tuple[type, str, Callable[..., Any]]]]]] = {
-    name: client.patches
-    for client in (httpx, requests, botocore, aiobotocore, aiohttp, lm15)
-    for name in client.MODULES
+    from genai_cache_magic.intercept.points import Point
+
+_PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
+    name: library.patches
+    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, gevent)
+    for name in library.MODULES
 }
-"""Module of a client -> what to patch in it, once it is imported."""
+"""Module of a library -> what to patch in it, once it is imported."""
 
-
-_BY_PLACE: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_TAKES_ANYTHING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_WRONG: Final = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a library that is built differently may raise where it is looked at."""
 
 
 class _Replaced(NamedTuple):
     """An attribute that we changed."""
 
-    owner: type
+    owner: Any
     name: str
     original: Callable[..., Any]
     replacement: Callable[..., Any]
@@ -42,7 +43,12 @@ class _Replaced(NamedTuple):
     @property
     def current(self) -> Any:
         """What the attribute is now."""
-        return self.owner.__dict__.get(self.name)
+        return vars(self.owner).get(self.name)
+
+    def put_back(self) -> None:
+        """Make the attribute what it was, unless someone has changed it since."""
+        if self.current is self.replacement:
+            setattr(self.owner, self.name, self.original)
 
 
 class Patcher:
@@ -50,23 +56,34 @@ class Patcher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_on = False  # guarded by _lock, like the two below
-        self._is_hooked = False
+        self._is_on = False  # guarded by _lock, like all below
+        self._is_whole = False
+        self._unpatched: set[str] = set()
+        self._hooked: set[str] = set()
         self._replaced: list[_Replaced] = []
+        self._callbacks: list[Callback] = []
 
     def install(self) -> None:
-        """Patch what is imported, and what is imported later; may be called again."""
+        """Patch what is imported, and what is imported later; may be called again.
+
+        What could not be patched is tried again each time, and told each time.
+        """
         with self._lock:
-            if self._is_on:
+            if self._is_whole:
                 return
             self._is_on = True
-            self._apply(threads.patches())
-            is_first, self._is_hooked = not self._is_hooked, True
         for name in _PATCHES:
-            if is_first:
-                wrapt.register_post_import_hook(self._imported, name)
-            elif (module := sys.modules.get(name)) is not None:
-                self._imported(module)
+            self._watch(name)
+        with self._lock:
+            self._is_whole = self._is_on and not self._unpatched
+
+    def _watch(self, name: str) -> None:
+        if name not in self._hooked:
+            # Two hooks, of two threads at once, do no harm; none would.
+            wrapt.register_post_import_hook(self._imported, name)
+            self._hooked.add(name)
+        elif (module := sys.modules.get(name)) is not None:
+            self._imported(module)
 
     def uninstall(self) -> None:
         """Put every original back; may be called again.
@@ -75,77 +92,79 @@ class Patcher:
         outside a scope.
         """
         with self._lock:
-            self._is_on = False
+            self._is_on = self._is_whole = False
             for patch in reversed(self._replaced):
-                if patch.current is patch.replacement:
-                    setattr(patch.owner, patch.name, patch.original)
+                patch.put_back()
             self._replaced = [patch for patch in self._replaced if patch.current is not patch.original]
+            while self._callbacks:
+                self._callbacks.pop().remove()
 
     def _imported(self, module: ModuleType) -> None:
-        try:
-            patches = _PATCHES[module.__name__](module)
-            _require_known_shape(patches)
-        except (AttributeError, ImportError, KeyError, TypeError, ValueError) as exc:
-            # Raised from within someone's import statement, it would take the library away from them.
-            _tell_unknown(module, exc)
-            return
         with self._lock:
-            if self._is_on:
-                self._apply(patches)
+            is_on = self._is_on
+        if not is_on:
+            return
+        name, failures = module.__name__, list[Exception]()
+        try:
+            # Not under the lock: it may import, and whoever imports meanwhile comes by here.
+            groups = _PATCHES[name](module)
+        except _WRONG as exc:
+            groups, failures = [], [exc]
+        with self._lock:
+            for group in groups if self._is_on else ():
+                try:
+                    self._apply(group, name.partition(".")[0])
+                except _WRONG as exc:
+                    failures.append(exc)
+            self._unpatched = self._unpatched | {name} if failures else self._unpatched - {name}
+            self._is_whole = self._is_whole and not failures
+        # Raised from within someone's import statement, they would take the library away from them.
+        if failures:
+            _tell_unseen(module, failures)
 
-    def _apply(self, patches: Iterable[tuple[type, str, Callable[..., Any]]]) -> None:
-        for owner, name, replacement in patches:
-            original = owner.__dict__[name]
-            if not self._is_in_place(owner, name, original):
-                setattr(owner, name, replacement)
-                self._replaced.append(_Replaced(owner, name, original, replacement))
+    def _apply(self, group: Group, library: str) -> None:
+        """Do all of `group`, or nothing of it; raises one of `_WRONG`."""
+        wanted = [self._replacement(point, library) for point in group if not isinstance(point, Callback)]
+        done: list[_Replaced] = []
+        try:
+            for patch in filter(None, wanted):
+                setattr(patch.owner, patch.name, patch.replacement)
+                done.append(patch)
+        except BaseException:
+            for patch in reversed(done):
+                patch.put_back()
+            raise
+        self._replaced += done
+        for callback in group:
+            if isinstance(callback, Callback):
+                callback.add()
+                self._callbacks.append(callback)
 
-    def _is_in_place(self, owner: type, name: str, current: Any) -> bool:
+    def _replacement(self, point: Point, library: str) -> _Replaced | None:
+        """Return what to replace for `point`, None if that is done already."""
+        home = home_of(point, library)
+        current = vars(home)[point.name]
+        if self._is_in_place(home, point.name, current):
+            return None
+        # As the class hands it out: what others have put around it may tell by that what `self` is.
+        replacement = point.wrap(getattr(home, point.name))
+        require_fit(point, home, replacement)
+        return _Replaced(home, point.name, current, replacement)
+
+    def _is_in_place(self, owner: Any, name: str, current: Any) -> bool:
         """Tell whether an earlier patch of ours is still there, perhaps below someone else's."""
         ours = [patch for patch in self._replaced if patch.owner is owner and patch.name == name]
         return any(current is not patch.original for patch in ours)
 
 
-def _require_known_shape(patches: Iterable[tuple[type, str, Callable[..., Any]]]) -> None:
-    """Raise ``TypeError`` if a method is not where it was, or may be called in a way that its replacement can't."""
-    for owner, name, replacement in patches:
-        if name not in owner.__dict__:
-            raise TypeError(f"{owner.__name__} has no {name} of its own")
-        if not _can_replace(replacement, owner.__dict__[name]):
-            raise TypeError(f"{owner.__name__}.{name} takes other arguments")
-
-
-def _can_replace(replacement: Callable[..., Any], original: Callable[..., Any]) -> bool:
-    """Tell whether `replacement` can be called in every way in which `original` can, and means the same by it."""
-    try:
-        theirs = inspect.signature(original).parameters.values()
-    except ValueError:
-        return True  # compiled, and it doesn't say
-    ours = inspect.signature(replacement, follow_wrapped=False)
-    # What someone has put around the method and takes anything doesn't say what it is called with.
-    bind = ours.bind_partial if any(p.kind in _TAKES_ANYTHING for p in theirs) else ours.bind
-    by_place = [p for p in theirs if p.kind in _BY_PLACE]
-    places = {p.name: place for place, p in enumerate(by_place)}
-    only_named = {p.name: None for p in theirs if p.kind is p.KEYWORD_ONLY}
-    # `self` comes by its place, and so do the rest that have no name to be called by.
-    unnamed = [p.name for place, p in enumerate(by_place) if place == 0 or p.kind is p.POSITIONAL_ONLY]
-    required = [p.name for p in by_place if p.default is p.empty]
-    try:
-        bound = bind(*places.values(), **only_named)
-        bind(*unnamed, **{name: None for name in places if name not in unnamed}, **only_named)
-        bind(*required, **{p.name: None for p in theirs if p.name in only_named and p.default is p.empty})
-    except TypeError:
-        return False
-    return all(bound.arguments.get(name, place) == place for name, place in places.items())
-
-
-def _tell_unknown(module: ModuleType, error: Exception) -> None:
-    """Say that the calls of `module` are not seen: in the cell that needs them, else as a warning."""
+def _tell_unseen(module: ModuleType, errors: list[Exception]) -> None:
+    """Say that calls of `module` are not seen: in the cell that needs them, else as a warning."""
     release = f"{module.__name__} {getattr(module, '__version__', '')}".strip()
-    message = f"the calls of this release of {release} can't be seen, so they are not cached ({error})"
+    why = "; ".join(dict.fromkeys(map(str, errors)))
+    message = f"calls by {release} can't be seen as it is here, so they are not cached ({why})"
     here = active.get()
     if here is not None:
-        here.scope.emit(Trouble("intercept", type(error).__name__, message))
+        here.scope.emit(Trouble("intercept", type(errors[0]).__name__, message))
         return
     # Whoever turns warnings into errors would lose the library that they import.
     with suppress(RuntimeWarning):

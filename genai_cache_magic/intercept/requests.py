@@ -13,6 +13,7 @@ from genai_cache_magic.calls.steps import Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait
+from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import current_turn, turn_for
 from genai_cache_magic.intercept.wire import http_call
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
     from genai_cache_magic.providers.base import HttpCall
 
@@ -30,16 +32,15 @@ _TIMEOUT_AT: Final = 1
 """Where ``send(request, stream, timeout)`` has its time-out, after the request."""
 
 
-def patches(module: ModuleType) -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for `requests`.
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in `requests`.
 
     Raises
     ------
     AttributeError
         This release of it, or of urllib3 below it, is built differently.
     """
-    adapter = module.adapters.HTTPAdapter
-    return [(adapter, "send", _send(adapter.send, _Kit(module)))]
+    return [(Point(module.adapters.HTTPAdapter, "send", functools.partial(_send, kit=_Kit(module))),)]
 
 
 def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:

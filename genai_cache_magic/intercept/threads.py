@@ -5,26 +5,39 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import inspect
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.points import layers
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
 
 
-def patches() -> list[tuple[type, str, Callable[..., Any]]]:
-    """Return (class, attribute, replacement) for the two ways to start work in another thread."""
-    return [
-        (threading.Thread, "start", _start(threading.Thread.start)),
-        (ThreadPoolExecutor, "submit", _submit(ThreadPoolExecutor.submit)),
-    ]
+MODULES: Final = ("threading", "concurrent.futures")
+
+
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in `module`: the two ways to start work in another thread.
+
+    Both replacements may run one within another: they carry the same scope.
+
+    Raises
+    ------
+    AttributeError, TypeError
+        What is in the place of its class has no such method.
+    """
+    if module.__name__ == "threading":
+        return [(point,) for point in layers(module.Thread, "start", _start, "threading")]
+    return [(point,) for point in layers(module.ThreadPoolExecutor, "submit", _submit, "concurrent")]
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.intercept import patching
-from genai_cache_magic.intercept.patching import Patcher, _can_replace
+from genai_cache_magic.intercept.patching import Patcher
+from genai_cache_magic.intercept.points import Point, _can_replace
 
 NAMES = ("Client", "AsyncClient")
 
@@ -65,8 +66,12 @@ class TestCanReplace:
         assert not _can_replace(functools.wraps(original)(ours), original)
 
 
+def unfit(self):
+    """Stand for a replacement that takes less."""
+
+
 def release(**changes):
-    """A module like httpx2 whose clients are subclasses with everything of their own, but for `changes`."""
+    """A module like httpx2 whose clients are classes of its own with the same methods, but for `changes`."""
     module = ModuleType("httpx2")
     module.__dict__.update({**vars(httpx2), "__version__": "99.0"})
     for name in NAMES:
@@ -76,7 +81,7 @@ def release(**changes):
             own.pop(method)
             if change is not None:
                 own[method] = change
-        setattr(module, name, type(name, (base,), own))
+        setattr(module, name, type(name, (), {"__module__": "httpx2", **own}))
     return module
 
 
@@ -86,9 +91,9 @@ def with_context(self, request, context):
 
 
 RELEASES = {
-    "no method of its own": {"_send_single_request": None},
+    "no such method": {"_send_single_request": None},
     "other arguments": {"_send_single_request": with_context},
-    "no method at all": {"send": 1},
+    "no method": {"send": 1},
 }
 
 
@@ -155,7 +160,7 @@ def test_calls_of_an_unknown_release_go_on(isolated, unique_server, monkeypatch)
     known = patching._PATCHES["httpx"]
 
     def unlike(module):
-        return [(owner, name, lambda self: None) for owner, name, _ in known(module)]
+        return [tuple(Point(owner, name, lambda _: unfit) for owner, name, *_ in group) for group in known(module)]
 
     monkeypatch.setattr(patching, "_PATCHES", {**patching._PATCHES, "httpx": unlike})
     asked = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
