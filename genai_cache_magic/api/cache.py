@@ -15,8 +15,9 @@ from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
+from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.entries.entries import Found, trouble
-from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
     from genai_cache_magic.entries.entries import Entries, Keys
     from genai_cache_magic.events import Event
@@ -111,13 +113,7 @@ class Cache:
         StoreUnavailable
             It could not be stored.
         """
-        kind, body = _encoded(value)
-        ttl_s = self._ttl_s if ttl is None else parse_duration(ttl, name="ttl")
-        named = checked_tags(tags)
-        keyed = [self._keys.tag("user", tag) for tag in named]
-        header = self._entries.header(self._entries.stamp(), ttl_s=ttl_s, tags=keyed)
-        metadata = Metadata(surface="value", key=key, tags=named)
-        self._entries.put(self._value_id(key), Entry(header, metadata, Response(0, (("kind", kind),), body)))
+        self.mset({key: value}, ttl=ttl, tags=tags)
 
     def exists(self, key: str) -> bool:
         """Return whether `get` would find a value."""
@@ -140,10 +136,33 @@ class Cache:
         return [self.get(key, default) for key in keys]
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
-        """Set many values; raises as `set`, and then those before the failing one are set."""
-        named = tuple(tags)
-        for key, value in items.items():
-            self.set(key, value, ttl=ttl, tags=named)
+        """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""
+        birth = self._entries.stamp()
+        self._entries.overwrite(dict(self._value_entry(*item, ttl, tags, birth) for item in items.items()))
+
+    def birth(self) -> Stamp | None:
+        """Return a stamp to take before a value is computed, for `fill`; None while there can be none."""
+        try:
+            return self._entries.stamp()
+        except StoreUnavailable as exc:
+            self._on_event(trouble("L1", exc))
+            return None
+
+    def fill(
+        self, key: str, value: Any, *, birth: Stamp | None, ttl: str | float | None = None, tags: Iterable[str] = ()
+    ) -> bool:
+        """Keep a computed value unless there is one, or it was invalidated since `birth`; return whether it was kept.
+
+        The caller has the value already: trouble of the cache's own is told, not raised.
+        """
+        if birth is None:
+            return False
+        try:
+            filled = self._entries.fill(*self._value_entry(key, value, ttl, tags, birth))
+        except (StoreUnavailable, UncacheableRequest, EntryUndecodable) as exc:
+            self._on_event(trouble("L1", exc))
+            return False
+        return filled is Filled.STORED
 
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""
@@ -172,17 +191,18 @@ class Cache:
         keys = [f"map:{name}:{self.key_for(item)}" for item in items]
         known = dict(zip(keys, self.mget(keys, _MISSING), strict=True))
         missing = {key: item for key, item in zip(keys, items, strict=True) if known[key] is _MISSING}
+        birth = self.birth()
         with ThreadPoolExecutor(max_workers) as pool:
             for key, result in zip(missing, pool.map(function, missing.values()), strict=True):
                 known[key] = result
-                self.try_set(key, result, ttl=ttl, tags=tags)
+                self.fill(key, result, birth=birth, ttl=ttl, tags=tags)
         return [known[key] for key in keys]
 
     def try_set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> bool:
         """Set a value that the caller already has: trouble of the cache's own is told, not raised."""
         try:
             self.set(key, value, ttl=ttl, tags=tags)
-        except (StoreUnavailable, UncacheableRequest) as exc:
+        except (StoreUnavailable, UncacheableRequest, EntryUndecodable) as exc:
             self._on_event(trouble("L1", exc))
             return False
         return True
@@ -221,6 +241,18 @@ class Cache:
     def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
         """Say of each call of `scope` that was no hit why."""
         return explain(self.catalogue, scope)
+
+    def _value_entry(
+        self, key: str, value: Any, ttl: str | float | None, tags: Iterable[str], birth: Stamp
+    ) -> tuple[EntryId, Entry]:
+        """Return the entry that keeps `value`, under its id; raises ``UncacheableRequest``."""
+        kind, body = _encoded(value)
+        ttl_s = self._ttl_s if ttl is None else parse_duration(ttl, name="ttl")
+        named = checked_tags(tags)
+        keyed = [self._keys.tag("user", tag) for tag in named]
+        header = self._entries.header(birth, ttl_s=ttl_s, tags=keyed)
+        metadata = Metadata(surface="value", key=key, tags=named)
+        return self._value_id(key), Entry(header, metadata, Response(0, (("kind", kind),), body))
 
     def _value_id(self, key: str) -> EntryId:
         if type(key) is not str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.core.model import Stamp
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -118,8 +119,9 @@ class _Results:
                     # Between the look-up and the join another leader may have stored the result.
                     value = cache.get(key, _MISSING)
                     if value is _MISSING:
+                        birth = cache.birth()
                         value = self._function(*args, **kwargs)
-                        self._keep(cache, key, value, joined)
+                        self._keep(cache, key, value, joined, birth)
                 finally:
                     self._flights.land(joined, Released())
             else:
@@ -140,8 +142,9 @@ class _Results:
                 try:
                     value = cache.get(key, _MISSING)
                     if value is _MISSING:
+                        birth = cache.birth()
                         value = await self._function(*args, **kwargs)
-                        self._keep(cache, key, value, joined)
+                        self._keep(cache, key, value, joined, birth)
                 finally:
                     self._flights.land(joined, Released())
             else:
@@ -149,8 +152,8 @@ class _Results:
                 value = cache.get(key, landing.value) if isinstance(landing, Landed) else _MISSING
         return value
 
-    def _keep(self, cache: Cache, key: str, value: Any, flight: Flight) -> None:
-        cache.try_set(key, value, ttl=self._ttl_s, tags=self._tags)
+    def _keep(self, cache: Cache, key: str, value: Any, flight: Flight, birth: Stamp | None) -> None:
+        cache.fill(key, value, birth=birth, ttl=self._ttl_s, tags=self._tags)
         self._flights.land(flight, Landed(value))
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Cache | None, str]:

@@ -93,6 +93,7 @@ class CallDesk:
             return Rejected(landing.error)
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
+            return self._lead_on(lead, landing.flight)
         return self._keeper.stamp(lead)
 
     def commit(self, lead: Lead, response: Response) -> None:
@@ -110,9 +111,9 @@ class CallDesk:
         outcome, reason = verdict.outcome, verdict.reason
         if answer.end is End.ERROR:
             outcome, reason = Outcome.ERROR, f"status {response.status}"
-        elif verdict.is_stored and lead.why is not Why.ABSENT:
+        elif outcome is Outcome.MISS and lead.why is not Why.ABSENT:
             outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
-            reason = lead.why.value
+            reason = f"{lead.why.value}; {reason}" if reason else lead.why.value
         self._teller.asked(lead, answer, outcome, reason, stored=verdict.is_stored)
 
     def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
@@ -199,18 +200,21 @@ class CallDesk:
         if not isinstance(joined, Flight):
             return Follow(lead, joined)
         lead.flight = joined
-        # Between the look-up and the join another leader may have stored the answer.
+        return self._lead_on(lead, joined)
+
+    def _lead_on(self, lead: Lead, flight: Flight) -> Step:
+        """Lead a flight, unless somebody has stored the answer since `lead` looked for it."""
         found = self._keeper.find(lead)
         if isinstance(found, Found):
             lead.flight = None
-            self._flights.land(joined, Landed(found.response))
+            self._flights.land(flight, Landed(found.response))
             return self._serve(lead, found)
         return self._keeper.stamp(lead)
 
     def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict) -> None:
         if verdict.is_shareable:
             self._flights.land(flight, Landed(response, verdict.is_stored))
-        elif answer.end is End.CUT:
+        elif answer.end is End.CUT or verdict.is_outdated:
             self._flights.abandon(flight)
         elif response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self._flights.land(flight, Failed(response))

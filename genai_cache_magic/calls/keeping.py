@@ -10,8 +10,9 @@ from genai_cache_magic.core.canonical import canonical_bytes, component_digests
 from genai_cache_magic.core.key import entry_id, keyed_digest
 from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
 from genai_cache_magic.core.options import Mode
-from genai_cache_magic.core.policy import Fetch, Refuse, Why, admissible
-from genai_cache_magic.entries.entries import Entries, Found, Keys, trouble
+from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
+from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
+from genai_cache_magic.entries.entries import Entries, Found, Keys, Wanted, trouble
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.providers.base import Answer, End, ModelCall
@@ -40,6 +41,7 @@ class Verdict:
     reason: str = ""
     is_stored: bool = False
     is_shareable: bool = False
+    is_outdated: bool = False
 
 
 class Keeper:
@@ -72,16 +74,14 @@ class Keeper:
         """Publish that what is stored for `lead` is out of date; trouble is told to its scope."""
         try:
             # Published before the origin is asked, or this very answer would be born invalid.
-            self._entries.generations.change(
-                lambda g: g.invalidating_entries([lead.entry_id], now_ms=self._entries.now_ms()),
-            )
+            self._entries.publish([lead.entry_id])
         except StoreUnavailable as exc:
             lead.scope.emit(trouble("L1", exc))
 
     def stamp(self, lead: Lead) -> Lead:
         """Give `lead` the birth stamp of the answer that it is about to ask for."""
         try:
-            lead.stamp = self._entries.stamp()
+            lead.stamp, lead.stamped_ms = self._entries.stamp(), self._entries.now_ms()
         except StoreUnavailable as exc:
             lead.scope.emit(trouble("L1", exc))
         return lead
@@ -106,14 +106,26 @@ class Keeper:
     def _store(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         if lead.stamp is None:
             return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
+        if self._entries.now_ms() - lead.stamped_ms >= ENTRY_RECORD_LIFE_MS:
+            # What invalidated it meanwhile may be forgotten again: kernels sleep in the middle of a call.
+            return Verdict(Outcome.MISS, "asked for more than a day ago", is_outdated=True)
+        wanted = Wanted(
+            lead.scope.options.ttl_s,
+            [self._keys.tag("user", tag) for tag in lead.scope.options.tags],
+            lambda stored: lead.call.provider.render(stored, lead.call.wants) is None,
+        )
         try:
-            self._entries.put(lead.entry_id, self._entry(lead, lead.stamp, response, answer))
+            filled = self._entries.fill(lead.entry_id, self._entry(lead, lead.stamp, response, answer), wanted)
         except EntryUndecodable:
             return Verdict(Outcome.REFUSED, "can't be stored faithfully")
         except StoreUnavailable as exc:
             lead.scope.emit(trouble("L1", exc))
             return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
-        return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
+        if filled is Filled.STORED:
+            return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
+        # Who began to wait after the invalidation must not get what was asked before it.
+        is_outdated = filled is Filled.OUTDATED
+        return Verdict(Outcome.MISS, filled.value, is_shareable=not is_outdated, is_outdated=is_outdated)
 
     def _entry(self, lead: Lead, stamp: Stamp, response: Response, answer: Answer) -> Entry:
         call, scope, options = lead.call, lead.scope, lead.scope.options

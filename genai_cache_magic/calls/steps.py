@@ -73,6 +73,7 @@ class Lead:
     why: Why
     started: float
     stamp: Stamp | None = None
+    stamped_ms: int = 0
     flight: Flight | None = None
     is_done: bool = False
     is_recorded: bool = False

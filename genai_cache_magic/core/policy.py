@@ -71,6 +71,23 @@ def decide(header: Header, *, is_valid: bool, now_ms: int, ttl_s: int | None) ->
     return Serve()
 
 
+class Filled(StrEnum):
+    """What became of an answer on its way into a store."""
+
+    STORED = "stored"
+    KEPT = "a valid answer was already stored"
+    OUTDATED = "invalidated while it was asked for"
+
+
+def gives_way(held: Header, new: Header, *, is_served: bool) -> bool:
+    """Return whether a stored answer makes room for a new one that is valid now.
+
+    What its caller would be served stays, and so does what was asked for later than the new one.
+    """
+    is_later = held.birth.root == new.birth.root and held.birth.ver > new.birth.ver
+    return not is_served and not is_later
+
+
 def admissible(end: str, refused: Collection[str], wanted: Collection[str]) -> Store | Refuse:
     """Decide whether an answer may be stored.
 

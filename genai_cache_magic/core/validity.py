@@ -29,7 +29,7 @@ from genai_cache_magic.core.model import EntryId, Header, Stamp
 from genai_cache_magic.errors import EntryUndecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 MAJOR = 1
 MAX_TAG_RECORDS = 1_000
@@ -87,10 +87,20 @@ class Generations:
             records, floor = {}, ver
         return replace(self, ver=ver, floor=floor, tags=records)
 
-    def invalidating_entries(self, entry_ids: Iterable[EntryId], *, now_ms: int) -> Generations:
-        """Return the document in which these entries are invalid until they are fetched again."""
+    def due(self, *, now_ms: int) -> dict[EntryId, EntryRecord]:
+        """Return the records of entries that have lived their time."""
+        return {i: r for i, r in self.entries.items() if r.at_ms <= now_ms - ENTRY_RECORD_LIFE_MS}
+
+    def invalidating_entries(
+        self, entry_ids: Iterable[EntryId], *, now_ms: int, outlived: Collection[EntryId] = ()
+    ) -> Generations:
+        """Return the document in which these entries are invalid until they are fetched again.
+
+        `outlived` are those of `due` that nothing depends on any more: what they made invalid is gone. Only
+        these records are dropped, or an answer that was refreshed away would be valid again.
+        """
         ver = self.ver + 1
-        kept = {i: r for i, r in self.entries.items() if r.at_ms > now_ms - ENTRY_RECORD_LIFE_MS}
+        kept = {i: r for i, r in self.entries.items() if i not in outlived or r.at_ms > now_ms - ENTRY_RECORD_LIFE_MS}
         records = {**kept, **dict.fromkeys(entry_ids, EntryRecord(ver, now_ms))}
         floor = self.floor
         if len(records) > MAX_ENTRY_RECORDS:

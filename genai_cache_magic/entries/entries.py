@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
-from genai_cache_magic.core.policy import Decision, Fetch, Serve, Why, decide
+from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
+from genai_cache_magic.stores.base import Held, SupportsFill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.core.validity import EntryRecord, Generations
     from genai_cache_magic.entries.codec import Codec, Sealed
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.stores.base import Store
+
+_ATTEMPTS = 20
+"""How often a fill looks again after another process was faster."""
+
+_LOOKED_AT = 200
+"""How many records that have lived their time are looked at in one publication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,22 @@ class Found:
     sealed: Sealed
     response: Response
     tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller asks of a stored answer, beside that it is valid.
+
+    `ttl_s` is its explicit time to live [s], `scope_tags` the keyed tags that its scope names, and `is_unsuited`
+    a look at the answer itself.
+    """
+
+    ttl_s: int | None = None
+    scope_tags: Collection[bytes] = ()
+    is_unsuited: Callable[[Response], bool] = lambda _: False
+
+
+_ANY = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,10 @@ class Entries:
         self._codec = codec
         self._clock = clock
         self._recent: Recent[Found] = Recent(recent_bytes)
+
+    @property
+    def _fills(self) -> SupportsFill:
+        return self.store if isinstance(self.store, SupportsFill) else LookThenPut(self.store)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -136,22 +165,97 @@ class Entries:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
         return self.generations.current().stamp
 
-    def put(self, entry_id: EntryId, entry: Entry) -> None:
-        """Store `entry` after proving that it comes back as it went in.
+    def fill(self, entry_id: EntryId, entry: Entry, wanted: Wanted = _ANY) -> Filled:
+        """Store `entry` unless it is outdated, or one is there that its caller could be served.
+
+        What is there is judged and replaced in one step, for all who share the store.
 
         Raises
         ------
         EntryUndecodable
-            It doesn't; nothing is stored.
+            It would not come back as it went in; nothing is stored.
         StoreUnavailable
             The store can't take it; nothing half-written will be served.
         """
+        blob = self._encoded(entry_id, entry)
+        for _ in range(_ATTEMPTS):
+            if not self.generations.current().is_valid(entry_id, entry.header):
+                return Filled.OUTDATED
+            held = self._fills.held(entry_id)
+            if held is not None and not self._gives_way(entry_id, held, entry.header, wanted):
+                return Filled.KEPT
+            self._recent.forget(entry_id)
+            if self._fills.put_if(entry_id, blob, ttl_s=entry.header.ttl_s, held=held):
+                return Filled.STORED
+        return Filled.KEPT
+
+    def overwrite(self, entries: Mapping[EntryId, Entry]) -> None:
+        """Store `entries` in place of whatever is there; what that was is published as invalid, all at once.
+
+        Their births are set here. Of two that overwrite the same entry, the one that published last stays.
+        Raises as `fill`.
+        """
+        pending = dict(entries)
+        for _ in range(_ATTEMPTS):
+            there = [entry_id for entry_id in pending if self._fills.held(entry_id) is not None]
+            for entry_id in there:
+                self._encoded(entry_id, pending[entry_id])  # raises before anything is lost
+            birth = self.publish(there) if there else self.stamp()
+            for entry_id, entry in list(pending.items()):
+                born = replace(entry, header=replace(entry.header, birth=birth))
+                if self.fill(entry_id, born) is not Filled.KEPT:
+                    del pending[entry_id]
+            if not pending:
+                return
+        raise StoreUnavailable("an entry changes faster than it can be written: try again")
+
+    def publish(self, entry_ids: Iterable[EntryId]) -> Stamp:
+        """Publish that these entries are invalid, and return the birth stamp for what takes their place.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could not be published; they are as valid as before.
+        """
+        ids, now_ms = list(entry_ids), self.now_ms()
+        return self.generations.change(
+            lambda g: g.invalidating_entries(ids, now_ms=now_ms, outlived=self._outlived(g, now_ms))
+        ).stamp
+
+    def _encoded(self, entry_id: EntryId, entry: Entry) -> bytes:
+        """Return the bytes to store, after proving that they come back as they went in."""
         blob = self._codec.encode(entry_id, entry)
         again = self._codec.open(entry_id, blob)
         if again.response() != entry.response or again.header != entry.header:
             raise EntryUndecodable("the answer does not survive being stored")
-        self._recent.forget(entry_id)
-        self.store.put(entry_id, blob, ttl_s=entry.header.ttl_s)
+        return blob
+
+    def _gives_way(self, entry_id: EntryId, held: Held, new: Header, wanted: Wanted) -> bool:
+        try:
+            sealed = self._codec.open(entry_id, held.blob)
+            response = sealed.response()
+        except (DecryptionError, EntryUndecodable):
+            return True
+        decision = self._judge(entry_id, sealed.header, wanted.ttl_s, wanted.scope_tags)
+        is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
+        return gives_way(sealed.header, new, is_served=is_served)
+
+    def _outlived(self, generations: Generations, now_ms: int) -> set[EntryId]:
+        """Return the entries whose record is of no use any more; what was left of them is removed."""
+        due = itertools.islice(generations.due(now_ms=now_ms).items(), _LOOKED_AT)
+        return {entry_id for entry_id, record in due if self._is_outlived(entry_id, record, generations)}
+
+    def _is_outlived(self, entry_id: EntryId, record: EntryRecord, generations: Generations) -> bool:
+        try:
+            held = self._fills.held(entry_id)
+            if held is None:
+                return True
+            birth = self._codec.open(entry_id, held.blob).header.birth
+            if birth.root == generations.root and birth.ver >= record.ver:
+                return True
+            return self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: removed
+        except (DecryptionError, EntryUndecodable, StoreUnavailable):
+            return False  # it is there and nothing can be said of it, so the record stays
 
     def close(self) -> None:
         """Give up the store's connections and what is in memory; may be called twice."""
@@ -166,7 +270,7 @@ class Entries:
         """Publish that these entries are invalid, then remove them; return how many were there."""
         ids = list(entry_ids)
         if ids:
-            self.generations.change(lambda g: g.invalidating_entries(ids, now_ms=self.now_ms()))
+            self.publish(ids)
         return sum(self.store.delete(entry_id) for entry_id in ids)
 
     def scan(self) -> Iterator[tuple[EntryId, Header, Metadata]]:
@@ -185,6 +289,25 @@ class Entries:
                     yield entry_id, sealed.header, sealed.metadata()
             except (DecryptionError, EntryUndecodable):
                 continue
+
+
+class LookThenPut:
+    """Fills a store that can't compare: it looks, then puts, and between the two another process may put."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` does; the value is its own revision."""
+        blob = self._store.get(key)
+        return None if blob is None else Held(blob, blob)
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Put `blob` if `key` still holds `held`, as far as can be seen."""
+        if self._store.get(key) != (held and held.blob):
+            return False
+        self._store.put(key, blob, ttl_s=ttl_s)
+        return True
 
 
 def trouble(where: str, error: Exception) -> Trouble:

@@ -107,10 +107,14 @@ def test_at_the_cap_a_floor_rises_and_nothing_stale_is_served(kind, monkeypatch)
 
 
 def test_entry_records_go_after_a_day():
-    """Records of single entries live 24 h."""
+    """Records of single entries live 24 h, and longer while something depends on them."""
+    day_ms = validity.ENTRY_RECORD_LIFE_MS
     document = Generations(b"r" * 16).invalidating_entries([IDS[0]], now_ms=0)
-    later = document.invalidating_entries([IDS[1]], now_ms=validity.ENTRY_RECORD_LIFE_MS)
-    assert set(later.entries) == {IDS[1]}
+    assert set(document.due(now_ms=day_ms - 1)) == set()
+    assert set(document.due(now_ms=day_ms)) == {IDS[0]}
+    assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms).entries) == {IDS[0], IDS[1]}
+    assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms, outlived=IDS).entries) == {IDS[1]}
+    assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms - 1, outlived=IDS).entries) == {IDS[0], IDS[1]}
 
 
 generations = st.builds(
