@@ -8,6 +8,7 @@ it are decided next door.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from genai_cache_magic.core.policy import Why
 from genai_cache_magic.entries.entries import Entries, Found, Keys
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
+from genai_cache_magic.providers import lookups
 from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
@@ -238,7 +240,9 @@ class CallDesk:
 
 
 def _read(lead: Lead, response: Response) -> Answer:
-    return with_bill(lead.call.provider.read(response), response)
+    answer = with_bill(lead.call.provider.read(response), response)
+    sign = lookups.told_by(response, lead.call.request.body)
+    return replace(answer, refused=(*answer.refused, lookups.REASON)) if sign else answer
 
 
 def _take_flight(lead: Lead) -> Flight | None:

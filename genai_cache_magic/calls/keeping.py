@@ -94,7 +94,7 @@ class Keeper:
     def keep(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         """Store the answer to `lead` if it is admissible, and say what became of it."""
         options = lead.scope.options
-        decision = admissible(answer.end, lead.call.refused, options.store)
+        decision = admissible(answer.end, (*lead.call.refused, *answer.refused), options.store)
         if isinstance(decision, Refuse):
             return Verdict(Outcome.REFUSED, decision.reason)
         if options.mode is Mode.READ:

@@ -96,7 +96,7 @@ def admissible(end: str, refused: Collection[str], wanted: Collection[str]) -> S
     end
         How the answer ended (``providers.base.End``).
     refused
-        Reasons known before the call: ``stateful``, ``server-tools``.
+        Reasons known before the call or told by its answer: ``stateful``, ``server-tools``.
     wanted
         Kinds that the scope asks to store all the same; only those of `STORE_KINDS` have an effect.
     """

@@ -131,12 +131,25 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a provider reads from a response: how it ended, what it cost, who answered."""
+    """What a provider reads from a response.
+
+    Attributes
+    ----------
+    end
+        How it ended.
+    usage, bill
+        What it cost.
+    model
+        Who answered.
+    refused
+        Reasons, told by the answer itself, why it must not be stored (``server-tools``); empty if none.
+    """
 
     end: End
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     bill: Bill = field(default_factory=Bill)
+    refused: tuple[str, ...] = ()
 
 
 class Provider(Protocol):

@@ -26,6 +26,12 @@ def blocks(recording: bytes) -> Iterator[bytes]:
         start = end
 
 
+def are_several(recording: bytes) -> bool:
+    """Tell whether `recording` begins with a line that is an object by itself, and goes on with another."""
+    first, _, rest = recording.lstrip().partition(b"\n")
+    return rest.lstrip()[:1] == b"{" and first[:1] == b"{" and load_object(first) is not None
+
+
 def lines(recording: bytes) -> Iterator[bytes]:
     """Yield the lines of `recording` that are whole and not blank.
 

@@ -43,15 +43,24 @@ def load_object(text: bytes) -> JsonObject | None:
 
     More lenient than requests are read: a stream may split a surrogate pair between two events.
     """
-    value: Any
+    value = _load(text)
+    return value if type(value) is dict else None
+
+
+def load_objects(text: bytes) -> list[JsonObject]:
+    """Return the JSON object in `text`, or those of the array in it; none if it is neither."""
+    value = _load(text)
+    return [item for item in (value if type(value) is list else [value]) if type(item) is dict]
+
+
+def _load(text: bytes) -> Any:
     try:
-        value = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            value = json.loads(text)
+            return json.loads(text)
         except (ValueError, RecursionError):
             return None
-    return value if type(value) is dict else None
 
 
 def load_answer(response: Response) -> JsonObject | Answer:

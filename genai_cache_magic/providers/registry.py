@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, mistral, multipart, ollama
+from genai_cache_magic.providers import custom, lookups, mistral, multipart, ollama
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -155,7 +156,10 @@ def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
         return None
     raw = _buffered(call)
     body = multipart.parse(call.headers["content-type"], raw) if is_form else parse_body(raw)
-    return route.family.recognise(call, body, origins)
+    found = route.family.recognise(call, body, origins)
+    if found is None or lookups.REASON in found.refused or not lookups.asked_in(found.request.body):
+        return found
+    return replace(found, refused=(*found.refused, lookups.REASON))
 
 
 def _ask_custom(brought: custom.Custom, call: HttpCall, origins: Origins) -> ModelCall | None:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import jsonlines, sse
+from genai_cache_magic.providers import jsonlines, sse, streams
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.cohere.chat import FINISH, read_usage
 from genai_cache_magic.providers.fields import is_asked, pop_form, positive, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
-    content_type,
     gravest,
     is_success,
     load_answer,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 PATH: Final = "/v1/chat"
 
 _SUFFIX: Final = "/chat"  # the version stays in the origin
-_EVENTS: Final = "text/event-stream"
 _ACCEPT: Final = frozenset({"accept"})
 
 
@@ -48,8 +46,8 @@ class CohereChatV1:
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with ``stream-end``."""
         if response.form is Form.STREAM:
-            is_events = content_type(response) == _EVENTS
-            return _read_stream(response, _datas(response.body) if is_events else jsonlines.lines(response.body))
+            read = _datas if streams.are_events(response) else jsonlines.lines
+            return _read_stream(response, read(response.body))
         answer = load_answer(response)
         return answer if isinstance(answer, Answer) else _read_answer(answer)
 
@@ -64,7 +62,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     if type(message) is not str or not (message or is_asked(body.get("tool_results"))):
         return None
     form = pop_form(body)
-    if form is Form.STREAM and _EVENTS in call.headers.get("accept", ""):
+    if form is Form.STREAM and streams.EVENTS in call.headers.get("accept", ""):
         # It decides between the two kinds of stream, and nothing else does.
         origins = replace(origins, extra_headers=origins.extra_headers | _ACCEPT)
     target = find_target(call, body, origins, _SUFFIX)

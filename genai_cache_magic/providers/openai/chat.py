@@ -12,7 +12,6 @@ from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
     drop_openai_noise,
-    is_asked,
     is_conversation,
     last_user_text,
     objects,
@@ -52,16 +51,6 @@ _SEARCHING_MODELS: Final = re.compile(r"search-preview|search-api|:online|groq/c
 
 The group matches where a field of the body can switch the search off.
 """
-
-_SEARCH_FIELDS: Final = frozenset(
-    {
-        "web_search_options",  # OpenAI
-        "plugins",  # OpenRouter
-        "search_parameters",  # xAI
-        "data_sources",  # Azure, "on your data"
-        "dataSources",  # the same, first version
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +117,6 @@ def _clean(messages: list[Any], media: list[str]) -> None:
 
 def _searches(call: HttpCall, body: JsonObject, model: str) -> bool:
     """Tell whether the server runs tools or looks things up to answer."""
-    for field in _SEARCH_FIELDS.intersection(body):
-        if is_asked(body[field]) and as_object(body[field]).get("mode") != "off":
-            return True
     mark = _SEARCHING_MODELS.search(model)
     if mark and not (mark[1] and body.get("disable_search") is True):
         return True
