@@ -22,7 +22,6 @@ from genai_cache_magic.settings.model import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from genai_cache_magic.crypto.keyring import Keyring
     from genai_cache_magic.entries.codec import Seal
@@ -136,7 +135,7 @@ def _local_keyring(settings: Settings, manifest: Document, namespace: str) -> Ke
     from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-    wrapper = LocalKeyFile.load_or_create(_absolute(settings.key_file), cache_directory=settings.dir)
+    wrapper = LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
     if manifest.load() is None:
         # Whoever is first wins: the manifest that is there afterwards counts.
         manifest.replace(create_manifest(namespace, wrapper), expected=None)
@@ -160,7 +159,3 @@ def _public_keys(namespace: str) -> Keys:
         hashlib.sha256(b"genai-cache public id key 1\0" + name).digest(),
         hashlib.sha256(b"genai-cache public mac key 1\0" + name).digest(),
     )
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()

@@ -233,7 +233,7 @@ def keys_import() -> None:
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
     settings = Session().settings
-    path = settings.key_file.expanduser().absolute()
+    path = settings.key_file
     # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
     text = typer.prompt("Key", hide_input=True) if _at_terminal() else sys.stdin.read()
     key = LocalKeyFile.import_text(path, text, cache_directory=settings.dir)
@@ -270,8 +270,7 @@ def _local_key() -> tuple[LocalKeyFile, Path]:
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
     settings = Session().settings
-    path = settings.key_file.expanduser().absolute()
-    return LocalKeyFile.load(path, cache_directory=settings.dir), path
+    return LocalKeyFile.load(settings.key_file, cache_directory=settings.dir), settings.key_file
 
 
 def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalidation:

@@ -29,6 +29,7 @@ from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.files import read_tables
+from genai_cache_magic.settings.places import parse_place
 from genai_cache_magic.settings.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
 
 Duration = Annotated[int, _reported(parse_duration)]
 Size = Annotated[int, _reported(parse_size)]
+Place = Annotated[Path, _reported(parse_place)]
 
 
 class CompressionSettings(BaseModel):
@@ -124,7 +126,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    dir: Path = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("genai-cache")))
+    dir: Place = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("genai-cache")), validate_default=True)
     namespace: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     mode: Mode = Mode.USE
     ttl: Duration = 30 * 86_400
@@ -133,8 +135,9 @@ class Settings(BaseSettings):
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)
     encryption: Literal["local", "off"] = "local"
-    key_file: Path = Field(
+    key_file: Place = Field(
         default_factory=lambda: Path(platformdirs.user_config_dir("genai-cache")) / "keys" / "default.key",
+        validate_default=True,
     )
     size_limit: Size = 1024**3
     memory: Size = 32 * 1024**2

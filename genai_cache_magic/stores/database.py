@@ -26,25 +26,33 @@ COUNTERS = ("count", "size", "hits", "misses")
 LONGEST_FIELD_BYTES = 1 << 28
 """Longer fields are refused by SQLite before it allocates room for them [bytes]."""
 
-_COLUMNS = (
-    "rowid", "key", "raw", "store_time", "expire_time", "access_time",
-    "access_count", "tag", "size", "mode", "filename", "value",
-)  # fmt: skip
-_OBJECTS = frozenset(
-    {
-        ("table", "Settings"),
-        ("index", "sqlite_autoindex_Settings_1"),
-        ("table", "Cache"),
-        ("index", "Cache_key_raw"),
-        ("index", "Cache_expire_time"),
-        ("index", "Cache_store_time"),
-        ("trigger", "Settings_count_insert"),
-        ("trigger", "Settings_count_delete"),
-        ("trigger", "Settings_size_insert"),
-        ("trigger", "Settings_size_update"),
-        ("trigger", "Settings_size_delete"),
-    }
+_COUNTS = (
+    "CREATE TRIGGER Settings_{name} AFTER {event} ON Cache FOR EACH ROW BEGIN UPDATE Settings SET value = {value} END"
 )
+_SCHEMA = {
+    ("table", "Settings", "Settings"): "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
+    ("index", "sqlite_autoindex_Settings_1", "Settings"): None,
+    ("table", "Cache", "Cache"): (
+        "CREATE TABLE Cache ( rowid INTEGER PRIMARY KEY, key BLOB, raw INTEGER, store_time REAL, expire_time REAL,"
+        " access_time REAL, access_count INTEGER DEFAULT 0, tag BLOB, size INTEGER DEFAULT 0, mode INTEGER DEFAULT 0,"
+        " filename TEXT, value BLOB)"
+    ),
+    ("index", "Cache_key_raw", "Cache"): "CREATE UNIQUE INDEX Cache_key_raw ON Cache(key, raw)",
+    ("index", "Cache_expire_time", "Cache"): "CREATE INDEX Cache_expire_time ON Cache (expire_time)",
+    ("index", "Cache_store_time", "Cache"): "CREATE INDEX Cache_store_time ON Cache (store_time)",
+    **{
+        ("trigger", f"Settings_{name}", "Cache"): _COUNTS.format(name=name, event=event, value=value)
+        for name, event, value in (
+            ("count_insert", "INSERT", 'value + 1 WHERE key = "count";'),
+            ("count_delete", "DELETE", 'value - 1 WHERE key = "count";'),
+            ("size_insert", "INSERT", 'value + NEW.size WHERE key = "size";'),
+            ("size_update", "UPDATE", 'value + NEW.size - OLD.size WHERE key = "size";'),
+            ("size_delete", "DELETE", 'value - OLD.size WHERE key = "size";'),
+        )
+    },
+}
+"""What `diskcache` makes, by type, name and table: nothing else may stand in the file, nor in other words."""
+
 _PRAGMAS = (
     "PRAGMA trusted_schema = OFF",  # SECURITY: a view or trigger may call nothing that reaches outside
     "PRAGMA cell_size_check = ON",  # finds damaged pages when they are read
@@ -107,18 +115,25 @@ def audit(connection: sqlite3.Connection, *, settings: Collection[str]) -> None:
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     # Taken first, so that a database locked by a stopped process shows here, after our short time-out.
     connection.execute("BEGIN IMMEDIATE")
-    objects = {(kind, name) for kind, name in connection.execute("SELECT type, name FROM sqlite_master")}
-    if not objects <= _OBJECTS:
-        raise damage("the schema holds what we did not make")
-    has_entries = ("table", "Cache") in objects
-    columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(Cache)"))
-    if has_entries and columns != _COLUMNS:
-        raise damage("the table has other columns")
-    if ("table", "Settings") in objects:
+    objects = _audit_schema(connection)
+    has_entries = "Cache" in objects
+    if "Settings" in objects:
         _audit_settings(connection, settings, has_entries=has_entries)
     elif has_entries:
         raise damage("there are entries, but nobody counted them")
     connection.execute("COMMIT")
+
+
+def _audit_schema(connection: sqlite3.Connection) -> set[str]:
+    """Prove that the schema is ours, and return the names of what it holds."""
+    # SECURITY: by its text. A trigger or index of a known name can do anything; and SQLite obeys the parsed text.
+    objects = {
+        (kind, name, table): text
+        for kind, name, table, text in connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    }
+    if not objects.items() <= _SCHEMA.items():
+        raise damage("the schema holds what we did not make")
+    return {name for _, name, _ in objects}
 
 
 def _audit_settings(connection: sqlite3.Connection, settings: Collection[str], *, has_entries: bool) -> None:

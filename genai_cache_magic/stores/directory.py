@@ -46,7 +46,7 @@ def ensure_private_directory(path: Path) -> Path:
     StoreUnavailable
         It could not be made now: no room, an error of the medium.
     """
-    path = Path(path).expanduser().resolve()
+    path = Path(path).resolve()
     _refuse_network(path, mount_table())
     try:
         is_new = _make(path)

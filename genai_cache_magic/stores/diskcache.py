@@ -151,10 +151,21 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
     _txn_id: int | None  # diskcache's: the thread that runs a transaction
 
     def __init__(self, directory: str, config: DiskConfig, clock: Callable[[], float]) -> None:
+        self._place = directory
         self._busy_timeout_s = config.busy_timeout_s
         self._clock = clock
-        super().__init__(directory, timeout=config.busy_timeout_s, disk=BytesDisk, **config.settings())
+        # diskcache would put variables into a path once more, or make another directory than the one that was checked.
+        super().__init__(os.sep, timeout=config.busy_timeout_s, disk=BytesDisk, **config.settings())
+        self._disk.files = ValueFiles(directory)
         self.identity = identity(directory)
+
+    @property
+    def _directory(self) -> str:
+        return self._place
+
+    @_directory.setter
+    def _directory(self, directory: str) -> None:
+        """Leave what diskcache makes of a path."""
 
     @property
     def _con(self) -> sqlite3.Connection:

@@ -118,6 +118,16 @@ def test_another_key_is_refused_loudly(ask, tmp_path):
     assert "keys import" in cell.troubles[0].message
 
 
+def test_a_key_in_the_cache_is_refused_however_it_is_written(ask, tmp_path, monkeypatch):
+    """What is checked is what is used: ``~`` and variables hide no key in the cache's directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GENAI_CACHE_DIR", "$HOME/cache")
+    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", "~/cache/keys/key")
+    cell = ask()
+    assert outcomes(cell) == [(Outcome.BYPASS, False)]
+    assert "lies inside the cache directory" in cell.troubles[0].message
+
+
 def test_replay_says_why_nothing_can_be_replayed(ask, tmp_path):
     """In mode replay a cache that can't be opened raises instead of calling the model."""
     (tmp_path / "cache").write_text("a file")

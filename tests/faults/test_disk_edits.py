@@ -265,12 +265,21 @@ class TestEditedSettings:
             "DROP TABLE Settings",
             "ALTER TABLE Cache RENAME COLUMN filename TO other",
             "ALTER TABLE Cache ADD COLUMN other",
+            """DROP TRIGGER Settings_count_insert;
+            CREATE TRIGGER Settings_count_insert AFTER INSERT ON Cache BEGIN DELETE FROM Cache; END""",
+            """DROP TRIGGER Settings_size_delete;
+            CREATE TRIGGER Settings_size_delete AFTER DELETE ON Settings BEGIN SELECT RAISE(ABORT, 'no'); END""",
+            "DROP INDEX Cache_store_time; CREATE INDEX Cache_store_time ON Cache (lower(store_time))",
+            "DROP INDEX Cache_key_raw; CREATE INDEX Cache_key_raw ON Cache (key, raw) WHERE raw = 0",
+            "DROP INDEX Cache_store_time; CREATE INDEX Cache_store_time ON Settings (value)",
+            "DROP TABLE Settings; CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value CHECK (value < 3))",
         ],
     )
-    def test_another_schema_is_rebuilt(self, store, edit, home, statement):
+    def test_another_schema_is_rebuilt(self, store, home, statement):
         """A database that holds what we did not make is put aside before anything of it runs."""
         store.close()
-        edit(statement)
+        with contextlib.closing(sqlite3.connect(home / "cache.db")) as connection:
+            connection.executescript(statement)
         aside = []
         with contextlib.closing(DiskStore(home, on_rebuild=aside.append)) as again:
             assert again.get(_KEY) is None

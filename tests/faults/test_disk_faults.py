@@ -260,6 +260,17 @@ class TestTrouble:
 
 
 class TestDirectory:
+    @pytest.mark.parametrize("name", ["$HOME", "~", "%TEMP%", "{x}"])
+    def test_a_name_is_taken_as_it_is(self, tmp_path, monkeypatch, name):
+        """What was checked is what is used: nobody below the settings puts variables into a path once more."""
+        monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+        monkeypatch.chdir(tmp_path)
+        with contextlib.closing(DiskStore(Path(name) / "l1")) as store:
+            store.put(_KEY, bytes(100_000), ttl_s=60)
+            assert store.get(_KEY) == bytes(100_000)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert (tmp_path / name / "l1" / "cache.db").is_file()
+
     def test_is_made_private(self, tmp_path):
         """A missing directory and its missing parents are made for their owner alone."""
         path = ensure_private_directory(tmp_path / "a" / "b")

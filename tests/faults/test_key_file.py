@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.host import try_lock
 
 # Waits for a line on standard input, so that all processes start at the same moment.
 RACER = """
@@ -35,6 +38,14 @@ try:
     LocalKeyFile.load_or_create(Path(sys.argv[1]), cache_directory=Path(sys.argv[2]))
 except KeyUnavailable as exc:
     print(exc)
+"""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+LocalKeyFile.load_or_create(Path(sys.argv[1]), cache_directory=Path(sys.argv[2]))
 """
 
 
@@ -67,6 +78,14 @@ def import_text(cache_directory):
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextlib.contextmanager
+def open_locked(path: Path):
+    """Hold the lock on a file, as the process that writes it does."""
+    with path.open("rb") as file:
+        assert try_lock(file.fileno())
+        yield
 
 
 def refused_and_untouched(action, path: Path, *, content: bytes) -> str:
@@ -220,6 +239,45 @@ def test_no_half_key_is_left_by_a_full_disk(path, cache_directory, load_or_creat
     assert f"can't make key file {path}" in said
     assert list(path.parent.iterdir()) == []
     assert load_or_create(path).export_text() in path.read_text()
+
+
+def test_a_draft_left_by_a_kill_is_removed(path, load_or_create):
+    """What a killed process left of a key goes with the next use of the directory; a draft being written stays."""
+    made = load_or_create(path)
+    left = [path.with_name(f".{path.name}.{pid}.{'0' * 16}.new") for pid in (1, 4321)]
+    neighbours = [path.with_name(name) for name in (f".{path.name}.new", ".other.1.0000000000000000.new", "key.old")]
+    for file in (*left, *neighbours):
+        file.write_bytes(path.read_bytes())
+    with open_locked(left[1]):
+        assert load_or_create(path).fingerprint == made.fingerprint
+        assert sorted(path.parent.iterdir()) == sorted([path, left[1], *neighbours])
+    load_or_create(path)
+    assert sorted(path.parent.iterdir()) == sorted([path, *neighbours])
+
+
+def test_a_kill_in_the_middle_leaves_nothing_for_long(path, cache_directory, load_or_create):
+    """A process killed after it wrote its draft costs nobody anything: the next one makes the key and tidies up."""
+    command = [sys.executable, "-c", KILLED, str(path), str(cache_directory)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert [file.suffix for file in path.parent.iterdir()] == [".new"]
+    load_or_create(path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_draft_that_vanishes_is_written_again(path, load_or_create, monkeypatch):
+    """A process whose draft another one took for a leftover makes its key all the same."""
+    link, taken = os.link, []
+
+    def link_after_removal(draft, target):
+        if not taken:
+            taken.append(draft)
+            Path(draft).unlink()
+        link(draft, target)
+
+    monkeypatch.setattr(os, "link", link_after_removal)
+    assert load_or_create(path).export_text() in path.read_text()
+    assert len(taken) == 1
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_missing_key_is_not_made_by_load(path, load):

@@ -110,6 +110,37 @@ def test_a_table_that_is_none_is_named(elsewhere):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("~/cache", "{home}/cache"),
+        ("$SCRATCH/cache", "{home}/scratch/cache"),
+        ("${SCRATCH}/cache", "{home}/scratch/cache"),
+        ("$TWICE/cache", "{home}/$SCRATCH/cache"),
+        ("cache", "{here}/cache"),
+    ],
+)
+@pytest.mark.parametrize("name", ["dir", "key_file"])
+def test_places_are_expanded_once(elsewhere, monkeypatch, name, written, meant):
+    """Variables and ``~`` are put in where settings are read, and the path no longer depends on where that was."""
+    monkeypatch.setenv("HOME", str(elsewhere))
+    monkeypatch.setenv("SCRATCH", f"{elsewhere}/scratch")
+    monkeypatch.setenv("TWICE", f"{elsewhere}/$SCRATCH")
+    expected = meant.format(home=elsewhere, here=elsewhere / "project" / "notebooks")
+    monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", written)
+    settings = load_settings()
+    monkeypatch.chdir("/")
+    assert str(getattr(settings, name)) == expected
+
+
+@pytest.mark.parametrize("written", ["$NOWHERE/cache", "${NOWHERE}", "~nobody-of-this-name/cache", 3])
+def test_a_place_that_means_nothing_is_refused(monkeypatch, written):
+    """A variable that is not set, or a user that is not known, is an error that names the setting."""
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(ConfigurationError, match="dir="):
+        load_settings(dir=written)
+
+
 def test_machine_identity_is_stable():
     """Two readings on one host agree and say something."""
     assert machine_identity() == machine_identity() != ""

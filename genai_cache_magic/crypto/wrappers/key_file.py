@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -25,6 +26,7 @@ from genai_cache_magic.host import (
     mode_of,
     open_to_read,
     rights_of_others,
+    try_lock,
     user_id,
 )
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "genai-cache-key-v1:"
 _CHECKSUM_DIGITS: Final = 8
 _MAX_FILE_BYTES: Final = 256
+_DRAFT_END: Final = ".new"
+_DRAFT_TRIES: Final = 5
 
 
 def format_key(kek: bytes) -> str:
@@ -102,18 +106,49 @@ def publish_key(path: Path, kek: bytes) -> None:
     Raises OSError from the operating system; see `translated`.
     """
     _make_directories(path.parent)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(8).hex()}.new")
+    for _ in range(_DRAFT_TRIES - 1):
+        # Another process that looks for what killed ones left may find our draft before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            return _publish(path, kek)
+    return _publish(path, kek)
+
+
+def _publish(path: Path, kek: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(8).hex()}{_DRAFT_END}")
     descriptor = create_private(draft)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            with contextlib.suppress(OSError):  # without locks there, a draft of ours may be removed: tried again
+                try_lock(descriptor)
             file.write(f"{format_key(kek)}\n".encode("ascii"))
             file.flush()
             os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     flush_directory(path.parent)
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove what killed processes left of a key that they were about to make: drafts that nobody has locked."""
+    try:
+        drafts = [entry for entry in os.scandir(path.parent) if _is_draft(entry.name, path.name)]
+    except OSError:
+        return
+    for draft in drafts:
+        with contextlib.suppress(OSError):
+            descriptor = open_to_read(draft.path)
+            try:
+                is_left = try_lock(descriptor)
+            finally:
+                os.close(descriptor)
+            if is_left:
+                os.unlink(draft.path)  # noqa: PTH108 - a name as `scandir` gives it
+
+
+def _is_draft(name: str, of: str) -> bool:
+    return name.startswith(f".{of}.") and re.fullmatch(r"\d+\.[0-9a-f]{16}\.new", name[len(of) + 2 :]) is not None
 
 
 def _make_directories(directory: Path) -> None:

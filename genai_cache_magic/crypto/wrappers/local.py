@@ -13,6 +13,7 @@ from genai_cache_magic.crypto.wrappers.key_file import (
     parse_key,
     publish_key,
     read_key,
+    remove_drafts,
     require_outside,
     translated,
 )
@@ -62,6 +63,7 @@ class LocalKeyFile:
             If the file can't be read or made, is not a key, or can be read by others.
         """
         require_outside(path, cache_directory)
+        remove_drafts(path)
         with translated("read", path), contextlib.suppress(FileNotFoundError):
             return cls(read_key(path), random=random)
         with translated("make", path):
