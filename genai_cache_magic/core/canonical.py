@@ -131,6 +131,7 @@ def canonical_bytes(request: Request, space: KeySpace) -> bytes:
             "media": request.media,
             "headers": request.headers,
             "form": request.form,
+            "via": request.via,
             "sample": space.sample,
             "namespace": space.namespace,
             "salt": space.salt,
@@ -157,11 +158,15 @@ def component_digests(request: Request, space: KeySpace, digest: Callable[[bytes
         "model": request.model,
         "media": request.media,
         "form": request.form,
+        "via": request.via,
         "sample": space.sample,
         "namespace": space.namespace,
         "salt": space.salt,
     }
-    components |= {f"header.{name}": value for name, value in request.headers}
+    for name, line in request.headers:
+        # Of a header in several lines, all count.
+        before = components.get(f"header.{name}")
+        components[f"header.{name}"] = line if before is None else (before, line)
     components |= {f"body.{name}": value for name, value in request.body.items()}
     digests = {name: digest(dumps((name, value))) for name, value in components.items()}
     for name, value in request.body.items():

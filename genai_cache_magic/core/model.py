@@ -51,6 +51,8 @@ class Request:
         Semantic headers, sorted.
     form
         The asked form where the provider can't convert, else empty.
+    via
+        What addresses the endpoint beside its URL, as (kind, value): ``host``, ``proxy``, ``sni``, ``socket``.
     """
 
     surface: str
@@ -62,6 +64,7 @@ class Request:
     media: tuple[str, ...] = ()
     headers: Headers = ()
     form: str = ""
+    via: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)

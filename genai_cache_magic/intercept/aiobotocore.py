@@ -100,7 +100,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         if isinstance(outcome, BaseException):
             raise outcome
         if turn.recording is not None:
-            turn.recording.sent(functools.partial(kit.http_call, vars(request)))
+            turn.recording.sent(functools.partial(kit.http_call, self, vars(request)))
         elif outcome is None:
             return await original(self, request)
         with aiohttp.Lent(request, outcome=outcome, recording=turn.recording):

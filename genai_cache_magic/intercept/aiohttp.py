@@ -20,7 +20,7 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait_async
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
-from genai_cache_magic.intercept.wire import framed, http_call
+from genai_cache_magic.intercept.wire import by_name, by_proxy, by_socket, env_proxy, framed, http_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,8 @@ def patches(module: ModuleType) -> list[Group]:
         (
             Point(module.ClientSession, "_request", functools.partial(_request, kit=kit)),  # all its methods come here
             Point(module.BaseConnector, "connect", functools.partial(_connect, kit=kit)),
+            # Below middlewares, traces, and whoever holds what was given as a body.
+            Point(module.ClientRequest, "send", functools.partial(_sent, kit=kit)),
         )
     ]
 
@@ -93,6 +95,24 @@ def _connect(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     return connect
 
 
+def _sent(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def send(self: Any, conn: Any) -> Any:
+        turn = current_turn()
+        # A turn with a request is that of a client above this one, which compares by itself.
+        is_own = turn is not None and (turn.request is None or isinstance(turn, Lent))
+        if turn is None or not is_own or turn.recording is None or turn.outcome is not None:
+            return await original(self, conn)
+        recording = turn.recording
+        if (status := getattr(turn.last, "status", None)) is not None:
+            recording.attempt(status, ())  # it was a redirect, or someone above tries again
+        recording.sent(functools.partial(kit.on_its_way, self, conn))
+        turn.last = response = await original(self, conn)
+        return response
+
+    return send
+
+
 def _read_timeout(session: Any, options: dict[str, Any]) -> float | None:
     """Return how long the caller waits for an answer [s], None if it did not say so."""
     timeout = options.get("timeout") or session.timeout
@@ -104,6 +124,18 @@ def _is_decoded(session: Any, options: dict[str, Any]) -> bool:
     """Tell whether the library undoes the wire's compression before the caller reads."""
     told = options.get("auto_decompress")
     return bool(session.auto_decompress if told is None else told)
+
+
+def _route(session: Any, url: Any, options: dict[str, Any]) -> Headers:
+    """Return how a request goes to its service, beside its URL."""
+    proxy = options.get("proxy") or getattr(session, "_default_proxy", None)
+    if proxy is None and session.trust_env:
+        proxy = env_proxy(str(url))
+    return (*_by_connector(session.connector), *by_proxy(proxy), *by_name(options.get("server_hostname")))
+
+
+def _by_connector(connector: Any) -> Headers:
+    return by_socket(getattr(connector, "path", None))
 
 
 class Lent(Turn):
@@ -145,17 +177,27 @@ class _Kit:
             self.record(lent.recording, response, is_decoded=_is_decoded(session, options))
         return response
 
+    def on_its_way(self, request: Any, connection: Any) -> HttpCall:
+        """Return what is written to a connection, as the providers judge it."""
+        payload = getattr(request, "body", None)
+        body = getattr(payload, "_value", payload)
+        connector = getattr(connection, "_connector", None)
+        route = (*_by_connector(connector), *by_proxy(request.proxy), *by_name(request.server_hostname))
+        return http_call(request.method, str(request.url), request.headers, body, route)
+
     def _http_call(self, session: Any, target: tuple[str, Any], options: dict[str, Any]) -> HttpCall:
         method, str_or_url = target
         url = session._build_url(str_or_url)  # noqa: SLF001 - with the session's own base
         if params := options.get("params"):
             url = url.extend_query(params)
-        headers = {name.lower(): value for name, value in session._prepare_headers(options.get("headers")).items()}  # noqa: SLF001
+        headers = session._prepare_headers(options.get("headers"))  # noqa: SLF001
         body, json = options.get("data"), options.get("json")
         if json is not None:
             body = session.json_serialize(json)
             headers.setdefault("content-type", "application/json")
-        return http_call(method.upper(), str(url), headers, b"" if body is None else body)
+        return http_call(
+            method.upper(), str(url), headers, b"" if body is None else body, _route(session, url, options)
+        )
 
     def play(self, stored: Response | BaseException) -> bytes | BaseException:
         """Return `stored` as it comes on the wire, or an error of the library's like it."""

@@ -94,7 +94,7 @@ def _send(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
             return outcome
         if turn.recording is None:
             return original(self, request)
-        turn.recording.sent(functools.partial(kit.http_call, vars(request)))
+        turn.recording.sent(functools.partial(kit.http_call, self, vars(request)))
         response = original(self, request)
         kit.record(turn.recording, request, response)
         return response

@@ -11,7 +11,7 @@ from genai_cache_magic.calls.steps import Bypass, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept.base import open_call
 from genai_cache_magic.intercept.turns import current_turn
-from genai_cache_magic.intercept.wire import http_call
+from genai_cache_magic.intercept.wire import by_proxy, http_call
 
 if TYPE_CHECKING:
     from genai_cache_magic.intercept.active import Active
@@ -55,16 +55,18 @@ class Kit:
             return None
         if not self.may_own(endpoint):
             return None
-        return open_call(here, functools.partial(self.http_call, request_dict), is_async=self.is_async)
+        return open_call(here, functools.partial(self.http_call, endpoint, request_dict), is_async=self.is_async)
 
     def may_own(self, endpoint: Any) -> bool:
         """Tell whether the calls of `endpoint` can be served and recorded here."""
         # Whoever has its methods return coroutines, as aiobotocore does, is to be patched where it does so.
         return not inspect.iscoroutinefunction(endpoint._send)  # noqa: SLF001
 
-    def http_call(self, sent: dict[str, Any]) -> HttpCall:
+    def http_call(self, endpoint: Any, sent: dict[str, Any]) -> HttpCall:
         """Return a request as the providers judge it, before or after it was signed."""
-        return http_call(sent["method"], sent["url"], sent["headers"], sent["body"])
+        proxies = getattr(getattr(endpoint, "http_session", None), "_proxy_config", None)
+        route = by_proxy(proxies.proxy_url_for(sent["url"])) if proxies is not None else ()
+        return http_call(sent["method"], sent["url"], sent["headers"], sent["body"], route)
 
     def played(self, stored: Response, url: str) -> Any:
         """Return `stored` as the library has it from the network."""

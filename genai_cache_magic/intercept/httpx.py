@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.calls.steps import Bypass, Follow, Step
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept import httpx_bodies, replay
+from genai_cache_magic.intercept import httpx_bodies, httpx_routes, replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, active_turn, turn_for
+from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import path_ends
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.intercept.recording import Recording
 
 MODULES: Final = ("httpx", "httpx2")
+
+_NOTHING: Final[dict[str, tuple[str, ...]]] = {}
 
 _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
@@ -53,10 +56,18 @@ def patches(module: ModuleType) -> list[Group]:
         (
             Point(kind, "send", functools.partial(send, kit=kit)),
             Point(kind, "_send_single_request", functools.partial(single, kit=kit)),  # below the hooks
+            Point(transport, way, handle),  # below transports that others put around the library's own
         )
-        for kind, send, single in (
-            (module.Client, _send, _single),
-            (module.AsyncClient, _send_async, _single_async),
+        for kind, send, single, transport, way, handle in (
+            (module.Client, _send, _single, module.HTTPTransport, "handle_request", _handle),
+            (
+                module.AsyncClient,
+                _send_async,
+                _single_async,
+                module.AsyncHTTPTransport,
+                "handle_async_request",
+                _handle_async,
+            ),
         )
     ]
 
@@ -65,7 +76,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
         here = active.get()
-        step = None if here is None else _begin(here, request, is_async=False)
+        step = None if here is None else _begin(here, self, request, is_async=False)
         if here is None or step is None:
             return original(self, request, **options)
         while isinstance(step, Follow):
@@ -87,7 +98,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
         here = active.get()
-        step = None if here is None else _begin(here, request, is_async=True)
+        step = None if here is None else _begin(here, self, request, is_async=True)
         if here is None or step is None:
             return await original(self, request, **options)
         while isinstance(step, Follow):
@@ -105,7 +116,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     return send
 
 
-def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
+def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step | None:
     """Decide what becomes of `request`; None if it is to be left alone altogether."""
     above = active_turn.get()
     if above is not None and not above.is_over:
@@ -118,7 +129,7 @@ def _begin(here: Active, request: Any, *, is_async: bool) -> Step | None:
             return None
     except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
         pass
-    return open_call(here, functools.partial(_http_call, request), is_async=is_async)
+    return open_call(here, functools.partial(_asked, client, request), is_async=is_async)
 
 
 def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +145,7 @@ def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request)
         if turn.outcome is not None:
             return kit.deliver(turn.outcome, self, request)
-        _check_sent(turn, request)
+        _check_sent(turn, request, self)
         response = original(self, request)
         kit.record(turn.recording, response, kit.tee)
         return response
@@ -152,7 +163,7 @@ def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
     async def taken(turn: Turn, client: Any, request: Any) -> Any:
         if turn.outcome is not None:
             return kit.deliver(turn.outcome, client, request)
-        _check_sent(turn, request)
+        _check_sent(turn, request, client)
         response = await original(client, request)
         kit.record(turn.recording, response, kit.async_tee)
         return response
@@ -160,27 +171,66 @@ def _single_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
     return _send_single_request
 
 
-def _check_sent(turn: Turn, request: Any) -> None:
-    # A redirect and an authentication round make requests of their own.
-    if turn.recording is not None and request is turn.request:
-        turn.recording.sent(functools.partial(_http_call, request))
+def _handle(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def handle_request(self: Any, request: Any) -> Any:
+        _check_at_wire(self, request)
+        return original(self, request)
+
+    return handle_request
 
 
-def _http_call(request: Any) -> HttpCall:
+def _handle_async(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def handle_async_request(self: Any, request: Any) -> Awaitable[Any]:
+        _check_at_wire(self, request)
+        # The coroutine of the original, not one of our own around it.
+        awaitable: Awaitable[Any] = original(self, request)
+        return awaitable
+
+    return handle_async_request
+
+
+def _check_sent(turn: Turn, request: Any, client: Any) -> None:
+    if turn.recording is not None:
+        turn.recording.sent(functools.partial(_asked, client, request))
+
+
+def _check_at_wire(transport: Any, request: Any) -> None:
+    turn = active_turn.get()
+    if turn is not None and not turn.is_over and turn.recording is not None:
+        turn.recording.sent(functools.partial(_http_call, request, transport))
+
+
+def _asked(client: Any, request: Any) -> HttpCall:
+    """Return `request` as `client` is going to send it."""
+    return _http_call(request, client._transport_for_url(request.url))  # noqa: SLF001 - proxies and mounts count
+
+
+def _http_call(request: Any, transport: Any) -> HttpCall:
     url = request.url
     content = getattr(request, "_content", None)
+    fields = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in request.headers.raw]
+    # A plain dict: the client's own mapping decodes every name again at each look-up.
+    headers, repeated = dict(fields), _NOTHING
+    if len(headers) != len(fields):
+        headers, repeated = in_lines(fields)
+    path, query = url.path, url.query.decode("ascii", "replace")
+    if (target := request.extensions.get("target")) is not None:
+        path, _, query = target.decode("latin-1").partition("?")  # goes on the wire in the place of the URL's
     return HttpCall(
         method=request.method,
         scheme=url.scheme,
         host=url.host,
         port=url.port,
-        path=url.path,
-        query=url.query.decode("ascii", "replace"),
-        # A plain dict: the client's own mapping decodes every name again at each look-up.
-        headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw},
+        path=path,
+        query=query,
+        headers=headers,
         # Only a body that is already buffered: reading a generator would change what is sent.
         body=content,
         read_body=None if content is not None else httpx_bodies.reader_of(request),
+        repeated=repeated,
+        route=httpx_routes.route_of(transport, request),
     )
 
 

@@ -18,7 +18,7 @@ from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Tee
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
-from genai_cache_magic.intercept.wire import http_call
+from genai_cache_magic.intercept.wire import by_proxy, env_proxy, http_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -66,7 +66,7 @@ def _stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         except BaseException as exc:
             turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
-        response = kit.recorded(turn, response, kit.taped)
+        response = kit.recorded(turn, kit.call(self, request), response, kit.taped)
         turn.returned()
         return response
 
@@ -91,7 +91,7 @@ def _do_stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         except BaseException as exc:
             turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
-        response = kit.recorded(turn, response, kit.taped_async)
+        response = kit.recorded(turn, kit.call(self, request), response, kit.taped_async)
         turn.returned()
         return response
 
@@ -119,7 +119,18 @@ class _Kit:
         """Decide what becomes of `request`; None if it is to be left alone altogether."""
         if request.method.upper() != "POST" or current_turn() is not None:
             return None
-        return open_call(here, functools.partial(_http_call, transport, request), is_async=is_async)
+        return open_call(here, self.call(transport, request), is_async=is_async)
+
+    def call(self, transport: Any, request: Any) -> Callable[[], HttpCall]:
+        """Return what tells of `request` as the providers judge it."""
+        return functools.partial(self._http_call, transport, request)
+
+    def _http_call(self, transport: Any, request: Any) -> HttpCall:
+        headers = {"user-agent": str(getattr(transport, "_user_agent", "")), **dict(request.headers)}
+        proxy = getattr(transport, "_proxy", None)
+        if proxy is None and getattr(transport, "_trust_env", False):
+            proxy = env_proxy(request.url)
+        return http_call(request.method.upper(), request.url, headers, request.body, by_proxy(proxy))
 
     def play(self, stored: Response | BaseException) -> Response | BaseException:
         """Return `stored`, to be delivered to either kind of caller, or an error like it."""
@@ -143,11 +154,14 @@ class _Kit:
         """Return `stored` to read asynchronously."""
         return self._async_response(**_head_of(stored), chunks=_each(stored), release=_nothing)
 
-    def recorded(self, turn: Turn, response: Any, tape: Callable[[Any, Recording], Any]) -> Any:
+    def recorded(
+        self, turn: Turn, sent: Callable[[], HttpCall], response: Any, tape: Callable[[Any, Recording], Any]
+    ) -> Any:
         """Return `response`, so that the turn's recording has what the caller reads of it."""
         recording = turn.recording
         if recording is None:
             return response
+        recording.sent(sent)
         with recording.guarded():
             # What the library hands out is unpacked already.
             headers = tuple(field for field in response.headers if field[0].lower() != "content-encoding")
@@ -188,8 +202,3 @@ def _head(response: Any) -> dict[str, Any]:
 def _head_of(stored: Response) -> dict[str, Any]:
     told = {"status": stored.status, "reason": http.client.responses.get(stored.status, "")}
     return {**told, "headers": list(replay.headers(stored)), "http_version": "HTTP/1.1"}
-
-
-def _http_call(transport: Any, request: Any) -> HttpCall:
-    headers = {"user-agent": str(getattr(transport, "_user_agent", "")), **dict(request.headers)}
-    return http_call(request.method.upper(), request.url, headers, request.body)

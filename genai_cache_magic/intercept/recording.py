@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from genai_cache_magic.core.model import Form, Headers, Response
+from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.intercept.base import Guarded
 from genai_cache_magic.intercept.inflating import fits
 from genai_cache_magic.providers import streams
@@ -51,6 +52,12 @@ _LAST_EVENT: Final = re.compile(rb"\n(?:data: ?\[DONE\]|event: ?message_stop\r?\
 _LONGEST_LAST_EVENT: Final = 512
 """So much of the end is looked at [bytes]: Anthropic pads its events with blanks."""
 
+CHANGED: Final = "changed after it was looked up"
+REDIRECTED: Final = "a redirect led to another origin or method"
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PORTS: Final = {"https": 443, "http": 80}
+
 _LONGEST_NUMBER: Final = 20
 """Digits of a length; what has more is none."""
 
@@ -82,6 +89,8 @@ class Recording:
         self._limit_bytes = lead.desk.max_response_bytes
         self._headers: Headers
         self._kept: io.BytesIO | None
+        self._sent: HttpCall | None = None
+        self._doubt = ""
         self._reset()
 
     def __del__(self) -> None:
@@ -94,13 +103,30 @@ class Recording:
         return Guarded(self._here)
 
     def sent(self, http_call: Callable[[], HttpCall]) -> None:
-        """Compare what is sent now with what was looked up: a hook or an authentication may have changed it."""
-        lead, is_same = self._lead, False
+        """Compare what is sent now with what was looked up, as low as can be: anyone above may have changed it.
+
+        Said of each request on the way to one answer: a redirect's, an authentication round's. The last one counts,
+        whose answer is kept, but for a redirect, which stands for whatever led to it.
+        """
+        doubt = CHANGED
         with Guarded(self._here):
-            call = recognise(http_call(), self._here.cache.origins)
-            is_same = call is not None and lead.desk.request_id(call, lead.scope) == lead.request_id
-        if not is_same:
-            self.refuse("changed after it was looked up")
+            now = http_call()
+            if now == self._sent:
+                return  # seen already, a floor above
+            if self._status in _REDIRECTS and self._sent is not None:
+                doubt = self._doubt or ("" if _is_akin(self._sent, now) else REDIRECTED)
+            elif self._is_asked(now):
+                doubt = ""
+            self._sent = now
+        self._doubt = doubt
+
+    def _is_asked(self, now: HttpCall) -> bool:
+        lead = self._lead
+        try:
+            call = recognise(now, self._here.cache.origins)
+        except UncacheableRequest:
+            return False
+        return call is not None and lead.desk.request_id(call, lead.scope) == lead.request_id
 
     def refuse(self, reason: str) -> None:
         """Note that what comes must not be stored, and why."""
@@ -203,6 +229,8 @@ class Recording:
         if body is None:
             desk.commit_too_large(lead, self._status)
             return
+        if self._doubt:
+            self.refuse(self._doubt)
         response = recorded(self._status, self._headers, body)
         if self._is_whole(response):
             desk.commit(lead, response)
@@ -238,6 +266,16 @@ def _told_bytes(headers: Headers) -> int:
     """Return the length that the headers tell [bytes]; 0 if none, or none that is a number."""
     told = next((value for name, value in headers if name.lower() == "content-length"), "")
     return int(told) if told.isascii() and told.isdigit() and len(told) < _LONGEST_NUMBER else 0
+
+
+def _is_akin(before: HttpCall, after: HttpCall) -> bool:
+    """Tell whether two requests have one method and one origin."""
+    return _address(before) == _address(after)
+
+
+def _address(call: HttpCall) -> tuple[object, ...]:
+    port = call.port or _PORTS.get(call.scheme)
+    return call.method, call.scheme, call.host, port, call.headers.get("host", ""), call.route
 
 
 def _is_kept(name: str) -> bool:

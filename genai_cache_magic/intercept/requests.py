@@ -7,6 +7,7 @@ get is a real response, built by the adapter itself. A redirect is a call of its
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.calls.steps import Follow, Step
@@ -15,12 +16,13 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import current_turn, turn_for
-from genai_cache_magic.intercept.wire import http_call
+from genai_cache_magic.intercept.wire import by_name, by_proxy, http_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from genai_cache_magic.core.model import Headers
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 MODULES: Final = ("requests",)
 
 _TIMEOUT_AT: Final = 1
-"""Where ``send(request, stream, timeout)`` has its time-out, after the request."""
+_PROXIES_AT: Final = 4
+"""Where ``send(request, stream, timeout, verify, cert, proxies)`` has them, after the request."""
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -47,7 +50,8 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, *args: Any, **options: Any) -> Any:
         here = active.get()
-        step = None if here is None else kit.begin(here, request)
+        route = () if here is None else kit.route(self, request, args, options)
+        step = None if here is None else kit.begin(here, request, route)
         if here is None or step is None:
             return original(self, request, *args, **options)
         while isinstance(step, Follow):
@@ -63,7 +67,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         except BaseException as exc:
             turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
-        kit.record(turn.recording, request, response)
+        kit.record(turn.recording, request, route, response)
         turn.returned()
         return response
 
@@ -90,16 +94,30 @@ class _Kit:
         self._messages = urllib3_messages
         self.decode = urllib3_messages.decode
         self._errors = module.exceptions
+        self._select_proxy = module.utils.select_proxy
 
-    def begin(self, here: Active, request: Any) -> Step | None:
+    def route(self, adapter: Any, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Headers:
+        """Return how `request` goes to its service by `adapter`, beside its URL."""
+        if request.method != "POST":
+            return ()
+        with suppress(Exception):  # what no adapter of the library's would hold; whoever made it will say so
+            proxies = args[_PROXIES_AT] if len(args) > _PROXIES_AT else options.get("proxies")
+            pools = getattr(getattr(adapter, "poolmanager", None), "connection_pool_kw", {})
+            return (
+                *by_proxy(self._select_proxy(request.url, proxies) if proxies else None),
+                *by_name(pools.get("server_hostname")),
+            )
+        return ()
+
+    def begin(self, here: Active, request: Any, route: Headers) -> Step | None:
         """Decide what becomes of `request`; None if it is to be left alone altogether."""
         # What is sent in the course of another call, by whatever client, is that call's.
         if request.method != "POST" or current_turn() is not None:
             return None
-        return open_call(here, functools.partial(self._http_call, request), is_async=False)
+        return open_call(here, functools.partial(self._http_call, request, route), is_async=False)
 
-    def _http_call(self, request: Any) -> HttpCall:
-        return http_call(request.method, request.url, request.headers, request.body)
+    def _http_call(self, request: Any, route: Headers) -> HttpCall:
+        return http_call(request.method, request.url, request.headers, request.body, route)
 
     def play(self, adapter: Any, request: Any, stored: Response | BaseException) -> Any:
         """Return a response, or an error, of the library's like `stored`."""
@@ -114,12 +132,12 @@ class _Kit:
         new: BaseException = kind(*error.args, request=request)
         return new
 
-    def record(self, recording: Recording | None, request: Any, response: Any) -> None:
+    def record(self, recording: Recording | None, request: Any, route: Headers, response: Any) -> None:
         """Let `recording` have what the caller reads of `response`."""
         if recording is None:
             return
         # An adapter may add headers as it sends.
-        recording.sent(functools.partial(self._http_call, request))
+        recording.sent(functools.partial(self._http_call, request, route))
         with recording.guarded():
             self._messages.tee(response.raw, recording)
 

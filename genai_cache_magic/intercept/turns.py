@@ -36,12 +36,13 @@ class Turn:
         What receives the network's answer.
     """
 
-    __slots__ = ("_token", "is_over", "outcome", "recording", "request")
+    __slots__ = ("_token", "is_over", "last", "outcome", "recording", "request")
 
     def __init__(self, request: Any, *, outcome: Any = None, recording: Recording | None = None) -> None:
         self.request = request
         self.outcome = outcome
         self.recording = recording
+        self.last: Any = None  # the client's own response to what it sent last, where it may send again
         self.is_over = False
 
     def __enter__(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from genai_cache_magic.core.model import JsonObject, Request, Response
+    from genai_cache_magic.core.model import Headers, JsonObject, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class HttpCall:
     read_body
         Reads a body that is not buffered and leaves no trace in what is sent; None where that can't be done. Only
         for a call that looks like a model call. Raises ``UncacheableRequest``.
+    repeated
+        The values of headers that were given in more than one line, in order; `headers` has them as one, with commas.
+    route
+        What addresses the service beside the URL and the ``host`` header, as (kind, value): the ``socket`` of a file
+        system, the ``proxy`` as scheme, host and port, the name ``sni`` that TLS asks for.
     """
 
     method: str
@@ -44,6 +49,8 @@ class HttpCall:
     headers: Mapping[str, str]
     body: bytes | None
     read_body: Callable[[], bytes] | None = None
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    route: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from genai_cache_magic.core.model import Headers, JsonObject, JsonValue
     from genai_cache_magic.providers.base import HttpCall
@@ -79,26 +79,28 @@ CACHE_HINTS: Final = ("cache_control", "prompt_cache_breakpoint")
 """Marks on a message, a content part or a tool that tell the vendor where to cut its prompt cache."""
 
 
-def semantic_headers(headers: Mapping[str, str], extra: frozenset[str]) -> Headers:
-    """Return the headers that decide the answer, sorted; flags of a comma list as a sorted set.
+def semantic_headers(call: HttpCall, extra: frozenset[str]) -> Headers:
+    """Return the headers that decide the answer, sorted; lines of one in their order, flags as a sorted set.
 
     Raises
     ------
     UncacheableRequest
-        `extra` names credentials, to keep their owners apart, and `headers` holds none of them.
+        `extra` names credentials, to keep their owners apart, and `call` shows none of them.
     """
     if not extra:
         wanted = SEMANTIC_HEADERS
     else:
         wanted = SEMANTIC_HEADERS | extra
         telling = sorted(filter(is_credential, extra))
-        if telling and not headers.keys() & telling:  # a client may add it below, where it would be too late
+        if telling and not call.headers.keys() & telling:  # a client may add it below, where it would be too late
             raise UncacheableRequest(
                 f"extra_headers keeps callers apart by {' or '.join(telling)}, which this call does not show before "
                 "it is sent, so it was sent uncached; give the header to the client, or keep apart by namespace",
             )
-    found = wanted.intersection(headers)
-    return tuple((name, _normal_value(name, headers[name])) for name in sorted(found)) if found else ()
+    found = wanted.intersection(call.headers)
+    if not found:
+        return ()
+    return tuple((name, value) for name in sorted(found) for value in _values(call, name))
 
 
 def is_credential(name: str) -> bool:
@@ -187,9 +189,11 @@ def positive(value: JsonValue) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-def _normal_value(name: str, value: str) -> str:
-    if is_credential(name):
-        return f"sha256={hashlib.sha256(value.strip().encode('utf-8', 'surrogatepass')).hexdigest()}"
-    if name not in _FLAG_LISTS:
-        return value.strip()
-    return ",".join(sorted({flag.strip() for flag in value.split(",")} - {""}))
+def _values(call: HttpCall, name: str) -> Iterable[str]:
+    """Return the values of a header, one for each of its lines; a set of flags is one, in however many lines."""
+    if name in _FLAG_LISTS:
+        return [",".join(sorted({flag.strip() for flag in call.headers[name].split(",")} - {""}))]
+    lines = [line.strip() for line in call.repeated.get(name) or (call.headers[name],)]
+    if not is_credential(name):
+        return lines
+    return [f"sha256={hashlib.sha256(line.encode('utf-8', 'surrogatepass')).hexdigest()}" for line in lines]

@@ -28,7 +28,7 @@ def target_named_by_path(call: HttpCall, base: str, model: str, origins: Origins
     """
     name = unquote(model)
     place = locate(call, base, origins)
-    return Target(place, place.models.get(name, name), semantic_headers(call.headers, origins.extra_headers))
+    return Target(place, place.models.get(name, name), semantic_headers(call, origins.extra_headers))
 
 
 def take_from_query(call: HttpCall, *names: str) -> tuple[HttpCall, str]:

@@ -15,6 +15,7 @@ from genai_cache_magic.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from genai_cache_magic.core.model import Headers
     from genai_cache_magic.providers.base import HttpCall, OriginRule, Origins
 
 LOCAL: Final = "local"
@@ -138,6 +139,8 @@ class Place(NamedTuple):
         ``api-version`` of the query, else empty.
     models
         Deployment -> model, from the configuration.
+    via
+        What addresses it beside the URL, as (kind, value), sorted.
     """
 
     origin: str
@@ -145,6 +148,7 @@ class Place(NamedTuple):
     vendor: str
     api_version: str
     models: Mapping[str, str]
+    via: Headers = ()
 
 
 def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
@@ -163,10 +167,12 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
     url = _base_url(call.scheme, host, call.port, base_path)
     prefix, rule = _longest_match(url, origins.rules)
     vendor = _vendor_of(host)
+    via = _via(call, host)
     origin, machine = url, ""
     if rule is not None and (rule.alias or rule.models):
         origin = _named(prefix, rule) + url[len(prefix) :]
-    if vendor is None and is_private(host) and not (rule is not None and rule.alias):
+    is_within = (vendor is None and is_private(host)) or _leads_within(via)
+    if is_within and not (rule is not None and rule.alias):
         machine = origins.machine
     if vendor is None and is_private(host):
         # What answers from the network may well be a gateway that bills: its prices are its own, and not known.
@@ -176,7 +182,7 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
         vendor = rule.provider or vendor
         models = rule.models or models
     api_version, query = _split_query(call.query) if call.query else ("", "")
-    return Place(f"{origin}?{query}" if query else origin, machine, vendor or "", api_version, models)
+    return Place(f"{origin}?{query}" if query else origin, machine, vendor or "", api_version, models, via)
 
 
 def serves_models(call: HttpCall, origins: Origins) -> bool:
@@ -231,6 +237,41 @@ def is_own(host: str) -> bool:
     mapped = getattr(address, "ipv4_mapped", None)
     own = mapped or address
     return own.is_loopback or own.is_unspecified
+
+
+def _via(call: HttpCall, host: str) -> Headers:
+    """Return what addresses the service of `call` beside its URL, whose host is `host`.
+
+    A proxy passes an ``https`` call of a public host on without knowing more of it than that host, which proves
+    itself to the caller. Any other call it may answer by whoever it likes.
+    """
+    route = call.route
+    told = call.headers.get("host")
+    if told is None and not route:
+        return ()  # nearly always
+    if route and call.scheme == "https" and not is_private(host):
+        route = tuple(way for way in route if way[0] != "proxy")
+    own = f"{host}:{call.port}" if call.port else host
+    if told and told != own:
+        named = _normal_authority(told, call.scheme)
+        route = route if named == _normal_authority(own, call.scheme) else (*route, ("host", named))
+    if not route:
+        return ()
+    return tuple(sorted((kind, value) for kind, value in route if (kind, value) != ("sni", host)))
+
+
+def _leads_within(via: Headers) -> bool:
+    """Tell whether `via` leads by something of this machine or of its network: a socket, a proxy."""
+    for kind, value in via:
+        if kind == "socket" or (kind == "proxy" and is_private(urlsplit(value).hostname or "")):
+            return True
+    return False
+
+
+def _normal_authority(text: str, scheme: str) -> str:
+    """Return a ``host`` header, or a URL's host and port, as they are compared: lower case, no default port."""
+    normal = _normal_url(f"{scheme}://{text.strip()}")
+    return normal.partition("://")[2] if normal else text.strip().lower()
 
 
 def _normal_host(host: str) -> str:

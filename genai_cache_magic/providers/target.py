@@ -51,6 +51,7 @@ class Target(NamedTuple):
             media=tuple(media),
             headers=self.headers,
             form="" if form is None else form.value,
+            via=place.via,
         )
 
 
@@ -78,5 +79,5 @@ def find_target(call: HttpCall, body: JsonObject, origins: Origins, suffix: str)
         del body["model"]
     place = locate(call, base, origins)
     name = model if type(model) is str else ""
-    headers = semantic_headers(call.headers, origins.extra_headers)
+    headers = semantic_headers(call, origins.extra_headers)
     return Target(place, place.models.get(name, name), headers)

@@ -10,7 +10,11 @@ import pytest
 from genai_cache_magic.testing.contracts.instrumentor import InstrumentorContract
 
 aiohttp = pytest.importorskip("aiohttp", reason="pip install aiohttp")
-PATCHED = ((aiohttp.ClientSession, "_request"), (aiohttp.BaseConnector, "connect"))
+PATCHED = (
+    (aiohttp.ClientSession, "_request"),
+    (aiohttp.BaseConnector, "connect"),
+    (aiohttp.ClientRequest, "send"),
+)
 
 
 def body_of(prompt, *, stream=False):

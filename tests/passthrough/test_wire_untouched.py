@@ -229,14 +229,14 @@ async def test_proxy(making, server, how, body):
 
 
 @pytest.mark.usefixtures("isolated")
-async def test_proxy_is_not_in_the_key(making, server):
-    """By which way a question goes is no part of it: who has no proxy is answered with what came through one."""
+async def test_proxy_of_a_plain_call_is_in_the_key(making, server):
+    """A proxy that reads a question may pass it to whoever it likes: who has none is not answered by what it gave."""
     url = f"{server.url}{CHAT}"
     with serving(_Forwarding, seen=[]) as (_, address), llm_cache() as cell:
         for options in ({"proxy": f"http://{address}"}, {}):
             async with contextlib.aclosing(making(**options)) as client:
                 await client.ask(url, ASKED)
-    assert (cell.misses, cell.hits, server.count) == (1, 1, 1)
+    assert (cell.misses, cell.hits, server.count) == (2, 0, 2)
 
 
 @pytest.mark.usefixtures("isolated")

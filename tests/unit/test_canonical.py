@@ -6,6 +6,7 @@ import enum
 import json
 import traceback
 from collections import OrderedDict
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -224,6 +225,7 @@ REQUEST = Request(
     body={"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "seed": 1, "stop": ["x"]},
     headers=(("openai-beta", "x"),),
     form="json",
+    via=(("host", "a.corp"),),
 )
 
 
@@ -241,6 +243,7 @@ def test_every_field_is_in_the_canonical_bytes():
         "media": [],
         "headers": [["openai-beta", "x"]],
         "form": "json",
+        "via": [["host", "a.corp"]],
         "sample": 3,
         "namespace": "ns",
         "salt": "salt",
@@ -259,9 +262,7 @@ def test_components_name_every_part_of_the_key():
 def test_components_differ_where_requests_differ():
     """A changed message changes its own digest and its list's, and no other."""
     changed = {**REQUEST.body, "messages": [REQUEST.body["messages"][0], {"role": "user", "content": "c"}]}
-    other = Request(
-        surface="openai.chat", origin=REQUEST.origin, model="m", body=changed, headers=REQUEST.headers, form="json"
-    )
+    other = replace(REQUEST, body=changed)
     first, second = (component_digests(r, KeySpace(), lambda d: keyed_digest(d, KEY)) for r in (REQUEST, other))
     assert {name for name in first if first[name] != second[name]} == {"body.messages", "body.messages[1]"}
 

@@ -151,7 +151,7 @@ def test_known_releases_are_patched(isolated, other):
     with llm_cache() as cell:
         other._imported(module)
     assert cell.troubles == ()
-    assert len(other._replaced) == 4
+    assert len(other._replaced) == 6
 
 
 def test_calls_of_an_unknown_release_go_on(isolated, unique_server, monkeypatch):

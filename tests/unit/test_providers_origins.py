@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError
@@ -202,3 +204,28 @@ def test_where_models_are_expected():
     assert not serves_models(call(), Origins({}, ""))
     assert serves_models(call("eu.api.openai.com"), Origins({}, ""))
     assert serves_models(call("10.0.0.1"), Origins({}, ""))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "kept"),
+    [
+        ("https", "api.openai.com", False),
+        ("https", "gw.example.com", False),
+        ("https", "llm.corp.internal", True),
+        ("https", "127.0.0.1", True),
+        ("http", "api.openai.com", True),
+        ("http", "gw.example.com", True),
+    ],
+)
+def test_proxy_is_in_the_key_where_it_may_route(scheme, host, kept):
+    """A proxy that passes on what it can't read is no part of the address; one that reads, or finds hosts, is."""
+    asked = replace(call(host, scheme=scheme), route=(("proxy", "http://proxy.example.com:3128"),))
+    assert (place(asked).via == asked.route) is kept
+
+
+@pytest.mark.parametrize("route", [("socket", "/run/a.sock"), ("proxy", "http://127.0.0.1:3128")])
+def test_what_leads_within_the_machine_is_the_machines(route):
+    """Two people's sockets, and their proxies on loopback, lead to two services; an alias says otherwise."""
+    asked = replace(call(scheme="http"), route=(route,))
+    assert place(asked).machine == "laptop"
+    assert place(asked, {"http://gw.example.com": OriginRule(alias="team")}).machine == ""
