@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
 from pathlib import Path
@@ -18,18 +17,12 @@ from genai_cache_magic.host import (
     user_id,
 )
 from genai_cache_magic.stores.faults import describe
+from genai_cache_magic.stores.file_systems import file_system_of, is_local, is_shared, keeps_a_database, mount_table
 
 MARKER_NAME = ".genai-cache"
-"""An empty file that says: this directory is ours, so its mode is ours to correct."""
+"""A file that says: this directory is ours, so its mode is ours to correct; and how its file system did when tried."""
 
-_MOUNTS = Path("/proc/self/mountinfo")
-# SQLite's write-ahead log shares memory between processes and trusts locks; over these it has neither.
-_NETWORK_TYPES = frozenset(
-    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph", "lustre", "beegfs", "gpfs"}
-)
-_NETWORK_PREFIXES = ("fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.blobfuse", "fuse.gluster")
-_WINDOWS_DRIVE = "aname=drvfs"  # how WSL mounts C: and its kin, by the Plan 9 protocol
-_octal_escape = re.compile(r"\\([0-7]{3})")
+_LEVELS = 4  # how far above a tier the cache's own directory is at most
 
 
 def ensure_private_directory(path: Path) -> Path:
@@ -47,7 +40,8 @@ def ensure_private_directory(path: Path) -> Path:
         It could not be made now: no room, an error of the medium.
     """
     path = Path(path).resolve()
-    _refuse_network(path, mount_table())
+    kind, options = file_system_of(path, mount_table())
+    _refuse_shared(path, kind, options)
     try:
         is_new = _make(path)
         status = path.stat()
@@ -55,12 +49,13 @@ def ensure_private_directory(path: Path) -> Path:
             raise ConfigurationError(f"cache directory {path} is a file. {_elsewhere()}")
         _refuse_foreign_owner(path, status)
         _tighten(path, status, is_new=is_new)
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        if not is_writable(path):
             raise ConfigurationError(
                 f"cache directory {path} can't be written. "
                 f"Run `chmod u+rwx {shlex.quote(str(path))}`, or use another: {_elsewhere()}"
             )
         (path / MARKER_NAME).touch(mode=PRIVATE_FILE, exist_ok=True)
+        _try_unknown(path, kind)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(f"cache directory {path} can't be used: {describe(error)}. {_elsewhere()}") from error
     except OSError as error:
@@ -68,44 +63,40 @@ def ensure_private_directory(path: Path) -> Path:
     return path
 
 
-def mount_table(source: Path = _MOUNTS) -> str:
-    """Return the kernel's list of mounts, or an empty text where there is none to read."""
+def _refuse_shared(path: Path, kind: str, options: str) -> None:
+    if is_shared(kind, options):
+        raise ConfigurationError(
+            f"cache directory {path} lies on a file system ({kind}) that other machines may share, where several "
+            f"processes would damage the database. {_elsewhere()}"
+        )
+
+
+def _try_unknown(path: Path, kind: str) -> None:
+    """Try a file system that we don't know, once: the marker says that it was, and on which device."""
+    if is_local(kind) or not is_writable(path):
+        return
+    marker = path / MARKER_NAME
+    passed = f"tried {kind or 'unknown'} {path.stat().st_dev}\n"
+    if any(_content(directory / MARKER_NAME) == passed for directory in (path, *path.parents[:_LEVELS])):
+        return
+    if not keeps_a_database(path):
+        raise ConfigurationError(
+            f"cache directory {path} lies on a file system ({kind or 'unknown'}) where locks or a write-ahead log "
+            f"don't work between processes. {_elsewhere()}"
+        )
+    marker.write_text(passed, encoding="utf-8")
+
+
+def _content(marker: Path) -> str:
     try:
-        return source.read_text(encoding="utf-8", errors="surrogateescape")
+        return marker.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def file_system_of(path: Path, mounts: str) -> tuple[str, str]:
-    """Return the type and the options of the file system that holds `path`; empty texts if unknown.
-
-    Parameters
-    ----------
-    path
-        Absolute, links resolved; need not exist.
-    mounts
-        A table in the form of ``/proc/self/mountinfo``, see proc(5).
-    """
-    best = ("", "", "")
-    for line in mounts.splitlines():
-        before, separator, after = line.partition(" - ")
-        fields, kind = before.split(" "), after.split(" ")
-        if not separator or len(fields) < 5 or len(kind) < 3:  # noqa: PLR2004 - the columns that proc(5) promises
-            continue
-        mount_point = _octal_escape.sub(lambda match: chr(int(match[1], 8)), fields[4])
-        # A later line with the same mount point hides the earlier one.
-        if path.is_relative_to(mount_point) and len(mount_point) >= len(best[0]):
-            best = (mount_point, kind[0], kind[2])
-    return best[1], best[2]
-
-
-def _refuse_network(path: Path, mounts: str) -> None:
-    kind, options = file_system_of(path, mounts)
-    if kind in _NETWORK_TYPES or kind.startswith(_NETWORK_PREFIXES) or (kind == "9p" and _WINDOWS_DRIVE in options):
-        raise ConfigurationError(
-            f"cache directory {path} lies on a network file system ({kind}), where several processes would damage "
-            f"the database. {_elsewhere()}"
-        )
+def is_writable(path: Path) -> bool:
+    """Return whether files can be made in `path`, as far as its mode and its mount tell."""
+    return os.access(path, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _make(path: Path) -> bool:

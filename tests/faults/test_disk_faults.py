@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.directory import ensure_private_directory, file_system_of
+from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
@@ -334,40 +334,3 @@ class TestDirectory:
         os.waitpid(pid, 0)
         with os.fdopen(reader) as pipe:
             return pipe.read()
-
-    @pytest.mark.parametrize(
-        ("path", "expected"),
-        [
-            ("/home/ada/cache", "nfs4"),
-            ("/home/ada/local disk/cache", "ext4"),
-            ("/home/adam", "ext4"),
-            ("/mnt/c/cache", "9p"),
-            ("/over", "fuse.sshfs"),
-        ],
-    )
-    def test_file_system_is_the_innermost_mount(self, path, expected):
-        """The longest mount point that holds the path decides, the later of two equal ones, escapes resolved."""
-        mounts = (
-            "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-            "30 22 0:40 / /home/ada rw - nfs4 server:/export rw\n"
-            "31 30 8:2 / /home/ada/local\\040disk rw shared:2 master:1 - ext4 /dev/sdb rw\n"
-            "32 22 0:50 / /mnt/c rw - 9p C:\\134 rw,aname=drvfs;path=C:\\\n"
-            "33 22 8:3 / /over rw - ext4 /dev/sdc rw\n"
-            "34 22 8:3 / /over rw - fuse.sshfs host: rw\n"
-            "broken line\n"
-        )
-        assert file_system_of(Path(path), mounts)[0] == expected
-        assert file_system_of(Path(path), "") == ("", "")
-
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_network_file_systems_are_refused(self, tmp_path, monkeypatch):
-        """A directory on NFS, SMB or a Windows drive is refused with the fix; unknown file systems are not."""
-        table = tmp_path / "mountinfo"
-        monkeypatch.setattr("genai_cache_magic.stores.directory.mount_table", table.read_text)
-        for kind, options in (("nfs", "rw"), ("cifs", "rw"), ("9p", "rw,aname=drvfs"), ("fuse.sshfs", "rw")):
-            table.write_text(f"22 1 8:1 / {tmp_path} rw - {kind} x {options}\n")
-            with pytest.raises(ConfigurationError, match=rf"{kind}.*GENAI_CACHE_DIR"):
-                ensure_private_directory(tmp_path / "l1")
-            assert not (tmp_path / "l1").exists()
-        table.write_text(f"22 1 8:1 / {tmp_path} rw - someday x rw\n")
-        assert ensure_private_directory(tmp_path / "l1").is_dir()
