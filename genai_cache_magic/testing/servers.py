@@ -210,6 +210,12 @@ class Azurite:
         self.start()
 
     @property
+    def pid(self) -> int:
+        """The process id of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def account_url(self) -> str:
         """The address of the account."""
         return f"{self._scheme}://127.0.0.1:{self.port}/{AZURITE_ACCOUNT}"
@@ -275,7 +281,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cut_off(server: RedisServer) -> Iterator[None]:
+def cut_off(server: RedisServer | Azurite) -> Iterator[None]:
     """Stop a server's process for a block: it holds connections and answers nothing, as behind a broken network."""
     import signal
 

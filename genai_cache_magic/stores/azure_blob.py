@@ -1,0 +1,314 @@
+"""A tier in Azure Blob Storage: values and documents of one namespace, in a container that may hold other things.
+
+All names start with ``genai-cache/1/<namespace>/``, and nothing outside them is ever read, listed or removed::
+
+    genai-cache/1/<namespace>/e/<entry id>     a value; its metadata says how long it may live
+    genai-cache/1/<namespace>/d/<name>         a document
+
+Blob Storage removes nothing by itself, so age is judged on reading: by the service's own clock alone, as the time of
+its answer less the time of the last change, both of which it tells with every answer to the second.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.stores.base import CheckReport, Held
+from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from genai_cache_magic.stores.azure_connection import BlobConnection
+
+_WORKERS = 8
+_BATCH = 256  # the most that one batch request may delete, learn.microsoft.com/rest/api/storageservices/blob-batch
+_TTL = "ttl_ms"
+_ENDLESS = "endless"
+
+
+def name_prefix(namespace: str) -> str:
+    """Return what all blobs of `namespace` start with."""
+    return f"genai-cache/1/{namespace}/"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What the service says of a blob: its revision, and how long it may still live [s]."""
+
+    etag: str
+    remaining_s: float
+
+    @property
+    def is_expired(self) -> bool:
+        return self.remaining_s <= 0
+
+
+class _ServiceClock:
+    """Hears what time it is at the service, from the answer that it is given to as ``raw_response_hook``."""
+
+    def __init__(self) -> None:
+        self._now: datetime | None = None
+
+    def __call__(self, answer: Any) -> None:
+        date = answer.http_response.headers.get("Date")
+        self._now = parsedate_to_datetime(date) if date else None
+
+    def row(self, properties: Any) -> _Row:
+        """Return what `properties`, of the answer that was heard, say."""
+        ttl = (properties.metadata or {}).get(_TTL, "")
+        if ttl == _ENDLESS:
+            return _Row(properties.etag, math.inf)
+        if not ttl.isdecimal() or self._now is None:
+            return _Row(properties.etag, 0.0)  # not written by us, or an answer without a date: not served
+        age_s = (self._now - properties.last_modified).total_seconds()
+        return _Row(properties.etag, int(ttl) / 1000 - age_s)
+
+
+class BlobStore:
+    """Opaque bytes in a container. A ``Store`` that answers many look-ups side by side.
+
+    Parameters
+    ----------
+    connection
+        The container; shared with the documents of the same namespace, and closed with this store.
+    namespace
+        Whose values: letters, digits, ``.``, ``_`` and ``-``.
+    """
+
+    def __init__(self, connection: BlobConnection, namespace: str) -> None:
+        self._connection = connection
+        self._prefix = f"{name_prefix(namespace)}e/"
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None  # guarded by _lock
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes last put under `key`, or None if absent or expired."""
+        held = self.held(key)
+        return None if held is None else held.blob
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision; None if absent or expired."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        name = self._name(key)
+        clock = _ServiceClock()
+        with self._connection.use() as container:
+            try:
+                answer = container.download_blob(name, max_concurrency=1, raw_response_hook=clock)
+                row = clock.row(answer.properties)
+                return None if row.is_expired else Held(answer.readall(), row.etag)
+            except ResourceNotFoundError as error:
+                _ensure_container(error)
+                return None
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there; at most 8 are asked for at a time."""
+        wanted = list(dict.fromkeys(keys))
+        for key in wanted:
+            check_key(key)
+        pool = self._pool()
+        # In an empty context: threads carry the scope of the cell that starts them, and these serve all cells.
+        asked = {key: Context().run(pool.submit, self.get, key) for key in wanted}
+        found = ((key, answer.result()) for key, answer in asked.items())
+        return {key: blob for key, blob in found if blob is not None}
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
+        name = self._name(key)
+        check_blob(blob)
+        if ttl_s <= 0:
+            self.delete(key)
+            return
+        with self._connection.use() as container:
+            container.upload_blob(name, blob, overwrite=True, metadata=_metadata(ttl_s))
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
+        name = self._name(key)
+        check_blob(blob)
+        with self._connection.use() as container:
+            row = self._row(container, name) if held or ttl_s <= 0 else None
+            if held is None and ttl_s <= 0:
+                return False
+            if held is not None and (row is None or row.is_expired or row.etag != held.revision):
+                return False
+            if _upload_if(container, name, blob, ttl_s, row):
+                return True
+            # What stands in the way of a fill may have expired: then it counts as nothing.
+            row = self._row(container, name) if held is None else None
+            return row is not None and row.is_expired and _upload_if(container, name, blob, ttl_s, row)
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there and had not expired."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        name = self._name(key)
+        with self._connection.use() as container:
+            row = self._row(container, name)
+            if row is None:
+                return False
+            try:
+                container.delete_blob(name)
+            except ResourceNotFoundError:
+                return False  # another was faster, and is the one that says True
+            return not row.is_expired
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys, in no order, that start with `prefix` and have not expired."""
+        for key, row in self._list(prefix):
+            if not row.is_expired:
+                yield key
+
+    def check(self) -> CheckReport:
+        """Remove what has expired, unless it was put anew meanwhile."""
+        expired = [(key, row) for key, row in self._list("") if row.is_expired]
+        removed = 0
+        with self._connection.use() as container:
+            for start in range(0, len(expired), _BATCH):
+                removed += self._remove(container, expired[start : start + _BATCH])
+        return CheckReport(removed, 0, is_rebuilt=False)
+
+    def close(self) -> None:
+        """Give up workers and connections; may be called twice."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
+
+    def _name(self, key: str) -> str:
+        check_key(key)
+        return self._prefix + key
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="genai-cache-blob")
+            return self._workers
+
+    def _row(self, container: Any, name: str) -> _Row | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        clock = _ServiceClock()
+        try:
+            properties = container.get_blob_client(name).get_blob_properties(raw_response_hook=clock)
+        except ResourceNotFoundError as error:
+            _ensure_container(error)
+            return None
+        return clock.row(properties)
+
+    def _list(self, prefix: str) -> Iterator[tuple[str, _Row]]:
+        if key_range(prefix) is None:
+            return
+        clock = _ServiceClock()
+        with self._connection.use() as container:
+            start = len(self._prefix)
+            for properties in container.list_blobs(
+                self._prefix + prefix, include=["metadata"], raw_response_hook=clock
+            ):
+                key = properties.name[start:]
+                if len(key) == KEY_DIGITS and key_range(key) is not None:
+                    yield key, clock.row(properties)
+
+    def _remove(self, container: Any, rows: list[tuple[str, _Row]]) -> int:
+        from azure.core import MatchConditions
+
+        names = [
+            {"name": self._prefix + key, "etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+            for key, row in rows
+        ]
+        answers = container.delete_blobs(*names, raise_on_any_failure=False)
+        return sum(answer.status_code < 300 for answer in answers)  # noqa: PLR2004 - HTTP's success
+
+
+class BlobDocument:
+    """One small value in a blob that many machines change. A ``Document``; its token is the ETag.
+
+    Parameters
+    ----------
+    connection
+        The container.
+    namespace, name
+        Whose document, and which.
+    """
+
+    def __init__(self, connection: BlobConnection, namespace: str, name: str) -> None:
+        self._connection = connection
+        self._name = f"{name_prefix(namespace)}d/{name}"
+
+    def version(self) -> object:
+        """Return a token that differs after every change; None if absent."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self._connection.use() as container:
+            try:
+                return str(container.get_blob_client(self._name).get_blob_properties().etag)
+            except ResourceNotFoundError as error:
+                _ensure_container(error)
+                return None
+
+    def load(self) -> bytes | None:
+        """Return the whole value, or None if it was never written."""
+        with self._connection.use() as container:
+            found = self._load(container)
+        return None if found is None else found.blob
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
+        check_blob(new)
+        with self._connection.use() as container:
+            found = self._load(container)
+            if (found and found.blob) != expected:
+                return False
+            row = _Row(str(found.revision), math.inf) if found else None
+            return _upload_if(container, self._name, new, math.inf, row)
+
+    def _load(self, container: Any) -> Held | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            answer = container.download_blob(self._name, max_concurrency=1)
+            return Held(answer.readall(), answer.properties.etag)
+        except ResourceNotFoundError as error:
+            _ensure_container(error)
+            return None
+
+
+def _upload_if(container: Any, name: str, blob: bytes, ttl_s: float, row: _Row | None) -> bool:
+    """Write, or remove if there is no time left, on the condition that `row` (None: nothing) is still there."""
+    from azure.core import MatchConditions
+    from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+
+    try:
+        if row is None:
+            container.upload_blob(name, blob, overwrite=False, metadata=_metadata(ttl_s))
+            return True
+        same = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+        if ttl_s <= 0:
+            container.delete_blob(name, **same)
+        else:
+            container.upload_blob(name, blob, overwrite=True, metadata=_metadata(ttl_s), **same)
+    except (ResourceExistsError, ResourceModifiedError):
+        return False
+    except ResourceNotFoundError as error:
+        _ensure_container(error)
+        return False
+    return True
+
+
+def _metadata(ttl_s: float) -> dict[str, str]:
+    return {_TTL: _ENDLESS if math.isinf(ttl_s) else str(max(1, int(ttl_s * 1000)))}
+
+
+def _ensure_container(error: Any) -> None:
+    """Raise `error` again if it is the container that is missing: that is trouble, a missing blob is none."""
+    if str(getattr(error, "error_code", "") or "") == "ContainerNotFound":
+        raise error

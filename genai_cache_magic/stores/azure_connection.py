@@ -1,0 +1,257 @@
+"""A container of Azure Blob Storage: where, as whom, how long to wait, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BY_NAME = "azure-blob://"
+_THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
+_SHORTEST_NAME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BlobTarget:
+    """Where a container is, as whom to speak to it, and how long to wait.
+
+    Parameters
+    ----------
+    url
+        ``https://ACCOUNT.blob.core.windows.net/CONTAINER``, with a shared access signature as its query or
+        without; or ``azure-blob://CONTAINER`` beside a connection string. ``http`` on loopback alone.
+    connection_string
+        The account's, from its page "Access keys"; wins over other credentials.
+    account_key
+        The account's key.
+    credential
+        A ``TokenCredential``; by default ``DefaultAzureCredential`` where there is neither key nor signature.
+    create_container
+        Whether to create the container if it is not there.
+    connect_timeout_s, command_timeout_s
+        How long to wait for a connection, and for an answer [s].
+    """
+
+    url: str = field(repr=False)
+    connection_string: str = field(default="", repr=False)
+    account_key: str = field(default="", repr=False)
+    credential: Any = field(default=None, repr=False)
+    create_container: bool = False
+    connect_timeout_s: float = 0.5
+    command_timeout_s: float = 1.5
+
+    @property
+    def container(self) -> str:
+        """The container's name; raises ``ConfigurationError`` for a URL that names none."""
+        path = self.url.removeprefix(_BY_NAME) if self.is_by_name else urlsplit(self.url).path
+        name = path.strip("/").rpartition("/")[2]
+        if len(name) < _SHORTEST_NAME:
+            raise ConfigurationError(
+                "the Blob URL names no container of 3 characters or more: "
+                "write https://ACCOUNT.blob.core.windows.net/CONTAINER"
+            )
+        return name
+
+    @property
+    def is_by_name(self) -> bool:
+        """Whether the URL names the container alone, and the connection string the account."""
+        return self.url.startswith(_BY_NAME)
+
+    @property
+    def account_url(self) -> str:
+        """The URL of the account, without container and signature."""
+        parts = urlsplit(self.url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+            raise ConfigurationError(
+                f"a Blob URL starts with https:// (http:// for an emulator on loopback alone), not {parts.scheme!r}"
+            )
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], self._account_path(parts.path), "", ""))
+
+    @property
+    def address(self) -> str:
+        """Account and container: fit to be shown."""
+        return f"{_BY_NAME}{self.container}" if self.is_by_name else f"{self.account_url}/{self.container}"
+
+    def connect(self) -> Any:
+        """Return the SDK's client of the container; raises ``ConfigurationError`` for what can't be one."""
+        from azure.storage.blob import ContainerClient
+
+        how: dict[str, Any] = {
+            "connection_timeout": self.connect_timeout_s,
+            "read_timeout": self.command_timeout_s,
+            "retry_total": 0,
+        }
+        if self.is_by_name and not self.connection_string:
+            raise ConfigurationError(
+                f"{self.address} needs a connection string: set AZURE_STORAGE_CONNECTION_STRING, or write the URL"
+            )
+        if self.connection_string:
+            try:
+                return ContainerClient.from_connection_string(self.connection_string, self.container, **how)
+            except ValueError as exc:
+                raise ConfigurationError(
+                    "the connection string of the storage account is not one: copy it from its page Access keys"
+                ) from exc
+        return ContainerClient(self.account_url, self.container, credential=self._credential(), **how)
+
+    def _credential(self) -> Any:
+        if self.account_key:
+            from azure.core.credentials import AzureNamedKeyCredential
+
+            return AzureNamedKeyCredential(self._account_name(), self.account_key)
+        if signature := urlsplit(self.url).query:
+            from azure.core.credentials import AzureSasCredential
+
+            return AzureSasCredential(signature)
+        if self.credential is not None:
+            return self.credential
+        from azure.identity import DefaultAzureCredential
+
+        return DefaultAzureCredential()
+
+    def _account_name(self) -> str:
+        parts = urlsplit(self.account_url)
+        # An emulator's account is the first part of the path, a real one's the first of the host.
+        return parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+
+    def _account_path(self, path: str) -> str:
+        return path.rstrip("/").rpartition("/")[0]
+
+
+class BlobConnection:
+    """The client of one container, made on first use. Safe to share between threads.
+
+    Parameters
+    ----------
+    target
+        Where and as whom.
+    """
+
+    def __init__(self, target: BlobTarget) -> None:
+        self.target = target
+        self.name = target.address
+        self._lock = threading.Lock()
+        self._client: Any = None  # guarded by _lock
+
+    def __repr__(self) -> str:
+        """Show the address and nothing of the credentials."""
+        return f"<BlobConnection {self.name}>"
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Any]:
+        """Give the container's client to a block, and turn what it raises into ``StoreUnavailable``.
+
+        That a blob is not there, or is not the expected one, is for the block to handle.
+        """
+        with translated(self.name):
+            yield self._ensure_client()
+
+    def close(self) -> None:
+        """Give up all connections; may be called twice, and used again."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _ensure_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                client = self.target.connect()
+                if self.target.create_container:
+                    _create(client)
+                self._client = client
+            return self._client
+
+
+def _create(client: Any) -> None:
+    from azure.core.exceptions import ResourceExistsError
+
+    with contextlib.suppress(ResourceExistsError):
+        client.create_container()
+
+
+@contextlib.contextmanager
+def translated(name: str) -> Iterator[None]:
+    """Turn the Azure SDK's errors into ours, each with what to do. `name` is the container's address.
+
+    SECURITY: no text of the SDK's goes into a message. It can hold URLs with their signatures.
+    """
+    from azure.core import exceptions
+
+    try:
+        yield
+    except exceptions.ClientAuthenticationError as error:
+        raise StoreDenied(_denied(name, error)) from error
+    except exceptions.HttpResponseError as error:
+        raise _http_error(name, error) from error
+    except (exceptions.ServiceResponseTimeoutError, exceptions.ServiceRequestTimeoutError) as error:
+        raise StoreUnavailable(f"{name} does not answer in time") from error
+    except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
+        raise StoreUnavailable(_unreachable(name, error)) from error
+    except (exceptions.AzureError, OSError) as error:
+        raise StoreUnavailable(f"{name} can't be reached") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # What is not Azure Storage makes the SDK's readers raise anything.
+        raise StoreUnavailable(f"{name} does not answer as Azure Storage does: check the URL") from error
+
+
+def _denied(name: str, error: Any) -> str:
+    if getattr(error, "status_code", None) is None:
+        return f"{name}: no Azure identity is at hand: sign in (az login), or give a key or a signature"
+    return f"{name} refuses this identity or key: check it, and that it has the role Storage Blob Data Contributor"
+
+
+def _http_error(name: str, error: Any) -> StoreUnavailable:
+    status = error.status_code
+    code = str(getattr(error, "error_code", "") or "")
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return StoreDenied(_denied(name, error))
+    if code == "ContainerNotFound":
+        return StoreDenied(f"{name} is no container of that account: create it, or ask for it to be created")
+    if status in _THROTTLED:
+        return StoreThrottled(f"{name} is busy (status {status})", retry_after_s=_retry_after_s(error))
+    return StoreUnavailable(f"{name} refused a request (status {status})")
+
+
+def _retry_after_s(error: Any) -> float | None:
+    headers = getattr(error.response, "headers", None) or {}
+    try:
+        return max(0.0, float(headers.get("Retry-After", "")))
+    except ValueError:
+        return None
+
+
+def _unreachable(name: str, error: BaseException) -> str:
+    import ssl
+
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
+            return f"{name}: its certificate is not accepted: check the host name, and REQUESTS_CA_BUNDLE"
+        if isinstance(cause, ssl.SSLError):
+            return f"{name} does not speak TLS there: check the port"
+        if "timed out" in text.lower():
+            return f"{name} does not answer in time"
+        if "refused" in text:
+            return f"{name} refuses connections: is it running, and the port right?"
+        if "resolve" in text or "Name or service" in text or "getaddrinfo" in text:
+            return f"{name}: the host name is not known: check the account's spelling"
+        cause = cause.__cause__ or cause.__context__
+    return f"{name} can't be reached"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,262 @@
+"""Azure Blob Storage keeps the contracts of ``Store`` and ``Document`` over a real Azurite; errors are sentences."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import socket
+import threading
+
+import pytest
+from services import started
+
+from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore
+from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
+from genai_cache_magic.testing.contracts.document import DocumentContract
+from genai_cache_magic.testing.contracts.store import StoreContract, key_of
+from genai_cache_magic.testing.servers import AZURITE_KEY, Azurite, cut_off, free_port
+
+pytestmark = [
+    pytest.mark.service,
+    # The SDK leaves the socket of a download that fails to the collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+    """Let those sockets go here, and not in the middle of another module's test."""
+    yield
+    gc.collect()
+
+
+@contextlib.contextmanager
+def connected(url, **how):
+    """A connection that is closed at the block's end."""
+    connection = BlobConnection(BlobTarget(url, **how))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def connection(azurite):
+    with connected(f"{azurite.account_url}/shared", account_key=AZURITE_KEY, create_container=True) as connection:
+        yield connection
+
+
+class TestBlobStore(StoreContract):
+    @pytest.fixture
+    def store(self, connection, team):
+        store = BlobStore(connection, team)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def pass_time(self, connection, team):
+        """Shorten what is left of every value's life: nobody can turn the service's clock."""
+
+        def age(seconds):
+            with connection.use() as container:
+                for row in container.list_blobs(f"genai-cache/1/{team}/e/", include=["metadata"]):
+                    if (ttl := row.metadata["ttl_ms"]).isdecimal():
+                        left = str(max(0, int(ttl) - int(seconds * 1000)))
+                        container.get_blob_client(row.name).set_blob_metadata({"ttl_ms": left})
+
+        return age
+
+    def test_powers(self, store):
+        """It answers many look-ups at once, fills on a condition, and can remove what expired."""
+        assert isinstance(store, SupportsGetMany)
+        assert isinstance(store, SupportsFill)
+        assert isinstance(store, SupportsCheck)
+
+    def test_namespaces_are_apart(self, connection, team):
+        """A value of one name space is nowhere in another, nor in one whose name begins alike."""
+        BlobStore(connection, team).put(key_of("a"), b"a", ttl_s=60)
+        for name in (f"{team}x", team[:-1]):
+            assert BlobStore(connection, name).get(key_of("a")) is None
+            assert list(BlobStore(connection, name).scan()) == []
+
+    def test_check_removes_what_expired(self, store, connection, team, pass_time):
+        """What expired is removed by a check, and nothing else, blobs of others included."""
+        with connection.use() as container:
+            container.upload_blob(f"{team}-of-another-program", b"x", overwrite=True)
+        for number in range(3):
+            store.put(key_of(f"brief {number}"), b"x", ttl_s=60)
+        store.put(key_of("long"), b"x", ttl_s=6000)
+        pass_time(600)
+        assert store.check().removed_rows == 3
+        assert store.check().removed_rows == 0
+        assert list(store.scan()) == [key_of("long")]
+        with connection.use() as container:
+            assert len([*container.list_blobs(f"genai-cache/1/{team}/")]) == 1
+            assert [*container.list_blob_names(name_starts_with=f"{team}-of-another")]
+
+    def test_what_is_not_ours_is_not_served(self, store, connection, team):
+        """A blob without our metadata has no time to live, and so none left."""
+        with connection.use() as container:
+            container.upload_blob(f"genai-cache/1/{team}/e/{key_of('a')}", b"x")
+        assert store.get(key_of("a")) is None
+        assert store.put_if(key_of("a"), b"ours", ttl_s=60, held=None)
+        assert store.get(key_of("a")) == b"ours"
+
+
+class TestBlobDocument(DocumentContract):
+    @pytest.fixture
+    def document(self, connection, team):
+        return BlobDocument(connection, team, "generations")
+
+    @pytest.fixture
+    def other(self, connection, team):
+        return BlobDocument(connection, team, "generations")
+
+
+class TestCredentials:
+    """Each way to be known to the account works with the unchanged SDK."""
+
+    def works(self, connection, team):
+        store = BlobStore(connection, team)
+        store.put(key_of("a"), b"a", ttl_s=60)
+        assert store.get(key_of("a")) == b"a"
+
+    def test_connection_string(self, azurite, connection, team):
+        """A connection string with the container's name."""
+        with connection.use(), connected("azure-blob://shared", connection_string=azurite.connection_string) as other:
+            self.works(other, team)
+
+    def test_signature(self, azurite, connection, team):
+        """A shared access signature in the URL, which is shown nowhere."""
+        import datetime as dt
+
+        from azure.storage.blob import generate_container_sas
+
+        with connection.use():
+            expiry = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+            signature = generate_container_sas(
+                "devstoreaccount1", "shared", account_key=AZURITE_KEY, permission="racwdl", expiry=expiry
+            )
+        with connected(f"{azurite.account_url}/shared?{signature}") as other:
+            self.works(other, team)
+            assert "sig=" not in repr(other) + repr(other.target) + other.name
+
+
+class TestErrors:
+    """Whatever the service does, a store raises ``StoreUnavailable``, which says what to do and holds no secret."""
+
+    def said(self, url, expected=StoreUnavailable, **how):
+        how = {"account_key": AZURITE_KEY, "connect_timeout_s": 0.3, "command_timeout_s": 0.5, **how}
+        with connected(url, **how) as connection:
+            store = BlobStore(connection, "team")
+            with pytest.raises(expected) as caught:
+                store.get(key_of("a"))
+            for call in (
+                lambda: store.put(key_of("a"), b"a", ttl_s=60),
+                lambda: store.get_many([key_of("a")]),
+                lambda: [*store.scan()],
+                lambda: BlobDocument(connection, "team", "generations").version(),
+            ):
+                with pytest.raises(StoreUnavailable):
+                    call()
+            store.close()
+        text = str(caught.value)
+        assert "sig=" not in text
+        assert how["account_key"] not in text + repr(connection) + repr(connection.target)
+        return text
+
+    def test_refused(self):
+        """A port where nobody listens is named."""
+        assert "refuses connections" in self.said(f"http://127.0.0.1:{free_port()}/devstoreaccount1/shared")
+
+    def test_no_container(self, azurite):
+        """A container that is not there is trouble, not an empty cache."""
+        assert "is no container" in self.said(f"{azurite.account_url}/nowhere", StoreDenied)
+
+    def test_wrong_key(self, azurite):
+        """A key of another account is a denial, and so is one that is none."""
+        wrong = base64.b64encode(bytes(64)).decode()
+        assert "refuses this identity" in self.said(f"{azurite.account_url}/shared", StoreDenied, account_key=wrong)
+        self.said(f"{azurite.account_url}/shared", StoreDenied, account_key="no key")
+
+    def test_black_hole(self):
+        """A service that accepts and says nothing costs the time-out, once."""
+        with started(Azurite) as server, cut_off(server):
+            assert "does not answer in time" in self.said(f"{server.account_url}/shared")
+
+    @pytest.mark.parametrize(
+        ("answer", "kind"),
+        [
+            (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\ncontent-length: 0\r\n\r\n", StoreThrottled),
+            (b"HTTP/1.1 429 Slow\r\nRetry-After: soon\r\ncontent-length: 0\r\n\r\n", StoreThrottled),
+            (b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n", StoreDenied),
+            (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", StoreDenied),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", StoreUnavailable),
+            (b"not http at all\r\n\r\n", StoreUnavailable),
+            (b"", StoreUnavailable),
+        ],
+        ids=["503", "429", "403", "401", "cut", "garbage", "closed"],
+    )
+    def test_other_answers(self, answer, kind):
+        """Errors of the service, an answer that ends early and one that is no HTTP are told apart."""
+        with (
+            _answering(answer) as port,
+            connected(f"http://127.0.0.1:{port}/a/shared", account_key="AAAA") as connection,
+        ):
+            with pytest.raises(kind) as caught:
+                BlobStore(connection, "team").get(key_of("a"))
+            assert type(caught.value) is kind
+            if b"503" in answer:
+                assert caught.value.retry_after_s == 7
+
+
+class TestTarget:
+    @pytest.mark.parametrize(
+        "url",
+        ["http://account.blob.core.windows.net/shared", "https://account/", "redis://host/abc", "azure-blob://", ""],
+    )
+    def test_a_wrong_url(self, url):
+        """A URL that is no container's, or that would send keys in the clear, is a mistake in words."""
+        target = BlobTarget(url, account_key="AAAA")
+        with pytest.raises(ConfigurationError):
+            _ = target.container, target.connect()
+
+    def test_a_name_needs_a_connection_string(self):
+        """A container's name alone says no account."""
+        with pytest.raises(ConfigurationError, match="AZURE_STORAGE_CONNECTION_STRING"):
+            BlobTarget("azure-blob://shared").connect()
+
+    def test_a_wrong_connection_string(self):
+        """A connection string that is none is a mistake in words, without what stands in it."""
+        with pytest.raises(ConfigurationError) as caught:
+            BlobTarget("azure-blob://shared", connection_string="s3cret").connect()
+        assert "s3cret" not in str(caught.value)
+
+    def test_its_address(self):
+        """What is shown has account and container, and no signature."""
+        target = BlobTarget("https://account.blob.core.windows.net/shared?sv=1&sig=s3cret")
+        assert target.address == "https://account.blob.core.windows.net/shared"
+        assert "s3cret" not in repr(target)
+
+
+@contextlib.contextmanager
+def _answering(answer):
+    """Serve `answer` to whatever is asked, then close."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(timeout=10)
