@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
     from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.state import StateFile
     from genai_cache_magic.events import Event
     from genai_cache_magic.providers.base import Origins
 
@@ -52,6 +53,7 @@ class CacheParts:
     catalogue: Catalogue
     origins: Origins
     ttl_s: int
+    state: StateFile
     directory: str = ""
 
 
@@ -70,6 +72,7 @@ class Cache:
         self._entries = parts.entries
         self._keys = parts.keys
         self._ttl_s = parts.ttl_s
+        self._state = parts.state
         self._directory = parts.directory
         self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
@@ -86,6 +89,7 @@ class Cache:
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
         self._entries.close()
+        self._state.close()
 
     def key_for(self, request: Any) -> str:
         """Return a key for any JSON value: 64 hex characters that nobody without our key can guess.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
@@ -15,6 +17,8 @@ from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
+from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
+from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
@@ -72,16 +76,21 @@ def build_cache(
 ) -> Cache:
     """Make the cache of one namespace; raises as `create_cache`."""
     name = namespace or settings.namespace
-    store, generations, seal, keys, directory = (
-        _memory_parts(settings, name) if in_memory else _disk_parts(settings, name)
-    )
+    parts = _memory_parts(settings, name) if in_memory else _disk_parts(settings, name)
+    keys = parts.keys
     compression = settings.compression
-    codec = Codec(seal, Compression(compression.algorithm, compression.threshold, compression.level))
-    live = LiveGenerations(generations, namespace=name, mac_key=keys.mac_key, random_bytes=os.urandom)
-    entries = Entries(store, codec, live, recent_bytes=settings.memory)
+    codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
+    live = LiveGenerations(
+        parts.generations,
+        namespace=name,
+        mac_key=keys.mac_key,
+        random_bytes=os.urandom,
+        remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
+    )
+    entries = Entries(parts.store, codec, live, recent_bytes=settings.memory)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, keys, random_bytes=os.urandom)
-    parts = CacheParts(
+    made = CacheParts(
         entries=entries,
         keys=keys,
         calls=CallDesk(
@@ -90,9 +99,10 @@ def build_cache(
         catalogue=catalogue,
         origins=origins_of(settings),
         ttl_s=settings.ttl,
-        directory=directory,
+        state=parts.state,
+        directory=parts.directory,
     )
-    return Cache(parts, on_event=on_event)
+    return Cache(made, on_event=on_event)
 
 
 def origins_of(settings: Settings) -> Origins:
@@ -103,16 +113,28 @@ def origins_of(settings: Settings) -> Origins:
     return Origins(rules, settings.machine, frozenset(name.lower() for name in settings.extra_headers))
 
 
-def _memory_parts(settings: Settings, namespace: str) -> tuple[Store, Document, Seal, Keys, str]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What differs between a cache on disk and one in memory; `directory` is empty in memory."""
+
+    store: Store
+    generations: Document
+    state: StateFile
+    seal: Seal
+    keys: Keys
+    directory: str = ""
+
+
+def _memory_parts(settings: Settings, namespace: str) -> _Parts:
     from genai_cache_magic.stores.documents import MemoryDocument
     from genai_cache_magic.stores.memory import MemoryStore
 
     # Nothing is at rest: what could read this memory could read the key beside it.
     store = MemoryStore(settings.size_limit)
-    return store, MemoryDocument(), Unsealed(), _public_keys(namespace), ""
+    return _Parts(store, MemoryDocument(), StateFile(None), Unsealed(), _public_keys(namespace))
 
 
-def _disk_parts(settings: Settings, namespace: str) -> tuple[Store, Document, Seal, Keys, str]:
+def _disk_parts(settings: Settings, namespace: str) -> _Parts:
     from genai_cache_magic.stores.directory import ensure_private_directory
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
     from genai_cache_magic.stores.documents import FileDocument
@@ -124,14 +146,19 @@ def _disk_parts(settings: Settings, namespace: str) -> tuple[Store, Document, Se
         home = ensure_private_directory(home / "plain")
         seal: Seal = Unsealed()
         keys = _public_keys(namespace)
+        state = StateFile(home / "state.db")
     else:
-        keyring = _local_keyring(settings, FileDocument(home / "keyset"), namespace)
+        state = StateFile(home / "state.db")
+        with contextlib.ExitStack() as undo:
+            undo.callback(state.close)
+            keyring = _local_keyring(settings, FileDocument(home / "keyset"), namespace, state)
+            undo.pop_all()
         seal, keys = _sealed(keyring, namespace)
     store = DiskStore(home / "l1", config=DiskConfig(size_limit_bytes=settings.size_limit))
-    return store, FileDocument(home / "generations"), seal, keys, str(home)
+    return _Parts(store, FileDocument(home / "generations"), state, seal, keys, str(home))
 
 
-def _local_keyring(settings: Settings, manifest: Document, namespace: str) -> Keyring:
+def _local_keyring(settings: Settings, manifest: Document, namespace: str, state: StateFile) -> Keyring:
     from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
@@ -142,7 +169,9 @@ def _local_keyring(settings: Settings, manifest: Document, namespace: str) -> Ke
     blob = manifest.load()
     if blob is None:
         raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
-    return open_manifest(blob, namespace, wrapper)
+    keyring = open_manifest(blob, namespace, wrapper, lowest_version=highest_keyset(state, namespace))
+    keep_keyset(state, namespace, keyring.manifest_version)
+    return keyring
 
 
 def _sealed(keyring: Keyring, namespace: str) -> tuple[Seal, Keys]:

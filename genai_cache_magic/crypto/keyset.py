@@ -122,7 +122,8 @@ def open_manifest(manifest: bytes, namespace: str, wrapper: KeyWrapper, *, lowes
     # SECURITY: an old manifest, though authentic, would bring revoked keys back.
     if head.version < lowest_version:
         raise DecryptionError(
-            f"the keyset of namespace {namespace!r} was rolled back: version {head.version}, seen: {lowest_version}"
+            f"the keyset of namespace {namespace!r} was rolled back: version {head.version}, seen: {lowest_version}. "
+            "Put the newer file `keyset` back; if it is lost for good, use another GENAI_CACHE_NAMESPACE"
         )
     namespace_key = wrapper.unwrap(head.wrapped_key, _WRAP_LABEL + head.namespace, key_id=head.key_id)
     plaintext = open_box(namespace_key, _TABLE_DOMAIN, sealed_table, associated=_TABLE_LABEL + bound)

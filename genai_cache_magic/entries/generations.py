@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.validity import Generations, decode_generations
 from genai_cache_magic.crypto.document_mac import protect_document, verify_document
+from genai_cache_magic.entries.highest import Forgets, Mark
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.entries.highest import Remembers
     from genai_cache_magic.stores.base import Document
 
 _ATTEMPTS = 50
@@ -21,8 +24,8 @@ _ATTEMPTS = 50
 class LiveGenerations:
     """One namespace's generation document, kept as fresh as its store's version token.
 
-    A document that is lost, damaged or forged is replaced by one with a new root: everything stored
-    before becomes a miss, and nothing stale is served.
+    A document that is lost, damaged, forged, or older than one that this machine has seen is replaced by one with
+    a new root above all that were seen: everything stored before becomes a miss, and nothing stale is served.
     """
 
     def __init__(
@@ -32,12 +35,16 @@ class LiveGenerations:
         namespace: str,
         mac_key: bytes,
         random_bytes: Callable[[int], bytes],
+        remembers: Remembers | None = None,
     ) -> None:
         self._document = document
         self._context = f"generations/{namespace}"
         self._mac_key = mac_key
         self._random_bytes = random_bytes
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
+        self._remembers = remembers or Forgets()
+        self._lock = threading.RLock()
+        self._highest = Mark()  # raised only, under _lock
 
     def current(self) -> Generations:
         """Return the document as it is now; it is created if there is none.
@@ -51,9 +58,12 @@ class LiveGenerations:
         version = self._document.version()
         if seen is not None and version is not None and seen[0] == version:
             return seen[1]
-        found = self._read(self._document.load())
-        if found is None:
+        highest = self._known()  # before the load: what is loaded after it can't rightly be older
+        blob = self._document.load()
+        found = self._read(blob, highest)
+        if found is None or blob is None:
             return self.change(lambda generations: generations)
+        self._raise(Mark.of(found.ver, blob))
         # The version read before the load: a change in between is only noticed once more.
         self._seen = (version, found)
         return found
@@ -67,26 +77,43 @@ class LiveGenerations:
             It could not be written; nothing is changed.
         """
         for attempt in range(_ATTEMPTS):
+            highest = self._known()
             blob = self._document.load()
-            found = self._read(blob)
-            base = found or Generations(self._random_bytes(16), self._highest_seen() + 1)
+            found = self._read(blob, highest)
+            base = found or Generations(self._random_bytes(16), highest.ver + 1)
             changed = how(base)
             if found is not None and changed is found:
                 return found
             new = protect_document(self._mac_key, self._context, changed.encode())
             if self._document.replace(new, expected=blob):
                 self._seen = None
+                self._raise(Mark.of(changed.ver, new))
                 return changed
             time.sleep(random.uniform(0, 0.002 * (attempt + 1)))  # noqa: S311 - jitter, not a secret
         raise StoreUnavailable("the generation document changes faster than it can be written: try again")
 
-    def _highest_seen(self) -> int:
-        return self._seen[1].ver if self._seen else 0
+    def _known(self) -> Mark:
+        """Return the mark of the highest document that this process or, before it, this machine has seen."""
+        self._note(self._remembers.read())
+        return self._highest
 
-    def _read(self, blob: bytes | None) -> Generations | None:
+    def _raise(self, mark: Mark) -> None:
+        if self._note(mark):
+            self._remembers.keep(mark)
+
+    def _note(self, mark: Mark) -> bool:
+        with self._lock:
+            is_higher = self._highest.ver < mark.ver
+            if is_higher:
+                self._highest = mark
+            return is_higher
+
+    def _read(self, blob: bytes | None, highest: Mark) -> Generations | None:
         if blob is None:
             return None
         try:
-            return decode_generations(verify_document(self._mac_key, self._context, blob))
+            found = decode_generations(verify_document(self._mac_key, self._context, blob))
         except (DecryptionError, EntryUndecodable):
             return None
+        # Its counter is never lowered nor used twice: this one was put back.
+        return None if Mark.of(found.ver, blob).is_behind(highest) else found

@@ -82,7 +82,11 @@ class Closer:
 
 def connect(directory: str, timeout_s: float) -> sqlite3.Connection:
     """Return a connection to the database of `directory`; it waits up to `timeout_s` [s] for others' locks."""
-    path = os.path.join(directory, DATABASE_NAME)  # noqa: PTH118 - `diskcache` keeps the directory as text
+    return connect_file(os.path.join(directory, DATABASE_NAME), timeout_s)  # noqa: PTH118 - kept as text
+
+
+def connect_file(path: str, timeout_s: float) -> sqlite3.Connection:
+    """Return a connection to the database at `path`, made private to its owner if there is none."""
     with contextlib.suppress(FileExistsError):  # made here, or SQLite would let the umask decide who may read it
         os.close(create_private(path))
     connection = sqlite3.connect(
@@ -177,8 +181,13 @@ def quarantine(directory: Path, *, now: float) -> Path:
 
 def identity(directory: str) -> tuple[int, int] | None:
     """Return what tells one database file from another of the same name; None if there is none."""
+    return file_identity(os.path.join(directory, DATABASE_NAME))  # noqa: PTH118 - see `connect`
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at `path` from another of the same name; None if there is none."""
     try:
-        status = os.stat(os.path.join(directory, DATABASE_NAME))  # noqa: PTH116, PTH118 - see `connect`
+        status = os.stat(path)  # noqa: PTH116 - asked often: a Path would double its cost
     except OSError:
         return None
     return status.st_dev, status.st_ino

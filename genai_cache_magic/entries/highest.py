@@ -1,0 +1,109 @@
+"""The highest generation document and keyset that this machine has seen: what is below it was put back.
+
+A copy of an older document, restored with other files of a cache, is authentic. Only the memory of a later one
+tells that it is out of date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from genai_cache_magic.crypto.document_mac import protect_document, verify_document
+from genai_cache_magic.errors import DecryptionError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from genai_cache_magic.entries.state import StateFile
+
+_MARK = struct.Struct(">Q32s")
+_DOCUMENT = "highest generations"
+_KEYSET = "highest keyset"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A document that was seen: its counter, and the digest of its bytes (32)."""
+
+    ver: int = 0
+    digest: bytes = bytes(32)
+
+    @classmethod
+    def of(cls, ver: int, blob: bytes) -> Mark:
+        """Return the mark of a document."""
+        return cls(ver, hashlib.sha256(blob).digest())
+
+    def is_behind(self, seen: Mark) -> bool:
+        """Return whether this is an older document than `seen`, or another one with the same counter."""
+        return self.ver < seen.ver or (self.ver == seen.ver and self.digest != seen.digest and seen.ver > 0)
+
+
+class Remembers(Protocol):
+    """What outlives the process; where it fails, nothing is remembered."""
+
+    def read(self) -> Mark:
+        """Return the highest mark that was kept; that of nothing if there is none."""
+
+    def keep(self, mark: Mark) -> None:
+        """Keep `mark` unless a higher one is kept."""
+
+
+class Forgets:
+    """Remembers nothing: for a namespace that lives in this process alone."""
+
+    def read(self) -> Mark:
+        """Return the mark of nothing."""
+        return Mark()
+
+    def keep(self, mark: Mark) -> None:
+        """Forget `mark`."""
+
+
+class HighestDocument:
+    """The highest generation document, kept in the state file under a MAC: a forged one counts as none."""
+
+    def __init__(self, state: StateFile, *, namespace: str, mac_key: bytes) -> None:
+        self._state = state
+        self._context = f"{_DOCUMENT}/{namespace}"
+        self._mac_key = mac_key
+
+    def read(self) -> Mark:
+        """Return the highest mark that was kept."""
+        with contextlib.suppress(StoreUnavailable, DecryptionError, struct.error):
+            value = self._state.mark(_DOCUMENT)
+            if value is not None:
+                return Mark(*_MARK.unpack(verify_document(self._mac_key, self._context, value)))
+        return Mark()
+
+    def keep(self, mark: Mark) -> None:
+        """Keep `mark` unless a higher one is kept."""
+        with contextlib.suppress(StoreUnavailable):
+            if self.read().ver < mark.ver:
+                value = protect_document(self._mac_key, self._context, _MARK.pack(mark.ver, mark.digest))
+                self._state.set_mark(_DOCUMENT, value)
+
+
+def highest_keyset(state: StateFile, namespace: str) -> int:
+    """Return the highest version of the namespace's keyset that was seen here, 0 if none was.
+
+    It is asked before any key is known, so what guards it finds damage only. Who can forge it could as well
+    remove it.
+    """
+    with contextlib.suppress(StoreUnavailable, DecryptionError):
+        value = state.mark(_KEYSET)
+        if value is not None:
+            return int.from_bytes(verify_document(_public(namespace), _KEYSET, value))
+    return 0
+
+
+def keep_keyset(state: StateFile, namespace: str, version: int) -> None:
+    """Note that `version` of the keyset was seen."""
+    with contextlib.suppress(StoreUnavailable):
+        if highest_keyset(state, namespace) < version:
+            state.set_mark(_KEYSET, protect_document(_public(namespace), _KEYSET, version.to_bytes(8)))
+
+
+def _public(namespace: str) -> bytes:
+    return hashlib.sha256(b"genai-cache keyset mark 1\0" + namespace.encode()).digest()

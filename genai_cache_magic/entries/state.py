@@ -1,0 +1,184 @@
+"""``state.db``: what a machine remembers of a namespace beside its entries, in SQLite.
+
+Nothing here decides what is valid, and all but the marks can be made anew from the entries. Every column that says
+something about a call is keyed or sealed by who writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.stores.database import connect_file, file_identity
+from genai_cache_magic.stores.faults import damage, describe, is_damage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_MARKS = "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+_ASIDE = ".damaged"
+_BESIDE = ("", "-wal", "-shm")
+
+
+class StateFile:
+    """A small SQLite database that the processes of a machine share, or (no path) one in memory.
+
+    A file that is damaged or not of this shape is put aside, one that was removed or replaced is noticed at the
+    next use; both times it starts empty, and `tell` hears of it. Safe to share between threads and by forked
+    children. Every method raises ``StoreUnavailable`` for trouble around the file.
+
+    Parameters
+    ----------
+    schema
+        The statements that make its tables and indexes, beside the one of the marks.
+    busy_timeout_s
+        How long to wait for another process's write [s].
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        schema: tuple[str, ...] = (),
+        *,
+        tell: Callable[[Event], None] = lambda _: None,
+        busy_timeout_s: float = 1.0,
+    ) -> None:
+        self._path = None if path is None else os.fspath(path)
+        self._schema = (_MARKS, *schema)
+        self._tell = tell
+        self._busy_timeout_s = busy_timeout_s
+        # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._connection: sqlite3.Connection | None = None  # guarded by _lock, like the next two
+        self._identity: tuple[int, int] | None = None
+        self._is_closed = False
+        self._left_behind: list[object] = []  # of a parent: closing them here would disturb its locks
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `work` returns, within one snapshot."""
+        return self._run(work, "BEGIN")
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `work` returns; what it changed is kept as a whole, or not at all."""
+        return self._run(work, "BEGIN IMMEDIATE")
+
+    def mark(self, name: str) -> bytes | None:
+        """Return the value noted under `name`."""
+        rows = self.read(lambda db: db.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchall())
+        return rows[0][0] if rows and type(rows[0][0]) is bytes else None
+
+    def set_mark(self, name: str, value: bytes) -> None:
+        """Note `value` under `name`, in place of what was noted there."""
+        self.write(lambda db: db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value)))
+
+    def close(self) -> None:
+        """Give up the connection; may be called twice."""
+        with self._own_lock():
+            self._is_closed = True
+            self._drop()
+
+    def _run(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        with self._own_lock():
+            try:
+                return _transact(self._open(), work, begin)
+            except (sqlite3.Error, OSError) as error:
+                self._drop()
+                self._raise_unless_damage(error)
+            self._put_aside()
+            try:
+                return _transact(self._open(), work, begin)
+            except (sqlite3.Error, OSError) as error:
+                self._drop()
+                raise StoreUnavailable(f"{self._path} can't be made anew: {describe(error)}") from error
+
+    def _own_lock(self) -> threading.RLock:
+        """Return the lock of this process: after a fork it may be held by a thread that was left behind."""
+        if self._pid != os.getpid():
+            self._left_behind.append(self._connection)
+            self._pid, self._lock, self._connection = os.getpid(), threading.RLock(), None
+        return self._lock
+
+    def _open(self) -> sqlite3.Connection:
+        """Return a connection to the file that bears the name now; the caller holds the lock."""
+        if self._is_closed:
+            raise StoreUnavailable(f"{self._path or 'the state'} was closed")
+        if self._connection is not None and (
+            self._path is None or self._connection.in_transaction or file_identity(self._path) == self._identity
+        ):
+            return self._connection
+        is_lost = self._connection is not None
+        self._drop()
+        connection = connect_file(self._path or ":memory:", self._busy_timeout_s) if self._path else _in_memory()
+        with contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE")
+            undo.pop_all()
+        self._connection = connection
+        self._identity = None if self._path is None else file_identity(self._path)
+        if is_lost:
+            self._tell(_lost(f"{self._path} was removed or replaced: it starts anew"))
+        return connection
+
+    def _make_or_audit(self, connection: sqlite3.Connection) -> None:
+        # SECURITY: nothing that somebody else put into the schema is ever run.
+        found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if not found:
+            for statement in self._schema:
+                connection.execute(statement)
+        elif found != set(self._schema):
+            raise damage("the schema is not of this version")
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _raise_unless_damage(self, error: Exception) -> None:
+        if not is_damage(error) or self._path is None:
+            raise StoreUnavailable(f"{self._path or 'the state'} can't be used now: {describe(error)}") from error
+
+    def _put_aside(self) -> None:
+        path = Path(self._path or "")
+        try:
+            for suffix in _BESIDE:
+                with contextlib.suppress(FileNotFoundError):
+                    path.with_name(path.name + suffix).replace(path.with_name(path.name + _ASIDE + suffix))
+        except OSError as error:
+            raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
+        self._tell(_lost(f"{path} was damaged and starts anew; what it was is kept as {path.name}{_ASIDE}"))
+
+
+def _in_memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+    if connection.in_transaction:
+        return work(connection)
+    connection.execute(begin)
+    with contextlib.ExitStack() as undo:
+        # Also after an interrupt: a transaction left open would lock out every other process.
+        undo.callback(_roll_back, connection)
+        result = work(connection)
+        connection.execute("COMMIT")
+        undo.pop_all()
+    return result
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("ROLLBACK")
+
+
+def _lost(message: str) -> Trouble:
+    return Trouble("catalogue", "StateLost", f"{message}; answers are not concerned")
