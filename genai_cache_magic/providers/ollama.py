@@ -113,6 +113,7 @@ def _tidy_chat(body: JsonObject, media: list[str]) -> str | None:
         for tool_call in objects(message.get("tool_calls")):
             ids.apply(tool_call, "id")
         ids.apply(message, "tool_call_id")
+    ids.finish(body)
     return preview
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from genai_cache_magic.core.canonical import canonical_bytes, check_json, dumps, dumps_exactly, parse_body
 from genai_cache_magic.core.model import Form, KeySpace, Response
 from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.providers import toolcalls
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
 from genai_cache_magic.providers.fields import OPENAI_NOISE
@@ -45,9 +46,9 @@ CHAT = {
         {
             "role": "assistant",
             "content": None,
-            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}],
+            "tool_calls": [{"id": "call-a1", "type": "function", "function": {"name": "f"}}],
         },
-        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "tool", "tool_call_id": "call-a1", "content": "1"},
     ],
     "tools": [
         {"type": "function", "function": {"name": "f", "parameters": {"properties": {"user": {}, "stream": {}}}}}
@@ -60,8 +61,11 @@ CLAUDE = {
     "system": [{"type": "text", "text": "Be brief."}],
     "messages": [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {"cache_control": 1}}]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "call-a1", "name": "f", "input": {"cache_control": 1}}],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call-a1", "content": "1"}]},
     ],
     "tools": [{"name": "f", "input_schema": {"properties": {"cache_control": {}, "metadata": {}}}}],
 }
@@ -69,8 +73,8 @@ RESPONSES = {
     "model": "m",
     "input": [
         {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
-        {"type": "function_call", "id": "f", "call_id": "a", "name": "f", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "a", "output": "1"},
+        {"type": "function_call", "id": "item-f1", "call_id": "call-a1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call-a1", "output": "1"},
     ],
     "tools": [{"type": "function", "name": "f", "parameters": {"properties": {"user": {}}}}],
 }
@@ -84,6 +88,31 @@ CALLS = {
     "embeddings": ("/v1/embeddings", "api.openai.com", EMBEDDINGS),
     "completions": ("/v1/completions", "api.openai.com", COMPLETIONS),
 }
+
+
+def _chat_calls(first: str, second: str, said: str) -> dict[str, object]:
+    tool_calls = [{"id": i, "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in (first, second)]
+    results = [{"role": "tool", "tool_call_id": i, "content": n} for i, n in ((first, "1"), (second, "2"))]
+    asked = {"role": "user", "content": said}
+    return {"model": "m", "messages": [{"role": "assistant", "tool_calls": tool_calls}, *results, asked]}
+
+
+def _claude_calls(first: str, second: str, said: str) -> dict[str, object]:
+    calls = [{"type": "tool_use", "id": i, "name": "f", "input": {}} for i in (first, second)]
+    results = [{"type": "tool_result", "tool_use_id": i, "content": n} for i, n in ((first, "1"), (second, "2"))]
+    messages = [{"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+    return {"model": "m", "max_tokens": 9, "system": said, "messages": messages}
+
+
+def _responses_calls(first: str, second: str, said: str) -> dict[str, object]:
+    calls = [{"type": "function_call", "call_id": i, "name": "f", "arguments": "{}"} for i in (first, second)]
+    results = [{"type": "function_call_output", "call_id": i, "output": n} for i, n in ((first, "1"), (second, "2"))]
+    return {"model": "m", "instructions": said, "input": [*calls, *results]}
+
+
+TWO_CALLS = {"chat": _chat_calls, "claude": _claude_calls, "responses": _responses_calls}
+"""Two calls of tools with these ids, and their results; and a text beside them."""
+
 apis = st.sampled_from(sorted(CALLS))
 
 OUT = {
@@ -198,19 +227,26 @@ def test_credentials_and_unknown_headers_do_not_matter(api, name, value):
     assert key(api, body, {name: value}) == key(api, body)
 
 
+IDS = ("call-a1", "item-f1")
+IDENTIFIED = {"id", "call_id", "tool_call_id", "tool_use_id"}
+
+
+def renamed(value: object, names: dict[str, str], field: str = "") -> object:
+    """Return `value` with its ids called otherwise."""
+    if isinstance(value, dict):
+        return {name: renamed(item, names, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item, names) for item in value]
+    return names.get(value, value) if field in IDENTIFIED else value
+
+
 @given(st.sampled_from(["chat", "claude", "responses"]), st.lists(texts, min_size=2, max_size=2, unique=True))
 def test_random_ids_do_not_matter(api, names):
-    """Consistently renamed ids are the same conversation."""
-    renamed = dict(zip(("a", "f"), names, strict=True))
-
-    def rename(value: object, field: str = "") -> object:
-        if isinstance(value, dict):
-            return {name: rename(item, name) for name, item in value.items()}
-        if isinstance(value, list):
-            return [rename(item) for item in value]
-        return renamed.get(value, value) if field in {"id", "call_id", "tool_call_id", "tool_use_id"} else value
-
-    assert key(api, rename(CALLS[api][2])) == key(api, CALLS[api][2])
+    """Consistently renamed ids are the same conversation, as long as nothing else in it names them."""
+    new = dict(zip(IDS, names, strict=True))
+    said = dumps(renamed(CALLS[api][2], dict.fromkeys(IDS, ""))).decode()
+    assume(not any(dumps(name).decode()[1:-1] in said for name in names))
+    assert key(api, renamed(CALLS[api][2], new)) == key(api, CALLS[api][2])
 
 
 @given(st.sampled_from(["chat", "claude"]))
@@ -238,6 +274,50 @@ def test_unknown_fields_matter(api, name, one, other):
     assert len({key(api, body), key(api, {**body, name: one}), key(api, {**body, name: other})}) == 3
 
 
+@given(
+    st.sampled_from(sorted(TWO_CALLS)),
+    st.lists(texts, min_size=2, max_size=2, unique=True),
+    st.sampled_from(["{}", "see {}", "{}{}", "x{}x", '{{"ref":"{}"}}', "{}\n", "#0 {}", "={}"]),
+)
+@example("chat", ["#0", "#1"], "{}")
+@example("chat", ["=#0", "#0"], "{}")
+@example("chat", ["call_1", "call_10"], "see {}")
+def test_ids_that_a_text_names_can_not_change_places(api, ids, said):
+    """Who exchanges two ids of which a text names one asks something else."""
+    one, other = ids
+    assume(one not in other)  # a text that names the other then names it as well
+    assume(said not in {"{}{}", "x{}x", "{}\n"} or len(one) > 3)  # no word by itself
+    asked = [TWO_CALLS[api](first, second, said.format(one, one)) for first, second in ((one, other), (other, one))]
+    assert key(api, asked[0]) != key(api, asked[1])
+
+
+@given(st.sampled_from(sorted(TWO_CALLS)), st.lists(texts, min_size=2, max_size=2, unique=True), texts)
+def test_bodies_collide_only_if_their_ids_are_renamed(api, ids, said):
+    """Two requests with one key have the same texts, and whatever names an id in one names it in the other."""
+    first = TWO_CALLS[api]("call-a1", "call-b1", said)
+    second = TWO_CALLS[api](*ids, said)
+    if key(api, first) == key(api, second):
+        changed = {*ids} ^ {"call-a1", "call-b1"}
+        assert not any(value in said for value in changed if len(value) > 3)
+
+
+@pytest.mark.parametrize("said", ["a", "see a", "result_a", 'say "a"', "x\na", "a\tb", "(a)"])
+def test_short_id_is_named_by_a_word_of_its_own(said):
+    """One letter is a part of many words by chance, and is named where it stands for itself."""
+    assert key("chat", _chat_calls("a", "Q", said)) != key("chat", _chat_calls("Q", "a", said))
+    assert key("chat", _chat_calls("a", "Q", "a, b".replace("a", "A"))) == key("chat", _chat_calls("Z", "Q", "A, b"))
+
+
+def test_looking_for_many_ids_is_linear(monkeypatch):
+    """However many ids a long conversation has, its texts are gone through a bounded number of times."""
+    ids = [f"call-{number:05}" for number in range(300)]
+    text = "x" * 50_000 + ids[7] + "y" * 50_000
+    monkeypatch.setattr(toolcalls, "_LOOKED_THROUGH", 0)
+    assert toolcalls._named(set(ids), text) == {ids[7]}
+    monkeypatch.setattr(toolcalls, "_MOST_WINDOWS", len(text) - 1)
+    assert toolcalls._named(set(ids), text) == set(ids)
+
+
 @given(apis, st.data())
 def test_every_leaf_matters(api, data):
     """Whatever value of the body is replaced by another, the key is another, unless it was an id or a hint."""
@@ -255,7 +335,7 @@ def leaves(value: object) -> list[tuple[object, object]]:
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     found: list[tuple[object, object]] = []
     for name, item in pairs:
-        if name in {"id", "call_id", "tool_call_id", "tool_use_id"} or (name == "cache_control" and item != 1):
+        if name in IDENTIFIED or (name == "cache_control" and item != 1):
             continue
         found += leaves(item) if isinstance(item, dict | list) else [(value, name)]
     return found

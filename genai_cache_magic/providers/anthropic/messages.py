@@ -134,6 +134,7 @@ def tidy(body: JsonObject) -> Asked | None:
     for i, message in enumerate(objects(messages)):
         ids.apply(message, "id")
         _clean_blocks(message.get("content"), f"/messages/{i}/content", media, ids)
+    ids.finish(body)
     return Asked(form, tuple(media), tuple(_refusals(body)), preview, limit)
 
 

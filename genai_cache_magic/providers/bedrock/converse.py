@@ -132,6 +132,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     ids = Renumbering()
     for i, message in enumerate(objects(messages)):
         _clean(message.get("content"), f"/messages/{i}/content", media, ids)
+    ids.finish(body)
     target = target_named_by_path(call, head, model, origins)
     return ModelCall(
         provider=BedrockConverse(target.place.vendor),

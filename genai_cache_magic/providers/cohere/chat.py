@@ -89,6 +89,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         for tool_call in objects(message.get("tool_calls")):
             ids.apply(tool_call, "id")
         ids.apply(message, "tool_call_id")
+    ids.finish(body)
     target = find_target(call, body, origins, _SUFFIX)
     return ModelCall(
         provider=CohereChat(target.place.vendor),

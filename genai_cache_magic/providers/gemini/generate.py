@@ -112,6 +112,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     ids = Renumbering()
     for i, content in enumerate(objects(contents)):
         _clean_parts(content.get("parts"), f"/contents/{i}/parts", media, ids)
+    ids.finish(body)
     base, _, model = path.rpartition("/")
     target = target_named_by_path(call, base, model, origins)
     return ModelCall(

@@ -82,7 +82,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     drop_openai_noise(body)
     drop_cache_hints(body.get("tools"))
     media: list[str] = []
-    _clean(messages, media)
+    _clean(body, messages, media)
     limit = positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens"))
     target = find_target(call, body, origins, SUFFIX)
     vendor = target.place.vendor
@@ -97,8 +97,8 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     )
 
 
-def _clean(messages: list[Any], media: list[str]) -> None:
-    """Fold media, renumber ids and drop hints in `messages`, in place."""
+def _clean(body: JsonObject, messages: list[Any], media: list[str]) -> None:
+    """Fold media, renumber ids and drop hints in `messages` of `body`, in place."""
     ids = Renumbering()
     for i, message in enumerate(messages):
         content = message.get("content")
@@ -113,6 +113,7 @@ def _clean(messages: list[Any], media: list[str]) -> None:
         for tool_call in objects(message.get("tool_calls")):
             ids.apply(tool_call, "id")
         ids.apply(message, "tool_call_id")
+    ids.finish(body)
 
 
 def _searches(call: HttpCall, body: JsonObject, model: str) -> bool:

@@ -157,6 +157,7 @@ def _clean(body: JsonObject, media: list[str]) -> None:
                 drop_cache_hints(parts)
                 fold_parts(parts, path, MEDIA, media)
         _renumber(item, ids)
+    ids.finish(body)
 
 
 def _renumber(item: JsonObject, ids: Renumbering) -> None:
