@@ -54,4 +54,4 @@ def azurite() -> Iterator[Azurite]:
 @pytest.fixture
 def team() -> str:
     """A name space that no other test uses."""
-    return f"team-{os.getpid()}-{next(_numbers)}"
+    return f"team-{os.getpid()}-{next(_numbers)}-own"  # no name is the beginning of another
