@@ -9,7 +9,9 @@ import stat
 import pytest
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.breaker import Breaker
 from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
+from genai_cache_magic.stores.guarded import GuardedDocument
 from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.testing.contracts.document import DocumentContract, increment
 
@@ -24,6 +26,12 @@ class TestMemoryDocument(DocumentContract):
     @pytest.fixture
     def document(self):
         return MemoryDocument()
+
+
+class TestGuardedDocument(DocumentContract):
+    @pytest.fixture
+    def document(self):
+        return GuardedDocument(MemoryDocument(), Breaker("memory"))
 
 
 class TestFileDocument(DocumentContract):

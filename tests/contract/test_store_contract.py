@@ -8,8 +8,10 @@ import sqlite3
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.breaker import Breaker, Circuit
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+from genai_cache_magic.stores.guarded import guard_store
 from genai_cache_magic.stores.memory import MemoryStore
 from genai_cache_magic.testing.chaos import Chaos, ChaosBatchStore, ChaosFillStore, ChaosStore
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
@@ -170,6 +172,51 @@ class TestCalmChaosFillStore(StoreContract):
     @pytest.fixture
     def store(self, clock):
         return ChaosFillStore(MemoryStore(clock=clock))
+
+
+class TestGuardedMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self, clock):
+        return guard_store(MemoryStore(clock=clock), Breaker("memory"))
+
+    def test_powers(self, store):
+        """It has the powers of what it guards, and those only."""
+        assert isinstance(store, SupportsFill)
+        assert isinstance(store, SupportsGetMany)
+        assert not isinstance(store, SupportsCheck)
+        assert not isinstance(guard_store(ChaosStore(MemoryStore()), Breaker("chaos")), SupportsGetMany)
+
+
+class TestGuardedDiskStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path, clock):
+        store = guard_store(DiskStore(tmp_path / "l1", clock=clock), Breaker("disk"))
+        yield store
+        store.close()
+
+    def test_powers(self, store):
+        """It can look for what is damaged, as what it guards can."""
+        assert isinstance(store, SupportsCheck)
+
+
+class TestGuardedStore:
+    def test_a_dead_store_is_left_alone(self):
+        """After three failures no call reaches it, and its own sentence is what is said."""
+        chaos = ChaosFillStore(MemoryStore(), Chaos(unavailable=1))
+        store = guard_store(chaos, Breaker("backend"))
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable, match="chaos"):
+                store.get(key_of("a"))
+        assert chaos.calls == 3
+
+    def test_a_mistake_of_the_caller_is_no_trouble_of_the_backend(self):
+        """A wrong key or value never opens the breaker."""
+        breaker = Breaker("backend")
+        store = guard_store(MemoryStore(), breaker)
+        for _ in range(10):
+            with pytest.raises(ValueError, match="hex"):
+                store.get("x")
+        assert breaker.state is Circuit.CLOSED
 
 
 class TestChaosStore:

@@ -1,0 +1,124 @@
+"""Wrappers that keep a failing backend from being asked: a ``Store`` and a ``Document`` behind a circuit breaker.
+
+Each offers what the wrapped one can do, no more and no less, so that whoever asks for a power gets a true answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, cast
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from genai_cache_magic.stores.base import CheckReport, Document, Held, Store
+    from genai_cache_magic.stores.breaker import Breaker
+
+
+@contextlib.contextmanager
+def guarded(breaker: Breaker) -> Iterator[None]:
+    """Run a block if `breaker` lets it, and tell it how the block ended."""
+    leave = breaker.enter()
+    try:
+        yield
+    except StoreUnavailable as error:
+        breaker.failed(leave, error)
+        raise
+    except BaseException:
+        # A mistake of the caller, an interrupt, a generator closed: nothing the backend has done.
+        breaker.gave_up(leave)
+        raise
+    breaker.succeeded(leave)
+
+
+class GuardedStore:
+    """A ``Store`` that asks `inner` only while `breaker` lets it."""
+
+    def __init__(self, inner: Store, breaker: Breaker) -> None:
+        self.inner = inner
+        self._breaker = breaker
+
+    def get(self, key: str) -> bytes | None:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.get(key)
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Pass the value on."""
+        with guarded(self._breaker):
+            self.inner.put(key, blob, ttl_s=ttl_s)
+
+    def delete(self, key: str) -> bool:
+        """Pass the deletion on."""
+        with guarded(self._breaker):
+            return self.inner.delete(key)
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield what `inner` does."""
+        with guarded(self._breaker):
+            yield from self.inner.scan(prefix)
+
+    def close(self) -> None:
+        """Close `inner`."""
+        self.inner.close()
+
+
+class GuardedFillStore(GuardedStore):
+    """A ``GuardedStore`` over one that answers in batches and fills on a condition."""
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return cast("SupportsGetMany", self.inner).get_many(keys)
+
+    def held(self, key: str) -> Held | None:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return cast("SupportsFill", self.inner).held(key)
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Pass the value on."""
+        with guarded(self._breaker):
+            return cast("SupportsFill", self.inner).put_if(key, blob, ttl_s=ttl_s, held=held)
+
+
+class GuardedCheckStore(GuardedFillStore):
+    """A ``GuardedFillStore`` over one that can also look for what has expired."""
+
+    def check(self) -> CheckReport:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return cast("SupportsCheck", self.inner).check()
+
+
+def guard_store(inner: Store, breaker: Breaker) -> GuardedStore:
+    """Return `inner` behind `breaker`, with the powers that it has."""
+    if isinstance(inner, SupportsFill) and isinstance(inner, SupportsGetMany):
+        return (GuardedCheckStore if isinstance(inner, SupportsCheck) else GuardedFillStore)(inner, breaker)
+    return GuardedStore(inner, breaker)
+
+
+class GuardedDocument:
+    """A ``Document`` that asks `inner` only while `breaker` lets it."""
+
+    def __init__(self, inner: Document, breaker: Breaker) -> None:
+        self.inner = inner
+        self._breaker = breaker
+
+    def version(self) -> object:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.version()
+
+    def load(self) -> bytes | None:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.load()
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Pass the change on."""
+        with guarded(self._breaker):
+            return self.inner.replace(new, expected=expected)
