@@ -10,6 +10,7 @@ import errno
 import getpass
 import importlib
 import os
+import re
 import stat
 import time
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,20 @@ def rights_of_others(status: os.stat_result) -> int:
 def mode_of(status: os.stat_result) -> int:
     """Return the mode bits of a file, as ``chmod`` takes them."""
     return stat.S_IMODE(status.st_mode)
+
+
+def home() -> str:
+    """Return the user's home directory; empty where there is none, or it is everything."""
+    path = os.path.expanduser("~")  # noqa: PTH111 - `Path.home` raises where nobody knows of one
+    return "" if path in {"~", os.sep} else path.rstrip(os.sep)
+
+
+def tilde(path: str | Path) -> str:
+    """Return `path`, or a sentence that names paths, as people write them: ``~`` for their home."""
+    text, own = str(path), home()
+    for known in sorted({own, os.path.realpath(own)} if own else (), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(known)}(?![\w-]|\.\w)", "~", text)
+    return text
 
 
 def machine_name() -> str:

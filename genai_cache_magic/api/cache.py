@@ -18,7 +18,7 @@ from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
 from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
-from genai_cache_magic.settings.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -108,7 +108,7 @@ class Cache:
         return _value(found.response) if isinstance(found, Found) else default
 
     def set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
-        """Keep `value` (bytes, str or JSON) under `key` for `ttl`, such as ``"7d"`` or 3600 [s].
+        """Keep `value` (bytes, str or JSON) under `key` for `ttl`, such as ``"7d"``, or 3600 [s].
 
         Raises
         ------
@@ -226,7 +226,7 @@ class Cache:
         """Invalidate the one entry whose id starts with `prefix` (at least 6 hex digits)."""
         return self.catalogue.invalidate_entry(prefix, dry_run=dry_run)
 
-    def invalidate_older_than(self, age: str | float, *, dry_run: bool = False) -> Invalidation:
+    def invalidate_older_than(self, age: str, *, dry_run: bool = False) -> Invalidation:
         """Invalidate the entries fetched longer ago than `age`, such as ``"7d"``."""
         return self.catalogue.invalidate_older_than(parse_duration(age, name="older-than"), dry_run=dry_run)
 
@@ -251,7 +251,7 @@ class Cache:
     ) -> tuple[EntryId, Entry]:
         """Return the entry that keeps `value`, under its id; raises ``UncacheableRequest``."""
         kind, body = _encoded(value)
-        ttl_s = self._ttl_s if ttl is None else parse_duration(ttl, name="ttl")
+        ttl_s = self._ttl_s if ttl is None else parse_seconds(ttl, name="ttl")
         named = checked_tags(tags)
         keyed = [self._keys.tag("user", tag) for tag in named]
         header = self._entries.header(birth, ttl_s=ttl_s, tags=keyed)

@@ -20,9 +20,10 @@ from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
-from genai_cache_magic.settings.model import Settings, load_settings
+from genai_cache_magic.settings.reading import ignored, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.crypto.keyring import Keyring
     from genai_cache_magic.entries.codec import Seal
     from genai_cache_magic.events import Event
+    from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document, Store
 
 _LATER = {
@@ -64,7 +66,10 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
         raise ConfigurationError(f"create_cache({kind!r}) needs {_LATER[kind]}, which this version does not have yet")
     if kind not in ("disk", "memory"):
         raise ConfigurationError(f"create_cache({kind!r}): there is no such kind; use 'disk' or 'memory'")
-    return build_cache(load_settings(**settings), in_memory=kind == "memory", on_event=on_event)
+    loaded = load_settings(**settings)
+    for sentence in ignored():
+        on_event(Trouble("settings", "Ignored", sentence))
+    return build_cache(loaded, in_memory=kind == "memory", on_event=on_event)
 
 
 def build_cache(
@@ -109,7 +114,7 @@ def origins_of(settings: Settings) -> Origins:
     """Return what the settings say of origins; raises ``ConfigurationError`` for one that is no URL."""
     for origin in settings.origins:
         normalise_origin(origin)
-    rules = {origin: OriginRule(o.provider, o.alias, o.models) for origin, o in settings.origins.items()}
+    rules = {origin: OriginRule(o.provider, o.alias, o.models, o.circle) for origin, o in settings.origins.items()}
     return Origins(rules, settings.machine, frozenset(name.lower() for name in settings.extra_headers))
 
 

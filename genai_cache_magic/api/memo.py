@@ -13,7 +13,7 @@ from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
-from genai_cache_magic.settings.units import parse_duration
+from genai_cache_magic.settings.units import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -100,7 +100,7 @@ class _Results:
     ) -> None:
         self._function = function
         self._signature = inspect.signature(function)
-        self._ttl_s = None if ttl is None else parse_duration(ttl, name="ttl")
+        self._ttl_s = None if ttl is None else parse_seconds(ttl, name="ttl")
         self._tags = checked_tags(tags)
         self._cache = cache
         self._flights = Flights()

@@ -16,7 +16,8 @@ from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
-from genai_cache_magic.settings.model import Settings, SettingSource, describe, load_settings
+from genai_cache_magic.events import Trouble
+from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import EventHook
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
+    from genai_cache_magic.settings.model import Settings
+    from genai_cache_magic.settings.reading import Described
+
+_PLAIN = "Not encrypted: answers are stored as plain text, since encryption is off"
 
 
 class Session:
@@ -38,6 +43,7 @@ class Session:
         self._lock = threading.RLock()
         self._settings: Settings | None = None  # guarded by _lock, like the next
         self._caches: dict[str, Cache] = {}
+        self._untold: tuple[str, ...] = ()  # guarded by _lock
         self.notebook: dict[str, Any] = {}
         self.enabled = False
         self.last: CellScope | None = None
@@ -49,11 +55,16 @@ class Session:
             if self._settings is None:
                 settings = load_settings(**self._given)
                 origins_of(settings)  # raises now rather than in the middle of a cell
-                self._settings = settings
+                self._settings, self._untold = settings, ignored()
             return self._settings
 
-    def describe(self) -> list[SettingSource]:
-        """Return every setting with its value and source."""
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Sentences about files of which something is ignored; raises ``ConfigurationError``."""
+        return ignored()
+
+    def describe(self) -> Described:
+        """Return every setting with its value and source, and what is ignored."""
         return describe(self.settings, **self._given)
 
     def cache(self, namespace: str) -> Cache:
@@ -141,7 +152,14 @@ class Session:
 
     def scope(self, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> CellScope:
         """Return a new scope of this session."""
-        return CellScope(options, cell=cell, person=self.settings.person, hooks=hooks)
+        settings = self.settings
+        notices = (_PLAIN,) if settings.encryption == "off" else ()
+        scope = CellScope(options, cell=cell, person=settings.person, hooks=hooks, notices=notices)
+        with self._lock:
+            untold, self._untold = self._untold, ()
+        for sentence in untold:  # said once, under the first cell; `config` says it whenever it is asked
+            scope.emit(Trouble("settings", "Ignored", sentence))
+        return scope
 
     def close(self) -> None:
         """Close every cache; the session can be used again, and then opens them anew."""

@@ -49,13 +49,24 @@ class SampleNumbers:
 class CellScope:
     """The record of one cell: its options, its calls, its sums.
 
+    `notices` are sentences about what is in force, to be shown with it.
+
     Calls may come from any thread that the cell started, also after the cell ended.
     """
 
-    def __init__(self, options: Options, *, cell: str = "", person: str = "", hooks: Iterable[EventHook] = ()) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        cell: str = "",
+        person: str = "",
+        hooks: Iterable[EventHook] = (),
+        notices: Iterable[str] = (),
+    ) -> None:
         self.options = options
         self.cell = cell
         self.person = person
+        self.notices = tuple(notices)
         self.sample_numbers = SampleNumbers()
         self._hooks = tuple(hooks)
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 
 try:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
@@ -38,6 +40,7 @@ _INTERRUPTED = 130
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
+app.command()(trust)
 
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Whose cache; default: the configured one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
@@ -99,12 +102,11 @@ def demo(
 def config() -> None:
     """Show every setting, its value and where it was set."""
     from genai_cache_magic.api.session import Session
-    from genai_cache_magic.host import what_is_unchecked
 
-    rows = [(line.name, line.value, line.source) for line in Session().describe()]
-    _print_table(("setting", "value", "from"), rows)
-    if unchecked := what_is_unchecked():
-        typer.echo(unchecked)
+    found = Session().describe()
+    _print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
+    for note in found.notes:
+        typer.echo(note)
 
 
 @app.command()
@@ -232,7 +234,9 @@ def keys_import() -> None:
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-    settings = Session().settings
+    session = Session()
+    _warn(session)
+    settings = session.settings
     path = settings.key_file
     # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
     text = typer.prompt("Key", hide_input=True) if _at_terminal() else sys.stdin.read()
@@ -260,16 +264,25 @@ def _opened(namespace: str | None) -> Iterator[Cache]:
 
     session = Session()
     try:
+        _warn(session)
         yield session.cache(session.options(namespace=namespace).namespace)
     finally:
         session.close()
+
+
+def _warn(session: Session) -> None:
+    """Say what is ignored of the files found here: another directory or key may be meant than somebody expects."""
+    for sentence in session.ignored:
+        typer.echo(f"genai-cache: {sentence}", err=True)
 
 
 def _local_key() -> tuple[LocalKeyFile, Path]:
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-    settings = Session().settings
+    session = Session()
+    _warn(session)
+    settings = session.settings
     return LocalKeyFile.load(settings.key_file, cache_directory=settings.dir), settings.key_file
 
 

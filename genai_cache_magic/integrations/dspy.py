@@ -16,7 +16,7 @@ from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
-from genai_cache_magic.settings.units import parse_duration
+from genai_cache_magic.settings.units import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,7 +69,7 @@ class DSPyCache(DSPyBaseCache):
         # Both of DSPy's tiers stay off: one would serve what was invalidated, the other unpickles.
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self._cache = cache
-        self._ttl_s = None if ttl is None else parse_duration(ttl, name="ttl")
+        self._ttl_s = None if ttl is None else parse_seconds(ttl, name="ttl")
         self._tags = checked_tags((TAG, *checked_tags(tags)))
         self._on_event = on_event
 

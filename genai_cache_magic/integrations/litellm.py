@@ -15,7 +15,7 @@ from litellm.caching.base_cache import BaseCache
 
 from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
-from genai_cache_magic.settings.units import parse_duration
+from genai_cache_magic.settings.units import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class LiteLLMCache(BaseCache):
         # LiteLLM's own default of 60 s is never used: `get_ttl` is not called here.
         super().__init__()
         self._cache = cache
-        self._ttl_s = None if ttl is None else parse_duration(ttl, name="ttl")
+        self._ttl_s = None if ttl is None else parse_seconds(ttl, name="ttl")
         self._tags = checked_tags((TAG, *checked_tags(tags)))
 
     def __repr__(self) -> str:

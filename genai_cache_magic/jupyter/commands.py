@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.host import what_is_unchecked
 from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
@@ -102,9 +101,9 @@ def _status() -> Report:
 
 
 def _config() -> Report:
-    rows = tuple((line.name, line.value, line.source) for line in current().describe())
-    notes = tuple(filter(None, [what_is_unchecked()]))
-    return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")), notes)
+    found = current().describe()
+    rows = tuple((line.name, line.value, line.source) for line in found.lines)
+    return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")), found.notes)
 
 
 def _stats() -> Report:

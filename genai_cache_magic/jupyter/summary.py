@@ -115,7 +115,7 @@ def summarise(scope: CellScope) -> Summary:
         rows=rows,
         more=more,
         troubles=_troubles(scope.troubles),
-        hints=_hints(scope),
+        hints=(*scope.notices, *_hints(scope)),
     )
 
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ def normalise_origin(url: str) -> str:
     """
     normal = _normal_url(url)
     if not normal:
-        raise ConfigurationError(f"origin {url!r} is not a URL; write it like https://gateway.example.com/v1")
+        shown = without_credentials(url)
+        raise ConfigurationError(f"origin {shown!r} is not a URL; write it like https://gateway.example.com/v1")
     return normal
 
 

@@ -6,36 +6,31 @@ file, and in the environment as ``GENAI_CACHE_*`` (``__`` between the parts of a
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
-from genai_cache_magic.settings.files import read_tables
+from genai_cache_magic.settings.files import read_layers
 from genai_cache_magic.settings.places import parse_place
-from genai_cache_magic.settings.units import parse_duration, parse_size
+from genai_cache_magic.settings.units import parse_duration, parse_size, spell_duration, spell_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
 PREFIX = "GENAI_CACHE_"
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 LATER = {
     "l2": "the team tier (Redis, Azure Blob)",
@@ -66,9 +61,6 @@ LATER_VALUES = {
 }
 """Values of which the same is true."""
 
-_HIDDEN = frozenset({"machine"})
-_MASKED = "(hidden: it would name this host in a saved notebook)"
-
 
 def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
     """Let pydantic name the setting: it collects its own kind of error only."""
@@ -82,8 +74,33 @@ def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-Duration = Annotated[int, _reported(parse_duration)]
-Size = Annotated[int, _reported(parse_size)]
+def _namespace(value: Any) -> Any:
+    if isinstance(value, str) and not _NAMESPACE.fullmatch(value):
+        raise ConfigurationError(
+            f"{value!r} is no name for a namespace: write at most 64 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit, such as team-a",
+        )
+    return value
+
+
+def _header(value: Any) -> Any:
+    # SECURITY: not shown, since who writes a whole header here writes a credential.
+    if isinstance(value, str) and not _HEADER.fullmatch(value):
+        raise ConfigurationError('this is no name of a header: write names alone, such as ["x-tenant"]')
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """How a value is written for people."""
+
+    write: Callable[[Any], str]
+
+
+Duration = Annotated[int, _reported(parse_duration), Spelled(spell_duration)]
+Size = Annotated[int, _reported(parse_size), Spelled(spell_size)]
+Namespace = Annotated[str, _reported(_namespace)]
+HeaderName = Annotated[str, _reported(_header)]
 Place = Annotated[Path, _reported(parse_place)]
 
 
@@ -100,7 +117,8 @@ class CompressionSettings(BaseModel):
 class OriginSettings(BaseModel):
     """What is said of one origin: its wire API, and the name under which it is shared.
 
-    A plain text stands for its wire API: ``{"https://llm.example.com/v1": "openai"}``.
+    A plain text stands for its wire API: ``{"https://llm.example.com/v1": "openai"}``. Nobody writes `circle`: it is
+    put in where a project that the user doesn't trust says who shares (`trust.narrowed`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,6 +126,7 @@ class OriginSettings(BaseModel):
     provider: str = ""
     alias: str = ""
     models: dict[str, str] = Field(default_factory=dict)
+    circle: str = Field(default="", repr=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -124,12 +143,13 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         env_ignore_empty=True,
+        hide_input_in_errors=True,  # a traceback is saved with the notebook
     )
 
     dir: Place = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("genai-cache")), validate_default=True)
-    namespace: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    namespace: Namespace = "default"
     mode: Mode = Mode.USE
-    ttl: Duration = 30 * 86_400
+    ttl: Duration = Field(default=30 * 86_400, validate_default=False)  # a number of seconds only once read
     samples: Samples = Samples.SAME
     status: Literal["auto", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
@@ -144,7 +164,19 @@ class Settings(BaseSettings):
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     origins: dict[str, OriginSettings] = Field(default_factory=dict)
-    extra_headers: frozenset[str] = frozenset()
+    extra_headers: frozenset[HeaderName] = frozenset()
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _without_credentials(cls, value: Any) -> Any:
+        # SECURITY: they tell no origin from another, and what isn't kept is never shown.
+        return (
+            {without_credentials(str(url)): rule for url, rule in value.items()} if isinstance(value, dict) else value
+        )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Leave out what would name this host."""
+        return ((name, value) for name, value in super().__repr_args__() if name != "machine")
 
     @classmethod
     def settings_customise_sources(
@@ -156,95 +188,5 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - part of the inherited signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, first wins (pydantic-settings, "Customise settings sources")."""
-        files = [InitSettingsSource(settings_cls, table) for _, table in read_tables()]
+        files = [InitSettingsSource(settings_cls, layer.table) for layer in read_layers() if layer.table]
         return (init_settings, env_settings, *files)
-
-
-@dataclass(frozen=True, slots=True)
-class SettingSource:
-    """One line of ``%llm_cache config``: a setting, its value as text, and where it came from."""
-
-    name: str
-    value: str
-    source: str
-
-
-def load_settings(**options: Any) -> Settings:
-    """Read the settings.
-
-    Raises
-    ------
-    ConfigurationError
-        A source can't be read, or a value is wrong: the message names the setting, its value, where it
-        was set, what is allowed and the nearest correct spelling.
-    """
-    try:
-        layers = _layers(options)
-        for where, table in layers:
-            _check_names(table, where)
-        return Settings(**options)
-    except ValidationError as exc:
-        raise ConfigurationError(_explain(exc, layers)) from exc
-    except SettingsError as exc:
-        raise ConfigurationError(f"{exc}: write it as JSON, such as {{}}") from exc
-
-
-def describe(settings: Settings, **options: Any) -> list[SettingSource]:
-    """Return every setting with its value and its source, for ``%llm_cache config``.
-
-    `options` are those that `settings` was read with.
-    """
-    layers = _layers(options)
-    lines = []
-    for name in Settings.model_fields:
-        source = next((where for where, table in layers if name in table), "default")
-        value = getattr(settings, name)
-        lines.append(SettingSource(name, _MASKED if name in _HIDDEN else _plain(value), source))
-    return lines
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    if isinstance(value, dict):
-        return json.dumps({k: v.model_dump() for k, v in value.items()})
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value)) or "none"
-    return str(value)
-
-
-def _layers(options: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    named = {name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    known = EnvSettingsSource(Settings)()
-    environment = {**{name: value for name, value in named.items() if "__" not in name or name not in known}, **known}
-    return [("option", options), ("environment", environment), *((str(path), table) for path, table in read_tables())]
-
-
-def _check_names(names: Mapping[str, Any], where: str) -> None:
-    known = set(Settings.model_fields)
-    for name in sorted(names):
-        head = name.split("__")[0]
-        if head in LATER:
-            raise ConfigurationError(
-                f"{name} ({where}) needs {LATER[head]}, which this version does not have yet: remove it",
-            )
-        if head not in known:
-            close = difflib.get_close_matches(head, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ConfigurationError(f"{name} ({where}) is no setting of genai-cache: {hint}")
-
-
-def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
-    first = exc.errors()[0]
-    head, *rest = (str(part) for part in first["loc"])
-    where = next((where for where, table in layers if head in table), "default")
-    context = first.get("ctx") or {}
-    if first["type"] == "extra_forbidden":
-        return f"{'.'.join((head, *rest))} ({where}) is no setting of {head}"
-    if (later := LATER_VALUES.get((head, first["input"]))) is not None:
-        return f"{head}={first['input']} ({where}) needs {later}, which this version does not have yet"
-    said = context.get("expected") or context.get("error") or first["msg"]
-    message = f"{'.'.join((head, *rest))}={first['input']!r} ({where}): {said}"
-    allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
-    close = difflib.get_close_matches(str(first["input"]), allowed, n=1)
-    return message + (f"; did you mean {close[0]}?" if close else "")

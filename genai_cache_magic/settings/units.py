@@ -6,29 +6,41 @@ import re
 
 from genai_cache_magic.errors import ConfigurationError
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "mb": 1024**2, "mib": 1024**2, "gb": 1024**3, "gib": 1024**3}
+_SPELLED_S = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+_SPELLED_BYTES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("B", 1))
 _PATTERN = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE)
 MAX_TTL_S = 3650 * 86_400
 
 
-def parse_duration(text: str | float, *, name: str = "") -> int:
-    """Return a duration [s] written as ``90``, ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``.
+def parse_duration(text: object, *, name: str = "") -> int:
+    """Return a duration [s] written as ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``.
 
     Raises
     ------
     ConfigurationError
-        It is not a duration between 1 s and 10 years; the message names `name`.
+        It is not a duration between 1 s and 10 years, or has no unit: a bare 7 is seconds to one reader and days to
+        another. The message names `name`.
     """
     amount = _parse(text, _SECONDS)
-    if amount is None or not 1 <= amount <= MAX_TTL_S:
-        raise ConfigurationError(
-            f"{_shown(name, text)} is not a duration: write a number and s, m, h, d or w, such as 12h (1s to 3650d)",
-        )
-    return int(amount)
+    if amount is not None and 1 <= amount <= MAX_TTL_S:
+        return int(amount)
+    shown = _shown(name, text)
+    number = str(text).strip()
+    if amount is None and _parse(text, {"": 1}) is not None:
+        raise ConfigurationError(f"{shown} has no unit: write {number}s, {number}m, {number}h, {number}d or {number}w")
+    raise ConfigurationError(
+        f"{shown} is not a duration: write a number and s, m, h, d or w, such as 12h (1s to 3650d)",
+    )
 
 
-def parse_size(text: str | float, *, name: str = "") -> int:
+def parse_seconds(value: str | float, *, name: str = "") -> int:
+    """Return a duration [s] given in code: a number of seconds, or a text as `parse_duration` reads; raises as it."""
+    return parse_duration(value if isinstance(value, str | bool) else f"{value}s", name=name)
+
+
+def parse_size(text: object, *, name: str = "") -> int:
     """Return a size [bytes] written as ``4096``, ``1kb``, ``8MB`` or ``1GiB`` (all in powers of 1024).
 
     Raises
@@ -44,7 +56,21 @@ def parse_size(text: str | float, *, name: str = "") -> int:
     return int(amount)
 
 
-def _parse(text: str | float, units: dict[str, int]) -> float | None:
+def spell_duration(seconds: int) -> str:
+    """Return a duration [s] as `parse_duration` reads it, in the largest unit that says it exactly."""
+    unit, size = next((unit, size) for unit, size in _SPELLED_S if seconds % size == 0)
+    return f"{seconds // size}{unit}"
+
+
+def spell_size(size_bytes: int) -> str:
+    """Return a size [bytes] as `parse_size` reads it, in the largest unit that says it exactly."""
+    if size_bytes == 0:
+        return "0"
+    unit, size = next((unit, size) for unit, size in _SPELLED_BYTES if size_bytes % size == 0)
+    return f"{size_bytes // size} {unit}"
+
+
+def _parse(text: object, units: dict[str, int]) -> float | None:
     match = None if isinstance(text, bool) else _PATTERN.fullmatch(str(text))
     if match is None or match[2].lower() not in units:
         return None

@@ -122,7 +122,10 @@ def test_a_wrong_setting_is_one_line(run, monkeypatch):
     assert run("stats") == (
         2,
         "",
-        "genai-cache: namespase (environment) is no setting of genai-cache: did you mean namespace?\n",
+        (
+            "genai-cache: namespase (environment, GENAI_CACHE_NAMESPASE) is no setting of genai-cache: "
+            "did you mean namespace?\n"
+        ),
     )
 
 
@@ -132,7 +135,7 @@ def test_config_names_sources(run, home):
     code, out, _ = run("config")
     lines = {line.split()[0]: line.split() for line in out.splitlines()}
     assert code == 0
-    assert lines["ttl"][1:] == ["604800", str(home / "genai-cache.toml")]
+    assert lines["ttl"][1:] == ["7d", "~/genai-cache.toml"]
     assert lines["dir"][2] == "environment"
     assert lines["mode"][1:] == ["use", "default"]
 

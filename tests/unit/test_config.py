@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import traceback
 
 import pytest
 
+from genai_cache_magic.api.factory import origins_of
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.settings.files import check_syntax
-from genai_cache_magic.settings.model import describe, load_settings, machine_identity
-from genai_cache_magic.settings.units import parse_duration, parse_size
+from genai_cache_magic.settings.model import machine_identity
+from genai_cache_magic.settings.reading import describe, load_settings
+from genai_cache_magic.settings.units import parse_duration, parse_seconds, parse_size, spell_duration, spell_size
 
 
 @pytest.fixture(autouse=True)
@@ -25,32 +29,75 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def source_of(name, **options):
-    lines = {line.name: line for line in describe(load_settings(**options), **options)}
+    lines = {line.name: line for line in describe(load_settings(**options), **options).lines}
     return lines[name].value, lines[name].source
 
 
 def test_each_layer_wins_over_the_next(elsewhere, monkeypatch):
     """Option, environment, project file, user file, default: in this order, and `config` says which."""
-    assert source_of("ttl") == ("2592000", "default")
+    assert source_of("ttl") == ("30d", "default")
     user = elsewhere / "config" / "genai-cache" / "config.toml"
     user.parent.mkdir(parents=True)
     user.write_text('ttl = "1h"\nsize-limit = "2gb"\n')
-    assert source_of("ttl") == ("3600", str(user))
+    assert source_of("ttl") == ("1h", str(user))
     project = elsewhere / "project" / "pyproject.toml"
     project.write_text('[tool.genai-cache-magic]\nttl = "2h"\n')
-    assert source_of("ttl") == ("7200", str(project))
+    assert source_of("ttl") == ("2h", str(project))
     nearer = elsewhere / "project" / "genai-cache.toml"
     nearer.write_text('ttl = "3h"\n')
-    assert source_of("ttl") == ("10800", str(nearer))
-    assert source_of("size_limit") == (str(2 * 1024**3), str(user))
+    assert source_of("ttl") == ("3h", str(nearer))
+    assert source_of("size_limit") == ("2 GiB", str(user))
     monkeypatch.setenv("GENAI_CACHE_TTL", "4h")
-    assert source_of("ttl") == ("14400", "environment")
-    assert source_of("ttl", ttl="5h") == ("18000", "option")
+    assert source_of("ttl") == ("4h", "environment")
+    assert source_of("ttl", ttl="5h") == ("5h", "option")
+
+
+def test_config_prints_what_people_write(elsewhere, monkeypatch):
+    """Sizes and durations with their units, paths from home, compression in words."""
+    monkeypatch.setenv("HOME", str(elsewhere))
+    monkeypatch.setenv("GENAI_CACHE_DIR", str(elsewhere / "cache"))
+    shown = {line.name: line.value for line in describe(load_settings()).lines}
+    assert shown["ttl"] == "30d"
+    assert (shown["size_limit"], shown["memory"], shown["max_response"]) == ("1 GiB", "32 MiB", "8 MiB")
+    assert shown["dir"] == "~/cache"
+    assert shown["compression"] == "zstd, from 1 KiB, level 3"
+
+
+SECRET = "hunter2"
+SHOWN = [
+    {"origins": {f"https://me:{SECRET}@gw.example/v1": "openai", f"http://b.example?api_key={SECRET}": {"alias": "x"}}},
+    {"origins": {f"ftp://me:{SECRET}@gw.example": "openai"}},
+    {"origins": {f"https://me:{SECRET}@gw.example": {"aliass": "x"}}},
+    {"origins": {f"https://me:{SECRET}@gw.example": 3}},
+    {"extra_headers": [f"authorization: Bearer {SECRET}"]},
+]
+
+
+@pytest.mark.parametrize("given", SHOWN)
+@pytest.mark.parametrize("through", ["option", "environment", "file"])
+def test_no_credential_of_an_origin_is_shown(elsewhere, monkeypatch, given, through):
+    """Neither `config`, nor the settings' repr, nor an error and its traceback shows one, wherever it was written."""
+    options = given if through == "option" else {}
+    ((name, value),) = given.items()
+    if through == "environment":
+        monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", json.dumps(value))
+    elif through == "file":
+        table = json.dumps(value).replace('": ', '" = ') if isinstance(value, dict) else json.dumps(value)
+        (elsewhere / "project" / "genai-cache.toml").write_text(f"{name} = {table}\n")
+    try:
+        settings = load_settings(**options)
+        origins_of(settings)
+        said = f"{settings!r} {settings} {describe(settings, **options)}"
+    except ConfigurationError as exc:
+        said = "".join(traceback.format_exception(exc))
+    assert "gw.example" in said or "extra_headers" in said
+    assert SECRET not in said
 
 
 def test_the_machine_is_not_shown():
     """What ``config`` prints into a notebook does not name the host."""
     assert machine_identity() not in source_of("machine")[0]
+    assert machine_identity() not in f"{load_settings()!r} {load_settings()}"
 
 
 def test_nested_settings_in_the_environment(monkeypatch):
@@ -68,13 +115,18 @@ def test_nested_settings_in_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("TTL", "soon", "ttl='soon' (environment)"),
+        ("TTL", "soon", "ttl='soon' (environment, GENAI_CACHE_TTL)"),
+        ("TTL", "90", "'90' has no unit: write 90s, 90m, 90h, 90d or 90w"),
+        ("TTL", "-3d", "(environment, GENAI_CACHE_TTL): '-3d' is not a duration: write a number and s, m, h, d or w"),
         ("MODE", "replya", "did you mean replay?"),
         ("COMPRESSION__ALGORITHM", "gzp", "did you mean gzip?"),
         ("COMPRESSION__LEVEL", "99", "compression.level='99'"),
         ("SIZE_LIMIT", "big", "size_limit='big'"),
-        ("NAMESPACE", "../up", "namespace='../up'"),
-        ("ORIGINS", "{", "origins"),
+        ("COMPRESSION__LEVEL", "99", "(environment, GENAI_CACHE_COMPRESSION__LEVEL)"),
+        ("NAMESPACE", "../up", "such as team-a"),
+        ("NAMESPACE", "../up", "namespace='../up' (environment, GENAI_CACHE_NAMESPACE)"),
+        ("ORIGINS", "{", "GENAI_CACHE_ORIGINS (environment) is not JSON: write it like '{\"https://"),
+        ("EXTRA_HEADERS", "authorization", "GENAI_CACHE_EXTRA_HEADERS (environment) is not JSON: write it like '[\"x-"),
         ("ORIGINS", '{"https://x": {"aliass": "y"}}', "aliass"),
         ("TLL", "1h", "did you mean ttl?"),
         ("L2", "redis://localhost", "does not have yet"),
@@ -148,18 +200,45 @@ def test_machine_identity_is_stable():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), (90, 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600), (" 1.5 h ", 5400)],
+    [("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600), (" 1.5 h ", 5400)],
 )
 def test_durations(text, seconds):
     """Durations are numbers with a unit."""
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "1y", "-1", "0", "1e3", True, None, "1h30m", "9999d"])
+@pytest.mark.parametrize("text", ["", "h", "1y", "-1", "0", "1e3", True, None, "1h30m", "9999d", "90", 90, "0.5"])
 def test_wrong_durations(text):
     """Anything else is refused."""
     with pytest.raises(ConfigurationError):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["7", 7, " 1.5 "])
+def test_a_duration_without_a_unit_is_refused_with_the_units(text):
+    """A bare 7 is seconds to one reader and days to another: the message spells out what may be meant."""
+    with pytest.raises(ConfigurationError, match=rf"{str(text).strip()}d or"):
+        parse_duration(text)
+
+
+def test_a_number_in_code_is_seconds():
+    """Where a signature says [s], as in Redis's `expire`, a number is that; a text still needs its unit."""
+    assert parse_seconds(60) == parse_seconds(60.0) == parse_seconds("1m") == 60
+    for wrong in ("60", True, -1, 0):
+        with pytest.raises(ConfigurationError):
+            parse_seconds(wrong)
+
+
+@pytest.mark.parametrize("text", ["1s", "90s", "90m", "25h", "30d", "3650d"])
+def test_durations_are_spelled_as_they_are_read(text):
+    """What `config` prints can be written into a configuration."""
+    assert spell_duration(parse_duration(text)) == text
+
+
+@pytest.mark.parametrize("text", ["0", "1 B", "1000 B", "1 KiB", "1536 MiB", "1 GiB"])
+def test_sizes_are_spelled_as_they_are_read(text):
+    """The same of sizes."""
+    assert spell_size(parse_size(text)) == text
 
 
 @pytest.mark.parametrize(("text", "size"), [("1kb", 1024), ("1KiB", 1024), (4096, 4096), ("2gb", 2 * 1024**3)])

@@ -1,0 +1,406 @@
+"""Whose word counts: a project's files decide neither where answers come from nor who can read them, unless trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.api.factory import origins_of
+from genai_cache_magic.api.session import Session, current_session, reset_session
+from genai_cache_magic.cli.main import main
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.badge import bundle
+from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.providers.base import HttpCall
+from genai_cache_magic.providers.registry import recognise
+from genai_cache_magic.settings.files import project_files
+from genai_cache_magic.settings.reading import describe, ignored, load_settings
+from genai_cache_magic.settings.trust import TrustedFiles, decides_trust
+
+BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Which way is north?"}]}
+DECIDING = {
+    "dir": '"/srv/theirs"',
+    "key_file": '"/srv/theirs/key"',
+    "encryption": '"off"',
+    "machine": '"theirs"',
+    "person": '"them"',
+    "l2": '"redis://theirs"',
+    "l2_prefix": '"theirs"',
+    "key_vault_url": '"https://theirs.vault.azure.net"',
+    "key_name": '"theirs"',
+    "signing_key_name": '"theirs"',
+    "verify_challenge": "false",
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository that somebody else wrote, cloned into the user's home; the working directory lies in it."""
+    for name in [name for name in os.environ if name.startswith("GENAI_CACHE_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    clone = home / "work" / "clone"
+    (clone / "notebooks").mkdir(parents=True)
+    (clone / ".git").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("CONFIG", "CACHE", "STATE"):
+        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
+    monkeypatch.chdir(clone / "notebooks")
+    reset_session()
+    yield clone
+    reset_session()
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
+
+
+def command(capsys, *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+# --- what decides trust
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}-", "tool"])
+@pytest.mark.parametrize("name", DECIDING)
+def test_a_project_is_not_heard_on_what_decides_trust(project, name, spelling):
+    """Ignored, never an error, and said in a sentence that names the file, the setting and the fix."""
+    written = name.replace("_", "-") if spelling == "{}-" else name
+    line = f'ttl = "2h"\n{written} = {DECIDING[name]}\n'
+    file = project / ("pyproject.toml" if spelling == "tool" else "genai-cache.toml")
+    write(file, f"[tool.genai-cache-magic]\n{line}" if spelling == "tool" else line)
+    settings = load_settings()
+    assert settings.ttl == 7200  # what decides no trust is heard
+    assert "their" not in repr(settings)
+    assert settings.encryption == "local"
+    (sentence,) = ignored()
+    assert sentence.startswith(f"~/work/clone/{file.name} sets {name}: ignored")
+    assert f"`genai-cache trust ~/work/clone/{file.name}`" in sentence
+
+
+def test_the_plain_cache_of_a_cloned_repository_answers_nothing(project, server):
+    """Its author's answer is there, in a cache that its configuration names; the model is asked all the same."""
+    theirs = {"dir": str(project / "cache"), "encryption": "off"}
+    os.environ.pop("GENAI_CACHE_DIR", None)
+
+    def ask() -> str:
+        with llm_cache() as cell, httpx.Client() as client:
+            client.post(f"{server.url}/v1/chat/completions", json=BODY)
+        return cell.calls[0].outcome.value
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in theirs.items():
+            patch.setenv(f"GENAI_CACHE_{name.upper()}", value)
+        reset_session()
+        assert [ask(), ask()] == ["miss", "hit"]
+    write(project / "genai-cache.toml", "".join(f"{name} = {json.dumps(value)}\n" for name, value in theirs.items()))
+    reset_session()
+    assert ask() == "miss"
+    TrustedFiles().add(project / "genai-cache.toml", "another digest")
+    reset_session()
+    assert ask() == "hit"  # of the user's own cache by now
+    assert current_session().settings.encryption == "local"
+
+
+def test_option_environment_and_the_users_own_file_decide(project, monkeypatch):
+    """What the user says is obeyed, wherever they say it, and needs no trust."""
+    write(project / "genai-cache.toml", 'encryption = "local"\ndir = "/srv/theirs"')
+    own = write(Path.home() / ".config" / "genai-cache" / "config.toml", 'encryption = "off"\ndir = "/srv/own"\n')
+    assert load_settings().encryption == "off"
+    assert load_settings().dir == Path("/srv/own")
+    shown = {line.name: line for line in describe(load_settings()).lines}
+    assert shown["dir"].source == "~/.config/genai-cache/config.toml; ignored in ~/work/clone/genai-cache.toml"
+    monkeypatch.setenv("GENAI_CACHE_DIR", "/srv/env")
+    assert load_settings().dir == Path("/srv/env")
+    assert load_settings(dir="/srv/option").dir == Path("/srv/option")
+    own.unlink()
+    assert load_settings().encryption == "local"
+
+
+def test_every_setting_is_one_or_the_other():
+    """A setting that says where answers lie, who seals them or who asks decides trust; a new one is thought of here."""
+    from genai_cache_magic.settings.model import LATER, Settings
+
+    deciding = {name for name in (*Settings.model_fields, *LATER) if decides_trust(name)}
+    assert deciding == set(DECIDING) - {"l2_prefix"}
+
+
+# --- trust, once given
+
+
+def test_a_trusted_project_is_heard_until_it_says_something_else(project, capsys):
+    """By path and content: an edit, or a move, has to be trusted anew; other tables of the same file may change."""
+    file = write(project / "pyproject.toml", '[tool.genai-cache-magic]\nencryption = "off"\n')
+    code, out, _ = command(capsys, "trust")
+    assert (code, "encryption = 'off'" in out, "~/work/clone/pyproject.toml" in out) == (0, True, True)
+    assert load_settings().encryption == "off"
+    assert ignored() == ()
+    write(file, '[project]\nname = "x"\n[tool.genai-cache-magic]\nencryption = "off"\n')
+    assert load_settings().encryption == "off"
+    write(file, '[tool.genai-cache-magic]\nencryption = "off"\ndir = "/srv/theirs"\n')
+    assert load_settings().encryption == "local"
+    assert "has changed since you trusted it" in ignored()[0]
+    assert "(changed since" in command(capsys, "trust", "--list")[1]
+    assert command(capsys, "trust", str(file))[0] == 0
+    assert load_settings().dir == Path("/srv/theirs")
+    (project / "moved").mkdir()
+    file.rename(project / "moved" / "pyproject.toml")
+    os.chdir(project / "moved")
+    assert load_settings().encryption == "local"
+
+
+def test_trust_is_taken_back(project, capsys):
+    """`--revoke` by file or by folder, also of a file that is gone; what was not trusted is an error."""
+    file = write(project / "genai-cache.toml", 'encryption = "off"\n')
+    for target in (file, project, project / "notebooks"):
+        command(capsys, "trust", str(file))
+        assert load_settings().encryption == "off"
+        assert command(capsys, "trust", "--revoke", str(target))[0] == 0
+        assert load_settings().encryption == "local"
+    command(capsys, "trust")
+    file.unlink()
+    assert command(capsys, "trust", "--revoke", str(file))[0] == 0
+    assert command(capsys, "trust", "--list")[1].strip() == "no project is trusted"
+    code, _, err = command(capsys, "trust", "--revoke", str(file))
+    assert (code, "was not trusted" in err) == (2, True)
+
+
+def test_trusting_names_what_can_be_trusted(project, capsys):
+    """A folder without a file, and a file of another name, are errors that say what is wanted."""
+    for path in (project, project / "notebooks" / "other.toml"):
+        code, _, err = command(capsys, "trust", str(path))
+        assert (code, "pyproject.toml" in err) == (2, True)
+    write(project / "pyproject.toml", "[project]\n")
+    assert "says nothing" in command(capsys, "trust")[1]
+
+
+def test_the_list_is_private_and_believed_only_if_it_is(project, capsys):
+    """Mode 0600 in folders of 0700; one that others could have written trusts nothing, and that is said."""
+    write(project / "genai-cache.toml", 'encryption = "off"\n')
+    command(capsys, "trust")
+    path = TrustedFiles().path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.chmod(0o666)
+    assert load_settings().encryption == "local"
+    assert any("trusted.json" in sentence and "chmod go-w" in sentence for sentence in ignored())
+    path.chmod(0o600)
+    assert load_settings().encryption == "off"
+    for damage in ("", "[]", '{"files": 3}', "\0"):
+        path.write_text(damage)
+        assert load_settings().encryption == "local"
+        assert any("damaged" in sentence for sentence in ignored())
+
+
+def test_a_home_that_can_not_be_written_is_an_error_with_its_fix(project, monkeypatch):
+    """The list can't be kept: the error says where, and what to set."""
+    write(project / "config", "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(project / "config"))
+    with pytest.raises(ConfigurationError, match="XDG_CONFIG_HOME"):
+        TrustedFiles().add(project / "genai-cache.toml", "0")
+
+
+# --- files that are nobody's word
+
+
+def as_another_users(monkeypatch, path: Path) -> None:
+    """Let `path` belong to somebody else, whoever runs the tests."""
+    own = os.fstat, os.stat
+
+    def foreign(status):
+        fields = list(status)
+        fields[stat.ST_UID] = 4321
+        return os.stat_result(fields)
+
+    def fstat(descriptor):
+        found = own[0](descriptor)
+        return foreign(found) if os.path.samestat(found, own[1](path)) else found
+
+    monkeypatch.setattr(os, "fstat", fstat)
+
+
+@pytest.mark.parametrize("users", [False, True], ids=["project", "user"])
+@pytest.mark.parametrize(
+    ("danger", "said"),
+    [("owner", "another user"), ("group", "chmod go-w"), ("world", "chmod go-w"), ("folder", "others may replace it")],
+)
+def test_a_file_that_others_could_have_written_is_ignored(project, monkeypatch, danger, said, users):
+    """Whoever owns it, or may write or replace it, would decide: not even parsed, and one sentence says so."""
+    own = Path.home() / ".config" / "genai-cache" / "config.toml"
+    file = write(own if users else project / "genai-cache.toml", 'ttl = "2h"\n')
+    assert load_settings().ttl == 7200
+    file.write_text('ttl = "2h"\n=')
+    if danger == "owner":
+        as_another_users(monkeypatch, file)
+    elif danger == "folder":
+        file.parent.chmod(0o777)
+    else:
+        file.chmod(0o664 if danger == "group" else 0o646)
+    assert load_settings().ttl == 30 * 86_400
+    (sentence,) = ignored()
+    assert f"~/{file.relative_to(Path.home())} is not read" in sentence
+    assert said in sentence
+    assert "genai-cache trust" in sentence
+
+
+def test_a_folder_with_a_sticky_bit_is_safe(project):
+    """In /tmp and its like nobody can replace another's file."""
+    write(project / "genai-cache.toml", 'ttl = "2h"\n')
+    project.chmod(0o1777)
+    assert load_settings().ttl == 7200
+
+
+def test_a_file_of_others_can_be_trusted_as_it_is(project, capsys, monkeypatch):
+    """What it says now is known, so that it doesn't matter who may change it: a change is not obeyed."""
+    file = write(project / "genai-cache.toml", 'encryption = "off"\n')
+    as_another_users(monkeypatch, file)
+    assert load_settings().encryption == "local"
+    assert command(capsys, "trust")[0] == 0
+    assert load_settings().encryption == "off"
+    file.write_text('encryption = "off"\nmode = "off"\n')
+    assert (load_settings().encryption, load_settings().mode.value) == ("local", "use")
+
+
+def test_a_pyproject_of_others_that_says_nothing_to_us_is_no_matter(project, monkeypatch):
+    """Nothing of ours is in it, so there is nothing to say."""
+    file = write(project / "pyproject.toml", "[project]\n")
+    as_another_users(monkeypatch, file)
+    assert ignored() == ()
+
+
+def test_where_files_have_no_owners_none_is_refused(project, monkeypatch):
+    """Windows says neither who owns a file nor who may write it; `config` says that it is unchecked."""
+    file = write(project / "genai-cache.toml", 'ttl = "2h"\n')
+    file.chmod(0o666)
+    monkeypatch.delattr(os, "geteuid")
+    assert load_settings().ttl == 7200
+    assert any("not checked" in note for note in describe(load_settings()).notes)
+
+
+# --- how far the search goes
+
+
+def test_the_search_ends_at_the_root_of_the_repository(project):
+    """What lies above a repository was put there for something else; `.git` may be a file, as in a worktree."""
+    write(project.parent / "genai-cache.toml", 'ttl = "2h"\n')
+    assert load_settings().ttl == 30 * 86_400
+    (project / ".git").rmdir()
+    write(project / ".git", "gitdir: elsewhere\n")
+    assert load_settings().ttl == 30 * 86_400
+    write(project / "genai-cache.toml", 'ttl = "3h"\n')
+    assert load_settings().ttl == 10_800
+    (project / ".git").unlink()
+    (project / "genai-cache.toml").unlink()
+    assert load_settings().ttl == 7200
+
+
+def test_the_search_ends_at_home(project):
+    """Whoever can write above the homes is not heard in them."""
+    (project / ".git").rmdir()
+    write(Path.home().parent / "genai-cache.toml", 'ttl = "2h"\n')
+    assert load_settings().ttl == 30 * 86_400
+    write(Path.home() / "genai-cache.toml", 'ttl = "3h"\n')
+    assert load_settings().ttl == 10_800
+
+
+def test_a_working_directory_that_is_gone_has_no_files(project, tmp_path):
+    """It is no reason to fail."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert project_files() == []
+    assert load_settings().ttl == 30 * 86_400
+
+
+# --- what an untrusted project still may say
+
+
+def key(origins, host, model="gpt-4.1-mini"):
+    body = json.dumps({**BODY, "model": model}).encode()
+    call = HttpCall("POST", "https", host, None, "/v1/chat/completions", "", {"content-type": "application/json"}, body)
+    request = recognise(call, origins).request
+    return request.origin, request.machine, request.model
+
+
+def test_aliases_of_an_untrusted_project_are_its_own(project, monkeypatch, capsys):
+    """Its endpoints share answers among themselves, never with what the user, or another project, calls so."""
+    rules = '[origins]\n"https://east.example" = {alias = "team"}\n"https://west.example" = {alias = "team"}\n'
+    file = write(project / "genai-cache.toml", rules)
+    theirs = origins_of(load_settings())
+    assert key(theirs, "east.example") == key(theirs, "west.example")
+    write(file, rules + '"https://evil.example" = {alias = "team"}\n')
+    evil = key(origins_of(load_settings()), "evil.example")
+    assert evil != key(theirs, "east.example")
+    assert any("among that file's own rules" in note for note in describe(load_settings()).notes)
+    command(capsys, "trust")
+    trusted = key(origins_of(load_settings()), "east.example")
+    file.unlink()
+    monkeypatch.setenv("GENAI_CACHE_ORIGINS", '{"https://mine.example": {"alias": "team"}}')
+    assert key(origins_of(load_settings()), "mine.example") == trusted != evil
+
+
+def test_a_project_gives_no_origin_the_key_of_another(project):
+    """Not by an alias that is an address, not by a model's name, not for the user's own alias."""
+    plain = origins_of(load_settings())
+    real = {key(plain, "api.openai.com", model) for model in ("gpt-4.1", "gpt-4.1-mini")}
+    for rule in ('alias = "https://api.openai.com"', 'models = {"gpt-4.1-mini" = "gpt-4.1"}'):
+        for origin in ("https://api.openai.com", "https://evil.example"):
+            write(project / "genai-cache.toml", f'[origins]\n"{origin}" = {{{rule}}}\n')
+            assert key(origins_of(load_settings()), origin.removeprefix("https://")) not in real
+
+
+def test_a_project_can_not_put_people_together_again(project):
+    """`extra_headers` that the user set, to keep people apart, stay beside the project's."""
+    write(Path.home() / ".config" / "genai-cache" / "config.toml", 'extra_headers = ["authorization"]\n')
+    write(project / "genai-cache.toml", 'extra_headers = ["x-tenant"]\n')
+    assert load_settings().extra_headers == {"authorization", "x-tenant"}
+
+
+# --- where it is seen
+
+
+def test_what_is_ignored_stands_under_the_first_cell(project):
+    """Once a session, as words; the call goes on, and `create_cache` tells its listener."""
+    write(project / "genai-cache.toml", 'encryption = "off"\n')
+    session = Session(dir=str(project / "cache"))
+    first, second = (session.scope(session.options()) for _ in range(2))
+    shown = bundle(summarise(first))
+    for kind in ("text/plain", "text/html"):
+        assert "genai-cache.toml sets encryption: ignored" in shown[kind]
+    assert second.troubles == ()
+    heard = []
+    create_cache("memory", on_event=heard.append).close()
+    assert "ignored" in heard[0].message
+
+
+def test_config_says_it(project, capsys):
+    """The command shows the value in force, why it is that, and the fix; others warn beside their output."""
+    write(project / "genai-cache.toml", 'encryption = "off"\n')
+    code, out, _ = command(capsys, "config")
+    assert code == 0
+    assert "ignored in ~/work/clone/genai-cache.toml" in out
+    assert "`genai-cache trust ~/work/clone/genai-cache.toml`" in out
+    assert "genai-cache trust" in command(capsys, "stats")[2]
+
+
+def test_not_encrypted_stands_under_the_cell(project):
+    """As long as encryption is off, and not otherwise."""
+    for encryption in ("off", "local"):
+        session = Session(dir=str(project / "cache"), encryption=encryption)
+        shown = bundle(summarise(session.scope(session.options())))
+        for kind in ("text/plain", "text/html"):
+            assert ("Not encrypted" in shown[kind]) == (encryption == "off")
