@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The leader has an answer that every follower may use; `value` is what it handed over."""
+    """The leader has an answer that every follower may use; `value` is what it handed over.
+
+    `asked` is the form in which it was asked for: who asks in the same one gets `value` as it is.
+    """
 
     value: Any
     is_stored: bool = True
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,8 @@ class CallDesk:
         """Decide again after waiting; `landing` None means the wait was given up."""
         lead = follow.lead
         if isinstance(landing, Landed):
-            rendered = lead.call.provider.render(landing.value, lead.call.wants)
+            is_same = landing.asked == lead.call.wants.asked
+            rendered = landing.value if is_same else lead.call.provider.render(landing.value, lead.call.wants)
             if rendered is not None:
                 return self._serve_landed(lead, rendered, is_stored=landing.is_stored)
         elif isinstance(landing, Failed):
@@ -109,7 +110,7 @@ class CallDesk:
             self._give_back(lead)
         flight = _take_flight(lead)
         if flight is not None:
-            self._land(flight, response, answer, verdict)
+            self._land(flight, response, answer, verdict, asked=lead.call.wants.asked)
         outcome, reason = verdict.outcome, verdict.reason
         if answer.end is End.ERROR:
             outcome, reason = Outcome.ERROR, f"status {response.status}"
@@ -209,13 +210,13 @@ class CallDesk:
         found = self._keeper.find(lead)
         if isinstance(found, Found):
             lead.flight = None
-            self._flights.land(flight, Landed(found.response))
+            self._flights.land(flight, Landed(found.response, asked=lead.call.wants.asked))
             return self._serve(lead, found)
         return self._keeper.stamp(lead)
 
-    def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict) -> None:
+    def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict, *, asked: str) -> None:
         if verdict.is_shareable:
-            self._flights.land(flight, Landed(response, verdict.is_stored))
+            self._flights.land(flight, Landed(response, verdict.is_stored, asked))
         elif answer.end is End.CUT or verdict.is_outdated:
             self._flights.abandon(flight)
         elif response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -65,7 +65,13 @@ class Keeper:
         found = self._entries.find_call(lead.entry_id, ttl_s=options.ttl_s, scope_tags=tags, tell=lead.scope.emit)
         if isinstance(found, Fetch):
             return found
-        rendered = lead.call.provider.render(found.response, lead.call.wants)
+        try:
+            is_same = found.sealed.account().asked == lead.call.wants.asked
+        except EntryUndecodable as exc:
+            lead.scope.emit(trouble("L1", exc))
+            return Fetch(Why.DAMAGED)
+        # Who asks in the very same form gets what was received, and others what can be made of it.
+        rendered = found.response if is_same else lead.call.provider.render(found.response, lead.call.wants)
         if rendered is found.response:
             return found
         return Fetch(Why.UNSUITED) if rendered is None else replace(found, response=rendered)
@@ -148,6 +154,7 @@ class Keeper:
             cost_usd=cost_usd(call, answer, now_ms=self._entries.now_ms()),
             latency_s=round(self._clock() - lead.started, 6),
             preview=call.preview,
+            asked=call.wants.asked,
             components=self.components(lead),
         )
         return Entry(header, metadata, response)

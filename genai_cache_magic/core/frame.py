@@ -119,6 +119,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
             "latency_s": metadata.latency_s,
             "preview": metadata.preview,
             "components": dict(metadata.components),
+            **({"asked": metadata.asked} if metadata.asked else {}),
         },
     )
 
@@ -140,6 +141,7 @@ def decode_metadata(block: bytes) -> Metadata:
             usage=_usage(fields["usage"]),
             cost_usd=_cost(fields["cost_usd"]),
             latency_s=float(fields["latency_s"]),
+            asked=_text(fields.get("asked", "")),
             components={_text(k): _text(v) for k, v in fields["components"].items()},
         )
     except _MALFORMED as exc:
@@ -150,7 +152,8 @@ def decode_account(block: bytes) -> Account:
     """Read only what a hit's record shows from a metadata block; raises as `decode_metadata`."""
     try:
         fields = orjson.loads(block)
-        return Account(_text(fields["model"]), _usage(fields["usage"]), _cost(fields["cost_usd"]))
+        asked = _text(fields.get("asked", ""))
+        return Account(_text(fields["model"]), _usage(fields["usage"]), _cost(fields["cost_usd"]), asked)
     except _MALFORMED as exc:
         raise EntryUndecodable("metadata block is not of this version") from exc
 

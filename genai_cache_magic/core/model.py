@@ -78,12 +78,16 @@ class KeySpace:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer as received, with the encoding of the wire undone."""
+    """An answer as received, with the encoding of the wire undone.
+
+    `has_ended` says that its body came to an orderly end. That is known while it is received, and not stored.
+    """
 
     status: int
     headers: Headers
     body: bytes
     form: Form = Form.JSON
+    has_ended: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +132,18 @@ class Metadata:
     cost_usd: Decimal | None = None
     latency_s: float = 0.0
     preview: str = ""
+    asked: str = ""
     components: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The part of the metadata that a hit's record shows."""
+    """The part of the metadata that a hit needs: what its record shows, and in which form the answer was asked for."""
 
     model: str
     usage: Usage
     cost_usd: Decimal | None
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

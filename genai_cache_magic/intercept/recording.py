@@ -231,7 +231,7 @@ class Recording:
             return
         if self._doubt:
             self.refuse(self._doubt)
-        response = recorded(self._status, self._headers, body)
+        response = recorded(self._status, self._headers, body, lead.call.wants.form, has_ended=self._is_ended)
         if self._is_whole(response):
             desk.commit(lead, response)
         else:
@@ -255,11 +255,21 @@ class Recording:
         return self._error is None or self._lead.call.provider.read(response).end is not End.CUT
 
 
-def recorded(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
-    """Return the response to keep: decoded, without what belongs to the wire or to the first caller."""
+def recorded(
+    status: int, headers: Iterable[tuple[str, str]], body: bytes, asked: Form = Form.JSON, *, has_ended: bool = False
+) -> Response:
+    """Return the response to keep: decoded, without what belongs to the wire or to the first caller.
+
+    Parameters
+    ----------
+    asked
+        The form that was asked for; what came is of that one or the other by its content type and its first bytes.
+    has_ended
+        Whether `body` came to an orderly end.
+    """
     kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
     content_type = next((v for n, v in kept if n == "content-type"), "")
-    return Response(status, kept, body, streams.form_of(content_type))
+    return Response(status, kept, body, streams.form_of(content_type, asked, body), has_ended)
 
 
 def _told_bytes(headers: Headers) -> int:

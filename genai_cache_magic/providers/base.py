@@ -55,10 +55,26 @@ class HttpCall:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What this caller expects of the answer, though it is not part of the key."""
+    """What this caller expects of the answer, though it is not part of the key.
+
+    Attributes
+    ----------
+    form
+        In which form.
+    usage
+        Whether it must tell its tokens.
+    options
+        What else was asked of the form, spelt so that equal questions have equal ones.
+    """
 
     form: Form = Form.JSON
     usage: bool = True
+    options: str = field(default="", compare=False)
+
+    @property
+    def asked(self) -> str:
+        """The form of the question: who asks in the same one gets what was received, as it was received."""
+        return f"{self.form.value} {self.options}" if self.options else self.form.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.providers.base import Wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,6 +124,21 @@ def pop_form(body: JsonObject) -> Form:
     return Form.STREAM if stream is True else Form.JSON
 
 
+def pop_stream_options(body: JsonObject) -> JsonObject:
+    """Take ``stream_options`` out of `body` and return those that ask for something: null never does."""
+    options = body.pop("stream_options", None)
+    told = options if type(options) is dict else {}
+    return {
+        name: value for name, value in told.items() if value is not None and (name, value) != ("include_usage", False)
+    }
+
+
+def wants_of(form: Form, options: JsonObject, *, usage: bool = True) -> Wants:
+    """Return what a caller wants that asks for `form` with these options of a stream."""
+    is_streamed = form is Form.STREAM and bool(options)
+    return Wants(form, usage=usage or form is Form.JSON, options=dumps(options).decode() if is_streamed else "")
+
+
 def drop_openai_noise(body: JsonObject) -> None:
     """Take out of `body` what decides no answer of an OpenAI-compatible API, in place."""
     for name in OPENAI_NOISE:
@@ -182,6 +199,16 @@ def last_user_text(messages: JsonValue) -> str:
             if text:
                 return text
     return ""
+
+
+def is_one_token(limit: JsonValue) -> bool:
+    """Tell whether `limit` allows an answer of one token, or of none."""
+    return type(limit) is int and 0 <= limit <= 1
+
+
+def is_score(value: JsonValue) -> bool:
+    """Tell whether a field asks for probabilities: by true or by a number, which may be 0."""
+    return value is not None and value is not False and value != ""
 
 
 def positive(value: JsonValue) -> int | None:

@@ -5,13 +5,22 @@ It streams unless it is told not to, as JSON lines of which the last is ``done``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import jsonlines
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.fields import is_conversation, last_user_text, objects, pop_form, positive, preview_of
+from genai_cache_magic.providers.fields import (
+    is_conversation,
+    is_one_token,
+    is_score,
+    last_user_text,
+    objects,
+    pop_form,
+    positive,
+    preview_of,
+)
 from genai_cache_magic.providers.media import BARE, fold_texts
 from genai_cache_magic.providers.reading import (
     as_object,
@@ -46,13 +55,19 @@ DONE_REASON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ollama:
-    """The chat and generation APIs, told apart by `surface`."""
+    """The chat and generation APIs, told apart by `surface`; `is_scored` says that one token's logprobs are asked."""
 
     surface: str
     vendor: str = ""
+    is_scored: bool = False
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with the line that is ``done``."""
+        answer = self._read(response)
+        is_wanted = self.is_scored and answer.end is End.TRUNCATED
+        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+
+    def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:
             return _read_stream(response)
         answer = load_answer(response)
@@ -154,12 +169,14 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     form = Form.JSON if is_embedding else _pop_form(body)
     for name in NOISE:
         body.pop(name, None)
-    limit = positive(as_object(body.get("options")).get("num_predict"))
+    most = as_object(body.get("options")).get("num_predict")
+    limit = positive(most)
+    is_scored = is_score(body.get("logprobs")) and is_one_token(most)
     target = find_target(call, body, origins, suffix)
     vendor = target.place.vendor
     asked = asked_for(body.get("input"))
     return ModelCall(
-        provider=OllamaEmbeddings(surface, vendor, asked) if is_embedding else Ollama(surface, vendor),
+        provider=OllamaEmbeddings(surface, vendor, asked) if is_embedding else Ollama(surface, vendor, is_scored),
         request=target.request(surface, body, form, media),
         wants=Wants(form),
         preview=preview,

@@ -216,7 +216,9 @@ def _read_stream(response: Response, vendor: str) -> Answer:
         if kind == "message_stop":
             return _read_message(recording.message(), vendor)
         recording.absorb(as_text(kind), fields)
-    return Answer(End.CUT)
+    # Some servers leave out the last event, which says nothing.
+    is_whole = response.has_ended and recording.is_stopped
+    return _read_message(recording.message(), vendor) if is_whole else Answer(End.CUT)
 
 
 class _Recording:
@@ -239,9 +241,15 @@ class _Recording:
         elif kind == "content_block_delta":
             self._blocks.append(event.get("delta"))
         elif kind == "message_delta":
-            self._fields["stop_reason"] = as_object(event.get("delta")).get("stop_reason")
+            reason = as_object(event.get("delta")).get("stop_reason") or self._fields.get("stop_reason")
+            self._fields["stop_reason"] = reason
             # Its counts are running totals; what it leaves out stands as it was announced.
             self._usage |= {name: n for name, n in as_object(event.get("usage")).items() if n is not None}
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was said why the message stopped."""
+        return bool(self._fields.get("stop_reason"))
 
     def message(self) -> JsonObject:
         """Return the message, its content being the blocks and the pieces of blocks in order."""

@@ -240,10 +240,15 @@ class Recording:
         elif kind == "contentBlockDelta":
             self._blocks.append(event.get("delta"))
         elif kind == "messageStop":
-            self._reason = event.get("stopReason")
+            self._reason = event.get("stopReason") or self._reason
         elif kind == "metadata":
             self._told = event
             self.is_ended = self._reason is not None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was said why the message stopped."""
+        return self._reason is not None
 
     def answer(self) -> Answer:
         """Return what `read_message` makes of the whole."""
@@ -266,7 +271,7 @@ def _read_stream(response: Response) -> Answer:
         recording.absorb(message.headers.get(":event-type", ""), event)
         if recording.is_ended:
             return recording.answer()
-    return Answer(End.CUT)
+    return recording.answer() if response.has_ended and recording.is_stopped else Answer(End.CUT)
 
 
 def _read_usage(answer: JsonObject) -> Counted:

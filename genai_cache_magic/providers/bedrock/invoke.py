@@ -260,7 +260,7 @@ def _read_text(_response: Response, chunks: list[JsonObject]) -> Answer:
         items = list(objects(chunk.get(shape.items))) if shape.items else [chunk]
         is_empty &= not any(item.get(shape.text) for item in items)
         told = [item.get(shape.reason) for item in items]
-        reasons = reasons if all(reason is None for reason in told) else told
+        reasons = told if any(told) else reasons
     ends = [_REASONS.get(as_text(reason).lower(), End.UNREADABLE) for reason in reasons]
     return Answer(gravest(ends, is_empty=is_empty))
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import Counted, first, leftover
-from genai_cache_magic.providers.fields import is_asked, is_conversation, last_user_text, objects, pop_form, positive
+from genai_cache_magic.providers.fields import (
+    is_asked,
+    is_conversation,
+    is_one_token,
+    is_score,
+    last_user_text,
+    objects,
+    pop_form,
+    positive,
+)
 from genai_cache_magic.providers.media import fold_parts
 from genai_cache_magic.providers.reading import (
     as_object,
@@ -54,13 +63,19 @@ _BILLED: Final = frozenset({"input_tokens", "output_tokens"})
 
 @dataclass(frozen=True, slots=True)
 class CohereChat:
-    """The chat API, second version."""
+    """The chat API, second version; `is_scored` says that the probabilities of one token are asked for."""
 
     vendor: str = ""
+    is_scored: bool = False
     surface: ClassVar[str] = "cohere.chat"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with ``message-end``."""
+        answer = self._read(response)
+        is_wanted = self.is_scored and answer.end is End.TRUNCATED
+        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+
+    def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:
             return _read_stream(response)
         answer = load_answer(response)
@@ -90,9 +105,10 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
             ids.apply(tool_call, "id")
         ids.apply(message, "tool_call_id")
     ids.finish(body)
+    is_scored = is_score(body.get("logprobs")) and is_one_token(body.get("max_tokens"))
     target = find_target(call, body, origins, _SUFFIX)
     return ModelCall(
-        provider=CohereChat(target.place.vendor),
+        provider=CohereChat(target.place.vendor, is_scored),
         request=target.request(CohereChat.surface, body, form, media),
         wants=Wants(form),
         # Connectors search before the model answers; functions are run by the caller.

@@ -14,7 +14,7 @@ from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import forms, sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.fields import is_asked, is_conversation, objects, positive, preview_of
+from genai_cache_magic.providers.fields import is_asked, is_conversation, is_one_token, objects, positive, preview_of
 from genai_cache_magic.providers.gemini import array, stream
 from genai_cache_magic.providers.gemini.usage import read_usage
 from genai_cache_magic.providers.media import fold_either_alphabet
@@ -61,14 +61,24 @@ FINISH: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Gemini:
-    """The content generation API; `is_array` if this caller reads a stream as one JSON array."""
+    """The content generation API.
+
+    `is_array` says that this caller reads a stream as one JSON array, `is_scored` that it wants the probabilities of
+    one token, so that a limit which is reached is what it asked for.
+    """
 
     vendor: str = ""
     is_array: bool = False
+    is_scored: bool = False
     surface: ClassVar[str] = "google.generate"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream is whole if the last word of every candidate gave its reason."""
+        answer = self._read(response)
+        is_wanted = self.is_scored and answer.end is End.TRUNCATED
+        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+
+    def _read(self, response: Response) -> Answer:
         if not is_success(response):
             return Answer(End.ERROR)
         if response.form is Form.STREAM:
@@ -116,9 +126,9 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     base, _, model = path.rpartition("/")
     target = target_named_by_path(call, base, model, origins)
     return ModelCall(
-        provider=Gemini(target.place.vendor, is_array),
+        provider=Gemini(target.place.vendor, is_array, _is_scored(body)),
         request=target.request(Gemini.surface, body, None, media),
-        wants=Wants(form),
+        wants=Wants(form, options="array" if is_array else ""),
         refused=("server-tools",) if any(map(_is_server_tool, objects(body.get("tools")))) else (),
         preview=preview,
         max_output_tokens=_limit(body),
@@ -170,6 +180,13 @@ def _limit(body: JsonObject) -> int | None:
     return limit and limit * candidates
 
 
+def _is_scored(body: JsonObject) -> bool:
+    settings = as_object(body.get("generationConfig") or body.get("generation_config"))
+    limit = settings.get("maxOutputTokens", settings.get("max_output_tokens"))
+    asked = (settings.get("responseLogprobs"), settings.get("response_logprobs"))
+    return True in asked and is_one_token(limit)
+
+
 class _Candidate:
     """What has been seen of one candidate."""
 
@@ -181,8 +198,10 @@ class _Candidate:
 
     def absorb(self, candidate: JsonObject) -> None:
         """Take in a candidate, or one piece of it."""
-        # The last word counts: early models gave a reason with every piece.
-        self.reason = candidate.get("finishReason")
+        # The last word counts: early models gave a reason with every piece, which nothing that goes on takes back.
+        reason = candidate.get("finishReason") or None
+        if reason is not None or stream.goes_on(candidate):
+            self.reason = reason
         for part in objects(as_object(candidate.get("content")).get("parts")):
             is_call = is_asked(part.get("functionCall"))
             self.has_calls |= is_call

@@ -124,6 +124,15 @@ def _groups(parts: list[JsonObject]) -> Iterator[list[JsonValue]]:
 # --- parts
 
 
+def goes_on(candidate: JsonObject) -> bool:
+    """Tell whether a piece of a candidate says more; some servers let an empty one follow the reason."""
+    parts = as_object(candidate.get("content")).get("parts")
+    return type(parts) is list and any(part not in _NOTHING for part in parts)
+
+
+_NOTHING: Final[tuple[JsonObject, ...]] = ({}, {"text": ""})
+
+
 def _is_plain(part: JsonObject) -> bool:
     """Tell whether `part` is a text or a thought and nothing else, such as may come in pieces."""
     return "text" in part and part.keys() <= {"text", "thought"} and type(part.get("thought", False)) is bool
@@ -225,7 +234,10 @@ class _Candidate:
         """Take in what one chunk says of it."""
         only(said, *_CANDIDATE)
         # The last word counts: early models gave a reason, and ratings, with every piece.
-        self._fields.pop("finishReason", None)
+        if said.get("finishReason") or goes_on(said):
+            self._fields.pop("finishReason", None)
+        elif "finishReason" in said:
+            del said["finishReason"]
         if "safetyRatings" in said:
             self._fields.pop("safetyRatings", None)
         if "content" in said:

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import choices, forms
 from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
@@ -16,11 +15,13 @@ from genai_cache_magic.providers.fields import (
     last_user_text,
     objects,
     pop_form,
+    pop_stream_options,
     positive,
+    wants_of,
 )
 from genai_cache_magic.providers.media import fold_parts
 from genai_cache_magic.providers.openai import chat_stream
-from genai_cache_magic.providers.reading import as_object, as_text
+from genai_cache_magic.providers.reading import as_text
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
 
@@ -58,11 +59,12 @@ class OpenAIChat:
     """The chat completions API."""
 
     vendor: str = ""
+    asked: choices.Asked = choices.ONE
     surface: ClassVar[str] = "openai.chat"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        return choices.read(response, self.vendor)
+        return choices.read(response, self.vendor, self.asked)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` as this caller wants it: its form, with or without the usage event."""
@@ -77,7 +79,8 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     if not is_conversation(messages):
         return None
     preview = last_user_text(messages)
-    usage = as_object(body.pop("stream_options", None)).get("include_usage") is True
+    options = pop_stream_options(body)
+    usage = options.get("include_usage") is True
     form = pop_form(body)
     drop_openai_noise(body)
     drop_cache_hints(body.get("tools"))
@@ -88,9 +91,9 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     vendor = target.place.vendor
     searches = _searches(call, body, f"{vendor}/{target.model}")
     return ModelCall(
-        provider=OpenAIChat(vendor),
+        provider=OpenAIChat(vendor, choices.asked_in(body, count=positive(body.get("n")) or 1, usage=usage)),
         request=target.request(OpenAIChat.surface, body, None, media),
-        wants=Wants(form, usage=usage or form is Form.JSON),
+        wants=wants_of(form, options, usage=usage),
         refused=("server-tools",) if searches else (),
         preview=preview,
         max_output_tokens=limit and limit * (positive(body.get("n")) or 1),

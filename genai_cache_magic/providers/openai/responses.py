@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
@@ -13,11 +13,15 @@ from genai_cache_magic.providers.fields import (
     drop_cache_hints,
     drop_openai_noise,
     is_asked,
+    is_one_token,
+    is_score,
     last_user_text,
     objects,
     pop_form,
+    pop_stream_options,
     positive,
     preview_of,
+    wants_of,
 )
 from genai_cache_magic.providers.media import fold_part, fold_parts
 from genai_cache_magic.providers.openai import responses_stream
@@ -78,6 +82,8 @@ _CLIENT_TOOLS: Final = frozenset({"function", "custom", "local_shell", "apply_pa
 _TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
 """Items that bring tools of their own."""
 
+_LOGPROBS: Final = "message.output_text.logprobs"
+
 _STATEFUL: Final = ("previous_response_id", "conversation", "background")
 
 # Output items that are no output of their own: what the model thought, and what a search found.
@@ -100,13 +106,19 @@ _STATUS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class OpenAIResponses:
-    """The Responses API."""
+    """The Responses API; `is_scored` says that the probabilities of one token are asked for."""
 
     vendor: str = ""
+    is_scored: bool = False
     surface: ClassVar[str] = "openai.responses"
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
+        answer = self._read(response)
+        is_wanted = self.is_scored and answer.end is End.TRUNCATED
+        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+
+    def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:
             return _read_stream(response, self.vendor)
         answer = load_answer(response)
@@ -124,18 +136,20 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     if not has_template and (type(body.get("model")) is not str or type(inputs) not in {str, list} or not inputs):
         return None
     preview = preview_of(inputs) if type(inputs) is str else last_user_text(inputs)
-    body.pop("stream_options", None)
+    options = pop_stream_options(body)
     form = pop_form(body)
     drop_openai_noise(body)
     drop_cache_hints(body.get("tools"))
     media: list[str] = []
     _clean(body, media)
     limit = positive(body.get("max_output_tokens"))
+    asks_scores = is_score(body.get("top_logprobs")) or _LOGPROBS in as_list(body.get("include"))
+    is_scored = asks_scores and is_one_token(body.get("max_output_tokens"))
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
-        provider=OpenAIResponses(target.place.vendor),
+        provider=OpenAIResponses(target.place.vendor, is_scored),
         request=target.request(OpenAIResponses.surface, body, None, media),
-        wants=Wants(form),
+        wants=wants_of(form, options),
         refused=tuple(_refusals(body)),
         preview=preview,
         max_output_tokens=limit,

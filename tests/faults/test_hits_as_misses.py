@@ -1,0 +1,193 @@
+"""A hit is what the miss was, whichever client asks, however a server labels, ends and counts its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import openai
+import pytest
+from faults.scripted_server import CHAT, READERS, ScriptedServer, chunked, head
+
+from genai_cache_magic import llm_cache
+from genai_cache_magic.events import Outcome
+
+DONE = b"data: [DONE]\n\n"
+clients = pytest.mark.parametrize("client", [name for name in READERS if name != "botocore"])
+
+
+def event(**fields):
+    told = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **fields}
+    return b"data: %b\n\n" % json.dumps(told).encode()
+
+
+def piece(content="x", reason=None, **more):
+    return event(
+        choices=[{"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": reason}], **more
+    )
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+COUNTED = event(choices=[], usage=USAGE)
+
+
+def answers(*events, kind="text/event-stream"):
+    """A script that answers with `events`, in good form."""
+    return lambda: [head(f"content-type: {kind}", "transfer-encoding: chunked"), *map(chunked, events), b"0\r\n\r\n"]
+
+
+def read(client, url, count=2):
+    """What `client` reads, asking `count` times, and the record of each call."""
+
+    async def ask():
+        seen = []
+        for _ in range(count):
+            chunks = []
+            await READERS[client](url, chunks.append)
+            seen.append(b"".join(chunks))
+        return seen
+
+    with llm_cache() as cell:
+        seen = asyncio.run(ask())
+    return seen, cell.calls
+
+
+@pytest.fixture(autouse=True)
+def _streamed(monkeypatch):
+    """Let all clients ask for a stream."""
+    monkeypatch.setitem(CHAT, "stream", True)  # noqa: FBT003 - a field's value
+
+
+@clients
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", "application/octet-stream"])
+def test_events_under_another_label(isolated, client, kind):
+    """An event stream that is labelled as something else is stored, and replayed under its label."""
+    sent = (piece(), piece(reason="stop"), DONE)
+    with ScriptedServer(answers(*sent, kind=kind)) as server:
+        seen, calls = read(client, server.url)
+    assert seen == [b"".join(sent)] * 2
+    assert [call.outcome for call in calls] == [Outcome.MISS, Outcome.HIT]
+    assert server.count == 1
+
+
+@clients
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (piece(), piece(reason="stop")),
+        (piece(), piece(reason="stop"), piece("", ""), DONE),
+        (piece(), piece(reason="stop"), piece("", None), COUNTED),
+    ],
+    ids=["without its last event", "reason taken back", "both"],
+)
+def test_streams_that_end_otherwise(isolated, client, sent):
+    """A stream whose choices all have their reason is whole at the orderly end of its body."""
+    with ScriptedServer(answers(*sent)) as server:
+        seen, calls = read(client, server.url)
+    assert seen == [b"".join(sent)] * 2
+    assert [call.outcome for call in calls] == [Outcome.MISS, Outcome.HIT]
+
+
+@clients
+def test_a_stream_that_breaks_after_its_reason(isolated, client):
+    """Without that end nobody knows what else would have come."""
+    script = [head("content-type: text/event-stream", "transfer-encoding: chunked"), chunked(piece(reason="stop"))]
+    with ScriptedServer(lambda: script) as server, llm_cache() as cell, pytest.raises(Exception, match=r"."):
+        asyncio.run(READERS[client](server.url, lambda _: None))
+    assert [call.stored for call in cell.calls] == [False]
+
+
+@pytest.fixture
+def gpt(isolated):
+    """Make an `openai` client of a server that sends `events`."""
+    opened = []
+
+    def open_client(*events):
+        server = ScriptedServer(answers(*events)).__enter__()
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0)
+        opened.append((server, client))
+        return client
+
+    yield open_client
+    for server, client in opened:
+        client.close()
+        server.__exit__()
+
+
+UNASKED = {
+    "event of its own": (piece(), piece(reason="stop"), COUNTED, DONE),
+    "beside the reason": (piece(), piece(reason="stop", usage=USAGE), DONE),
+    "all along": (piece(usage=USAGE), piece(reason="stop", usage=USAGE), COUNTED, DONE),
+    "announced": (piece(usage=None), piece(reason="stop", usage=None), COUNTED, DONE),
+}
+
+
+def create(client, **more):
+    return list(client.chat.completions.create(**{**CHAT, "stream": True}, **more))
+
+
+def helper(client, **more):
+    with client.chat.completions.stream(**{n: v for n, v in CHAT.items() if n != "stream"}, **more) as stream:
+        return [*map(repr, stream), stream.get_final_completion().usage]
+
+
+def raw(client, **more):
+    response = client.chat.completions.with_raw_response.create(**{**CHAT, "stream": True}, **more)
+    return list(response.parse())
+
+
+def streaming(client, **more):
+    with client.chat.completions.with_streaming_response.create(**{**CHAT, "stream": True}, **more) as response:
+        return list(response.iter_lines())
+
+
+@pytest.mark.parametrize("ask", [create, helper, raw, streaming], ids=lambda ask: ask.__name__)
+@pytest.mark.parametrize("events", UNASKED.values(), ids=UNASKED)
+@pytest.mark.parametrize(
+    "options", [{}, {"stream_options": {"include_usage": True}}, {"stream_options": {"include_usage": False}}], ids=str
+)
+def test_who_asks_the_same_gets_the_same(gpt, ask, events, options):
+    """Usage that nobody asked for, as many servers send it, is there on a hit as it was on the miss."""
+    client = gpt(*events)
+    with llm_cache() as cell:
+        assert ask(client, **options) == ask(client, **options)
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+def test_who_asks_otherwise_gets_what_was_asked_for(gpt):
+    """Usage is converted only for a question of another form, and is asked for anew where there is none."""
+    client = gpt(*UNASKED["event of its own"])
+    with llm_cache() as cell:
+        assert create(client)[-1].usage is not None
+        counted = create(client, stream_options={"include_usage": True})
+        assert counted[-1].usage is not None
+        assert create(client, stream_options={"include_obfuscation": False})[-1].usage is None
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT, Outcome.HIT]
+
+
+def test_a_server_that_never_counts(gpt):
+    """Who asks for usage that never comes gets the same nothing from the cache."""
+    client = gpt(piece(), piece(reason="stop"), DONE)
+    with llm_cache() as cell:
+        first = create(client, stream_options={"include_usage": True})
+        assert create(client, stream_options={"include_usage": True}) == first
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+def test_those_who_wait_get_the_same(gpt):
+    """A caller that shares a call in flight gets what its leader got, if it asked in the same form."""
+    client = gpt(*UNASKED["event of its own"])
+
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=str(client.base_url), api_key="k", max_retries=0) as asker:
+
+            async def one():
+                return [chunk async for chunk in await asker.chat.completions.create(**CHAT)]
+
+            return await asyncio.gather(one(), one())
+
+    with llm_cache() as cell:
+        first, second = asyncio.run(ask())
+    assert first == second
+    assert first[-1].usage is not None
+    assert sorted(call.outcome for call in cell.calls) == sorted([Outcome.MISS, Outcome.HIT])
