@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.stores.base import CheckReport, Held
+from genai_cache_magic.stores.base import CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from genai_cache_magic.stores.azure_connection import BlobConnection
@@ -61,6 +62,11 @@ class _ServiceClock:
         date = answer.http_response.headers.get("Date")
         self._now = parsedate_to_datetime(date) if date else None
 
+    @property
+    def now_s(self) -> float:
+        """The time that was heard [s since the epoch]; this machine's own where the service told none."""
+        return self._now.timestamp() if self._now else time.time()
+
     def row(self, properties: Any) -> _Row:
         """Return what `properties`, of the answer that was heard, say."""
         ttl = (properties.metadata or {}).get(_TTL, "")
@@ -70,6 +76,38 @@ class _ServiceClock:
             return _Row(properties.etag, 0.0)  # not written by us, or an answer without a date: not served
         age_s = (self._now - properties.last_modified).total_seconds()
         return _Row(properties.etag, int(ttl) / 1000 - age_s)
+
+
+class BlobTier:
+    """What a team shares in one container: values and documents of a namespace. A ``SharedTier``.
+
+    Parameters
+    ----------
+    connection
+        The container.
+    namespace
+        Whose: letters, digits, ``.``, ``_`` and ``-``.
+    """
+
+    def __init__(self, connection: BlobConnection, namespace: str) -> None:
+        self.name = connection.name
+        self.store = BlobStore(connection, namespace)
+        self._connection = connection
+        self._namespace = namespace
+
+    def document(self, name: str) -> BlobDocument:
+        """Return the document of that name."""
+        return BlobDocument(self._connection, self._namespace, name)
+
+    def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
+        """Return the version of `document`, then the values of `keys`, at most 8 asked for at a time."""
+        clock = _ServiceClock()
+        token = BlobDocument(self._connection, self._namespace, document).version(clock)
+        return LookUp(token, clock.now_s, self.store.get_many(keys) if keys else {})
+
+    def close(self) -> None:
+        """Give up workers and connections; may be called twice."""
+        self.store.close()
 
 
 class BlobStore:
@@ -244,13 +282,14 @@ class BlobDocument:
         self._connection = connection
         self._name = f"{name_prefix(namespace)}d/{name}"
 
-    def version(self) -> object:
-        """Return a token that differs after every change; None if absent."""
+    def version(self, clock: _ServiceClock | None = None) -> object:
+        """Return a token that differs after every change; None if absent. `clock` hears what time it is."""
         from azure.core.exceptions import ResourceNotFoundError
 
+        hears = {} if clock is None else {"raw_response_hook": clock}
         with self._connection.use() as container:
             try:
-                return str(container.get_blob_client(self._name).get_blob_properties().etag)
+                return str(container.get_blob_client(self._name).get_blob_properties(**hears).etag)
             except ResourceNotFoundError as error:
                 _ensure_container(error)
                 return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class Store(Protocol):
@@ -121,3 +121,46 @@ class Document(Protocol):
 
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What one round trip to a shared tier brought.
+
+    Attributes
+    ----------
+    token
+        The version of the document that rules the values, read before them; None if it is absent.
+    now_s
+        The time by the tier's own clock [s since the epoch], which all machines that share it can go by.
+    blobs
+        The values of those keys that are there.
+    """
+
+    token: object
+    now_s: float
+    blobs: Mapping[str, bytes]
+
+
+class SharedTier(Protocol):
+    """What a team shares: a store, documents beside it, and both asked in one round trip.
+
+    Any method but `close` may raise ``StoreUnavailable``.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its address, fit to be shown."""
+
+    @property
+    def store(self) -> Store:
+        """Where the values are; it ``SupportsFill`` and ``SupportsGetMany``."""
+
+    def document(self, name: str) -> Document:
+        """Return the document of that name."""
+
+    def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
+        """Return the version of `document` and the values of `keys`, the version read first."""
+
+    def close(self) -> None:
+        """Give up connections; may be called twice."""

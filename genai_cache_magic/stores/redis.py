@@ -17,7 +17,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.stores.base import Held
+from genai_cache_magic.stores.base import Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 
 if TYPE_CHECKING:
@@ -53,9 +53,66 @@ return redis.call('DEL', KEYS[1])
 """
 
 
+_VERSION_AND_TIME = """
+local now = redis.call('TIME')
+return {redis.call('HGET', KEYS[1], 'token'), now[1], now[2]}
+"""
+
+
 def key_prefix(namespace: str) -> str:
     """Return what all keys of `namespace` start with."""
     return f"genai-cache:1:{namespace}:"
+
+
+def document_key(namespace: str, name: str) -> str:
+    """Return the key of a document."""
+    return f"{key_prefix(namespace)}d:{name}"
+
+
+class RedisTier:
+    """What a team shares in one Redis: values, documents and leases of a namespace. A ``SharedTier``.
+
+    Parameters
+    ----------
+    connection
+        The server.
+    namespace
+        Whose: letters, digits, ``.``, ``_`` and ``-``.
+    """
+
+    def __init__(self, connection: RedisConnection, namespace: str) -> None:
+        self.name = connection.name
+        self.store = RedisStore(connection, namespace)
+        self.leases = RedisLeases(connection, namespace)
+        self._connection = connection
+        self._namespace = namespace
+
+    def document(self, name: str) -> RedisDocument:
+        """Return the document of that name."""
+        return RedisDocument(self._connection, self._namespace, name)
+
+    def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
+        """Return the version of `document` and the values of `keys` in one round trip; in a cluster it takes two."""
+        key = document_key(self._namespace, document)
+        names = [self.store.name_of(key) for key in keys]
+        with self._connection.use() as client:
+            if self._connection.target.is_cluster:
+                told = client.eval(_VERSION_AND_TIME, 1, key)
+                values = self.store.read_many(client, names)
+            else:
+                with client.pipeline(transaction=False) as batch:
+                    batch.eval(_VERSION_AND_TIME, 1, key)
+                    if names:
+                        batch.mget(names)
+                    told, *rest = batch.execute()
+                values = rest[0] if rest else []
+            token, seconds, microseconds = told
+            found = {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
+            return LookUp(_bytes_or_none(token), int(seconds) + int(microseconds) / 1e6, found)
+
+    def close(self) -> None:
+        """Give up the connections; may be called twice."""
+        self._connection.close()
 
 
 class RedisStore:
@@ -75,24 +132,22 @@ class RedisStore:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent or expired."""
-        name = self._name(key)
+        name = self.name_of(key)
         with self._connection.use() as client:
             return _bytes_or_none(client.get(name))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there, in one round trip per server."""
         wanted = list(dict.fromkeys(keys))
-        names = [self._name(key) for key in wanted]
-        if not names:
-            return {}
+        names = [self.name_of(key) for key in wanted]
         with self._connection.use() as client:
-            values = self._read_many(client, names)
+            values = self.read_many(client, names)
         found = zip(wanted, map(_bytes_or_none, values), strict=True)
         return {key: value for key, value in found if value is not None}
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
-        name = self._name(key)
+        name = self.name_of(key)
         check_blob(blob)
         with self._connection.use() as client:
             if ttl_s <= 0:
@@ -107,7 +162,7 @@ class RedisStore:
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
-        name = self._name(key)
+        name = self.name_of(key)
         check_blob(blob)
         if held is None and ttl_s <= 0:
             return False
@@ -118,7 +173,7 @@ class RedisStore:
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
-        name = self._name(key)
+        name = self.name_of(key)
         with self._connection.use() as client:
             return bool(client.delete(name))
 
@@ -140,11 +195,15 @@ class RedisStore:
         """Give up the connections; may be called twice."""
         self._connection.close()
 
-    def _name(self, key: str) -> str:
+    def name_of(self, key: str) -> str:
+        """Return the server's name for `key`."""
         check_key(key)
         return self._prefix + key
 
-    def _read_many(self, client: Any, names: Sequence[str]) -> list[Any]:
+    def read_many(self, client: Any, names: Sequence[str]) -> list[Any]:
+        """Return what `client` holds under each of `names`, in one round trip per server."""
+        if not names:
+            return []
         if not self._connection.target.is_cluster:
             return list(client.mget(names))
         # A cluster refuses one command over several slots; a pipeline goes to each node once.
@@ -169,7 +228,7 @@ class RedisDocument:
 
     def __init__(self, connection: RedisConnection, namespace: str, name: str) -> None:
         self._connection = connection
-        self._key = f"{key_prefix(namespace)}d:{name}"
+        self._key = document_key(namespace, name)
 
     def version(self) -> object:
         """Return a token that differs after every change; None if absent."""

@@ -12,11 +12,12 @@ import pytest
 from services import started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore
+from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
 from genai_cache_magic.testing.contracts.document import DocumentContract
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
+from genai_cache_magic.testing.contracts.tier import SharedTierContract
 from genai_cache_magic.testing.servers import AZURITE_KEY, Azurite, cut_off, free_port
 
 pytestmark = [
@@ -114,6 +115,14 @@ class TestBlobDocument(DocumentContract):
     @pytest.fixture
     def other(self, connection, team):
         return BlobDocument(connection, team, "generations")
+
+
+class TestBlobTier(SharedTierContract):
+    @pytest.fixture
+    def tier(self, connection, team):
+        tier = BlobTier(connection, team)
+        yield tier
+        tier.close()
 
 
 class TestCredentials:

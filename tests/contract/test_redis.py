@@ -14,10 +14,11 @@ from services import started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany
-from genai_cache_magic.stores.redis import RedisDocument, RedisLeases, RedisStore
+from genai_cache_magic.stores.redis import RedisDocument, RedisLeases, RedisStore, RedisTier
 from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.contracts.document import DocumentContract
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
+from genai_cache_magic.testing.contracts.tier import SharedTierContract
 from genai_cache_magic.testing.servers import RedisServer, cut_off, find_program, free_port
 
 pytestmark = pytest.mark.service
@@ -130,6 +131,28 @@ class TestRedisDocument(DocumentContract):
 
 
 class TestRedisClusterDocument(TestRedisDocument):
+    @pytest.fixture
+    def url(self, redis_nodes):
+        return redis_nodes.url
+
+
+class TestRedisTier(SharedTierContract):
+    @pytest.fixture
+    def url(self, redis_server):
+        return redis_server.url
+
+    @pytest.fixture
+    def tier(self, url, team):
+        with connected(url) as connection:
+            yield RedisTier(connection, team)
+
+    @pytest.fixture
+    def other(self, url, team):
+        with connected(url) as connection:
+            yield RedisTier(connection, team)
+
+
+class TestRedisClusterTier(TestRedisTier):
     @pytest.fixture
     def url(self, redis_nodes):
         return redis_nodes.url
