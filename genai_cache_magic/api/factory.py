@@ -115,7 +115,8 @@ def origins_of(settings: Settings) -> Origins:
     for origin in settings.origins:
         normalise_origin(origin)
     rules = {origin: OriginRule(o.provider, o.alias, o.models, o.circle) for origin, o in settings.origins.items()}
-    return Origins(rules, settings.machine, frozenset(name.lower() for name in settings.extra_headers))
+    headers = frozenset(name.lower() for name in settings.extra_headers)
+    return Origins(rules, settings.machine, headers, settings.key_include, settings.key_exclude)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class Request:
         The asked form where the provider can't convert, else empty.
     via
         What addresses the endpoint beside its URL, as (kind, value): ``host``, ``proxy``, ``sni``, ``socket``.
+    ignored
+        Fields that were there, and that configuration left out; sorted.
     """
 
     surface: str
@@ -65,6 +67,7 @@ class Request:
     headers: Headers = ()
     form: str = ""
     via: Headers = ()
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,8 +255,14 @@ class Origins:
     extra_headers
         Names, in lower case, of further headers that decide the answer; a credential counts by its digest, and a call
         without any of those named is not keyed.
+    key_include
+        Top-level fields of bodies that are in the key, whatever the origin's documentation says of them.
+    key_exclude
+        Top-level fields of bodies that are not in the key, whatever the origin.
     """
 
     rules: Mapping[str, OriginRule]
     machine: str
     extra_headers: frozenset[str] = frozenset()
+    key_include: frozenset[str] = frozenset()
+    key_exclude: frozenset[str] = frozenset()

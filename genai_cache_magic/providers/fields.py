@@ -65,14 +65,8 @@ _CREDENTIAL_ENDS: Final = (
 PREVIEW_CHARS: Final = 80
 _PREVIEW_SOURCE_CHARS: Final = 160  # enough to fill a preview even after white space is folded
 
-OPENAI_NOISE: Final = (
-    "metadata",  # shown in the vendor's dashboard
-    "prompt_cache_key",  # hint to the vendor's prompt cache
-    "prompt_cache_retention",  # the same
-    "safety_identifier",  # who asks
-    "user",  # who asks
-)
-"""Fields of every OpenAI body that don't decide the answer."""
+OPENAI_HINTS: Final = ("prompt_cache_key", "prompt_cache_retention")
+"""Fields of every OpenAI body that are hints to the vendor's prompt cache."""
 
 _CACHE_OPTIONS: Final = frozenset({"mode", "ttl"})
 """Fields of `prompt_cache_options` that are only hints; others (`prewarm`) change the answer."""
@@ -139,9 +133,9 @@ def wants_of(form: Form, options: JsonObject, *, usage: bool = True) -> Wants:
     return Wants(form, usage=usage or form is Form.JSON, options=dumps(options).decode() if is_streamed else "")
 
 
-def drop_openai_noise(body: JsonObject) -> None:
-    """Take out of `body` what decides no answer of an OpenAI-compatible API, in place."""
-    for name in OPENAI_NOISE:
+def drop_openai_hints(body: JsonObject) -> None:
+    """Take the hints to the vendor's prompt cache out of a `body` of an OpenAI-compatible API, in place."""
+    for name in OPENAI_HINTS:
         body.pop(name, None)
     options = body.get("prompt_cache_options")
     if type(options) is dict and options.keys() <= _CACHE_OPTIONS:

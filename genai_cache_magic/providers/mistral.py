@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = "/fim/completions"
 
-NOISE: Final = ("metadata",)
-"""Top-level fields that don't decide the answer, beside `stream`."""
-
 
 @dataclass(frozen=True, slots=True)
 class MistralFim:
@@ -42,8 +39,6 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     if type(prompt) is not str or not prompt:
         return None
     form = pop_form(body)
-    for name in NOISE:
-        body.pop(name, None)
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
         provider=MistralFim(target.place.vendor),

@@ -167,7 +167,7 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
     host = _normal_host(call.host)
     url = _base_url(call.scheme, host, call.port, base_path)
     prefix, rule = _longest_match(url, origins.rules)
-    vendor = _vendor_of(host)
+    vendor = vendor_of(host)
     via = _via(call, host)
     origin, machine = url, ""
     if rule is not None and (rule.alias or rule.models):
@@ -189,7 +189,7 @@ def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
 def serves_models(call: HttpCall, origins: Origins) -> bool:
     """Tell whether `call` goes where models are expected: a known, configured or private origin."""
     host = _normal_host(call.host)
-    if _vendor_of(host) is not None or is_private(host):
+    if vendor_of(host) is not None or is_private(host):
         return True
     url = _base_url(call.scheme, host, call.port, call.path)
     return _longest_match(url, origins.rules)[1] is not None
@@ -323,7 +323,7 @@ def _longest_match(url: str, rules: Mapping[str, OriginRule]) -> tuple[str, Orig
     return best
 
 
-def _vendor_of(host: str) -> str | None:
+def vendor_of(host: str) -> str | None:
     """Return the vendor of a host that serves models, None if it is not known to."""
     vendor = HOSTS.get(host)
     parent = host

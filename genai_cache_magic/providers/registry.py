@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, mistral, multipart, ollama
+from genai_cache_magic.providers import custom, lookups, mistral, multipart, noise, ollama
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -156,7 +156,8 @@ def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
         return None
     raw = _buffered(call)
     body = multipart.parse(call.headers["content-type"], raw) if is_form else parse_body(raw)
-    found = route.family.recognise(call, body, origins)
+    told = noise.take(call, body, origins)
+    found = noise.restored(route.family.recognise(call, body, origins), told)
     if found is None or lookups.REASON in found.refused or not lookups.asked_in(found.request.body):
         return found
     return replace(found, refused=(*found.refused, lookups.REASON))
@@ -164,7 +165,11 @@ def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
 
 def _ask_custom(brought: custom.Custom, call: HttpCall, origins: Origins) -> ModelCall | None:
     # Where its calls may go is its own to say: it was installed for them.
-    return brought.recognise(call, parse_body(_buffered(call)), origins) if _is_json(call) else None
+    if not _is_json(call):
+        return None
+    body = parse_body(_buffered(call))
+    told = noise.take(call, body, origins)
+    return noise.restored(brought.recognise(call, body, origins), told)
 
 
 def _is_json(call: HttpCall, *, is_untyped: bool = False) -> bool:

@@ -68,7 +68,7 @@ def read_layers() -> list[Layer]:
     users = _read(users_file(), trusted)
     layers = [_narrowed(layer, trusted) for path in project_files() if (layer := _read(path, trusted)) is not None]
     if users is not None:
-        layers = [*(_with_headers_of(users, layer) for layer in layers), users]
+        layers = [*(_with_distinctions_of(users, layer) for layer in layers), users]
     return layers
 
 
@@ -176,9 +176,11 @@ def _narrowed(layer: Layer, trusted: TrustedFiles) -> Layer:
     return replace(layer, table=kept, withheld=withheld, is_confined=is_confined, is_changed=trusted.knows(layer.path))
 
 
-def _with_headers_of(users: Layer, layer: Layer) -> Layer:
-    """Return `layer` with the user's `extra_headers` added to its own: no project may put people together again."""
-    own, theirs = (one.table.get("extra_headers") for one in (users, layer))
-    if not (isinstance(own, list) and isinstance(theirs, list)):
-        return layer
-    return replace(layer, table={**layer.table, "extra_headers": [*own, *theirs]})
+def _with_distinctions_of(users: Layer, layer: Layer) -> Layer:
+    """Return `layer` with what the user adds to keys beside its own: no project may put people together again."""
+    added: dict[str, Any] = {}
+    for name in ("extra_headers", "key_include"):
+        own, theirs = (one.table.get(name) for one in (users, layer))
+        if isinstance(own, list) and isinstance(theirs, list):
+            added[name] = [*own, *theirs]
+    return replace(layer, table={**layer.table, **added}) if added else layer

@@ -62,6 +62,13 @@ LATER_VALUES = {
 """Values of which the same is true."""
 
 
+_ASKED = frozenset(
+    {"contents", "file", "input", "inputs", "instances", "instructions", "messages", "model", "prompt", "query"}
+    | {"requests", "stream", "system", "systemInstruction", "texts", "tools"}
+)
+"""Fields of bodies without which two questions would be one."""
+
+
 def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
     """Let pydantic name the setting: it collects its own kind of error only."""
 
@@ -88,6 +95,14 @@ def _header(value: Any) -> Any:
     if isinstance(value, str) and not _HEADER.fullmatch(value):
         raise ConfigurationError('this is no name of a header: write names alone, such as ["x-tenant"]')
     return value
+
+
+def _without_questions(value: Any) -> Any:
+    """Return names of fields, none of which is what is asked."""
+    named = {value} if isinstance(value, str) else {str(name) for name in value or ()}
+    if asked := sorted(named & _ASKED):
+        raise ConfigurationError(f"{asked[0]} is what is asked, so it can't be left out of the key; remove it")
+    return frozenset(named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,8 @@ class Settings(BaseSettings):
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     origins: dict[str, OriginSettings] = Field(default_factory=dict)
     extra_headers: frozenset[HeaderName] = frozenset()
+    key_include: frozenset[str] = frozenset()
+    key_exclude: Annotated[frozenset[str], _reported(_without_questions)] = frozenset()
 
     @field_validator("origins", mode="before")
     @classmethod

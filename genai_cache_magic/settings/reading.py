@@ -37,6 +37,8 @@ _ENVIRONMENT = "environment"
 _JSON = {
     "compression": '{"algorithm": "gzip"}',
     "extra_headers": '["x-tenant"]',
+    "key_exclude": '["user"]',
+    "key_include": '["user"]',
     "origins": '{"https://gateway.example.com": "openai"}',
 }
 

@@ -18,7 +18,7 @@ from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers import toolcalls
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
-from genai_cache_magic.providers.fields import OPENAI_NOISE
+from genai_cache_magic.providers.fields import OPENAI_HINTS
 from genai_cache_magic.providers.openai.chat import OpenAIChat
 from genai_cache_magic.providers.openai.completions import OpenAICompletions
 from genai_cache_magic.providers.openai.embeddings import OpenAIEmbeddings
@@ -115,6 +115,7 @@ TWO_CALLS = {"chat": _chat_calls, "claude": _claude_calls, "responses": _respons
 
 apis = st.sampled_from(sorted(CALLS))
 
+OPENAI_NOISE = (*OPENAI_HINTS, "metadata", "safety_identifier", "user")
 OUT = {
     "chat": OPENAI_NOISE,
     "responses": OPENAI_NOISE,

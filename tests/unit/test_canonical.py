@@ -226,6 +226,7 @@ REQUEST = Request(
     headers=(("openai-beta", "x"),),
     form="json",
     via=(("host", "a.corp"),),
+    ignored=("user",),
 )
 
 
@@ -244,6 +245,7 @@ def test_every_field_is_in_the_canonical_bytes():
         "headers": [["openai-beta", "x"]],
         "form": "json",
         "via": [["host", "a.corp"]],
+        "ignored": ["user"],
         "sample": 3,
         "namespace": "ns",
         "salt": "salt",

@@ -364,10 +364,14 @@ def test_a_project_gives_no_origin_the_key_of_another(project):
 
 
 def test_a_project_can_not_put_people_together_again(project):
-    """`extra_headers` that the user set, to keep people apart, stay beside the project's."""
-    write(Path.home() / ".config" / "genai-cache" / "config.toml", 'extra_headers = ["authorization"]\n')
-    write(project / "genai-cache.toml", 'extra_headers = ["x-tenant"]\n')
+    """`extra_headers` and `key_include` that the user set, to keep people apart, stay beside the project's."""
+    write(
+        Path.home() / ".config" / "genai-cache" / "config.toml",
+        'extra_headers = ["authorization"]\nkey_include = ["user"]\n',
+    )
+    write(project / "genai-cache.toml", 'extra_headers = ["x-tenant"]\nkey_include = ["trace"]\n')
     assert load_settings().extra_headers == {"authorization", "x-tenant"}
+    assert load_settings().key_include == {"user", "trace"}
 
 
 # --- where it is seen

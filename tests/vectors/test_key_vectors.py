@@ -32,7 +32,8 @@ def outcome_of(vector: dict) -> dict:
     call["body"] = None if call["body"] is None else call["body"].encode()
     origins = vector["origins"]
     rules = {prefix: OriginRule(**rule) for prefix, rule in origins.get("rules", {}).items()}
-    known = Origins(rules, origins.get("machine", KEYS["machine"]), frozenset(origins.get("extra_headers", ())))
+    named = {name: frozenset(origins.get(name, ())) for name in ("extra_headers", "key_include", "key_exclude")}
+    known = Origins(rules, origins.get("machine", KEYS["machine"]), **named)
     try:
         found = recognise(HttpCall(**call), known)
     except UncacheableRequest:

@@ -41,11 +41,8 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = "/messages"
 
-NOISE: Final = (
-    "cache_control",  # hint to the vendor's prompt cache
-    "metadata",  # who asks
-)
-"""Top-level fields that don't decide the answer, beside `stream`."""
+_HINT: Final = "cache_control"
+"""Top-level field that is a hint to the vendor's prompt cache."""
 
 _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_", "browser_", "tool_search_tool_")
 """Beginnings of the types of tool that the caller runs, and of the search among the request's own tools."""
@@ -125,8 +122,7 @@ def tidy(body: JsonObject) -> Asked | None:
         return None
     preview = last_user_text(messages)
     form = pop_form(body)
-    for name in NOISE:
-        body.pop(name, None)
+    body.pop(_HINT, None)
     drop_cache_hints(body.get("tools"))
     drop_cache_hints(body.get("system"))
     media: list[str] = []

@@ -49,9 +49,6 @@ WHOLE: Final = "/converse"
 STREAMED: Final = "/converse-stream"
 MODEL: Final = "/model/"
 
-NOISE: Final = ("requestMetadata",)
-"""Top-level fields that don't decide the answer: for the logs."""
-
 _CACHE_HINT: Final = frozenset({"cachePoint"})
 """An item of a list that only tells where the prompt cache is cut."""
 
@@ -123,8 +120,6 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     check_no_draft(model, as_object(body.get("guardrailConfig")).get("guardrailVersion"))
     preview = last_user_text(messages) or preview_of(list(as_object(body.get("promptVariables")).values()))
     form = Form.STREAM if f"/{verb}" == STREAMED else Form.JSON
-    for name in NOISE:
-        body.pop(name, None)
     tools = as_object(body.get("toolConfig")).get("tools")
     _drop_cache_points(tools)
     _drop_cache_points(body.get("system"))

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 WHOLE: Final = ":generateContent"
 STREAMED: Final = ":streamGenerateContent"
 
-NOISE: Final = ("labels",)
-"""Top-level fields that don't decide the answer: labels are for the bill."""
-
 _CLIENT_TOOLS: Final = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
 """Tools that the caller runs. Any other one (search, maps, code, URLs, files) runs at Google, on live data."""
 
@@ -116,8 +113,6 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         return None
     form, is_array = wanted
     preview = _last_user_text(contents)
-    for name in NOISE:
-        body.pop(name, None)
     media: list[str] = []
     ids = Renumbering()
     for i, content in enumerate(objects(contents)):

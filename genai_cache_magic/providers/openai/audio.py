@@ -9,7 +9,7 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import multipart, sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import Counted, read_openai
-from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
+from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
@@ -62,7 +62,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     """Return what `call` asks for, None if it sends no file: an address in its place may have new content each time."""
     if type(body.get("file")) is not dict or not multipart.is_form(call.headers):
         return None
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     form = multipart.pop_form(body)
     suffix = next(suffix for suffix in SURFACES if call.path.rstrip("/").endswith(suffix))
     target = find_target(call, body, origins, suffix)

@@ -10,7 +10,7 @@ from genai_cache_magic.providers import choices, forms
 from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
-    drop_openai_noise,
+    drop_openai_hints,
     is_conversation,
     last_user_text,
     objects,
@@ -82,7 +82,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     options = pop_stream_options(body)
     usage = options.get("include_usage") is True
     form = pop_form(body)
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     drop_cache_hints(body.get("tools"))
     media: list[str] = []
     _clean(body, messages, media)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.providers import choices
 from genai_cache_magic.providers.base import Answer, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
-    drop_openai_noise,
+    drop_openai_hints,
     pop_form,
     pop_stream_options,
     positive,
@@ -49,7 +49,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     options = pop_stream_options(body)
     usage = options.get("include_usage") is True
     form = pop_form(body)
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     limit = positive(body.get("max_tokens"))
     answers = max(positive(body.get("n")) or 1, positive(body.get("best_of")) or 1)
     prompts = len(prompt) if type(prompt) is list and type(prompt[0]) is not int else 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
-from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
+from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
 from genai_cache_magic.providers.reading import as_object, as_text, count, load_answer
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.vectors import asked_for, end_of_items, holds_floats
@@ -57,7 +57,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     inputs = body.get("input")
     if type(inputs) not in {str, list} or not inputs:
         return None
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
         provider=OpenAIEmbeddings(target.place.vendor, asked_for(inputs), holds_floats(body)),

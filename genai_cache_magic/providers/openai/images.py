@@ -13,7 +13,7 @@ from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import multipart, sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import stated_usd
-from genai_cache_magic.providers.fields import drop_openai_noise, objects, pop_form, preview_of
+from genai_cache_magic.providers.fields import drop_openai_hints, objects, pop_form, preview_of
 from genai_cache_magic.providers.media import fold
 from genai_cache_magic.providers.openai.audio import is_error
 from genai_cache_magic.providers.reading import as_list, as_object, as_text, is_success, load_answer, load_object
@@ -100,7 +100,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         return None
     if suffix != GENERATIONS and not media and not objects(body.get("images")):
         return None
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     form = multipart.pop_form(body) if is_form else pop_form(body)
     if not is_form:
         media = _fold_images(body)

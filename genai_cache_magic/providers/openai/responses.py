@@ -11,7 +11,7 @@ from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
-    drop_openai_noise,
+    drop_openai_hints,
     is_asked,
     is_one_token,
     is_score,
@@ -138,7 +138,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     preview = preview_of(inputs) if type(inputs) is str else last_user_text(inputs)
     options = pop_stream_options(body)
     form = pop_form(body)
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     drop_cache_hints(body.get("tools"))
     media: list[str] = []
     _clean(body, media)

@@ -9,7 +9,7 @@ from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
-from genai_cache_magic.providers.fields import drop_openai_noise, preview_of
+from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
 from genai_cache_magic.providers.openai.audio import is_error
 from genai_cache_magic.providers.reading import content_type, is_success, load_object
 from genai_cache_magic.providers.target import find_target
@@ -53,7 +53,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     text = body.get("input")
     if type(text) is not str or not text:
         return None
-    drop_openai_noise(body)
+    drop_openai_hints(body)
     form = Form.STREAM if body.get("stream_format") == "sse" else Form.JSON
     target = find_target(call, body, origins, SUFFIX)
     return ModelCall(
