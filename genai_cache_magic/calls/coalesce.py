@@ -38,7 +38,7 @@ class Landed:
 class Failed:
     """The origin failed for the leader, and so for those who waited; `error` is what it got."""
 
-    error: Any
+    error: Any = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Follow:
 class Rejected:
     """The origin failed for the caller that this one waited for: raise `error`, or answer with it."""
 
-    error: BaseException | Response
+    error: BaseException | Response = field(repr=False)
 
 
 Step: TypeAlias = Answered | Bypass | Lead | Follow | Rejected

@@ -72,6 +72,9 @@ class Blocks(NamedTuple):
     metadata: bytes
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"<Blocks of {sum(map(len, self))} bytes>"
+
 
 def encode_header(header: Header) -> bytes:
     """Return the header block."""

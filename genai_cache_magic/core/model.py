@@ -60,13 +60,13 @@ class Request:
     surface: str
     origin: str
     model: str
-    body: JsonObject
-    machine: str = ""
+    body: JsonObject = field(repr=False)
+    machine: str = field(repr=False, default="")
     api_version: str = ""
     media: tuple[str, ...] = ()
-    headers: Headers = ()
+    headers: Headers = field(repr=False, default=())
     form: str = ""
-    via: Headers = ()
+    via: Headers = field(repr=False, default=())
     ignored: tuple[str, ...] = ()
 
 
@@ -75,7 +75,7 @@ class KeySpace:
     """What a key depends on beside the request: who shares it and which sample is meant."""
 
     namespace: str = "default"
-    salt: str = ""
+    salt: str = field(repr=False, default="")
     sample: int = 0
 
 
@@ -87,8 +87,8 @@ class Response:
     """
 
     status: int
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
     form: Form = Form.JSON
     has_ended: bool = field(default=False, compare=False)
 
@@ -125,18 +125,18 @@ class Metadata:
     provider: str = ""
     model: str = ""
     origin: str = ""
-    key: str = ""
+    key: str = field(repr=False, default="")
     tags: tuple[str, ...] = ()
     run: str = ""
     cell: str = ""
-    person: str = ""
+    person: str = field(repr=False, default="")
     sample: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal | None = None
     latency_s: float = 0.0
-    preview: str = ""
+    preview: str = field(repr=False, default="")
     asked: str = ""
-    components: Mapping[str, str] = field(default_factory=dict)
+    components: Mapping[str, str] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -43,4 +43,4 @@ class Options:
     namespace: str = "default"
     samples: Samples = Samples.SAME
     store: frozenset[str] = frozenset()
-    salt: str = ""
+    salt: str = field(repr=False, default="")

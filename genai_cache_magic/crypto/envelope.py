@@ -64,6 +64,9 @@ class Opened(NamedTuple):
     metadata: bytes
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"<Opened, {sum(map(len, self))} bytes>"
+
 
 class _Layout(NamedTuple):
     """The fixed part, checked, and where the variable parts end [bytes from the start]."""

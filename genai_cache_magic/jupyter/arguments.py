@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
@@ -76,7 +76,7 @@ class _Described(Protocol):
 class CellArguments:
     """Options as given: `given` holds only those that were, as text, for `Session.options`."""
 
-    given: dict[str, Any]
+    given: dict[str, Any] = field(repr=False)
     quiet: bool = False
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Opened:
     """A scope that a frame holds open, and how it was asked for."""
 
-    line: str
+    line: str = field(repr=False)
     cell: OpenCell
     badge: LiveBadge
 
@@ -46,7 +46,7 @@ class Frame:
         Identity of the cell, once it was asked for.
     """
 
-    info: ExecutionInfo | None
+    info: ExecutionInfo | None = field(repr=False)
     name: str = ""
     opened: list[Opened] = field(default_factory=list)
 

@@ -39,6 +39,9 @@ class CellMagic(NamedTuple):
     start: int
     end: int
 
+    def __repr__(self) -> str:
+        return f"<CellMagic {self.name}>"
+
 
 class CellTransform:
     """Replace ``%%llm_cache options`` at the head of a cell by the call that opens its scope.

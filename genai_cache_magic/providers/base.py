@@ -45,12 +45,12 @@ class HttpCall:
     host: str
     port: int | None
     path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes | None
+    query: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
     read_body: Callable[[], bytes] | None = None
-    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    route: Headers = ()
+    repeated: Mapping[str, tuple[str, ...]] = field(repr=False, default_factory=dict)
+    route: Headers = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class ModelCall:
     request: Request
     wants: Wants
     refused: tuple[str, ...] = ()
-    preview: str = ""
+    preview: str = field(repr=False, default="")
     max_output_tokens: int | None = None
     keeps_an_hour: bool = False
 
@@ -261,8 +261,8 @@ class Origins:
         Top-level fields of bodies that are not in the key, whatever the origin.
     """
 
-    rules: Mapping[str, OriginRule]
-    machine: str
+    rules: Mapping[str, OriginRule] = field(repr=False)
+    machine: str = field(repr=False)
     extra_headers: frozenset[str] = frozenset()
     key_include: frozenset[str] = frozenset()
     key_exclude: frozenset[str] = frozenset()

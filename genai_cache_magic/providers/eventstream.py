@@ -54,6 +54,9 @@ class Message(NamedTuple):
     headers: Mapping[str, str]
     payload: bytes
 
+    def __repr__(self) -> str:
+        return f"<Message of {len(self.payload)} bytes>"
+
 
 def blocks(recording: bytes) -> Iterator[bytes]:
     """Split `recording` into frames; joined, they are `recording`. What can't be split comes as one last piece."""

@@ -50,6 +50,9 @@ class _Part(NamedTuple):
     headers: Mapping[str, str]
     content: memoryview
 
+    def __repr__(self) -> str:
+        return f"<_Part of {len(self.content)} bytes>"
+
 
 def is_form(headers: Mapping[str, str]) -> bool:
     """Tell whether these headers, names in lower case, announce a form with files."""

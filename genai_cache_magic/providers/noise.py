@@ -65,6 +65,9 @@ class Told(NamedTuple):
     kept: JsonObject
     ignored: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Told to ignore {', '.join(self.ignored) or 'nothing'}>"
+
 
 _NOTHING: Final = Told({}, ())
 

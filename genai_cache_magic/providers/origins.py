@@ -151,6 +151,9 @@ class Place(NamedTuple):
     models: Mapping[str, str]
     via: Headers = ()
 
+    def __repr__(self) -> str:
+        return f"<Place of {self.vendor or 'somebody'}>"
+
 
 def locate(call: HttpCall, base_path: str, origins: Origins) -> Place:
     """Return where `call` goes.

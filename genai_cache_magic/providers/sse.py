@@ -27,6 +27,9 @@ class Event(NamedTuple):
     name: bytes
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"<Event of {len(self.data)} bytes>"
+
 
 def blocks(recording: bytes) -> Iterator[bytes]:
     """Split `recording` into blocks, each with the blank lines that end it; joined, they are `recording`."""

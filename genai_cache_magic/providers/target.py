@@ -32,6 +32,9 @@ class Target(NamedTuple):
     model: str
     headers: Headers
 
+    def __repr__(self) -> str:
+        return f"<Target {self.model}>"
+
     def request(self, surface: str, body: JsonObject, form: Form | None, media: Iterable[str] = ()) -> Request:
         """Return what the key of a call to this target is made of.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Layer:
     """
 
     path: Path
-    table: dict[str, Any]
+    table: dict[str, Any] = field(repr=False)
     danger: str = ""
     withheld: tuple[str, ...] = ()
     is_confined: bool = False

@@ -67,7 +67,7 @@ class Held:
     `revision` is the store's own: a digest, an ETag. It says which of the values ever put there this is.
     """
 
-    blob: bytes
+    blob: bytes = field(repr=False)
     revision: object = field(repr=False)
 
 
@@ -139,7 +139,7 @@ class LookUp:
 
     token: object
     now_s: float
-    blobs: Mapping[str, bytes]
+    blobs: Mapping[str, bytes] = field(repr=False)
 
 
 class SharedTier(Protocol):

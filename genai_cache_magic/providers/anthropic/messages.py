@@ -107,6 +107,9 @@ class Asked(NamedTuple):
     preview: str
     limit: int
 
+    def __repr__(self) -> str:
+        return f"<Asked for {self.form.value}>"
+
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body is no conversation with a limit."""
