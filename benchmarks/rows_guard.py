@@ -14,6 +14,7 @@ from surroundings import scope_beside
 
 from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.intercept.httpx import patches
+from genai_cache_magic.intercept.points import Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,8 @@ def _bare(context: Context, rounds: int) -> Iterator[Finding]:
         """Do nothing."""
 
     module: Any = SimpleNamespace(**{**vars(httpx2), "Client": Hollow})
-    guarded = next(new for owner, name, new in patches(module) if owner is Hollow and name == "send")
+    points = (point for group in patches(module) for point in group)
+    guarded = next(p.wrap(Hollow.send) for p in points if isinstance(p, Point) and p[:2] == (Hollow, "send"))
     client = Hollow()
     request = httpx2.Request("POST", _URL, json={"name": "a"})
     cases = {

@@ -120,6 +120,11 @@ class CellScope:
         return self._count(Outcome.BYPASS)
 
     @property
+    def unrecognised(self) -> int:
+        """Number of requests that may have asked a model in a way that is not known."""
+        return self._count(Outcome.UNRECOGNISED)
+
+    @property
     def errors(self) -> int:
         """Number of calls that failed at their origin."""
         return self._count(Outcome.ERROR)

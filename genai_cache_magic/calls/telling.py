@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.steps import Bypass
+from genai_cache_magic.core.options import Mode
+from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.providers.base import Answer, End, ModelCall
+from genai_cache_magic.providers.origins import is_own, is_private
+from genai_cache_magic.providers.unrecognised import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.model import Usage
     from genai_cache_magic.entries.entries import Found
+    from genai_cache_magic.providers.base import HttpCall
 
 
 class Teller:
@@ -94,6 +99,24 @@ class Teller:
                 entry_id=lead.entry_id,
             ),
         )
+
+
+def unrecognised(scope: CellScope, call: HttpCall) -> Bypass:
+    """Record that `call` may have asked a model in a way that we don't know.
+
+    Raises
+    ------
+    ReplayMiss
+        Mode ``replay``: it is not sent.
+    """
+    if scope.options.mode is Mode.REPLAY:
+        raise ReplayMiss(
+            f"{call.method} {call.path} to {call.host} is no call that is known, so it can't be replayed and was not "
+            "sent: take it out of this cell, or put it in a block 'with llm_cache(mode=\"off\"):'",
+        )
+    host = "a private host" if is_private(call.host) and not is_own(call.host) else call.host
+    scope.emit(CallRecord(Outcome.UNRECOGNISED, reason=described(call), provider=host))
+    return Bypass()
 
 
 def bypass(scope: CellScope, call: ModelCall | None, reason: str) -> Bypass:

@@ -17,10 +17,11 @@ from genai_cache_magic.calls.steps import Bypass, Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.intercept.base import open_call, wait_async
+from genai_cache_magic.intercept.base import open_call, open_unowned, wait_async
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_name, by_proxy, by_socket, env_proxy, framed, http_call
+from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,10 +164,13 @@ class _Kit:
         """Decide what becomes of a request; None if it is to be left alone altogether."""
         if current_turn() is not None:
             return Bypass()  # sent in the course of another call
-        # A connector that connects in its own way could not be given a stored answer.
-        if target[0].upper() != "POST" or type(session.connector).connect is not self._connector.connect:
+        if target[0].upper() in ASK_NOTHING:
             return None
-        return open_call(here, functools.partial(self._http_call, session, target, options), is_async=True)
+        asked = functools.partial(self._http_call, session, target, options)
+        if type(session.connector).connect is not self._connector.connect:
+            # It could not be given a stored answer.
+            return open_unowned(here, asked, "its connector connects in a way of its own")
+        return open_call(here, asked, is_async=True)
 
     async def lend(
         self, lent: Lent, original: Callable[..., Any], session: Any, target: tuple[str, Any], options: dict[str, Any]

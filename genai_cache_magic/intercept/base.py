@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.coalesce import Promoted
-from genai_cache_magic.calls.telling import bypass
+from genai_cache_magic.calls.telling import bypass, unrecognised
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ReplayMiss, UncacheableRequest
 from genai_cache_magic.providers.registry import recognise
+from genai_cache_magic.providers.unrecognised import is_unrecognised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,16 +60,34 @@ def open_call(here: Active, http_call: Callable[[], HttpCall], *, is_async: bool
     Raises
     ------
     ReplayMiss
-        Mode ``replay`` and the answer can't be served: the model is never called.
+        Mode ``replay`` and the answer can't be served, or what may be a model call is not known: the model is never
+        called.
     """
     call: ModelCall | None = None
     with Guarded(here):
         try:
-            call = recognise(http_call(), here.cache.origins)
-            return None if call is None else here.cache.calls.begin(call, here.scope, is_async=is_async)
+            sent = http_call()
+            call = recognise(sent, here.cache.origins)
+            if call is not None:
+                return here.cache.calls.begin(call, here.scope, is_async=is_async)
+            return unrecognised(here.scope, sent) if is_unrecognised(sent, here.cache.origins) else None
         except UncacheableRequest as exc:
             return _uncached(here, None, str(exc))
     return _uncached(here, call, "the cache failed")
+
+
+def open_unowned(here: Active, http_call: Callable[[], HttpCall], reason: str) -> Step | None:
+    """Say that a request can't be served or recorded, for `reason`, if it is a model call; raises as `open_call`."""
+    call: ModelCall | None = None
+    with Guarded(here):
+        try:
+            sent = http_call()
+            call = recognise(sent, here.cache.origins)
+        except UncacheableRequest as exc:
+            return _uncached(here, None, str(exc))
+        if call is None:
+            return unrecognised(here.scope, sent) if is_unrecognised(sent, here.cache.origins) else None
+    return _uncached(here, call, reason)
 
 
 def _uncached(here: Active, call: ModelCall | None, reason: str) -> Step | None:

@@ -12,6 +12,7 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept.base import open_call
 from genai_cache_magic.intercept.turns import current_turn
 from genai_cache_magic.intercept.wire import by_proxy, http_call
+from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
     from genai_cache_magic.intercept.active import Active
@@ -51,7 +52,7 @@ class Kit:
         if above is not None:
             # Made in the course of another call: for credentials, to sign it.
             return None if above.request is request_dict else Bypass()
-        if request_dict.get("method") != "POST":
+        if request_dict.get("method") in ASK_NOTHING:
             return None
         if not self.may_own(endpoint):
             return None

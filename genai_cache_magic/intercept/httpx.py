@@ -24,7 +24,10 @@ from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, active_turn, turn_for
 from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
+from genai_cache_magic.providers.callers import TELLING
+from genai_cache_magic.providers.origins import vendor_of
 from genai_cache_magic.providers.registry import path_ends
+from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
 MODULES: Final = ("httpx", "httpx2")
 
 _NOTHING: Final[dict[str, tuple[str, ...]]] = {}
+
+_AGENT: Final = b"user-agent"
+_OWN: Final = b"python-httpx"
+"""How the library names itself, where no SDK does."""
 
 _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
@@ -125,11 +132,22 @@ def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step |
         return None if above.request is request else Bypass()
     try:
         # The public property of the path would decode it anew each time that it is asked.
-        if request.method != "POST" or not request.url._uri_reference.path.endswith(path_ends()):  # noqa: SLF001 - as above
+        if request.method in ASK_NOTHING or not (_needs_a_look(request) or here.cache.origins.rules):
             return None
     except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
         pass
     return open_call(here, functools.partial(_asked, client, request), is_async=is_async)
+
+
+def _needs_a_look(request: Any) -> bool:
+    """Tell whether `request` may be a model call, by the end of its path, by its host, or by who sends it."""
+    where = request.url._uri_reference  # noqa: SLF001 - as above
+    if where.path.endswith(path_ends()) or vendor_of(where.host) is not None:
+        return True
+    for _, name, value in request.headers._list:  # noqa: SLF001 - as the public mapping, without its copies
+        if name in TELLING or (name == _AGENT and not value.startswith(_OWN)):
+            return True
+    return False
 
 
 def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from genai_cache_magic.intercept.httpx_streams import AsyncTee, Tee
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_proxy, env_proxy, http_call
+from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -117,7 +118,7 @@ class _Kit:
 
     def begin(self, here: Active, transport: Any, request: Any, *, is_async: bool) -> Step | None:
         """Decide what becomes of `request`; None if it is to be left alone altogether."""
-        if request.method.upper() != "POST" or current_turn() is not None:
+        if request.method.upper() in ASK_NOTHING or current_turn() is not None:
             return None
         return open_call(here, self.call(transport, request), is_async=is_async)
 

@@ -17,6 +17,7 @@ from genai_cache_magic.intercept.base import open_call, wait
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_name, by_proxy, http_call
+from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,7 @@ class _Kit:
     def begin(self, here: Active, request: Any, route: Headers) -> Step | None:
         """Decide what becomes of `request`; None if it is to be left alone altogether."""
         # What is sent in the course of another call, by whatever client, is that call's.
-        if request.method != "POST" or current_turn() is not None:
+        if request.method in ASK_NOTHING or current_turn() is not None:
             return None
         return open_call(here, functools.partial(self._http_call, request, route), is_async=False)
 

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 MAX_ROWS = 50
 MAX_TROUBLES = 5
 
-_WORST_FIRST = (Outcome.ERROR, Outcome.REFUSED, Outcome.BYPASS, Outcome.STALE, Outcome.MISS, Outcome.HIT)
+_WORST_FIRST = (
+    Outcome.ERROR,
+    Outcome.UNRECOGNISED,
+    Outcome.REFUSED,
+    Outcome.BYPASS,
+    Outcome.STALE,
+    Outcome.MISS,
+    Outcome.HIT,
+)
 _PLACES = re.compile(r"(?<=://)[^\s/'\"]+|(?<![\w.])[\w.-]+:\d{2,5}\b")
 
 
@@ -76,6 +84,8 @@ class Summary:
 
     Attributes
     ----------
+    unrecognised
+        (host, number of requests to it that may have asked a model in a way that is not known).
     totals
         All calls as one row; None if there were none.
     rows
@@ -90,6 +100,7 @@ class Summary:
     bypassed: int
     errors: int
     refused: int
+    unrecognised: tuple[tuple[str, int], ...]
     reasons: dict[Outcome, tuple[str, ...]]
     totals: Row | None
     rows: tuple[Row, ...]
@@ -110,6 +121,7 @@ def summarise(scope: CellScope) -> Summary:
         bypassed=outcomes[Outcome.BYPASS],
         errors=outcomes[Outcome.ERROR],
         refused=outcomes[Outcome.REFUSED],
+        unrecognised=tuple(sorted(Counter(c.provider for c in calls if c.outcome is Outcome.UNRECOGNISED).items())),
         reasons=_reasons(calls),
         totals=_row(calls) if calls else None,
         rows=rows,

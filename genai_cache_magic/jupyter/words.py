@@ -68,7 +68,12 @@ def _counts(summary: Summary) -> str:
     parts = [counted(summary.hits, "hit"), misses, bypassed]
     if summary.errors:
         parts.append(f"{counted(summary.errors, 'error')}{_because(summary, Outcome.ERROR)}")
-    return ", ".join(parts)
+    unrecognised = [
+        f"{counted(count, 'request')} to {host} {'was' if count == 1 else 'were'} not recognised"
+        for host, count in summary.unrecognised
+    ]
+    is_all = summary.totals is not None and summary.totals.count == sum(count for _, count in summary.unrecognised)
+    return ", ".join(unrecognised if is_all else [*parts, *unrecognised])
 
 
 def _because(summary: Summary, outcome: Outcome, form: str = " ({})") -> str:

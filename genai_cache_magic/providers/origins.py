@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -28,15 +29,20 @@ PRIVATE: Final = "private"
 HOSTS: Final[Mapping[str, str]] = {
     "ai-gateway.vercel.sh": "",
     "anthropic.helicone.ai": "anthropic",
+    "api-inference.huggingface.co": "huggingface",
+    "api.ai21.com": "ai21",
     "api.anthropic.com": "anthropic",
     "api.arcee.ai": "arcee",
+    "api.assemblyai.com": "assemblyai",
     "api.avian.io": "avian",
     "api.cerebras.ai": "cerebras",
     "api.cloudflare.com": "cloudflare",
     "api.cohere.ai": "cohere",
     "api.cohere.com": "cohere",
+    "api.deepgram.com": "deepgram",
     "api.deepinfra.com": "deepinfra",
     "api.deepseek.com": "deepseek",
+    "api.elevenlabs.io": "elevenlabs",
     "api.fireworks.ai": "fireworks",
     "api.githubcopilot.com": "github-copilot",
     "api.groq.com": "groq",
@@ -51,7 +57,9 @@ HOSTS: Final[Mapping[str, str]] = {
     "api.openai.com": "openai",
     "api.perplexity.ai": "perplexity",
     "api.portkey.ai": "",
+    "api.replicate.com": "replicate",
     "api.sambanova.ai": "sambanova",
+    "api.stability.ai": "stability",
     "api.studio.nebius.ai": "nebius",
     "api.studio.nebius.com": "nebius",
     "api.together.ai": "together",
@@ -62,6 +70,7 @@ HOSTS: Final[Mapping[str, str]] = {
     "codestral.mistral.ai": "mistral",
     "dashscope-intl.aliyuncs.com": "alibaba",
     "dashscope.aliyuncs.com": "alibaba",
+    "fal.run": "fal",
     "gateway.ai.cloudflare.com": "",
     "generativelanguage.googleapis.com": "google",
     "inference.baseten.co": "baseten",
@@ -73,6 +82,7 @@ HOSTS: Final[Mapping[str, str]] = {
     "ollama.com": "ollama",
     "open.bigmodel.cn": "zhipuai",
     "openrouter.ai": "openrouter",
+    "queue.fal.run": "fal",
     "router.huggingface.co": "huggingface",
 }
 """Hosts that serve models -> their id in `genai-prices`; empty where a gateway passes on whose model it is.
@@ -88,6 +98,7 @@ DOMAINS: Final[Mapping[str, str]] = {
     "azuredatabricks.net": "databricks",
     "cloud.databricks.com": "databricks",
     "cognitiveservices.azure.com": "azure",
+    "endpoints.huggingface.cloud": "huggingface-endpoints",
     "gcp.databricks.com": "databricks",
     "helicone.ai": "",
     "inference.ai.azure.com": "azure",
@@ -99,11 +110,27 @@ DOMAINS: Final[Mapping[str, str]] = {
 }
 """Domains whose subdomains serve models -> vendor."""
 
+_SHARED: Final[Mapping[str, re.Pattern[str]]] = {
+    ".api.cloudflare.com": re.compile(r"/ai(?:-gateway)?/"),
+    ".api.helicone.ai": re.compile(r"/chat/"),
+    ".azure-api.net": re.compile(r"/(?:openai|models|anthropic)/"),
+    ".aiplatform.googleapis.com": re.compile(
+        r"/(?:batchPredictionJobs|cachedContents|endpoints|interactions|publishers|ragCorpora|reasoningEngines|tuningJobs)\b"
+    ),
+    ".cognitiveservices.azure.com": re.compile(r"/(?:openai|models|anthropic)/"),
+    "databricks.com": re.compile(r"/(?:serving-endpoints|ai-gateway)/"),
+    ".azuredatabricks.net": re.compile(r"/(?:serving-endpoints|ai-gateway)/"),
+    "-aiplatform.googleapis.com": re.compile(
+        r"/(?:batchPredictionJobs|cachedContents|endpoints|interactions|publishers|ragCorpora|reasoningEngines|tuningJobs)\b"
+    ),
+}
+"""Ends of hosts that serve much else beside models -> which part of their paths is about models."""
+
 _REGIONAL: Final = (
     (re.compile(r"([a-z0-9-]+-)?aiplatform(\.[a-z0-9-]+\.rep)?\.googleapis\.com"), "google"),
     (
         re.compile(
-            r"(vpce-[a-z0-9-]+\.)?bedrock-(runtime|mantle)(-fips)?\.[a-z]{2,4}(-[a-z]+)+-[0-9]+"
+            r"(vpce-[a-z0-9-]+\.)?(bedrock-(runtime|mantle|agent-runtime)|runtime\.sagemaker)(-fips)?\.[a-z]{2,4}(-[a-z]+)+-[0-9]+"
             r"\.(vpce\.)?(amazonaws\.com(\.cn)?|api\.aws)"
         ),
         "aws",
@@ -194,6 +221,16 @@ def serves_models(call: HttpCall, origins: Origins) -> bool:
     host = _normal_host(call.host)
     if vendor_of(host) is not None or is_private(host):
         return True
+    url = _base_url(call.scheme, host, call.port, call.path)
+    return _longest_match(url, origins.rules)[1] is not None
+
+
+def is_of_models(call: HttpCall, origins: Origins) -> bool:
+    """Tell whether `call` goes to a known or configured host of models, and there to where the models are."""
+    host = _normal_host(call.host)
+    if vendor_of(host) is not None:
+        part = next((part for domain, part in _SHARED.items() if f".{host}".endswith(domain)), None)
+        return part is None or part.search(call.path) is not None
     url = _base_url(call.scheme, host, call.port, call.path)
     return _longest_match(url, origins.rules)[1] is not None
 
@@ -326,8 +363,10 @@ def _longest_match(url: str, rules: Mapping[str, OriginRule]) -> tuple[str, Orig
     return best
 
 
+@functools.lru_cache(maxsize=256)
 def vendor_of(host: str) -> str | None:
     """Return the vendor of a host that serves models, None if it is not known to."""
+    host = _normal_host(host)
     vendor = HOSTS.get(host)
     parent = host
     while vendor is None and parent:

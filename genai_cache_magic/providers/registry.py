@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, mistral, multipart, noise, ollama
+from genai_cache_magic.providers import custom, lookups, mistral, multipart, noise, ollama, unrecognised
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
 from genai_cache_magic.providers.bedrock import invoke as bedrock_invoke
+from genai_cache_magic.providers.callers import may_be_model_sdk
 from genai_cache_magic.providers.cohere import chat as cohere_chat
 from genai_cache_magic.providers.cohere import chat_v1 as cohere_chat_v1
 from genai_cache_magic.providers.cohere import embeddings as cohere_embeddings
@@ -98,19 +99,6 @@ def _last_word(path: str) -> str:
 _KNOWN: Final[Mapping[str, tuple[_Route, ...]]] = _by_last_word(_ROUTES)
 
 _JSON: Final = "application/json"
-_SDK_NAMES: Final = (
-    "openai/",
-    "anthropic/",
-    "azsdk-python-ai",
-    "boto",
-    "cohere/",
-    "dspy/",
-    "langchain",
-    "litellm",
-    "lm15/",
-    "mistral-client",
-    "ollama-",
-)
 
 
 def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
@@ -140,11 +128,11 @@ def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
 
 @functools.cache
 def path_ends() -> tuple[str, ...]:
-    """Return how the paths end that `recognise` looks at, so that ``path.endswith(path_ends())`` rules out others.
+    """Return how the paths end that need a look wherever they go; ``path.endswith(path_ends())`` rules out others.
 
     For a path as it goes on the wire. Clients ask it of every POST of a cell, so it is one call of a built-in.
     """
-    ends = [route.suffix for route in _ROUTES]
+    ends = [*(route.suffix for route in _ROUTES), *unrecognised.PATH_ENDS]
     ends += [brought.suffix for known in custom.installed().values() for brought in known]
     encoded = [end.replace(":", colon) for end in ends if ":" in end for colon in ("%3A", "%3a")]
     return (*ends, *encoded, "/")
@@ -181,7 +169,7 @@ def _may_be(route: _Route, call: HttpCall, origins: Origins) -> bool:
     """Tell whether a call whose path fits is one of `route`, as far as path, headers and host can tell."""
     if "/threads/" in call.path and route.family is anthropic_messages:
         return False  # the Assistants API adds a message to a thread by it
-    return route.is_telling or _names_itself(call.headers) or serves_models(call, origins)
+    return route.is_telling or may_be_model_sdk(call.headers) or serves_models(call, origins)
 
 
 def _buffered(call: HttpCall) -> bytes:
@@ -190,11 +178,3 @@ def _buffered(call: HttpCall) -> bytes:
     if call.read_body is not None:
         return call.read_body()
     raise UncacheableRequest("the request body is streamed, so it can't be keyed and the call was sent uncached")
-
-
-def _names_itself(headers: Mapping[str, str]) -> bool:
-    """Tell whether the headers are those of a model SDK."""
-    if "x-stainless-lang" in headers or "anthropic-version" in headers:
-        return True
-    agent = headers.get("user-agent", "").lower()
-    return any(name in agent for name in _SDK_NAMES)

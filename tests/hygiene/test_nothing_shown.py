@@ -33,8 +33,8 @@ _SHOWN = """
     published pulse read_body reason reasons refused remove replacement request request_id response root rows
     run runs saved scheme scope scope_tags scopes seal sealed signature signature_algorithm signed
     signing_key_id size_limit source spent stamp state status store suffix surface table tags task terms text
-    threshold tidy tier title totals transform troubles ttl unclear units usage username value vendor waiting
-    wants where why withheld wrap write AccessToken.token LookUp.token ManifestParts.bound
+    threshold tidy tier title totals transform troubles ttl unclear units unrecognised usage username value vendor
+    waiting wants where why withheld wrap write AccessToken.token LookUp.token ManifestParts.bound
     ManifestParts.sealed_table _Layout.salt
 """
 SHOWN = frozenset(_SHOWN.split())
