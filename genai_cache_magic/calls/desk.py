@@ -12,6 +12,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
 from genai_cache_magic.calls.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
@@ -23,7 +24,7 @@ from genai_cache_magic.entries.entries import Entries, Found, Keys
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.providers import lookups
-from genai_cache_magic.providers.base import Answer, End, ModelCall
+from genai_cache_magic.providers.base import STATEFUL, Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class CallDesk:
         outcome, reason = verdict.outcome, verdict.reason
         if answer.end is End.ERROR:
             outcome, reason = Outcome.ERROR, f"status {response.status}"
+            if is_forgotten(lead.call, response):
+                reason = f"{reason}: {FORGOTTEN}"
         elif outcome is Outcome.MISS and lead.why is not Why.ABSENT:
             outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
             reason = f"{lead.why.value}; {reason}" if reason else lead.why.value
@@ -157,10 +160,11 @@ class CallDesk:
 
     def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
         """Return the entry id of `call` for its first sample."""
-        return self._keeper.request_id(call, scope)
+        return self._keeper.request_id(self._keeper.resolved(call, scope), scope)
 
     def _lead(self, call: ModelCall, scope: CellScope, started: float) -> Lead:
-        first = self.request_id(call, scope)
+        call = self._keeper.resolved(call, scope)
+        first = self._keeper.request_id(call, scope)
         sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
         target = first if sample == 0 else self._keeper.request_id(call, scope, sample)
         return Lead(self, call, scope, target, sample, first, Why.ABSENT, started)
@@ -233,9 +237,11 @@ class CallDesk:
         request = lead.call.request
         own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
         differs = self._nearest(own) if lead.why is Why.ABSENT else ()
+        is_loose = STATEFUL in lead.call.refused
+        chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
         near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
         return ReplayMiss(
-            f"{request.model or request.surface}: {lead.why.value}{near}. "
+            f"{request.model or request.surface}: {lead.why.value}{chain or near}. "
             "Mode replay never calls the model: run the cell once in mode use, with a key",
         )
 

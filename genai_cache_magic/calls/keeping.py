@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.core.canonical import canonical_bytes, component_digests
 from genai_cache_magic.core.key import entry_id, keyed_digest
@@ -13,6 +14,7 @@ from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
 from genai_cache_magic.entries.entries import Entries, Found, Keys, Wanted, trouble
+from genai_cache_magic.entries.given import GivenIds
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.providers.base import Answer, End, ModelCall
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.key import TagKind
+
+_LEAST_LIFE_MS: Final = 1000
+"""An answer that dies sooner is of no use to anyone else [ms]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class Keeper:
         self._entries = entries
         self._keys = keys
         self._clock = clock
+        self._chains = Chains(GivenIds(entries, keys))
+
+    def resolved(self, call: ModelCall, scope: CellScope) -> ModelCall:
+        """Return `call` with what the ids that its origin gave out stand for."""
+        return self._chains.resolved(call, scope.emit)
 
     def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
         """Return the entry id of `call` for a sample index."""
@@ -107,6 +117,8 @@ class Keeper:
             return Verdict(Outcome.MISS, "mode read stores nothing")
         if len(response.body) > self.limits.max_response_bytes:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
+        if answer.dies_s is not None and answer.dies_s * 1000 - self._entries.now_ms() < _LEAST_LIFE_MS:
+            return Verdict(Outcome.REFUSED, "what it holds dies at once", is_shareable=True)
         return self._store(lead, response, answer)
 
     def _store(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
@@ -121,12 +133,15 @@ class Keeper:
             lambda stored: lead.call.provider.render(stored, lead.call.wants) is None,
         )
         try:
-            filled = self._entries.fill(lead.entry_id, self._entry(lead, lead.stamp, response, answer), wanted)
+            entry = self._entry(lead, lead.stamp, response, answer)
+            filled = self._entries.fill(lead.entry_id, entry, wanted)
         except EntryUndecodable:
             return Verdict(Outcome.REFUSED, "can't be stored faithfully")
         except StoreUnavailable as exc:
             lead.scope.emit(trouble("L1", exc))
             return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
+        if filled is not Filled.OUTDATED:
+            self._chains.learn(lead.call, lead.entry_id, response, entry.header, lead.scope.emit)
         if filled is Filled.STORED:
             return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
         # Who began to wait after the invalidation must not get what was asked before it.
@@ -139,7 +154,10 @@ class Keeper:
         named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
         tags = [self._keys.tag("user", tag) for tag in options.tags]
         tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
-        header = self._entries.header(stamp, ttl_s=options.ttl_s or self.limits.ttl_s, tags=tags)
+        ttl_s = options.ttl_s or self.limits.ttl_s
+        if answer.dies_s is not None:
+            ttl_s = min(ttl_s, int(answer.dies_s - self._entries.now_ms() / 1000))
+        header = self._entries.header(stamp, ttl_s=ttl_s, tags=tags)
         metadata = Metadata(
             surface=call.request.surface,
             provider=call.provider.vendor,

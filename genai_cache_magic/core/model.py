@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NewType, TypeAlias
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,9 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 
 EntryId = NewType("EntryId", str)
 """64 lowercase hex characters, `spec/key.md` §5."""
+
+GIVEN_ID: Final = "given-id"
+"""Surface of what is stored of an id that an origin gave out: no answer, and in no listing."""
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Header fields, names in lower case, in the order received."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.model import GIVEN_ID
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsSize
 
@@ -83,7 +84,8 @@ class Catalogue:
     def items(self) -> Iterator[Listed]:
         """Yield every valid entry, in no order."""
         for entry_id, header, metadata in self._entries.scan():
-            yield Listed(entry_id, header, metadata)
+            if metadata.surface != GIVEN_ID:
+                yield Listed(entry_id, header, metadata)
 
     def stats(self, directory: str) -> Stats:
         """Count what is there; reads the metadata of every entry."""
@@ -149,7 +151,7 @@ class Catalogue:
         """Remove what can't be served any more: expired, invalid, damaged, or left by killed writers."""
         store = self._entries.store
         keys = list(store.scan())  # first, so that what is stored meanwhile is not among them
-        useful = {item.entry_id for item in self.items()}
+        useful = {entry_id for entry_id, _, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
         return Collected(removed + report.removed_rows, report.removed_files)

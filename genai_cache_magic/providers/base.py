@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from genai_cache_magic.core.model import Form, Usage
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from genai_cache_magic.core.model import Headers, JsonObject, Request, Response
+    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,42 @@ class Wants:
         return f"{self.form.value} {self.options}" if self.options else self.form.value
 
 
+STATEFUL: Final = "stateful"
+"""Why an answer is not stored that goes on from what its origin remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """An id in a request that an origin gave out with an earlier answer.
+
+    Attributes
+    ----------
+    path
+        JSON pointer (RFC 6901) into the request's body, of names without ``/`` and ``~``.
+    given
+        The id.
+    """
+
+    path: str
+    given: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An id that an answer gives out, by which its origin can be asked to go on, and what it stands for there.
+
+    Attributes
+    ----------
+    given
+        The id.
+    said
+        What was said under it, without what differs whenever the same is said again: ids of its own, times, counts.
+    """
+
+    given: str = field(repr=False)
+    said: JsonValue = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """A recognised model call.
@@ -96,6 +132,8 @@ class ModelCall:
         First characters of the last user message, for listings; sealed wherever it is stored.
     max_output_tokens
         Upper bound that the request sets, None if it sets none.
+    follows
+        Ids that its origin gave out, where nothing else makes it stateful: it is not, if they are known.
     keeps_an_hour
         Whether it may ask that what it writes to the vendor's prompt cache stays there for an hour: no part of
         its key, but of its price.
@@ -108,6 +146,7 @@ class ModelCall:
     preview: str = field(repr=False, default="")
     max_output_tokens: int | None = None
     keeps_an_hour: bool = False
+    follows: tuple[Follows, ...] = field(default=(), repr=False)
 
 
 class End(StrEnum):
@@ -166,6 +205,8 @@ class Answer:
         Who answered.
     refused
         Reasons, told by the answer itself, why it must not be stored (``server-tools``); empty if none.
+    dies_s
+        When what it holds dies at its origin, as it states itself [s since the epoch]; None if it doesn't.
     """
 
     end: End
@@ -173,6 +214,7 @@ class Answer:
     model: str = ""
     bill: Bill = field(default_factory=Bill)
     refused: tuple[str, ...] = ()
+    dies_s: float | None = None
 
 
 class Provider(Protocol):
@@ -194,6 +236,14 @@ class Provider(Protocol):
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return a stored `response` as this caller wants it, or None where that can't be done."""
+
+
+@runtime_checkable
+class GivesIds(Protocol):
+    """A wire API whose answers can be gone on from, by an id."""
+
+    def given(self, response: Response) -> tuple[Given, ...]:
+        """Return the ids that a whole `response` gives out; pure, and raises for no bytes."""
 
 
 class Recogniser(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from genai_cache_magic.providers import choices, forms
-from genai_cache_magic.providers.base import Answer, ModelCall, Wants
+from genai_cache_magic.providers.base import STATEFUL, Answer, Given, ModelCall, Wants
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
     drop_openai_hints,
@@ -20,7 +20,7 @@ from genai_cache_magic.providers.fields import (
     wants_of,
 )
 from genai_cache_magic.providers.media import fold_parts
-from genai_cache_magic.providers.openai import chat_stream
+from genai_cache_magic.providers.openai import chat_stream, sounds
 from genai_cache_magic.providers.reading import as_text
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -64,13 +64,19 @@ class OpenAIChat:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        return choices.read(response, self.vendor, self.asked)
+        answer = choices.read(response, self.vendor, self.asked)
+        dies_s = sounds.dies_s(response)
+        return answer if dies_s is None else replace(answer, dies_s=dies_s)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` as this caller wants it: its form, with or without the usage event."""
         if response.form is wants.form:
             return choices.render(response, wants)
         return forms.convert(response, wants, chat_stream)
+
+    def given(self, response: Response) -> tuple[Given, ...]:
+        """Return the ids of the sounds in `response`, which stand for the message that each belongs to."""
+        return sounds.given(response)
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -87,6 +93,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     media: list[str] = []
     _clean(body, messages, media)
     limit = positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens"))
+    follows = tuple(sounds.follows(messages))
     target = find_target(call, body, origins, SUFFIX)
     vendor = target.place.vendor
     searches = _searches(call, body, f"{vendor}/{target.model}")
@@ -94,7 +101,8 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         provider=OpenAIChat(vendor, choices.asked_in(body, count=positive(body.get("n")) or 1, usage=usage)),
         request=target.request(OpenAIChat.surface, body, None, media),
         wants=wants_of(form, options, usage=usage),
-        refused=("server-tools",) if searches else (),
+        refused=(*([STATEFUL] if follows else []), *(["server-tools"] if searches else [])),
+        follows=follows,
         preview=preview,
         max_output_tokens=limit and limit * (positive(body.get("n")) or 1),
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import forms, sse
-from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers import forms, sse, streams
+from genai_cache_magic.providers.base import STATEFUL, Answer, End, Follows, Given, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import (
     drop_cache_hints,
@@ -40,7 +40,7 @@ from genai_cache_magic.providers.toolcalls import Renumbering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.core.model import Headers, JsonObject, Response
+    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 SUFFIX: Final = "/responses"
@@ -84,7 +84,8 @@ _TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
 
 _LOGPROBS: Final = "message.output_text.logprobs"
 
-_STATEFUL: Final = ("previous_response_id", "conversation", "background")
+_PREVIOUS: Final = "previous_response_id"
+_STATEFUL: Final = (_PREVIOUS, "conversation", "background")
 
 # Output items that are no output of their own: what the model thought, and what a search found.
 _SILENT_ITEMS: Final = frozenset({"reasoning", "web_search_call", "file_search_call", "mcp_list_tools"})
@@ -128,6 +129,14 @@ class OpenAIResponses:
         """Return `response` in the form that this caller wants; its usage is always there."""
         return response if response.form is wants.form else forms.convert(response, wants, responses_stream)
 
+    def given(self, response: Response) -> tuple[Given, ...]:
+        """Return the id of `response`, which stands for its output."""
+        answer, items = _whole(response)
+        given = as_text(answer.get("id"))
+        # Only the calls that it asks for have ids that matter to who goes on.
+        said: list[JsonValue] = [{name: value for name, value in item.items() if name != "id"} for item in items]
+        return (Given(given, said),) if given else ()
+
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
     """Return what `call` asks for, None if its body names neither input nor a prompt template."""
@@ -151,6 +160,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         request=target.request(OpenAIResponses.surface, body, None, media),
         wants=wants_of(form, options),
         refused=tuple(_refusals(body)),
+        follows=tuple(_follows(body)),
         preview=preview,
         max_output_tokens=limit,
     )
@@ -159,6 +169,8 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
 def _clean(body: JsonObject, media: list[str]) -> None:
     """Fold media, renumber ids and drop hints in the input of `body`, in place."""
     ids = Renumbering()
+    # The results of calls that an earlier answer asked for name them by its ids.
+    is_first = not is_asked(body.get(_PREVIOUS))
     for i, item in enumerate(as_list(body.get("input"))):
         if type(item) is not dict:
             continue
@@ -170,8 +182,16 @@ def _clean(body: JsonObject, media: list[str]) -> None:
             else:
                 drop_cache_hints(parts)
                 fold_parts(parts, path, MEDIA, media)
-        _renumber(item, ids)
+        if is_first:
+            _renumber(item, ids)
     ids.finish(body)
+
+
+def _follows(body: JsonObject) -> Iterator[Follows]:
+    """Yield the answer that `body` goes on from, if it is the only thing that the server must remember."""
+    previous = body.get(_PREVIOUS)
+    if type(previous) is str and list(_refusals({**body, _PREVIOUS: None})).count(STATEFUL) == 0:
+        yield Follows(f"/{_PREVIOUS}", previous)
 
 
 def _renumber(item: JsonObject, ids: Renumbering) -> None:
@@ -193,7 +213,7 @@ def _refusals(body: JsonObject) -> Iterator[str]:
     items = list(objects(body.get("input")))
     kinds = {_kind_of(item) for item in items}
     if "item_reference" in kinds or any(is_asked(body.get(field)) for field in _STATEFUL):
-        yield "stateful"
+        yield STATEFUL
     offered = [body, *(item for item in items if _kind_of(item) in _TOOL_ITEMS)]
     if any(_is_server_tool(tool) for holder in offered for tool in objects(holder.get("tools"))):
         yield "server-tools"
@@ -226,6 +246,18 @@ def _read_stream(response: Response, vendor: str) -> Answer:
         if kind == "response.output_item.done":
             items.append(as_object(fields.get("item")))
     return Answer(End.CUT)
+
+
+def _whole(response: Response) -> tuple[JsonObject, list[JsonObject]]:
+    """Return the response object that `response` holds, and the items of its output."""
+    items: list[JsonObject] = []
+    for told in streams.objects(response):
+        if response.form is not Form.STREAM or as_text(told.get("type")) in _TERMINAL:
+            answer = told if response.form is not Form.STREAM else as_object(told.get("response"))
+            return answer, list(objects(answer.get("output"))) or items
+        if told.get("type") == "response.output_item.done":
+            items.append(as_object(told.get("item")))
+    return {}, []
 
 
 def _read_object(answer: JsonObject, streamed: list[JsonObject], vendor: str, headers: Headers) -> Answer:
