@@ -48,6 +48,14 @@ def create_private(path: str | Path) -> int:
     return _made_private(os.open(path, flags, PRIVATE_FILE))
 
 
+def make_private_directories(path: Path) -> None:
+    """Make what is missing of `path`, each level for its owner alone."""
+    if path.is_dir():
+        return
+    make_private_directories(path.parent)
+    path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+
+
 def open_lock(path: str | Path) -> int:
     """Return a descriptor of a file that is there to be locked, made if it is missing."""
     return os.open(path, os.O_RDWR | os.O_CREAT | _flags("O_CLOEXEC", "O_NOFOLLOW"), PRIVATE_FILE)

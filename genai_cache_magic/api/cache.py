@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,7 +45,11 @@ MAX_TAGS = 16
 
 @dataclass(frozen=True, slots=True)
 class CacheParts:
-    """What a cache is made of; `directory` is where it lies, empty in memory, `ttl_s` its default [s]."""
+    """What a cache is made of.
+
+    `directory` is where it lies, empty in memory, and `ttl_s` its default [s]. `is_superseded` tells whether another
+    process has begun the directory anew, with other keys.
+    """
 
     entries: Entries
     keys: Keys
@@ -55,6 +59,7 @@ class CacheParts:
     ttl_s: int
     state: StateFile
     directory: str = ""
+    is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
 
 
 class Cache:
@@ -74,6 +79,7 @@ class Cache:
         self._ttl_s = parts.ttl_s
         self._state = parts.state
         self._directory = parts.directory
+        self._is_superseded = parts.is_superseded
         self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
 
@@ -85,6 +91,11 @@ class Cache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether its directory was begun anew by another process: this cache stores and serves nothing any more."""
+        return self._is_superseded()
 
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""

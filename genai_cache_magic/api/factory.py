@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
@@ -19,7 +19,7 @@ from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
 from genai_cache_magic.entries.state import StateFile
-from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.errors import ConfigurationError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document, Store
+    from genai_cache_magic.stores.home import Home
 
 _LATER = {
     "redis": "Redis",
@@ -41,6 +42,7 @@ _LATER = {
     "azure_cdn": "Azure Front Door",
 }
 _LAYOUT = "v1"
+_ENTRIES = "l1"
 
 
 def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lambda _: None, **settings: Any) -> Cache:
@@ -81,8 +83,12 @@ def build_cache(
 ) -> Cache:
     """Make the cache of one namespace; raises as `create_cache`."""
     name = namespace or settings.namespace
-    parts = _memory_parts(settings, name) if in_memory else _disk_parts(settings, name)
-    keys = parts.keys
+
+    def lost(sentence: str) -> None:
+        on_event(Trouble("L1", StoreUnavailable.__name__, sentence))
+
+    parts = _memory_parts(settings, name) if in_memory else _disk_parts(settings, name, on_event, lost)
+    keys, home = parts.keys, parts.home
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
     live = LiveGenerations(
@@ -91,6 +97,7 @@ def build_cache(
         mac_key=keys.mac_key,
         random_bytes=os.urandom,
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
+        on_loss=lost,
     )
     entries = Entries(parts.store, codec, live, recent_bytes=settings.memory)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
@@ -105,7 +112,8 @@ def build_cache(
         origins=origins_of(settings),
         ttl_s=settings.ttl,
         state=parts.state,
-        directory=parts.directory,
+        directory="" if home is None else str(home.path),
+        is_superseded=lambda: home is not None and home.is_superseded,
     )
     return Cache(made, on_event=on_event)
 
@@ -121,14 +129,14 @@ def origins_of(settings: Settings) -> Origins:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What differs between a cache on disk and one in memory; `directory` is empty in memory."""
+    """What differs between a cache on disk and one in memory, which has no home."""
 
     store: Store
     generations: Document
     state: StateFile
     seal: Seal
     keys: Keys
-    directory: str = ""
+    home: Home | None = field(default=None, repr=False)
 
 
 def _memory_parts(settings: Settings, namespace: str) -> _Parts:
@@ -140,43 +148,55 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
     return _Parts(store, MemoryDocument(), StateFile(None), Unsealed(), _public_keys(namespace))
 
 
-def _disk_parts(settings: Settings, namespace: str) -> _Parts:
-    from genai_cache_magic.stores.directory import ensure_private_directory
+def _disk_parts(
+    settings: Settings, namespace: str, tell: Callable[[Event], None], on_loss: Callable[[str], None]
+) -> _Parts:
+    from genai_cache_magic.stores.database import DATABASE_NAME
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
     from genai_cache_magic.stores.documents import FileDocument
+    from genai_cache_magic.stores.home import Home, Losses
 
-    ensure_private_directory(settings.dir)
-    home = ensure_private_directory(settings.dir / _LAYOUT / namespace)
-    if settings.encryption == "off":
-        # A directory of its own: a cache that was sealed is never filled with plain entries.
-        home = ensure_private_directory(home / "plain")
-        seal: Seal = Unsealed()
-        keys = _public_keys(namespace)
-        state = StateFile(home / "state.db")
-    else:
-        state = StateFile(home / "state.db")
-        with contextlib.ExitStack() as undo:
-            undo.callback(state.close)
-            keyring = _local_keyring(settings, FileDocument(home / "keyset"), namespace, state)
-            undo.pop_all()
-        seal, keys = _sealed(keyring, namespace)
-    store = DiskStore(home / "l1", config=DiskConfig(size_limit_bytes=settings.size_limit))
-    return _Parts(store, FileDocument(home / "generations"), state, seal, keys, str(home))
+    # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
+    inside = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
+    home = Home(settings.dir, *inside, losses=Losses(on_loss))
+    has_entries = (home.path / _ENTRIES / DATABASE_NAME).exists()
+    generations = FileDocument(home.path / "generations", ensure=home.ensure)
+    if has_entries and generations.version() is None:
+        home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
+    with contextlib.ExitStack() as undo:
+        state = StateFile(home.path / "state.db", tell=tell)
+        undo.callback(state.close)
+        if settings.encryption == "off":
+            seal: Seal = Unsealed()
+            keys = _public_keys(namespace)
+        else:
+            keyring = _local_keyring(settings, home, namespace, state, has_entries=has_entries)
+            seal, keys = _sealed(keyring, namespace)
+        store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
+        undo.pop_all()
+    home.losses.tell()
+    return _Parts(store, generations, state, seal, keys, home)
 
 
-def _local_keyring(settings: Settings, manifest: Document, namespace: str, state: StateFile) -> Keyring:
+def _local_keyring(settings: Settings, home: Home, namespace: str, state: StateFile, *, has_entries: bool) -> Keyring:
     from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+    from genai_cache_magic.stores.documents import FileDocument
 
+    manifest = FileDocument(home.path / "keyset")
     wrapper = LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
-    if manifest.load() is None:
-        # Whoever is first wins: the manifest that is there afterwards counts.
-        manifest.replace(create_manifest(namespace, wrapper), expected=None)
+    # Whoever is first wins: the manifest that is there afterwards counts.
+    if manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None) and has_entries:
+        home.losses.add(
+            f"the keyset in {home.path} was gone, and a new one was made: "
+            "the answers that the old one sealed are misses"
+        )
     blob = manifest.load()
     if blob is None:
         raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
     keyring = open_manifest(blob, namespace, wrapper, lowest_version=highest_keyset(state, namespace))
     keep_keyset(state, namespace, keyring.manifest_version)
+    home.keep(manifest, blob)
     return keyring
 
 

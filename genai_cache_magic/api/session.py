@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import difflib
 import threading
+import weakref
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from genai_cache_magic.api.cache import checked_tags
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.calls.steps import Bypass
-    from genai_cache_magic.events import EventHook
+    from genai_cache_magic.events import Event, EventHook
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
     from genai_cache_magic.settings.model import Settings
@@ -44,6 +46,8 @@ class Session:
         self._settings: Settings | None = None  # guarded by _lock, like the next
         self._caches: dict[str, Cache] = {}
         self._untold: tuple[str, ...] = ()  # guarded by _lock
+        self._events: dict[str, list[Event]] = {}  # of caches whose scope is not there any more or not yet
+        self._latest: dict[str, weakref.ref[CellScope]] = {}
         self.notebook: dict[str, Any] = {}
         self.enabled = False
         self.last: CellScope | None = None
@@ -76,14 +80,36 @@ class Session:
             It can't be opened; the message names the fix.
         """
         with self._lock:
-            if namespace not in self._caches:
-                self._caches[namespace] = build_cache(self.settings, namespace=namespace)
-            return self._caches[namespace]
+            cache = self._caches.get(namespace)
+            if cache is None or cache.is_superseded:
+                cache = build_cache(self.settings, namespace=namespace, on_event=partial(self._tell, namespace))
+                self._caches[namespace] = cache
+            return cache
+
+    def untold(self, namespace: str) -> list[Event]:
+        """Return, once, what happened to the cache of `namespace` while there was no scope to be told."""
+        with self._lock:
+            return self._events.pop(namespace, [])
+
+    def _tell(self, namespace: str, event: Event) -> None:
+        """Tell the scope that used the cache last, or the next one."""
+        with self._lock:
+            latest = self._latest.get(namespace)
+            scope = None if latest is None else latest()
+            if scope is None:
+                self._events.setdefault(namespace, []).append(event)
+        if scope is not None:
+            scope.emit(event)
 
     def answers(self, scope: CellScope) -> Answers:
         """Return what answers the calls of `scope`: its cache, or a stand-in that lets every call pass."""
+        namespace = scope.options.namespace
+        with self._lock:
+            self._latest[namespace] = weakref.ref(scope)
         try:
-            return self.cache(scope.options.namespace)
+            for event in self.untold(namespace):
+                scope.emit(event)
+            return self.cache(namespace)
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
             return ClosedCache(ClosedDesk(exc), origins_of(self.settings))

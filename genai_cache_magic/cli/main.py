@@ -259,15 +259,20 @@ for _name in LATER:
 
 @contextmanager
 def _opened(namespace: str | None) -> Iterator[Cache]:
-    """Open the cache of `namespace`, None for the configured one, for the body."""
+    """Open the cache of `namespace`, None for the configured one, for the body; what was lost is said at the end."""
     from genai_cache_magic.api.session import Session
+    from genai_cache_magic.events import Trouble
 
     session = Session()
+    name = session.options(namespace=namespace).namespace
     try:
         _warn(session)
-        yield session.cache(session.options(namespace=namespace).namespace)
+        yield session.cache(name)
     finally:
         session.close()
+        for event in session.untold(name):
+            if isinstance(event, Trouble):
+                typer.echo(event.message, err=True)
 
 
 def _warn(session: Session) -> None:

@@ -28,7 +28,7 @@ class LiveGenerations:
     a new root above all that were seen: everything stored before becomes a miss, and nothing stale is served.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two secrets, two witnesses, and what they are about
         self,
         document: Document,
         *,
@@ -36,11 +36,13 @@ class LiveGenerations:
         mac_key: bytes,
         random_bytes: Callable[[int], bytes],
         remembers: Remembers | None = None,
+        on_loss: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._document = document
         self._context = f"generations/{namespace}"
         self._mac_key = mac_key
         self._random_bytes = random_bytes
+        self._on_loss = on_loss
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
         self._remembers = remembers or Forgets()
         self._lock = threading.RLock()
@@ -86,6 +88,11 @@ class LiveGenerations:
                 return found
             new = protect_document(self._mac_key, self._context, changed.encode())
             if self._document.replace(new, expected=blob):
+                if found is None and (blob is not None or self._seen is not None):
+                    self._on_loss(
+                        "what was invalidated is not known any more, since its record was "
+                        f"{'removed' if blob is None else 'damaged or put back'}: the answers stored before are misses"
+                    )
                 self._seen = None
                 self._raise(Mark.of(changed.ver, new))
                 return changed

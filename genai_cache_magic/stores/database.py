@@ -7,10 +7,12 @@ So the file is audited before `diskcache` sees it, and a connection takes its pr
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import re
 import shutil
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.host import PRIVATE_DIRECTORY, create_private
@@ -18,7 +20,6 @@ from genai_cache_magic.stores.faults import damage
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
 DATABASE_NAME = "cache.db"
 DATABASE_FILES = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm")
@@ -80,17 +81,27 @@ class Closer:
         self._connection.close()
 
 
-def connect(directory: str, timeout_s: float) -> sqlite3.Connection:
+class Access(enum.Enum):
+    """How a database is opened; the value is what SQLite's URI says of it."""
+
+    CREATE = "mode=rw&cache=private"
+    WRITE = "mode=rw"
+
+
+def connect(directory: str, timeout_s: float, access: Access = Access.WRITE) -> sqlite3.Connection:
     """Return a connection to the database of `directory`; it waits up to `timeout_s` [s] for others' locks."""
-    return connect_file(os.path.join(directory, DATABASE_NAME), timeout_s)  # noqa: PTH118 - kept as text
+    return connect_file(os.path.join(directory, DATABASE_NAME), timeout_s, access)  # noqa: PTH118 - kept as text
 
 
-def connect_file(path: str, timeout_s: float) -> sqlite3.Connection:
+def connect_file(path: str, timeout_s: float, access: Access = Access.CREATE) -> sqlite3.Connection:
     """Return a connection to the database at `path`, made private to its owner if there is none."""
-    with contextlib.suppress(FileExistsError):  # made here, or SQLite would let the umask decide who may read it
-        os.close(create_private(path))
+    if access is Access.CREATE:
+        with contextlib.suppress(FileExistsError):
+            os.close(create_private(path))
+    # SQLite itself never makes the file: the umask would decide who may read it.
     connection = sqlite3.connect(
-        path,
+        f"{Path(path).absolute().as_uri()}?{access.value}",
+        uri=True,
         timeout=timeout_s,
         isolation_level=None,
         check_same_thread=False,  # used by one thread; another may have to close it

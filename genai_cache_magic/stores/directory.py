@@ -12,6 +12,7 @@ from genai_cache_magic.host import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
     is_foreign,
+    make_private_directories,
     mode_of,
     rights_of_others,
     user_id,
@@ -94,6 +95,15 @@ def _content(marker: Path) -> str:
         return ""
 
 
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells one file or directory from another of the same name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_writable(path: Path) -> bool:
     """Return whether files can be made in `path`, as far as its mode and its mount tell."""
     return os.access(path, os.R_OK | os.W_OK | os.X_OK)
@@ -103,8 +113,7 @@ def _make(path: Path) -> bool:
     """Make `path` and its missing parents, and return whether it was missing."""
     if path.exists():
         return False
-    for missing in reversed([path, *(parent for parent in path.parents if not parent.exists())]):
-        missing.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+    make_private_directories(path)
     return True
 
 

@@ -8,13 +8,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
-from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.host import PRIVATE_DIRECTORY
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.base import CheckReport, Held
-from genai_cache_magic.stores.database import DATABASE_FILES, audit, connect, identity, quarantine
+from genai_cache_magic.stores.database import DATABASE_FILES, Access, audit, connect, identity, quarantine
 from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
 from genai_cache_magic.stores.faults import describe, is_damage, map_os_errors
+from genai_cache_magic.stores.home import Home, Losses
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 from genai_cache_magic.stores.locks import FileLock
 
@@ -46,8 +46,10 @@ class DiskStore:
         Limits and time-outs.
     clock
         The wall clock [s since 1970]: entries outlive the process.
-    on_rebuild
-        Told where the damaged database was put aside. Must not call the store, which is locked meanwhile.
+    on_loss
+        Told in a sentence what was lost: a damaged database was put aside, or somebody removed it.
+    home
+        What `directory` lies in, if that is more than `directory` itself; it tells its own losses.
 
     Raises
     ------
@@ -61,16 +63,17 @@ class DiskStore:
         config: DiskConfig | None = None,
         *,
         clock: Callable[[], float] = time.time,
-        on_rebuild: Callable[[Path], None] | None = None,
+        on_loss: Callable[[str], None] = lambda _: None,
+        home: Home | None = None,
     ) -> None:
+        self._home = home or Home(directory, losses=Losses(on_loss))
         self._directory = ensure_private_directory(directory)
         self._config = config or DiskConfig()
         self._clock = clock
-        self._on_rebuild = on_rebuild
         self._opening = threading.Lock()
         self._pid = os.getpid()
         self._cache: BytesCache | None = None  # replaced under _opening
-        self._look_at = 0.0  # written under _opening [s, monotonic]
+        self._look_at = 0.0  # [s, monotonic]; whoever resets it only makes the next look come sooner
         self._is_closed = False  # written under _opening
         self._rebuilds = 0  # written under _opening
 
@@ -96,7 +99,7 @@ class DiskStore:
         """Keep `blob` under `key` for `ttl_s` [s], evicting what was stored longest ago to make room."""
         check_key(key)
         check_blob(blob)
-        self._run(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
+        self._run_in_place(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
 
     def held(self, key: str) -> Held | None:
         """Return what `get` would, with its revision: the digest of its record."""
@@ -109,7 +112,7 @@ class DiskStore:
         check_key(key)
         check_blob(blob)
         revision = None if held is None else held.revision
-        return self._run(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
+        return self._run_in_place(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
@@ -149,6 +152,13 @@ class DiskStore:
             self._is_closed = True
             self._cache = None  # its connections, one per thread, close themselves
 
+    def _run_in_place(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        """As `_run`, but see first whether all is still there: nothing is put where nobody will find it."""
+        cache = self._cache
+        if cache is not None and not (cache.is_in_place() and self._home.is_in_place()):
+            self._look_at = 0.0
+        return self._run(operation, *args)
+
     def _run(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
         """Return what `operation` returns, after a rebuild if it finds the database damaged."""
         cache = self._cache
@@ -158,7 +168,8 @@ class DiskStore:
             return operation(cache, *args)
         except FOREIGN_ERRORS as error:
             cache.drop_connection()
-            _raise_unless_damage(error)
+            if cache.is_in_place():
+                _raise_unless_damage(error)
         cache = self._ensure_open(damaged=cache)
         try:
             return operation(cache, *args)
@@ -171,22 +182,36 @@ class DiskStore:
         """Return a cache on the file that now bears the database's name, and is not the `damaged` one."""
         if self._pid != os.getpid():  # after a fork the lock may be held by a thread that was left behind
             self._pid, self._opening = os.getpid(), threading.Lock()
-        with self._opening:
-            if self._is_closed:
-                raise StoreUnavailable(f"the store in {self._directory} was closed")
-            cache = self._cache
-            if cache is None or cache is damaged or not cache.is_in_place():
-                self._cache = None
-                cache = self._open(suspect=None if damaged is None else damaged.identity)
-                self._cache = cache
-            self._look_at = time.monotonic() + _LOOK_EVERY_S
-            return cache
+        try:
+            with self._opening:
+                return self._look(damaged)
+        finally:
+            self._home.losses.tell()
+
+    def _look(self, damaged: BytesCache | None) -> BytesCache:
+        """Return `_ensure_open`'s cache; the caller holds `_opening`."""
+        if self._is_closed:
+            raise StoreUnavailable(f"the store in {self._directory} was closed")
+        was_removed = self._home.restore()
+        cache = self._cache
+        is_gone = cache is not None and not cache.is_in_place()
+        if is_gone and not was_removed:
+            self._home.losses.add(
+                f"the database of answers in {self._directory} was removed, or begun anew by another process: "
+                "what it held is gone"
+            )
+        if cache is None or cache is damaged or is_gone:
+            self._cache = None
+            cache = self._open(suspect=None if damaged is None else damaged.identity)
+            self._cache = cache
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        return cache
 
     def _open(self, suspect: tuple[int, int] | None) -> BytesCache:
         """Open the database under the directory's lock; put it aside first if it is damaged or the `suspect`."""
         directory = str(self._directory)
-        with map_os_errors(f"opening {directory}"):
-            self._directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        with _map_configuration(), map_os_errors(f"opening {directory}"):
+            ensure_private_directory(self._directory)
             with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
                 if suspect is not None and identity(directory) == suspect:
                     self._put_aside()
@@ -201,7 +226,7 @@ class DiskStore:
                     raise StoreUnavailable(f"no database can be made in {directory}: {describe(error)}") from error
 
     def _open_audited(self, directory: str) -> BytesCache:
-        with contextlib.closing(connect(directory, self._config.busy_timeout_s)) as connection:
+        with contextlib.closing(connect(directory, self._config.busy_timeout_s, Access.CREATE)) as connection:
             audit(connection, settings=self._config.settings())
             cache = BytesCache(directory, self._config, self._clock)
             cache.sweep(self._config.orphan_age_s, _SWEEP_AT_OPEN)
@@ -210,8 +235,19 @@ class DiskStore:
     def _put_aside(self) -> None:
         aside = quarantine(self._directory, now=self._clock())
         self._rebuilds += 1
-        if self._on_rebuild is not None:
-            self._on_rebuild(aside)
+        self._home.losses.add(
+            f"the database of answers in {self._directory} was damaged: it is put aside in {aside.name}, "
+            "and its answers are misses"
+        )
+
+
+@contextlib.contextmanager
+def _map_configuration() -> Iterator[None]:
+    """Turn a directory that became unfit while it was in use into ``StoreUnavailable``, with the same words."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 def _raise_unless_damage(error: Exception) -> None:

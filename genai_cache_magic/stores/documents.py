@@ -62,15 +62,25 @@ class FileDocument:
         How long a writer waits for others before it raises ``StoreUnavailable`` [s].
     clock_ns
         The wall clock [ns], from which version tokens start.
+    ensure
+        Makes the directory if it is not there; called before anything is written.
     """
 
-    def __init__(self, path: Path, *, lock_timeout_s: float = 10.0, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_timeout_s: float = 10.0,
+        clock_ns: Callable[[], int] = time.time_ns,
+        ensure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = os.fspath(path)
         self._new_path = path.with_name(f"{path.name}.new")
         self._directory = path.parent
         self._lock_path = path.with_name(f"{path.name}.lock")
         self._lock_timeout_s = lock_timeout_s
         self._clock_ns = clock_ns
+        self._ensure = ensure
 
     def version(self) -> object:
         """Return the file's time, number and size, which no two values share; None if absent."""
@@ -95,6 +105,7 @@ class FileDocument:
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
         check_blob(new)
+        self._ensure()
         if self.load() != expected:
             return False  # spares the lock; the value may come back to `expected`, but this caller asked now
         with FileLock(self._lock_path).hold(timeout_s=self._lock_timeout_s):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,28 @@ _TRANSIENT = frozenset(
 )
 _PRIMARY = 0xFF  # the low byte of an extended result code is its primary code, sqlite.org/rescode.html
 
+_LOCKED = "another process keeps it locked"
+_NO_ROOM = "no space left on device, or no right to write"
+_WORDS = {
+    sqlite3.SQLITE_PERM: "the right to use it is missing",
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_NOMEM: "memory is short",
+    sqlite3.SQLITE_READONLY: "it can only be read",
+    sqlite3.SQLITE_IOERR: "the disk reports an error",
+    sqlite3.SQLITE_IOERR_SHMOPEN: _NO_ROOM,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _NO_ROOM,
+    sqlite3.SQLITE_IOERR_SHMMAP: _NO_ROOM,
+    sqlite3.SQLITE_IOERR_WRITE: _NO_ROOM,
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_NOTADB: "it is damaged",
+    sqlite3.SQLITE_FULL: "no space left on device",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened",
+    sqlite3.SQLITE_PROTOCOL: "its locks don't work",
+    sqlite3.SQLITE_TOOBIG: "a value in it is too large",
+}
+"""What codes of SQLite mean, the more exact ones first; names such as SQLITE_BUSY help no user."""
+
 FOREIGN_FILE_ERRNOS = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG})
 """What opening says when a link, a directory or a device stands where a value file should be."""
 
@@ -60,12 +83,13 @@ def damage(reason: str) -> sqlite3.DatabaseError:
 
 
 def describe(error: BaseException) -> str:
-    """Return what `error` says about the system, and nothing of what was read or written."""
+    """Return in words what `error` says about the system, and nothing of what was read or written."""
     if isinstance(error, sqlite3.Error):
-        return str(getattr(error, "sqlite_errorname", type(error).__name__))
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return _WORDS.get(code) or _WORDS.get(code & _PRIMARY, "the database reports an error")
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{errno.errorcode.get(error.errno, error.errno)} ({error.strerror})"
-    return type(error).__name__
+        return os.strerror(error.errno).lower()
+    return _LOCKED if type(error).__name__ == "Timeout" else "it can't be read"
 
 
 @contextlib.contextmanager

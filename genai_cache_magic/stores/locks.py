@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.host import PRIVATE_DIRECTORY, open_lock, try_lock, unlock
+from genai_cache_magic.host import make_private_directories, open_lock, try_lock, unlock
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_key
 
@@ -116,7 +116,7 @@ class FileLock:
         try:
             return open_lock(self.path)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            make_private_directories(self.path.parent)
             return open_lock(self.path)
 
     def _is_in_place(self, descriptor: int) -> bool:

@@ -28,7 +28,7 @@ def test_no_database_at_all(tmp_path, content):
     (home / "cache.db").write_bytes(content)
     (home / "cache.db-wal").write_bytes(b"a log of nothing")
     aside = []
-    with closing(DiskStore(home, on_rebuild=aside.append)) as store:
+    with closing(DiskStore(home, on_loss=aside.append)) as store:
         assert store.get(key_of("a")) is None
         store.put(key_of("a"), b"a", ttl_s=60)
         assert store.get(key_of("a")) == b"a"

@@ -281,7 +281,7 @@ class TestEditedSettings:
         with contextlib.closing(sqlite3.connect(home / "cache.db")) as connection:
             connection.executescript(statement)
         aside = []
-        with contextlib.closing(DiskStore(home, on_rebuild=aside.append)) as again:
+        with contextlib.closing(DiskStore(home, on_loss=aside.append)) as again:
             assert again.get(_KEY) is None
             again.put(_KEY, b"new", ttl_s=60)
             assert again.get(_KEY) == b"new"

@@ -174,7 +174,7 @@ class TestTrouble:
     def test_a_rebuild_by_another_is_noticed(self, store, home):
         """A process whose database another one put aside goes on, and then moves to the new one."""
         aside = []
-        with contextlib.closing(DiskStore(home, on_rebuild=aside.append)) as other:
+        with contextlib.closing(DiskStore(home, on_loss=aside.append)) as other:
             other.get(_KEY)
             other._put_aside()
             other._look_at = 0.0
@@ -188,8 +188,8 @@ class TestTrouble:
     def test_a_database_is_put_aside_once(self, home):
         """Who meets the damage after another has rebuilt moves to the new database and leaves it in place."""
         first_aside, second_aside = [], []
-        first = DiskStore(home, on_rebuild=first_aside.append)
-        second = DiskStore(home, on_rebuild=second_aside.append)
+        first = DiskStore(home, on_loss=first_aside.append)
+        second = DiskStore(home, on_loss=second_aside.append)
         first.put(_KEY, b"old", ttl_s=60)
         second.get(_KEY)
         connection = first._cache._con
@@ -199,7 +199,9 @@ class TestTrouble:
         first._cache.drop_connection()
         first.put(_KEY, b"new", ttl_s=60)
         assert second.get(_KEY) == b"new"
-        assert (len(first_aside), second_aside) == (1, [])
+        assert len(list(home.glob("quarantine-*"))) == 1
+        assert ["put aside" in first_aside[0], "begun anew by another" in second_aside[0]] == [True, True]
+        assert (len(first_aside), len(second_aside)) == (1, 1)
         first.close()
         second.close()
 

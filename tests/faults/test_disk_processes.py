@@ -117,7 +117,7 @@ def test_processes_rebuild_once(tmp_path):
 
     def work(number):
         aside = []
-        store = DiskStore(home, on_rebuild=aside.append)
+        store = DiskStore(home, on_loss=aside.append)
         store.put(key_of(str(number)), b"x", ttl_s=3600)
         (tmp_path / f"rebuilt {number} {len(aside)}").touch()
         return True

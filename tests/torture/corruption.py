@@ -146,7 +146,7 @@ def run_corruptions(directory, corruptions, seed):
 def _one(directory, seed, report, *, is_open):
     rebuilds = []
     config = DiskConfig(busy_timeout_s=0.2, open_timeout_s=1.0)
-    with closing(DiskStore(directory, config, on_rebuild=rebuilds.append)) as store:
+    with closing(DiskStore(directory, config, on_loss=rebuilds.append)) as store:
         rng = random.Random(seed)
         if is_open:
             store.get(KEYS[1])
@@ -157,7 +157,7 @@ def _one(directory, seed, report, *, is_open):
         report.corruptions += 1
         _use(store, rng, seed, report)
     # And the next process finds a store that works.
-    with closing(DiskStore(directory, config, on_rebuild=rebuilds.append)) as store:
+    with closing(DiskStore(directory, config, on_loss=rebuilds.append)) as store:
         _use(store, rng, seed, report)
     report.rebuilds += len(rebuilds)
 

@@ -93,7 +93,7 @@ def run_kills(directory, kills, seed, writers=2):
 
 def _look(directory, floor, report):
     rebuilds = []
-    with closing(DiskStore(directory, on_rebuild=rebuilds.append)) as store:
+    with closing(DiskStore(directory, on_loss=rebuilds.append)) as store:
         for index, key in enumerate(KEYS):
             blob = store.get(key)
             if blob is None:

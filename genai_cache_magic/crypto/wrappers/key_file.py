@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.crypto.aead import KEY_BYTES
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
 from genai_cache_magic.host import (
-    PRIVATE_DIRECTORY,
     create_private,
     flush_directory,
     is_foreign,
+    make_private_directories,
     mode_of,
     open_to_read,
     rights_of_others,
@@ -105,7 +105,7 @@ def publish_key(path: Path, kek: bytes) -> None:
     A hard link either appears with the complete file behind it, or fails because someone was first.
     Raises OSError from the operating system; see `translated`.
     """
-    _make_directories(path.parent)
+    make_private_directories(path.parent)
     for _ in range(_DRAFT_TRIES - 1):
         # Another process that looks for what killed ones left may find our draft before it is locked.
         with contextlib.suppress(FileNotFoundError):
@@ -149,14 +149,6 @@ def remove_drafts(path: Path) -> None:
 
 def _is_draft(name: str, of: str) -> bool:
     return name.startswith(f".{of}.") and re.fullmatch(r"\d+\.[0-9a-f]{16}\.new", name[len(of) + 2 :]) is not None
-
-
-def _make_directories(directory: Path) -> None:
-    """Create what is missing of `directory`, each level for its owner alone."""
-    if directory.is_dir():
-        return
-    _make_directories(directory.parent)
-    directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
 def require_outside(path: Path, cache_directory: Path) -> None:
