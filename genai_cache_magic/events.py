@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     BYPASS = "bypass"
     REFUSED = "refused"
     ERROR = "error"
+    OPEN = "open"
     UNRECOGNISED = "unrecognised"
 
 
@@ -38,8 +39,10 @@ class CallRecord:
     outcome
         ``hit``; ``miss`` (the model was asked and its answer may be stored); ``stale`` (a miss, since
         what was stored had expired or was invalidated); ``bypass`` (the cache took no part);
-        ``refused`` (asked, but the answer must not be stored); ``error``; ``unrecognised`` (a request to the
-        host that `provider` names, which may have asked a model in a way that is not known).
+        ``refused`` (asked, but the answer must not be stored); ``error``; ``open`` (asked, and
+        its answer is not at its end: another record will take this one's place, and the price is unknown until then);
+        ``unrecognised`` (a request to the host that `provider` names, which may have asked a model in a way that is
+        not known).
     stored
         Whether this call's answer is now in the cache.
     reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -71,14 +72,24 @@ class CellScope:
         self._hooks = tuple(hooks)
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
         self._calls: list[CallRecord] = []  # guarded by _lock
+        self._open: dict[int, CallRecord] = {}  # guarded by _lock, like the next
+        self._tickets = itertools.count(1)
         self._troubles: list[Trouble] = []  # guarded by _lock
 
     def __repr__(self) -> str:
         return f"<llm_cache cell: {self.hits} hits, {self.misses} misses>"
 
-    def emit(self, event: Event) -> None:
-        """Keep `event` and pass it to the hooks."""
+    def opened(self, call: CallRecord) -> int:
+        """Show `call` as one that is on its way, until `emit` closes the ticket that is returned, which is not 0."""
         with self._lock:
+            ticket = next(self._tickets)
+            self._open[ticket] = call
+        return ticket
+
+    def emit(self, event: Event, *, closes: int = 0) -> None:
+        """Keep `event`, in the place of the open call of the ticket `closes`, and pass it to the hooks."""
+        with self._lock:
+            self._open.pop(closes, None)
             if isinstance(event, CallRecord):
                 self._calls.append(event)
             elif event not in self._troubles:
@@ -94,9 +105,9 @@ class CellScope:
 
     @property
     def calls(self) -> tuple[CallRecord, ...]:
-        """All calls so far, in the order in which they ended."""
+        """All calls so far, in the order in which they ended; then those that are open, in which they began."""
         with self._lock:
-            return tuple(self._calls)
+            return (*self._calls, *self._open.values())
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
@@ -118,6 +129,11 @@ class CellScope:
     def bypassed(self) -> int:
         """Number of calls that went past the cache."""
         return self._count(Outcome.BYPASS)
+
+    @property
+    def open(self) -> int:
+        """Number of calls whose answers are not at their end yet: what they cost is unknown so far."""
+        return self._count(Outcome.OPEN)
 
     @property
     def unrecognised(self) -> int:

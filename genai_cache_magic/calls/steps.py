@@ -77,6 +77,7 @@ class Lead:
     flight: Flight | None = None
     is_done: bool = False
     is_recorded: bool = False
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)

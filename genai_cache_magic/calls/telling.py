@@ -98,7 +98,23 @@ class Teller:
                 sample=lead.sample,
                 entry_id=lead.entry_id,
             ),
+            closes=lead.ticket,
         )
+
+
+def opened(lead: Lead) -> None:
+    """Tell that the origin is about to be asked for `lead`; what came of it is told in the place of this."""
+    call = lead.call
+    lead.ticket = lead.scope.opened(
+        CallRecord(
+            Outcome.OPEN,
+            reason="its answer is not at its end",
+            provider=call.provider.surface,
+            model=call.request.model,
+            sample=lead.sample,
+            entry_id=lead.entry_id,
+        ),
+    )
 
 
 def unrecognised(scope: CellScope, call: HttpCall) -> Bypass:

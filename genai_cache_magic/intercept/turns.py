@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.calls.steps import Answered, Lead, Rejected
+from genai_cache_magic.calls.telling import opened
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.base import Guarded, refuse_in_replay
 from genai_cache_magic.intercept.recording import Recording
@@ -102,6 +103,8 @@ def turn_for(
         We failed to replay, in a mode in which the model is never called.
     """
     if isinstance(step, Lead):
+        with Guarded(here):
+            opened(step)
         return Turn(request, recording=Recording(here, step, decode))
     if isinstance(step, Answered | Rejected):
         with Guarded(here):

@@ -55,6 +55,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "bypassed": summary.bypassed,
         "refused": summary.refused,
         "errors": summary.errors,
+        "open": summary.open,
         "unrecognised": dict(summary.unrecognised),
         "totals": _json_numbers(totals) if totals else None,
         "rows": [_json_row(row) for row in summary.rows],

@@ -29,6 +29,7 @@ MAX_TROUBLES = 5
 
 _WORST_FIRST = (
     Outcome.ERROR,
+    Outcome.OPEN,
     Outcome.UNRECOGNISED,
     Outcome.REFUSED,
     Outcome.BYPASS,
@@ -100,6 +101,7 @@ class Summary:
     bypassed: int
     errors: int
     refused: int
+    open: int
     unrecognised: tuple[tuple[str, int], ...]
     reasons: dict[Outcome, tuple[str, ...]]
     totals: Row | None
@@ -121,6 +123,7 @@ def summarise(scope: CellScope) -> Summary:
         bypassed=outcomes[Outcome.BYPASS],
         errors=outcomes[Outcome.ERROR],
         refused=outcomes[Outcome.REFUSED],
+        open=outcomes[Outcome.OPEN],
         unrecognised=tuple(sorted(Counter(c.provider for c in calls if c.outcome is Outcome.UNRECOGNISED).items())),
         reasons=_reasons(calls),
         totals=_row(calls) if calls else None,

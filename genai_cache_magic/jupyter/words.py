@@ -66,14 +66,17 @@ def _counts(summary: Summary) -> str:
         misses += f" ({summary.refused:,} refused{_because(summary, Outcome.REFUSED, ': {}')})"
     bypassed = f"{summary.bypassed:,} bypassed{_because(summary, Outcome.BYPASS)}"
     parts = [counted(summary.hits, "hit"), misses, bypassed]
+    if (summary.open or summary.unrecognised) and not (summary.hits or summary.misses or summary.bypassed):
+        parts = []  # the rest says it all
     if summary.errors:
         parts.append(f"{counted(summary.errors, 'error')}{_because(summary, Outcome.ERROR)}")
-    unrecognised = [
+    if summary.open:
+        parts.append(f"{counted(summary.open, 'call')} still open, price unknown")
+    parts += [
         f"{counted(count, 'request')} to {host} {'was' if count == 1 else 'were'} not recognised"
         for host, count in summary.unrecognised
     ]
-    is_all = summary.totals is not None and summary.totals.count == sum(count for _, count in summary.unrecognised)
-    return ", ".join(unrecognised if is_all else [*parts, *unrecognised])
+    return ", ".join(parts)
 
 
 def _because(summary: Summary, outcome: Outcome, form: str = " ({})") -> str:

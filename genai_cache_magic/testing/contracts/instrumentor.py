@@ -184,7 +184,8 @@ class InstrumentorContract:
             events = await driver.open("a")
             reading = aiter(events)
             first = await anext(reading)
-            assert not cell.calls
+            assert [call.outcome for call in cell.calls] == [Outcome.OPEN]
+            assert (cell.open, cell.spent_usd) == (1, None)
             server.release()
             rest = [event async for event in reading]
             await events.aclose()
