@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class GenaiCacheError(Exception):
     """Root of what this package raises on its own behalf.
@@ -72,6 +74,49 @@ class ReplayMiss(CellInterrupt):
 
 class BudgetExceeded(CellInterrupt):
     """The next call could exceed the budget that its cell was given."""
+
+
+class _OrdinaryReplayMiss(ReplayMiss, Exception):  # noqa: N818 - the same error, for those who catch `Exception` only
+    """A `ReplayMiss` at the top of a thread, task or worker."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (ReplayMiss, self.args)
+
+
+class _OrdinaryBudgetExceeded(BudgetExceeded, Exception):  # noqa: N818 - as above
+    """A `BudgetExceeded` at the top of a thread, task or worker."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (BudgetExceeded, self.args)
+
+
+_ORDINARY: dict[type[CellInterrupt], type[CellInterrupt]] = {
+    ReplayMiss: _OrdinaryReplayMiss,
+    BudgetExceeded: _OrdinaryBudgetExceeded,
+}
+for _kind, _ordinary in _ORDINARY.items():
+    _ordinary.__name__ = _ordinary.__qualname__ = _kind.__name__  # people see the error that they know
+
+
+def _restored(kind: type[CellInterrupt], args: tuple[Any, ...]) -> CellInterrupt:
+    """Return what a worker process raised: its class bears the name of another and can't be pickled by it."""
+    return _ORDINARY[kind](*args)
+
+
+def make_ordinary(error: CellInterrupt) -> None:
+    """Let `error`, which has left every SDK behind, be an ``Exception`` too, for whoever runs the work.
+
+    Runners wait for ever for a result if their worker dies of what is no ``Exception``.
+    """
+    error.__class__ = _ORDINARY.get(type(error), type(error))
+
+
+def as_raised(error: CellInterrupt) -> CellInterrupt:
+    """Return a new error like `error` that passes every ``except Exception`` again, to end a cell with."""
+    kind = next((kind for kind in _ORDINARY if isinstance(error, kind)), type(error))
+    again = kind(*error.args)
+    again.__cause__ = error.__cause__
+    return again
 
 
 def render_short(error: BaseException) -> list[str]:

@@ -46,7 +46,7 @@ class OpenCell:
     def close(self) -> None:
         """End the scope; may be called twice."""
         if self._is_open:
-            self._is_open = False
+            self._is_open = self.scope.is_open = False
             # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
             # in another context than it began in, and what is in force there is none of ours.
             if self.is_in_force:
@@ -84,6 +84,8 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
     ------
     ConfigurationError
         On entry: an option or a setting is wrong.
+    ReplayMiss
+        On leaving: a call was missing in a thread, task or worker, where nobody saw it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -96,18 +98,20 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         self._open.append(opened)
         return opened.scope
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         # One object may be entered by several threads or tasks at once: each leaves its own scope.
         opened = tuple(self._open)
         mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
         self._open.remove(mine)
         mine.close()
+        if kind is None and (lost := mine.scope.interrupts.pending()) is not None:
+            raise lost
 
     async def __aenter__(self) -> CellScope:
         return self.__enter__()
 
-    async def __aexit__(self, *_: object) -> None:
-        self.__exit__()
+    async def __aexit__(self, *raised: object) -> None:
+        self.__exit__(*raised)
 
     def __call__(self, function: F) -> F:
         """Return `function` with each of its runs in a scope of its own.

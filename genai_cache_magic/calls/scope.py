@@ -7,6 +7,8 @@ import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.coalesce import Caller
+from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
 
 if TYPE_CHECKING:
@@ -53,6 +55,13 @@ class CellScope:
     `notices` are sentences about what is in force, to be shown with it.
 
     Calls may come from any thread that the cell started, also after the cell ended.
+
+    Attributes
+    ----------
+    opener
+        The thread and the task whose code the scope belongs to.
+    is_open
+        Whether its cell or block still runs: whoever ends it raises what `interrupts` holds.
     """
 
     def __init__(
@@ -69,6 +78,9 @@ class CellScope:
         self.person = person
         self.notices = tuple(notices)
         self.sample_numbers = SampleNumbers()
+        self.opener = Caller.current(is_async=False)
+        self.interrupts = Interrupts()
+        self.is_open = True
         self._hooks = tuple(hooks)
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
         self._calls: list[CallRecord] = []  # guarded by _lock

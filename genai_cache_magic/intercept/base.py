@@ -12,7 +12,8 @@ from genai_cache_magic.calls.coalesce import Promoted
 from genai_cache_magic.calls.telling import bypass, unrecognised
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
-from genai_cache_magic.errors import ReplayMiss, UncacheableRequest
+from genai_cache_magic.errors import CellInterrupt, ReplayMiss, UncacheableRequest
+from genai_cache_magic.intercept import interrupts
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.unrecognised import is_unrecognised
 
@@ -46,6 +47,8 @@ class Guarded:
         """Nothing to prepare."""
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if isinstance(exc, CellInterrupt):
+            interrupts.note(self._here.scope, exc)
         if not isinstance(exc, Exception):
             return False
         # Telling fails too if what failed is a hook that hears of events.
@@ -100,7 +103,9 @@ def _uncached(here: Active, call: ModelCall | None, reason: str) -> Step | None:
 def refuse_in_replay(here: Active) -> None:
     """Raise ``ReplayMiss`` in mode ``replay``, where a call that we can't answer must not be made."""
     if here.scope.options.mode is Mode.REPLAY:
-        raise ReplayMiss("a model call can't be answered in mode replay: the status of the cell says why")
+        miss = ReplayMiss("a model call can't be answered in mode replay: the status of the cell says why")
+        interrupts.note(here.scope, miss)
+        raise miss
 
 
 def wait(here: Active, follow: Follow, timeout_s: float | None) -> Step | None:

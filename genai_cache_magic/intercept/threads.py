@@ -10,8 +10,11 @@ from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.core.options import Mode
+from genai_cache_magic.errors import CellInterrupt, as_raised
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.intercept.points import layers
+from genai_cache_magic.intercept.interrupts import hand_over
+from genai_cache_magic.intercept.points import Point, layers
 
 if TYPE_CHECKING:
     import threading
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
 
-
 MODULES: Final = ("threading", "concurrent.futures")
+
+_LOOK_EVERY_S: Final = 0.05
 
 
 def patches(module: ModuleType) -> list[Group]:
-    """Return what to patch in `module`: the two ways to start work in another thread.
+    """Return what to patch in `module`: the two ways to start work in another thread, and to wait for it.
 
     Both replacements may run one within another: they carry the same scope.
 
@@ -36,7 +40,8 @@ def patches(module: ModuleType) -> list[Group]:
         What is in the place of its class has no such method.
     """
     if module.__name__ == "threading":
-        return [(point,) for point in layers(module.Thread, "start", _start, "threading")]
+        starts = layers(module.Thread, "start", _start, "threading")
+        return [(Point(module.Condition, "wait", _wait),), *((point,) for point in starts)]
     return [(point,) for point in layers(module.ThreadPoolExecutor, "submit", _submit, "concurrent")]
 
 
@@ -58,7 +63,11 @@ def carried(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with in_force(here):
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except CellInterrupt as error:
+                hand_over(None if here is None else here.scope, error)
+                raise
 
     return run
 
@@ -77,22 +86,64 @@ def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _whole_thread(run: Callable[[], Any], here: Active) -> Callable[[], Any]:
+    """Return the `run` of a thread so that it belongs to `here`: what ends it, ends the cell, if that still runs."""
+
+    def run_in_scope() -> Any:
+        with in_force(here):
+            try:
+                return run()
+            except CellInterrupt as error:
+                here.scope.interrupts.note_stray(error)
+                if here.scope.is_open:
+                    return None
+                hand_over(here.scope, error)
+                raise
+
+    return run_in_scope
+
+
 def _start(original: Callable[..., Any]) -> Callable[..., Any]:
     worker = getattr(pool_threads, "_worker", None)
 
     @functools.wraps(original)
     def start(self: threading.Thread) -> Any:
-        if active.get() is None:
+        here = active.get()
+        if here is None:
             return original(self)
-        if getattr(self, "_target", None) is worker:
-            # A pool's thread outlives the cell that made it start, and there each call carries its own scope.
-            # So it must not inherit this one, as threads do in some builds since Python 3.14.
-            with in_force(None):
-                return original(self)
-        self.run = carried(self.run)  # type: ignore[method-assign]  # this one thread's run, not the class's
-        return original(self)
+        # A pool's thread outlives the cell that made it start, and there each call carries its own scope.
+        if getattr(self, "_target", None) is not worker and not _is_of_a_pool(self):
+            self.run = _whole_thread(self.run, here)  # type: ignore[method-assign]  # this one thread's, not the class's
+        # So it must not inherit this one, as threads do in some builds since Python 3.14; nor is the wait for the
+        # thread's first breath a wait of the cell.
+        with in_force(None):
+            return original(self)
 
     return start
+
+
+def _is_of_a_pool(thread: threading.Thread) -> bool:
+    """Tell whether `thread` works or keeps house for a ``multiprocessing.pool``."""
+    target: Any = getattr(thread, "_target", None)
+    return getattr(target, "__module__", "") == "multiprocessing.pool"
+
+
+def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let nobody who waits in a scope wait for what a `ReplayMiss` has ended: queues, events, barriers, futures."""
+
+    @functools.wraps(original)
+    def wait(self: threading.Condition, timeout: float | None = None) -> Any:
+        here = active.get()
+        # A wait with a time-out ends by itself, and may be one of the kernel's own, such as for what was printed.
+        if timeout is not None or here is None or here.scope.options.mode is not Mode.REPLAY:
+            return original(self, timeout)
+        while True:
+            if here.scope.is_open and here.scope.interrupts.stray is not None:
+                raise as_raised(here.scope.interrupts.stray)
+            if original(self, _LOOK_EVERY_S):
+                return True
+
+    return wait
 
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,16 +2,19 @@
 
 IPython announces each cell before it runs and after it ran. A *frame* stands for a cell that is running;
 ``%%llm_cache`` opens a scope in the frame of its own cell, wherever in the cell it is reached, and the end
-of the cell closes it. Cells nest (``run_cell`` in a cell) and run in several threads (subshells).
+of the cell closes it. Cells nest (``run_cell`` in a cell) and run in several threads (subshells). Of a silent
+cell (``%run x.ipynb``, ``ipython x.ipynb``) it says only that one begins and ends.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from genai_cache_magic.jupyter.arguments import CellArguments, parse_cell
 from genai_cache_magic.jupyter.live import LiveBadge
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.cells import OpenCell
     from genai_cache_magic.api.session import Session
+    from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
+    from genai_cache_magic.errors import CellInterrupt
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +49,13 @@ class Frame:
         None for one whose start was not announced, such as the cell that loaded the extension.
     name
         Identity of the cell, once it was asked for.
+    is_stranded
+        Whether it stands for a cell that began before there was anyone to hear of it.
     """
 
     info: ExecutionInfo | None = field(repr=False)
     name: str = ""
+    is_stranded: bool = False
     opened: list[Opened] = field(default_factory=list)
 
     def is_of(self, info: ExecutionInfo) -> bool:
@@ -71,21 +79,33 @@ class CellScopes:
         self._notebook: CellArguments | None = None  # of `%llm_cache on`
         self._bodies: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards _bodies
+        self._ended: WeakSet[CellScope] = WeakSet()  # their threads and tasks may still run
 
     # -- events of the shell
+
+    def pre_execute(self) -> None:
+        """Take note of a silent cell that starts."""
+        info = _announcement().get("info")
+        if info is not None and info.silent:
+            self.pre_run_cell(info)
 
     def pre_run_cell(self, info: ExecutionInfo) -> None:
         """Remember that a cell starts; open its scope if the whole notebook has one."""
         frame = Frame(info)
-        nested = any(below.opened for below in self._frames if below.info is not None)
+        nested = any(below.opened and not below.is_stranded for below in self._frames)
         self._frames.append(frame)
         if self._notebook is not None and not nested:
             self._open_automatic(frame)
 
+    def post_execute(self) -> None:
+        """Take note of a silent cell that ended."""
+        told = _announcement()
+        if told.get("silent"):
+            self.post_run_cell(told.get("result") or told.get("res"))
+
     def post_run_cell(self, result: ExecutionResult | None) -> None:
         """Close what the cell opened, and show what it did."""
-        for frame in reversed(self._take(result)):
-            self._finish(frame)
+        self._end(self._take(result), result)
 
     def close(self) -> None:
         """Close what this thread's cells have opened: the extension goes, and their end will not be heard."""
@@ -96,8 +116,6 @@ class CellScopes:
 
     def begin(self, line: str) -> None:
         """Open a scope with the options of `line` in the running cell; once, however often it is reached.
-
-        A silent cell has no frame, and so no scope: there would be no end to close it, nor a place to show it.
 
         Raises
         ------
@@ -125,8 +143,10 @@ class CellScopes:
             result = self._shell.run_cell(body)  # type: ignore[no-untyped-call]
         finally:
             self._frames.remove(frame)
-            self._finish(frame)
+            lost = self._finish(frame)
         result.raise_error()
+        if lost is not None:
+            raise lost
 
     def turn_on(self, line: str) -> Options:
         """Give a scope to the rest of this cell and to every cell that follows.
@@ -141,7 +161,7 @@ class CellScopes:
         self._close_automatic()
         self._notebook = arguments
         if not self._frames:
-            self._frames.append(Frame(None))
+            self._frames.append(Frame(None, is_stranded=True))
         if not self._has_own_scope():
             self._open_automatic(self._frames[-1])
         return options
@@ -174,13 +194,37 @@ class CellScopes:
         del frames[own:]
         return taken
 
-    def _finish(self, frame: Frame) -> None:
+    def _end(self, frames: list[Frame], result: ExecutionResult | None) -> None:
+        """End the cell of `frames`; with what was missing in its threads and tasks, if it came to a good end."""
+        lost = [self._close(frame) for frame in reversed(frames)]
+        late = [scope.interrupts.pending() for scope in tuple(self._ended)]
+        self._ended.update(opened.cell.scope for frame in frames for opened in frame.opened)
+        error = next((error for error in [*lost, *late] if error is not None), None)
+        if error is not None and result is not None and result.success:
+            result.error_in_exec = error
+            self._shell.showtraceback((type(error), error, None))
+        for frame in reversed(frames):
+            self._show(frame)
+
+    def _finish(self, frame: Frame) -> CellInterrupt | None:
+        """Close and show what `frame` opened; return what is still to be raised."""
+        lost = self._close(frame)
+        self._show(frame)
+        return lost
+
+    def _close(self, frame: Frame) -> CellInterrupt | None:
         for opened in reversed(frame.opened):
             opened.cell.close()
+        lost = [opened.cell.scope.interrupts.pending() for opened in frame.opened]
+        return next((error for error in lost if error is not None), None)
+
+    def _show(self, frame: Frame) -> None:
+        is_behind_the_scenes = frame.info is not None and frame.info.silent and hasattr(self._shell, "kernel")
         for opened in frame.opened:
             scope = opened.cell.scope
             self.known["--model"].update(call.model for call in scope.calls if call.model)
-            opened.badge.show(scope)
+            if not (is_behind_the_scenes and not self._frames):
+                opened.badge.show(scope)
 
     # -- scopes
 
@@ -242,6 +286,14 @@ def current() -> Session:
     from genai_cache_magic.api.session import current_session
 
     return current_session()
+
+
+def _announcement() -> dict[str, Any]:
+    """Return the variables of the function of IPython that announces an event.
+
+    Those about silent cells bear no arguments, and come with other messages to a kernel too.
+    """
+    return sys._getframe(3).f_locals  # noqa: SLF001 - above the callback, and the loop over the callbacks
 
 
 def _show_nothing(data: dict[str, Any], /, *, display_id: str = "", update: bool = False) -> None:

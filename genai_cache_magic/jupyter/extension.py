@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.placeholders import placeholders
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _ATTRIBUTE = "_genai_cache_extension"
+_EVENTS = ("pre_execute", "pre_run_cell", "post_execute", "post_run_cell")
+"""Of the shell, and the methods of `CellScopes` that hear of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Loaded:
     scopes: CellScopes
     transform: CellTransform
     matcher: Callable[..., Any]
+    callbacks: dict[str, Callable[..., None]] = field(repr=False)
     replays: bool
 
 
@@ -48,13 +51,14 @@ def load(shell: InteractiveShell) -> None:
     scopes = CellScopes(shell)
     # A process that only replays makes its clients in any cell, so it needs placeholders from the start.
     replays = os.environ.get("GENAI_CACHE_MODE") == "replay"
-    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), replays)
+    callbacks = {event: getattr(scopes, event) for event in _EVENTS}
+    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), callbacks, replays)
     if replays:
         placeholders.fill()
     shell.register_magics(CacheMagics(shell, scopes))
     shell.input_transformers_cleanup.append(loaded.transform)
-    shell.events.register("pre_run_cell", scopes.pre_run_cell)
-    shell.events.register("post_run_cell", scopes.post_run_cell)
+    for event, callback in loaded.callbacks.items():
+        shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(loaded.matcher)
     setattr(shell, _ATTRIBUTE, loaded)
 
@@ -67,8 +71,8 @@ def unload(shell: InteractiveShell) -> None:
     delattr(shell, _ATTRIBUTE)
     loaded.scopes.close()
     shell.input_transformers_cleanup.remove(loaded.transform)
-    shell.events.unregister("pre_run_cell", loaded.scopes.pre_run_cell)
-    shell.events.unregister("post_run_cell", loaded.scopes.post_run_cell)
+    for event, callback in loaded.callbacks.items():
+        shell.events.unregister(event, callback)
     shell.Completer.custom_matchers.remove(loaded.matcher)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)

@@ -246,27 +246,20 @@ def test_late_tasks_are_recorded_and_the_badge_follows(kernel, server):
     assert updates[-1]["transient"]["display_id"] == ran.outputs[-1]["transient"]["display_id"]
 
 
-def test_a_script_of_cells_is_part_of_the_cell_that_runs_it(kernel, tmp_path):
-    """``%run x.ipy`` runs silent cells; a magic in it opens a scope in the cell that stands in the notebook."""
-    script = tmp_path / "x.ipy"
-    script.write_text("%%llm_cache --tag script\nask('from a script')\n")
-    ran = kernel.run(f"%run {script}")
-    assert ran.counts == (0, 1)
-    assert ran.badges[0]["tags"] == ["script"]
-
-
 def test_rerun_runs_it_again(kernel):
     """``%rerun`` of a cell with the magic is a cell with the magic."""
     kernel.run("%%llm_cache\nask('rerun')")
     assert kernel.run("%rerun").counts == (1, 0)
 
 
-def test_a_silent_cell_has_no_scope(kernel, server):
-    """Front ends run silent code behind the user's back: it is not cached and shows nothing."""
+def test_a_silent_cell_is_as_silent_with_the_magic(kernel, server):
+    """An explicit magic is obeyed in the silent code of a front end too, which shows nothing."""
     kernel.run("%%llm_cache\nask('silent')")
     before = server.count
     ran = kernel.run("%%llm_cache\nask('silent')", silent=True)
     assert (ran.status, ran.outputs) == ("ok", [])
+    assert server.count == before
+    kernel.run("ask('silent')")
     assert server.count == before + 1
 
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from multiprocessing.pool import ThreadPool
 
 import openai
 import pytest
@@ -89,6 +90,23 @@ def test_pool_that_a_cell_began_captures_nothing_later():
         assert list(pool.map(lambda _: (barrier.wait(), in_force())[1], range(4))) == [cell] * 4
     assert list(pool.map(lambda _: (barrier.wait(), in_force())[1], range(4))) == [None] * 4
     pool.shutdown()
+
+
+def test_pool_of_multiprocessing_carries_each_calls_scope():
+    """A `ThreadPool` made in one scope works for whoever hands work in, and keeps no scope for others."""
+    with llm_cache() as one:
+        pool = ThreadPool(2)
+        assert pool.map(lambda _: in_force(), range(4)) == [one] * 4
+        assert pool.apply(in_force) is one
+    with llm_cache() as two:
+        assert pool.map(lambda _: in_force(), range(4), chunksize=2) == [two] * 4
+        assert list(pool.imap(lambda _: in_force(), range(4))) == [two] * 4
+        assert list(pool.imap_unordered(lambda _: in_force(), range(4))) == [two] * 4
+        assert pool.starmap(lambda *_: in_force(), [(1, 2)]) == [two]
+        assert pool.apply_async(in_force).get() is two
+    assert pool.map(lambda _: in_force(), range(4)) == [None] * 4
+    pool.terminate()
+    pool.join()
 
 
 def test_threads_of_a_pool_start_in_no_scope(monkeypatch):
