@@ -7,6 +7,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from services import azurite, redis_nodes, redis_server, team  # noqa: F401 - fixtures
 
@@ -15,6 +16,11 @@ from genai_cache_magic.testing.model_server import SimulatedModelServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# A deadline would be a timing assertion: a busy machine is no fault of ours.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 
 class NetworkAccessError(AssertionError):

@@ -120,6 +120,39 @@ class Generations:
         return b"".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An invalidation that is still to be published: what it names, and when it was asked for [ms since the epoch]."""
+
+    at_ms: int
+    tags: frozenset[bytes] = field(default=frozenset(), repr=False)
+    entry_ids: frozenset[EntryId] = field(default=frozenset(), repr=False)
+    new_root: bytes = field(default=b"", repr=False)
+    """Not empty: everything is invalid."""
+
+    def apply(self, generations: Generations) -> Generations:
+        """Return `generations` with this published."""
+        if self.new_root:
+            return generations.cleared(self.new_root)
+        if self.tags:
+            generations = generations.invalidating_tags(self.tags)
+        if self.entry_ids:
+            generations = generations.invalidating_entries(self.entry_ids, now_ms=self.at_ms)
+        return generations
+
+    def encode(self) -> bytes:
+        """Return it as bytes: a document that holds it alone."""
+        records = dict.fromkeys(self.entry_ids, EntryRecord(0, self.at_ms))
+        return Generations(self.new_root or bytes(16), self.at_ms, 0, dict.fromkeys(self.tags, 0), records).encode()
+
+
+def decode_change(blob: bytes) -> Change:
+    """Read what `Change.encode` returned; raises ``EntryUndecodable``."""
+    found = decode_generations(blob)
+    root = found.root if any(found.root) else b""
+    return Change(found.ver, frozenset(found.tags), frozenset(found.entries), root)
+
+
 def decode_generations(blob: bytes) -> Generations:
     """Read a generation document whose MAC was verified.
 

@@ -13,8 +13,9 @@ from genai_cache_magic.entries.highest import Forgets, Mark
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from genai_cache_magic.core.validity import Change
     from genai_cache_magic.entries.highest import Remembers
     from genai_cache_magic.stores.base import Document
 
@@ -37,18 +38,30 @@ class LiveGenerations:
         random_bytes: Callable[[int], bytes],
         remembers: Remembers | None = None,
         on_loss: Callable[[str], None] = lambda _: None,
+        pending: Callable[[], Sequence[Change]] = tuple,
     ) -> None:
         self._document = document
         self._context = f"generations/{namespace}"
         self._mac_key = mac_key
         self._random_bytes = random_bytes
         self._on_loss = on_loss
+        self._pending = pending
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
         self._remembers = remembers or Forgets()
         self._lock = threading.RLock()
         self._highest = Mark()  # raised only, under _lock
 
     def current(self) -> Generations:
+        """Return what is valid now: the document, and what this machine has invalidated but could not publish yet.
+
+        Raises as `published`.
+        """
+        current = self.published()
+        for change in self._pending():
+            current = change.apply(current)
+        return current
+
+    def published(self) -> Generations:
         """Return the document as it is now; it is created if there is none.
 
         Raises

@@ -148,6 +148,15 @@ class Breaker:
             self._open(now, error)
         self._on_change(Circuit.OPEN, str(error))
 
+    def trip(self, error: StoreUnavailable) -> None:
+        """Open it at once: somebody has seen that the backend takes longer than anyone should wait."""
+        now = self._clock()
+        with self._lock:
+            if self._state is Circuit.OPEN:
+                return
+            self._open(now, error)
+        self._on_change(Circuit.OPEN, str(error))
+
     def gave_up(self, leave: Pass) -> None:
         """Take note that the call was interrupted from outside, which says nothing of the backend."""
         with self._lock:

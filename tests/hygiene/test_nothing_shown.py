@@ -34,7 +34,7 @@ _SHOWN = """
     run runs saved scheme scope scope_tags scopes seal sealed signature signature_algorithm signed
     signing_key_id size_limit source spent stamp state status store suffix surface table tags task terms text
     threshold tidy tier title totals transform troubles ttl unclear units unrecognised usage username value vendor
-    waiting wants where why withheld wrap write AccessToken.token LookUp.token ManifestParts.bound
+    waiting wants where why withheld wrap write AccessToken.token Looked.trouble LookUp.token ManifestParts.bound
     ManifestParts.sealed_table _Layout.salt
 """
 SHOWN = frozenset(_SHOWN.split())

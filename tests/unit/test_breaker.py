@@ -149,3 +149,13 @@ def test_one_probe_of_many_threads(backend):
     for thread in threads:
         thread.join()
     assert len(given) == 1
+
+
+def test_it_can_be_tripped(backend):
+    """Somebody who sees a call take for ever opens it, and what the call comes to later changes nothing."""
+    leave = backend.breaker.enter()
+    backend.breaker.trip(DOWN)
+    backend.breaker.trip(DOWN)
+    backend.breaker.succeeded(leave)
+    assert backend.breaker.state is Circuit.OPEN
+    assert backend.told == [Circuit.OPEN]

@@ -1,0 +1,148 @@
+"""A thread that asks the shared tier for everyone: look-ups that come together go as one, and nobody waits in a lock.
+
+Who asks gives a function that is called with the outcome: exactly once, from another thread, and soon after the
+deadline at the latest, whatever the tier does meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from genai_cache_magic.core.model import EntryId
+
+_BATCH = 1_000
+_IDLE_S = 30.0
+"""After so long without work the threads end; the next look-up starts others [s]."""
+_GLANCE_S = 0.2
+"""How often somebody looks whether a round is overdue [s]: no time-out of a client bounds a byte a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look-up brought: the sealed entry, or None; `trouble` says why the tier could not be asked."""
+
+    envelope: bytes | None = field(default=None, repr=False)
+    trouble: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A thread that carries out rounds, and the round that it is in since `started` [s]."""
+
+    started: float = 0.0
+    entry_ids: tuple[EntryId, ...] = field(default=(), repr=False)
+
+
+class Link:
+    """Gathers the look-ups of one process into rounds. Safe to share between threads and by forked children.
+
+    Parameters
+    ----------
+    ask
+        Looks the ids of a round up, and returns what is there, and why the tier could not be asked; raises nothing.
+    overdue
+        Called when a round takes too long, which is then given up; returns what to say.
+    deadline_s
+        How long a round may take [s].
+    clock
+        Seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Sequence[EntryId]], tuple[Mapping[EntryId, bytes], str]],
+        *,
+        overdue: Callable[[], str],
+        deadline_s: float = 1.8,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._overdue = overdue
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._begin_anew()
+
+    def look_up(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
+        """Look `entry_id` up; who asks for one that is on its way shares what comes of it."""
+        if self._pid != os.getpid():
+            self._begin_anew()  # threads and locks are the parent's
+        with self._lock:
+            waiting = self._waiting.setdefault(entry_id, [])
+            waiting.append(deliver)
+            if len(waiting) > 1:
+                return
+            self._queue.put(entry_id)
+            if self._worker is None:
+                self._start()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may begin a call in the middle of anything
+        self._queue: queue.SimpleQueue[EntryId] = queue.SimpleQueue()
+        self._waiting: dict[EntryId, list[Callable[[Looked], None]]] = {}  # guarded by _lock, like the next
+        self._worker: _Worker | None = None
+        self._pid = os.getpid()
+
+    def _start(self) -> None:
+        """Start a worker and its watch; the caller holds the lock."""
+        worker = self._worker = _Worker()
+        for work in (self._work, self._watch):
+            thread = threading.Thread(target=work, args=(worker,), name="genai-cache-link", daemon=True)
+            Context().run(thread.start)  # it belongs to no cell, and threads carry the scope of whoever starts them
+
+    def _work(self, worker: _Worker) -> None:
+        while self._worker is worker:
+            try:
+                first = self._queue.get(timeout=_IDLE_S)
+            except queue.Empty:
+                with self._lock:
+                    if self._worker is worker and self._queue.empty():
+                        self._worker = None
+                        return
+                continue
+            entry_ids = (first, *self._rest())
+            worker.entry_ids, worker.started = entry_ids, self._clock()
+            found, trouble = self._ask(entry_ids)
+            with self._lock:
+                if self._worker is not worker:
+                    return  # overdue, and all who waited were told
+                worker.entry_ids = ()
+            self._deliver(entry_ids, found, trouble)
+
+    def _rest(self) -> list[EntryId]:
+        rest: list[EntryId] = []
+        while len(rest) < _BATCH - 1:
+            try:
+                rest.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return rest
+
+    def _watch(self, worker: _Worker) -> None:
+        pause = threading.Event()
+        while self._worker is worker:
+            pause.wait(_GLANCE_S)
+            with self._lock:
+                entry_ids = worker.entry_ids
+                is_overdue = bool(entry_ids) and self._clock() - worker.started > self._deadline_s
+                if not is_overdue or self._worker is not worker:
+                    continue
+                self._worker = None
+                if not self._queue.empty():
+                    self._start()
+            self._deliver(entry_ids, {}, self._overdue())
+
+    def _deliver(self, entry_ids: Sequence[EntryId], found: Mapping[EntryId, bytes], trouble: str) -> None:
+        with self._lock:
+            waiting = [(entry_id, self._waiting.pop(entry_id, [])) for entry_id in entry_ids]
+        for entry_id, delivers in waiting:
+            for deliver in delivers:
+                deliver(Looked(found.get(entry_id), trouble))

@@ -1,0 +1,117 @@
+"""What is still to be told to the team: invalidations and new entries, safe from a killed kernel.
+
+``outbox.db`` holds sealed entries and keyed ids only, and evicts nothing. Invalidations go first, in the order they
+were made, and are never dropped. An entry goes only while it would still be served, and takes the place of nothing
+valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.validity import Change, decode_change
+from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.errors import EntryUndecodable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from genai_cache_magic.events import Event
+
+_SCHEMA = (
+    "CREATE TABLE pending_change (number INTEGER PRIMARY KEY AUTOINCREMENT, change BLOB NOT NULL)",
+    "CREATE TABLE pending_entry (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, envelope BLOB NOT NULL)",
+    "CREATE INDEX pending_entry_id ON pending_entry (id)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An entry that waits, under its number in the queue."""
+
+    number: int
+    entry_id: EntryId = field(repr=False)
+    envelope: bytes = field(repr=False)
+
+
+class Outbox:
+    """The queue of one machine for one namespace. Safe to share between threads and processes.
+
+    Every method may raise ``StoreUnavailable``.
+
+    Parameters
+    ----------
+    path
+        ``outbox.db``, or None for memory.
+    tell
+        Hears of a file that was lost or damaged.
+    """
+
+    def __init__(self, path: Path | None, *, tell: Callable[[Event], None] = lambda _: None) -> None:
+        self._file = StateFile(path, _SCHEMA, tell=tell)
+
+    def add_entry(self, entry_id: EntryId, envelope: bytes) -> None:
+        """Queue an entry, in place of an older one of the same id."""
+        key = bytes.fromhex(entry_id)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM pending_entry WHERE id = ?", (key,))
+            db.execute("INSERT INTO pending_entry (id, envelope) VALUES (?, ?)", (key, envelope))
+
+        self._file.write(work)
+
+    def entries(self, limit: int) -> list[Waiting]:
+        """Return up to `limit` of the entries that wait longest."""
+        rows = self._file.read(
+            lambda db: db.execute(
+                "SELECT number, id, envelope FROM pending_entry ORDER BY number LIMIT ?", (limit,)
+            ).fetchall()
+        )
+        return [Waiting(number, EntryId(key.hex()), envelope) for number, key, envelope in rows]
+
+    def drop_entries(self, numbers: Iterable[int]) -> None:
+        """Take entries off the queue; one that was queued anew meanwhile has another number and stays."""
+        rows = [(number,) for number in numbers]
+        if rows:
+            self._file.write(lambda db: db.executemany("DELETE FROM pending_entry WHERE number = ?", rows))
+
+    def add_change(self, change: Change) -> None:
+        """Queue an invalidation."""
+        self._file.write(lambda db: db.execute("INSERT INTO pending_change (change) VALUES (?)", (change.encode(),)))
+
+    def changes(self) -> list[tuple[int, Change]]:
+        """Return the invalidations that wait, oldest first, each under its number."""
+        rows = self._file.read(lambda db: db.execute("SELECT number, change FROM pending_change").fetchall())
+        found = []
+        for number, blob in sorted(rows):
+            try:
+                found.append((number, decode_change(blob)))
+            except EntryUndecodable:
+                # It named something that can't be known any more. Everything may have been meant.
+                found.append((number, Change(0, new_root=hashlib.sha256(blob).digest()[:16])))
+        return found
+
+    def drop_changes(self, numbers: Iterable[int]) -> None:
+        """Take published invalidations off the queue."""
+        rows = [(number,) for number in numbers]
+        if rows:
+            self._file.write(lambda db: db.executemany("DELETE FROM pending_change WHERE number = ?", rows))
+
+    def count(self) -> tuple[int, int]:
+        """Return how many invalidations and how many entries wait."""
+        rows = self._file.read(
+            lambda db: db.execute(
+                "SELECT (SELECT count(*) FROM pending_change), (SELECT count(*) FROM pending_entry)"
+            ).fetchall()
+        )
+        changes, entries = rows[0]
+        return changes, entries
+
+    def close(self) -> None:
+        """Give up the file; may be called twice."""
+        self._file.close()

@@ -1,0 +1,155 @@
+"""A document of a shared tier as this machine last saw it: reading it never waits.
+
+Whoever wants it fresh asks for that, at a place where waiting is allowed, and is told how old it is everywhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.stores.base import Document
+
+
+class SnapshotDocument:
+    """A ``Document`` whose readers get what was last seen, and whose writers go to the original.
+
+    Where neither the original nor a copy was ever seen, a first value can be written all the same: it is
+    provisional, and becomes the original's if that turns out to have none.
+
+    Parameters
+    ----------
+    original
+        The document in the shared tier.
+    copy
+        Where the last one seen survives this process.
+    clock, wall_clock
+        Seconds that never run backwards, and those since the epoch: a machine that slept has moved the second
+        alone, so age goes by whichever says more.
+    """
+
+    def __init__(
+        self,
+        original: Document,
+        copy: Document,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._original = original
+        self._copy = copy
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._lock = threading.RLock()
+        self._value = copy.load()  # this and the following guarded by _lock
+        self._token: object = None
+        self._changes = 0
+        self._confirmed: tuple[float, float] | None = None
+        self._is_provisional = False
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the original was seen to be as it is here [s]; infinite if it never was."""
+        with self._lock:
+            confirmed = self._confirmed
+        if confirmed is None:
+            return float("inf")
+        return max(self._clock() - confirmed[0], self._wall_clock() - confirmed[1], 0.0)
+
+    def version(self) -> object:
+        """Return a token that differs after every change seen here; None if no value was ever seen."""
+        with self._lock:
+            return None if self._value is None else self._changes
+
+    def load(self) -> bytes | None:
+        """Return the last value seen."""
+        with self._lock:
+            return self._value
+
+    def replace(self, new: bytes, *, expected: bytes | None) -> bool:
+        """Write `new` if the original is still `expected`; return whether it was written.
+
+        Raises
+        ------
+        StoreUnavailable
+            It can't be reached, and there is a value already: nothing is changed.
+        """
+        try:
+            is_written = self._original.replace(new, expected=expected)
+        except StoreUnavailable:
+            with self._lock:
+                if expected is not None or self._value is not None:
+                    raise
+                self._is_provisional = True
+                self._see(new)
+            return True
+        if is_written:
+            with self._lock:
+                self._token = None  # not known yet; the next look confirms it
+                self._is_provisional = False
+                self._confirm(new)
+        else:
+            self._fetch(None)
+        return is_written
+
+    def look(self) -> None:
+        """See whether the original has changed, and if so how; raises ``StoreUnavailable``."""
+        self.seen(self._original.version())
+
+    def seen(self, token: object) -> None:
+        """Take note that the original's version is `token` now (None: it is absent); it is read if that is new.
+
+        Raises
+        ------
+        StoreUnavailable
+            It can't be read; what was seen stays as old as it is.
+        """
+        with self._lock:
+            if token is not None and token == self._token and not self._is_provisional:
+                self._confirmed = self._now()
+                return
+        self._fetch(token)
+
+    def _fetch(self, token: object) -> None:
+        now = self._now()  # before the read: what is read is at least as fresh
+        value = self._original.load()
+        if value is None and self._is_provisional:
+            mine = self.load()
+            assert mine is not None
+            self._original.replace(mine, expected=None)
+            value = self._original.load()
+        with self._lock:
+            self._token = None if value is None else token
+            self._is_provisional = False
+            self._confirm(value)
+            self._confirmed = now
+
+    def _confirm(self, value: bytes | None) -> None:
+        """Take `value` for the original's; the caller holds the lock."""
+        self._confirmed = self._now()
+        self._see(value)
+
+    def _see(self, value: bytes | None) -> None:
+        """Take `value` for the last one seen, and keep it; the caller holds the lock."""
+        if value == self._value:
+            return
+        before, self._value = self._value, value
+        self._changes += 1
+        if value is not None:
+            self._keep(value, before)
+
+    def _keep(self, value: bytes, before: bytes | None) -> None:
+        try:
+            if not self._copy.replace(value, expected=before):
+                self._copy.replace(value, expected=self._copy.load())
+        except StoreUnavailable:
+            return  # a copy is for the next process without a network; this one has the value
+
+    def _now(self) -> tuple[float, float]:
+        return self._clock(), self._wall_clock()
