@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
 MIME = "application/vnd.genai-cache.cell+json"
-VERSION = 1
+VERSION = 2
 TITLE = "llm_cache"
 
 
@@ -42,7 +42,11 @@ def as_html(summary: Summary) -> str:
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Return the badge as data. Money is a decimal text [USD]; null is unknown."""
+    """Return the badge as data. Money is a decimal text [USD]; null is unknown.
+
+    Counts alone: it is saved with the notebook, where each number is a line of a diff. The calls are in the HTML, a
+    line each.
+    """
     totals = summary.totals
     return {
         "version": VERSION,
@@ -58,8 +62,6 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "open": summary.open,
         "unrecognised": dict(summary.unrecognised),
         "totals": _json_numbers(totals) if totals else None,
-        "rows": [_json_row(row) for row in summary.rows],
-        "more": summary.more,
         "troubles": list(summary.troubles),
         "hints": list(summary.hints),
     }
@@ -79,11 +81,6 @@ def _table(summary: Summary) -> Table:
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     return Table(tuple(zip(*shown.values(), strict=True)), tuple(shown))
-
-
-def _json_row(row: Row) -> dict[str, Any]:
-    named = {"outcome": row.outcome.value, "tier": row.tier, "provider": row.provider, "model": row.model}
-    return {"count": row.count, **named, "reason": row.reason, **_json_numbers(row)}
 
 
 def _json_numbers(row: Row) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Table:
     def as_html(self) -> str:
         """Return a table without style, script or raw text of others: front ends strip or distrust those."""
         head = f"<thead>{_html_row(self.header, 'th')}</thead>" if self.header else ""
-        return f"<table>{head}<tbody>{''.join(_html_row(row, 'td') for row in self.rows)}</tbody></table>"
+        rows = "\n".join(_html_row(row, "td") for row in self.rows)  # each is a line of the saved file
+        return f"<table>{head}<tbody>\n{rows}\n</tbody></table>"
 
 
 @dataclass(frozen=True, slots=True)

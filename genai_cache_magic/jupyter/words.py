@@ -11,18 +11,24 @@ from genai_cache_magic.events import Outcome
 if TYPE_CHECKING:
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
+WELL, LOOK, FAILED = "\N{CHECK MARK}", "!", "\N{BALLOT X}"
+"""What the line begins with: of every font, of no colour, and none of them an emoji."""
+
 _MAX_REASONS = 2
 _AT_LEAST = "at least "
 
 
 def in_words(summary: Summary) -> str:
-    """Return the one line that stands under the cell."""
+    """Return the one line that stands under the cell: what failed, what it cost, and then how it was answered.
+
+    It begins with one glyph, so that a cell in which something failed is seen among those in which all went well.
+    """
     parts = ["no model calls"]
     if summary.totals is not None:
-        parts = [_counts(summary), _tokens(summary.totals), _money(summary.totals)]
+        parts = [*_failures(summary), _money(summary.totals), *_counts(summary), _tokens(summary.totals)]
     if summary.options.mode is not Mode.USE:
         parts.append(f"mode {summary.options.mode.value}")
-    return " · ".join(parts)
+    return f"{_glyph(summary)} {' · '.join(parts)}".lstrip()
 
 
 def dollars(amount: Decimal) -> str:
@@ -60,23 +66,37 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
-def _counts(summary: Summary) -> str:
-    misses = counted(summary.misses, "miss", "misses")
-    if summary.refused:
-        misses += f" ({summary.refused:,} refused{_because(summary, Outcome.REFUSED, ': {}')})"
-    bypassed = f"{summary.bypassed:,} bypassed{_because(summary, Outcome.BYPASS)}"
-    parts = [counted(summary.hits, "hit"), misses, bypassed]
-    if (summary.open or summary.unrecognised) and not (summary.hits or summary.misses or summary.bypassed):
-        parts = []  # the rest says it all
-    if summary.errors:
-        parts.append(f"{counted(summary.errors, 'error')}{_because(summary, Outcome.ERROR)}")
-    if summary.open:
-        parts.append(f"{counted(summary.open, 'call')} still open, price unknown")
-    parts += [
+def _failures(summary: Summary) -> list[str]:
+    """Return what the line leads with: calls that failed, and what may cost without being known yet."""
+    failed = [f"{counted(summary.errors, 'error')}{_because(summary, Outcome.ERROR)}"] if summary.errors else []
+    unrecognised = [
         f"{counted(count, 'request')} to {host} {'was' if count == 1 else 'were'} not recognised"
         for host, count in summary.unrecognised
     ]
-    return ", ".join(parts)
+    still_open = [f"{counted(summary.open, 'call')} still open, price unknown"] if summary.open else []
+    return [*failed, *still_open, *unrecognised]
+
+
+def _counts(summary: Summary) -> list[str]:
+    """Return how calls were answered; nothing if the line has said it all by now."""
+    if (summary.open or summary.unrecognised) and not (summary.hits or summary.misses or summary.bypassed):
+        return []
+    misses = counted(summary.misses, "miss", "misses")
+    if summary.refused:
+        misses += f" ({summary.refused:,} refused{_because(summary, Outcome.REFUSED, ': {}')})"
+    parts = [counted(summary.hits, "hit"), misses]
+    if summary.bypassed:
+        parts.append(f"{summary.bypassed:,} bypassed{_because(summary, Outcome.BYPASS)}")
+    return [", ".join(parts)]
+
+
+def _glyph(summary: Summary) -> str:
+    """Return what tells at a glance how it went: a call failed, something is to be read, or all is well."""
+    if summary.errors:
+        return FAILED
+    if summary.troubles or summary.bypassed or summary.refused or summary.open or summary.unrecognised:
+        return LOOK
+    return "" if summary.totals is None else WELL
 
 
 def _because(summary: Summary, outcome: Outcome, form: str = " ({})") -> str:

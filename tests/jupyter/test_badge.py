@@ -8,6 +8,7 @@ from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +46,46 @@ def test_counts_tokens_and_money_are_said():
     """The line under the cell, as designed."""
     hits = [call(input_tokens=400, output_tokens=100, cost=Decimal("0.0025"))] * 3
     said = words(*hits, call(Outcome.MISS, input_tokens=1034, output_tokens=267))
-    assert said == "3 hits, 1 miss, 0 bypassed · 2,234 tokens in, 567 out · spent $0.0012, saved $0.0075"
+    assert said == "✓ spent $0.0012, saved $0.0075 · 3 hits, 1 miss · 2,234 tokens in, 567 out"
+
+
+def test_the_line_leads_with_what_matters():
+    """A failure, then what was spent, then how the rest was answered; what did not happen is not said."""
+    said = words(call(), call(Outcome.MISS), call(Outcome.ERROR, reason="rate limit", cost=ZERO))
+    assert said.startswith("✗ 1 error (rate limit) · spent $0.0012, saved $0.0012 · 1 hit, 1 miss · ")
+    assert "bypassed" not in said
+    assert "error" not in words(call())
+
+
+@pytest.mark.parametrize(
+    ("events", "glyph"),
+    [
+        ([call()], "✓"),
+        ([call(Outcome.MISS)], "✓"),
+        ([call(Outcome.STALE)], "✓"),
+        ([call(), call(Outcome.BYPASS, reason="stateful")], "!"),
+        ([call(), call(Outcome.REFUSED, reason="truncated")], "!"),
+        ([call(), call(Outcome.UNRECOGNISED)], "!"),
+        ([call(), Trouble("L1", "E", "x")], "!"),
+        ([Trouble("L1", "E", "x")], "!"),
+        ([call(), call(Outcome.BYPASS), call(Outcome.ERROR)], "✗"),
+        ([], "n"),
+    ],
+)
+def test_a_cell_that_failed_does_not_look_like_one_that_went_well(events, glyph):
+    """One glyph, in text, HTML and data alike, whatever the theme and without any style."""
+    shown = bundle(summarise(scope_of(*events)))
+    assert shown["text/plain"].startswith(f"llm_cache: {glyph}")
+    assert f"<strong>llm_cache</strong> {glyph}" in shown["text/html"]
+    assert shown[MIME]["headline"].startswith(glyph)
+
+
+def test_what_is_saved_is_short():
+    """50 different calls are a line each in the file, and their counts: a diff that can be read."""
+    shown = bundle(summarise(scope_of(*(call(input_tokens=n) for n in range(50)))))
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", data=shown)])
+    assert nbformat.writes(nbformat.v4.new_notebook(cells=[cell])).count("\n") < 120
+    assert shown["text/html"].count("<tr>") == 51
 
 
 @pytest.mark.parametrize(
@@ -61,7 +101,7 @@ def test_counts_tokens_and_money_are_said():
         ([call(Outcome.STALE, reason="expired")], "0 hits, 1 miss"),
         ([call(Outcome.MISS, input_tokens=None, output_tokens=None)], "tokens unknown"),
         ([call(), call(input_tokens=None)], "at least 10 tokens in, 10 out"),
-        ([CallRecord(Outcome.ERROR, spent_usd=ZERO)], "0 tokens in, 0 out · spent $0"),
+        ([CallRecord(Outcome.ERROR, spent_usd=ZERO)], "1 error · spent $0, saved $0 · 0 hits, 0 misses · 0 tokens in"),
     ],
 )
 def test_what_is_not_plain_is_said(events, said):
@@ -107,24 +147,23 @@ def test_equal_runs_give_equal_bundles_in_any_order():
 
 def test_equal_calls_share_a_row():
     """Three calls that look alike are one row with their sums; what costs stands before what is free."""
-    rows = bundle(summarise(scope_of(call(), call(Outcome.MISS), call(), call())))[MIME]["rows"]
-    assert [(row["outcome"], row["count"], row["input_tokens"]) for row in rows] == [("miss", 1, 10), ("hit", 3, 30)]
+    rows = summarise(scope_of(call(), call(Outcome.MISS), call(), call())).rows
+    assert [(row.outcome, row.count, row.input_tokens.known) for row in rows] == [("miss", 1, 10), ("hit", 3, 30)]
 
 
 def test_many_calls_are_grouped():
     """500 different calls are a few rows, and none is lost."""
     calls = [call(input_tokens=n, model=f"model-{n % 3}") for n in range(500)]
-    data = bundle(summarise(scope_of(*calls)))[MIME]
-    assert [row["count"] for row in data["rows"]] == [167, 167, 166]
-    assert data["more"] == 0
+    summary = summarise(scope_of(*calls))
+    assert [row.count for row in summary.rows] == [167, 167, 166]
+    assert summary.more == 0
 
 
 def test_even_grouped_rows_have_an_end():
     """With 70 models there are 50 rows and a count of the rest."""
-    shown = bundle(summarise(scope_of(*(call(model=f"m{n:02}") for n in range(70)))))
-    assert len(shown[MIME]["rows"]) == MAX_ROWS
-    assert shown[MIME]["more"] == 70 - MAX_ROWS
-    assert "and 20 more calls" in shown["text/html"]
+    shown = bundle(summarise(scope_of(*(call(model=f"m{n:02}") for n in range(70)))))["text/html"]
+    assert shown.count("<tr>") == 1 + MAX_ROWS
+    assert "and 20 more calls" in shown
 
 
 def test_troubles_are_said_without_places():
@@ -188,4 +227,4 @@ def test_the_data_is_json_with_money_as_text():
     data = json.loads(json.dumps(bundle(summarise(scope_of(call(Outcome.MISS), call(cost=None))))[MIME]))
     assert data["totals"]["spent_usd"] == "0.0012"
     assert data["totals"]["saved_usd"] is None
-    assert (data["version"], data["hits"], data["misses"]) == (1, 1, 1)
+    assert (data["version"], data["hits"], data["misses"]) == (2, 1, 1)

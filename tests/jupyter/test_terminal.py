@@ -35,7 +35,7 @@ def test_a_cell_is_complete_at_the_blank_line_and_shows_its_badge(terminal):
     """The line of the magic waits for a body; the badge is one line of text."""
     type_cell(terminal, "%%llm_cache --tag t", "ask('in a terminal')")
     terminal.expect(r"Out\[1\]: '\[simulated\]'")
-    terminal.expect(r"llm_cache: 0 hits, 1 miss, 0 bypassed")
+    terminal.expect(r"llm_cache: . spent \$[\d.]+, saved \$0 · 0 hits, 1 miss")
     terminal.expect(r"In \[2\]: ")
     terminal.sendline("ask('in a terminal')")
     terminal.expect(r"In \[3\]: ")
