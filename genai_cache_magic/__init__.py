@@ -5,6 +5,7 @@ Every name is imported when it is first used: ``import genai_cache_magic`` costs
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -67,3 +68,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if os.environ.get("GENAI_CACHE_MODE") == "replay":
+    # The whole process is put in force, which can't wait for the first name that is used.
+    from genai_cache_magic.api.process import process
+
+    process.put_in_force()

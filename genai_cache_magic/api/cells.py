@@ -32,7 +32,7 @@ class OpenCell:
         self.scope = scope
         self._session = session
         self._here = answers
-        self._outer = active.get()
+        self._outer = active.own()
         self._is_open = True
         if scope.options.mode is Mode.REPLAY:
             placeholders.fill()
@@ -41,12 +41,13 @@ class OpenCell:
     @property
     def is_in_force(self) -> bool:
         """Whether model calls of the present context belong to this scope."""
-        return active.get() is self._here
+        return active.own() is self._here
 
     def close(self) -> None:
         """End the scope; may be called twice."""
         if self._is_open:
-            self._is_open = self.scope.is_open = False
+            self._is_open = False
+            self.scope.is_over = True
             # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
             # in another context than it began in, and what is in force there is none of ours.
             if self.is_in_force:

@@ -60,8 +60,10 @@ class CellScope:
     ----------
     opener
         The thread and the task whose code the scope belongs to.
-    is_open
-        Whether its cell or block still runs: whoever ends it raises what `interrupts` holds.
+    has_end
+        Whether somebody ends it, and then raises what `interrupts` holds.
+    is_over
+        Whether that has happened.
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class CellScope:
         self.sample_numbers = SampleNumbers()
         self.opener = Caller.current(is_async=False)
         self.interrupts = Interrupts()
-        self.is_open = True
+        self.has_end = True
+        self.is_over = False
         self._hooks = tuple(hooks)
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
         self._calls: list[CallRecord] = []  # guarded by _lock

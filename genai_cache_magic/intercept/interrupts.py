@@ -64,7 +64,7 @@ def _exception(task: asyncio.Task[Any]) -> BaseException | None:
 
 def _wake(scope: CellScope, error: CellInterrupt, task: asyncio.Task[Any]) -> None:
     """End the wait of the cell's own code for work that the lost `task` has left undone."""
-    if not scope.is_open or not getattr(task, "_log_traceback", False):
+    if scope.is_over or not getattr(task, "_log_traceback", False):
         return
     loop = task.get_loop()
     for root in _roots(scope, loop):

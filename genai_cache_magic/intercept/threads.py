@@ -95,7 +95,7 @@ def _whole_thread(run: Callable[[], Any], here: Active) -> Callable[[], Any]:
                 return run()
             except CellInterrupt as error:
                 here.scope.interrupts.note_stray(error)
-                if here.scope.is_open:
+                if here.scope.has_end and not here.scope.is_over:
                     return None
                 hand_over(here.scope, error)
                 raise
@@ -138,7 +138,7 @@ def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
         if timeout is not None or here is None or here.scope.options.mode is not Mode.REPLAY:
             return original(self, timeout)
         while True:
-            if here.scope.is_open and here.scope.interrupts.stray is not None:
+            if here.scope.interrupts.stray is not None and not here.scope.is_over:
                 raise as_raised(here.scope.interrupts.stray)
             if original(self, _LOOK_EVERY_S):
                 return True

@@ -166,6 +166,11 @@ class CellScopes:
             self._open_automatic(self._frames[-1])
         return options
 
+    def cover_all(self) -> None:
+        """Give a scope to every cell that follows, with no more options than the settings give."""
+        current().enabled = True
+        self._notebook = CellArguments({})
+
     def turn_off(self) -> None:
         """End what `turn_on` began, also for the rest of this cell."""
         current().turn_off()

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.jupyter.cell import CellScopes
 from genai_cache_magic.jupyter.completion import matcher
 from genai_cache_magic.jupyter.magic import CacheMagics
@@ -49,12 +48,14 @@ def load(shell: InteractiveShell) -> None:
         return
     check_syntax()
     scopes = CellScopes(shell)
-    # A process that only replays makes its clients in any cell, so it needs placeholders from the start.
     replays = os.environ.get("GENAI_CACHE_MODE") == "replay"
     callbacks = {event: getattr(scopes, event) for event in _EVENTS}
     loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), callbacks, replays)
     if replays:
-        placeholders.fill()
+        from genai_cache_magic.api.process import process
+
+        process.put_in_force(has_cells=True)
+        scopes.cover_all()
     shell.register_magics(CacheMagics(shell, scopes))
     shell.input_transformers_cleanup.append(loaded.transform)
     for event, callback in loaded.callbacks.items():
@@ -78,7 +79,9 @@ def unload(shell: InteractiveShell) -> None:
         shell.magics_manager.magics[kind].pop(NAME, None)
     shell.magics_manager.registry.pop(CacheMagics.__name__, None)
     if loaded.replays:
-        placeholders.take_back()
+        from genai_cache_magic.api.process import process
+
+        process.end()
     _close_session()
 
 
