@@ -8,6 +8,7 @@ valid.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
 
 _SCHEMA = (
-    "CREATE TABLE pending_change (number INTEGER PRIMARY KEY AUTOINCREMENT, change BLOB NOT NULL)",
-    "CREATE TABLE pending_entry (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, envelope BLOB NOT NULL)",
+    "CREATE TABLE pending_change (number INTEGER PRIMARY KEY, change BLOB NOT NULL)",
+    "CREATE TABLE pending_entry (number INTEGER PRIMARY KEY, id BLOB NOT NULL, envelope BLOB NOT NULL)",
     "CREATE INDEX pending_entry_id ON pending_entry (id)",
 )
 
@@ -61,7 +62,8 @@ class Outbox:
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM pending_entry WHERE id = ?", (key,))
-            db.execute("INSERT INTO pending_entry (id, envelope) VALUES (?, ?)", (key, envelope))
+            number = _next_number(db, "SELECT max(number) FROM pending_entry")
+            db.execute("INSERT INTO pending_entry VALUES (?, ?, ?)", (number, key, envelope))
 
         self._file.write(work)
 
@@ -82,7 +84,12 @@ class Outbox:
 
     def add_change(self, change: Change) -> None:
         """Queue an invalidation."""
-        self._file.write(lambda db: db.execute("INSERT INTO pending_change (change) VALUES (?)", (change.encode(),)))
+
+        def work(db: sqlite3.Connection) -> None:
+            number = _next_number(db, "SELECT max(number) FROM pending_change")
+            db.execute("INSERT INTO pending_change VALUES (?, ?)", (number, change.encode()))
+
+        self._file.write(work)
 
     def changes(self) -> list[tuple[int, Change]]:
         """Return the invalidations that wait, oldest first, each under its number."""
@@ -115,3 +122,8 @@ class Outbox:
     def close(self) -> None:
         """Give up the file; may be called twice."""
         self._file.close()
+
+
+def _next_number(db: sqlite3.Connection, highest: str) -> int:
+    """Return a number above all that wait, and above those of before: a number stands for one row for ever."""
+    return max(time.time_ns(), (db.execute(highest).fetchone()[0] or 0) + 1)

@@ -1,0 +1,169 @@
+"""A thread that tells the team what is still to be told: invalidations first, then entries."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING, Protocol
+
+from genai_cache_magic.errors import EntryUndecodable, StoreThrottled, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from genai_cache_magic.core.validity import Change
+    from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.stores.locks import FileLock
+
+_BATCH = 100
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+_IDLE_S = 30.0
+"""After so long without work the thread ends; the next entry starts another [s]."""
+
+
+class Receives(Protocol):
+    """The team, as the queue sees it. Every method raises ``StoreUnavailable`` while it can't be told."""
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Publish invalidations, in this order, as one change."""
+
+    def fill(self, waiting: Waiting) -> None:
+        """Store an entry that would still be served, where nothing valid stands; raises ``EntryUndecodable``."""
+
+
+class Drain:
+    """Empties an outbox in the background. Safe to share between threads and by forked children.
+
+    Parameters
+    ----------
+    outbox
+        What is still to be told.
+    team
+        Who is to be told.
+    lock
+        Held by the one process of this machine that tells; None where there is only this one.
+    told
+        Called after invalidations were published.
+    clock
+        Seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        team: Receives,
+        *,
+        lock: FileLock | None = None,
+        told: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._team = team
+        self._file_lock = lock
+        self._told = told
+        self._clock = clock
+        self._is_running = False  # whether there is a thread; guarded by _lock
+        self._begin_anew()
+
+    def poke(self) -> None:
+        """Say that there may be something to tell; returns at once."""
+        if self._pid != os.getpid():
+            self._begin_anew()  # the thread is the parent's
+        with self._lock:
+            self._has_work.set()
+            if not self._is_running:
+                self._is_running = True
+                thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
+                Context().run(thread.start)  # it belongs to no cell
+
+    def once(self) -> None:
+        """Tell all that waits now, in this thread.
+
+        Raises
+        ------
+        StoreUnavailable
+            The team, or the queue itself, can't be reached; what was not told waits on.
+        """
+        if self._file_lock is None:
+            self._tell_all()
+            return
+        if not self._file_lock.try_acquire():
+            return  # another process of this machine is at it, and tells ours too
+        try:
+            self._tell_all()
+        finally:
+            self._file_lock.release()
+
+    def finish(self, *, within_s: float) -> bool:
+        """Tell what waits, for at most about `within_s` [s]; return whether nothing is left."""
+        give_up_at = self._clock() + within_s
+        while not self._is_empty():
+            try:
+                self.once()
+            except StoreUnavailable:
+                return False
+            if self._clock() >= give_up_at:
+                return False
+            self._pause.wait(0.02)  # another process may hold the lock
+        return True
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in any line
+        self._has_work = threading.Event()
+        self._pause = threading.Event()
+        self._is_running = False
+
+    def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        pid = self._pid
+        while pid == os.getpid():
+            if not self._has_work.wait(_IDLE_S):
+                with self._lock:
+                    if not self._has_work.is_set():
+                        self._is_running = False
+                        return
+            self._has_work.clear()
+            try:
+                self.once()
+                pause_s = _FIRST_PAUSE_S
+                if self._is_empty():
+                    continue
+            except StoreUnavailable as error:
+                asked_s = error.retry_after_s if isinstance(error, StoreThrottled) else None
+                self._pause.wait(max(asked_s or 0.0, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads load
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            else:
+                self._pause.wait(_FIRST_PAUSE_S)  # another process tells, or was killed while it did
+            self._has_work.set()
+
+    def _is_empty(self) -> bool:
+        try:
+            return self._outbox.count() == (0, 0)
+        except StoreUnavailable:
+            return False
+
+    def _tell_all(self) -> None:
+        changes = self._outbox.changes()
+        if changes:
+            self._team.publish([change for _, change in changes])
+            self._outbox.drop_changes(number for number, _ in changes)
+            self._told()
+        while batch := self._outbox.entries(_BATCH):
+            done: list[int] = []
+            try:
+                for waiting in batch:
+                    self._fill(waiting)
+                    done.append(waiting.number)
+            finally:
+                self._outbox.drop_entries(done)
+
+    def _fill(self, waiting: Waiting) -> None:
+        try:
+            self._team.fill(waiting)
+        except EntryUndecodable:
+            return  # damaged at rest: nobody will ever read it

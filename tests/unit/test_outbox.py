@@ -1,0 +1,181 @@
+"""What is still to be told survives, goes in order, and is told once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.validity import Change, Generations, decode_change
+from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
+from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.testing.contracts.store import key_of
+
+A, B = EntryId(key_of("a")), EntryId(key_of("b"))
+TAG = bytes(range(16))
+
+
+class FakeTeam:
+    """Takes note of what it is told, and can be away."""
+
+    def __init__(self):
+        self.told = []
+        self.is_away = False
+        self.undecodable = set()
+        self.heard = threading.Semaphore(0)
+
+    def publish(self, changes):
+        self._reach()
+        self.told.append(tuple(changes))
+        self.heard.release()
+
+    def fill(self, waiting):
+        self._reach()
+        if waiting.envelope in self.undecodable:
+            raise EntryUndecodable("damaged at rest")
+        self.told.append(waiting.envelope)
+        self.heard.release()
+
+    def _reach(self):
+        if self.is_away:
+            raise StoreUnavailable("away")
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    outbox = Outbox(tmp_path / "outbox.db")
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def team():
+    return FakeTeam()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(5, tags=frozenset({TAG})),
+        Change(5, entry_ids=frozenset({A, B})),
+        Change(5, new_root=bytes([7] * 16)),
+        Change(5, frozenset({TAG}), frozenset({A})),
+    ],
+)
+def test_a_change_survives_being_written(change):
+    """What was queued is what is published."""
+    assert decode_change(change.encode()) == change
+    before = Generations(bytes(16), 3)
+    assert change.apply(before).ver > before.ver
+
+
+def test_invalidations_go_first(outbox, team):
+    """However early an entry was queued, an invalidation goes before it, and all of them at once."""
+    outbox.add_entry(A, b"a")
+    changes = [Change(1, tags=frozenset({TAG})), Change(2, new_root=bytes([1] * 16))]
+    for change in changes:
+        outbox.add_change(change)
+    outbox.add_entry(B, b"b")
+    Drain(outbox, team).once()
+    assert team.told == [tuple(changes), b"a", b"b"]
+    assert outbox.count() == (0, 0)
+
+
+def test_what_was_not_told_waits(outbox, team):
+    """Without the team nothing is lost, and what was told before it went is not told again."""
+    outbox.add_change(Change(1, tags=frozenset({TAG})))
+    outbox.add_entry(A, b"a")
+    team.is_away = True
+    with pytest.raises(StoreUnavailable):
+        Drain(outbox, team).once()
+    assert outbox.count() == (1, 1)
+    team.is_away = False
+    Drain(outbox, team).once()
+    Drain(outbox, team).once()
+    assert len(team.told) == 2
+
+
+def test_it_survives_its_process(tmp_path, team):
+    """Another process tells what one that was killed has left."""
+    Outbox(tmp_path / "outbox.db").add_entry(A, b"a")  # not closed, as a kill leaves it
+    again = Outbox(tmp_path / "outbox.db")
+    Drain(again, team).once()
+    again.close()
+    assert team.told == [b"a"]
+
+
+def test_the_newer_of_two_counts(outbox, team):
+    """An entry that is queued anew takes the older one's place, also while that is being told."""
+    outbox.add_entry(A, b"old")
+    (old,) = outbox.entries(10)
+    outbox.add_entry(A, b"new")
+    outbox.drop_entries([old.number])
+    Drain(outbox, team).once()
+    assert team.told == [b"new"]
+
+
+def test_what_nobody_can_read_is_dropped(outbox, team):
+    """An entry that was damaged in the queue holds nothing up."""
+    team.undecodable = {b"a"}
+    outbox.add_entry(A, b"a")
+    outbox.add_entry(B, b"b")
+    Drain(outbox, team).once()
+    assert team.told == [b"b"]
+    assert outbox.count() == (0, 0)
+
+
+def test_an_unreadable_invalidation_invalidates_everything(tmp_path, outbox, team):
+    """What it named can't be known any more, so everything may have been meant: a new root, the same at every look."""
+    outbox.add_change(Change(1, tags=frozenset({TAG})))
+    with sqlite3.connect(tmp_path / "outbox.db") as db:
+        db.execute("UPDATE pending_change SET change = x'00'")
+    db.close()
+    first, again = outbox.changes(), outbox.changes()
+    assert first == again
+    assert first[0][1].new_root
+
+
+def test_one_process_tells(tmp_path, outbox, team):
+    """While another process of the machine tells, ours waits for it."""
+    outbox.add_entry(A, b"a")
+    other = FileLock(tmp_path / "lock")
+    assert other.try_acquire()
+    drain = Drain(outbox, team, lock=FileLock(tmp_path / "lock"))
+    drain.once()
+    assert team.told == []
+    other.release()
+    drain.once()
+    assert team.told == [b"a"]
+
+
+def test_in_the_background(outbox, team):
+    """A poke is enough: what waits is told by a thread, and what comes later by the same."""
+    drain = Drain(outbox, team)
+    for envelope in (b"a", b"b"):
+        outbox.add_entry(A, envelope)
+        drain.poke()
+        assert team.heard.acquire(timeout=30)
+    assert team.told == [b"a", b"b"]
+
+
+def test_it_comes_back(outbox, team):
+    """A team that was away and is back is told without another poke."""
+    team.is_away = True
+    drain = Drain(outbox, team)
+    outbox.add_entry(A, b"a")
+    drain.poke()
+    team.is_away = False
+    assert team.heard.acquire(timeout=30)
+    assert drain.finish(within_s=30)
+
+
+def test_finishing_gives_up(outbox, team):
+    """At a kernel's end what can't be told is left for the next one."""
+    team.is_away = True
+    outbox.add_entry(A, b"a")
+    assert not Drain(outbox, team).finish(within_s=5)
+    assert outbox.count() == (0, 1)
