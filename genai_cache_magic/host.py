@@ -12,8 +12,10 @@ import importlib
 import os
 import re
 import stat
+import threading
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,29 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _BUSY_ERRNOS = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 _MOVE_TRIES = 20
 _MOVE_PAUSE_S = 0.01
+
+
+_process_locks: WeakSet[Any] = WeakSet()
+
+
+def process_lock() -> Any:
+    """Return a new re-entrant lock of the threads of this process: a forked child has it free, whoever held it here.
+
+    Re-entrant, since the garbage collector may end a call in the middle of anything.
+    """
+    lock = threading.RLock()
+    _process_locks.add(lock)
+    return lock
+
+
+def _free_locks() -> None:
+    """Free in a forked child what threads held that it does not have."""
+    for lock in _process_locks:
+        lock._at_fork_reinit()  # noqa: SLF001 - as the standard library does with its own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)
 
 
 def _flags(*names: str) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any, NamedTuple
+
+from genai_cache_magic import host
 
 PLACEHOLDER = "genai-cache-replay-needs-no-key"
 
@@ -30,7 +31,7 @@ class Placeholders:
     """Fills absent key variables while at least one scope replays."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._users = 0  # guarded by _lock, like the next
         self._filled: dict[str, str | None] = {}  # name -> what was there before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.api.session import ClosedCache, ClosedDesk, current_session
 from genai_cache_magic.calls.coalesce import Caller
@@ -23,7 +24,7 @@ class ReplayingProcess:
     """What every call belongs to that no cell or block asked for: made when the first such call is."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = host.process_lock()
         self._is_on = False  # guarded by _lock, like all below
         self._has_cells = False
         self._session: Session | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import difflib
-import threading
 import weakref
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from genai_cache_magic import host
 from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.api.factory import build_cache, origins_of
 from genai_cache_magic.calls.scope import CellScope
@@ -42,7 +42,7 @@ class Session:
 
     def __init__(self, **settings: Any) -> None:
         self._given = settings
-        self._lock = threading.RLock()
+        self._lock = host.process_lock()
         self._settings: Settings | None = None  # guarded by _lock, like the next
         self._caches: dict[str, Cache] = {}
         self._untold: tuple[str, ...] = ()  # guarded by _lock
@@ -221,7 +221,7 @@ class _Current:
     """The session of this process, made when it is first asked for."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._session: Session | None = None  # guarded by _lock, like the next
         self._is_closed_at_exit = False
 

@@ -10,6 +10,7 @@ between any two lines or a stream that is never closed, nobody waits for one tha
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
+
+from genai_cache_magic import host
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
@@ -134,13 +137,17 @@ class Flights:
 
     def __init__(self) -> None:
         # Re-entrant: a stream that the garbage collector closes may end a flight in the middle of anything.
-        self._lock = threading.RLock()
+        self._lock = host.process_lock()
         # Guarded by _lock, with each flight's `waiting`; an entry is there as long as someone holds its flight.
         self._flights: WeakValueDictionary[EntryId, Flight] = WeakValueDictionary()
+        self._pid = os.getpid()  # guarded by _lock
 
     def join(self, entry_id: EntryId, caller: Caller) -> Flight | Seat | None:
         """Return a flight to lead, a seat to wait in, or None: go alone."""
         with self._lock:
+            if self._pid != os.getpid():
+                # After a fork: the leaders of those flights are threads that were left behind.
+                self._pid, self._flights = os.getpid(), WeakValueDictionary()
             flight = self._flights.get(entry_id)
             if flight is None:
                 flight = self._flights[entry_id] = Flight(entry_id, caller)

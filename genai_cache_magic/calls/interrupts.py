@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic import host
 from genai_cache_magic.errors import CellInterrupt, as_raised
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
+        self._lock = host.process_lock()
         self._raised: list[_Raised] = []  # guarded by _lock
         self.stray: CellInterrupt | None = None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.calls.coalesce import Caller
 from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
@@ -32,7 +32,7 @@ class SampleNumbers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
+        self._lock = host.process_lock()
         self._taken: dict[str, set[int]] = {}  # guarded by _lock
 
     def take(self, request_id: str) -> int:
@@ -85,7 +85,7 @@ class CellScope:
         self.has_end = True
         self.is_over = False
         self._hooks = tuple(hooks)
-        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in the middle of anything
+        self._lock = host.process_lock()
         self._calls: list[CallRecord] = []  # guarded by _lock
         self._open: dict[int, CallRecord] = {}  # guarded by _lock, like the next
         self._tickets = itertools.count(1)

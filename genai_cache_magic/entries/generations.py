@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.core.validity import Generations, decode_generations
 from genai_cache_magic.crypto.document_mac import protect_document, verify_document
 from genai_cache_magic.entries.highest import Forgets, Mark
@@ -48,7 +48,7 @@ class LiveGenerations:
         self._pending = pending
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
         self._remembers = remembers or Forgets()
-        self._lock = threading.RLock()
+        self._lock = host.process_lock()
         self._highest = Mark()  # raised only, under _lock
 
     def current(self) -> Generations:

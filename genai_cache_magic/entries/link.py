@@ -14,6 +14,8 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -85,7 +87,7 @@ class Link:
                 self._start()
 
     def _begin_anew(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: the garbage collector may begin a call in the middle of anything
+        self._lock = host.process_lock()
         self._queue: queue.SimpleQueue[EntryId] = queue.SimpleQueue()
         self._waiting: dict[EntryId, list[Callable[[Looked], None]]] = {}  # guarded by _lock, like the next
         self._worker: _Worker | None = None

@@ -6,9 +6,10 @@ one from the store, so an invalidation anywhere on this machine counts at the ve
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from genai_cache_magic import host
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId, Response
@@ -39,7 +40,7 @@ class Recent(Generic[T]):
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._found: OrderedDict[EntryId, T] = OrderedDict()  # guarded by _lock, oldest first
         self._size_bytes = 0  # guarded by _lock
 

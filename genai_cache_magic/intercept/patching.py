@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
 
+from genai_cache_magic import host
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.intercept import aiobotocore, aiohttp, botocore, gevent, httpx, lm15, pools, requests, threads
 from genai_cache_magic.intercept.active import active
@@ -55,7 +55,7 @@ class Patcher:
     """The patches of this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._is_on = False  # guarded by _lock, like all below
         self._is_whole = False
         self._unpatched: set[str] = set()

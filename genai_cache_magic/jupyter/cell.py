@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from genai_cache_magic import host
 from genai_cache_magic.jupyter.arguments import CellArguments, parse_cell
 from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.transform import NAME
@@ -78,7 +79,7 @@ class CellScopes:
         self._local = threading.local()  # `frames` of this thread, outermost first
         self._notebook: CellArguments | None = None  # of `%llm_cache on`
         self._bodies: Counter[str] = Counter()
-        self._lock = threading.Lock()  # guards _bodies
+        self._lock = host.process_lock()  # guards _bodies
         self._ended: WeakSet[CellScope] = WeakSet()  # their threads and tasks may still run
 
     # -- events of the shell

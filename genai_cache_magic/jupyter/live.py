@@ -6,6 +6,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genai_cache_magic import host
 from genai_cache_magic.jupyter.badge import bundle
 from genai_cache_magic.jupyter.summary import summarise
 
@@ -40,7 +41,7 @@ class LiveBadge:
         self._publish = publish
         self._updates = updates
         self._display_id = secrets.token_hex(8)
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._shown: CellScope | None = None  # guarded by _lock
         self._is_due = False  # guarded by _lock
 

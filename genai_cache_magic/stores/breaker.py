@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 import random
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.errors import StoreDenied, StoreThrottled, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Breaker:
         self._on_change = on_change
         self._clock = clock
         self._jitter = jitter
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._state = Circuit.CLOSED  # this and the following guarded by _lock
         self._failures = 0
         self._pause_s = 0.0

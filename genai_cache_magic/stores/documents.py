@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.host import create_private, flush_directory, move, set_time
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_blob
@@ -23,7 +23,7 @@ class MemoryDocument:
     """A document of this process. A ``Document``; compare-and-swap holds between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = host.process_lock()
         self._value: bytes | None = None  # guarded by _lock
         self._changes = 0  # guarded by _lock
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.stores.base import Held
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 
@@ -31,7 +31,7 @@ class MemoryStore:
     def __init__(self, size_limit_bytes: int = 1 << 28, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._size_limit_bytes = size_limit_bytes
         self._clock = clock
-        self._lock = threading.RLock()  # a collection may end a call, and store its answer, in any line
+        self._lock = host.process_lock()
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # guarded by _lock
         self._size_bytes = 0  # guarded by _lock
 

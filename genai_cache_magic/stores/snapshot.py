@@ -5,10 +5,10 @@ Whoever wants it fresh asks for that, at a place where waiting is allowed, and i
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SnapshotDocument:
         self._copy = copy
         self._clock = clock
         self._wall_clock = wall_clock
-        self._lock = threading.RLock()
+        self._lock = host.process_lock()
         self._value = copy.load()  # this and the following guarded by _lock
         self._token: object = None
         self._changes = 0
