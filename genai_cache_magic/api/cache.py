@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -99,6 +98,7 @@ class Cache:
 
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
+        self.catalogue.close()
         self._entries.close()
         self._state.close()
 
@@ -185,8 +185,7 @@ class Cache:
 
     def keys(self, pattern: str = "*") -> list[str]:
         """Return the keys of values that match a shell pattern, sorted."""
-        named = (item.metadata.key for item in self.catalogue.items() if item.metadata.surface == "value")
-        return sorted(key for key in named if fnmatchcase(key, pattern))
+        return self.catalogue.keys(pattern)
 
     def map(
         self,

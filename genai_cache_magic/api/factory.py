@@ -13,11 +13,13 @@ from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
 from genai_cache_magic.calls.keeping import Limits
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
+from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
+from genai_cache_magic.entries.rows import SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
@@ -99,15 +101,14 @@ def build_cache(
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
         on_loss=lost,
     )
-    entries = Entries(parts.store, codec, live, recent_bytes=settings.memory)
+    rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
+    entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
-    catalogue = Catalogue(entries, keys, random_bytes=os.urandom)
+    catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
     made = CacheParts(
         entries=entries,
         keys=keys,
-        calls=CallDesk(
-            entries, keys, nearest=lambda own: nearest_difference(own, list(catalogue.items())), limits=limits
-        ),
+        calls=CallDesk(entries, keys, nearest=lambda own: nearest_difference(catalogue, own), limits=limits),
         catalogue=catalogue,
         origins=origins_of(settings),
         ttl_s=settings.ttl,
@@ -145,7 +146,7 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
 
     # Nothing is at rest: what could read this memory could read the key beside it.
     store = MemoryStore(settings.size_limit)
-    return _Parts(store, MemoryDocument(), StateFile(None), Unsealed(), _public_keys(namespace))
+    return _Parts(store, MemoryDocument(), StateFile(None, SCHEMA), Unsealed(), _public_keys(namespace))
 
 
 def _disk_parts(
@@ -164,7 +165,7 @@ def _disk_parts(
     if has_entries and generations.version() is None:
         home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
     with contextlib.ExitStack() as undo:
-        state = StateFile(home.path / "state.db", tell=tell)
+        state = StateFile(home.path / "state.db", SCHEMA, ensure=home.ensure, tell=tell)
         undo.callback(state.close)
         if settings.encryption == "off":
             seal: Seal = Unsealed()

@@ -119,7 +119,8 @@ class CallDesk:
                 reason = f"{reason}: {FORGOTTEN}"
         elif outcome is Outcome.MISS and lead.why is not Why.ABSENT:
             outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
-            reason = f"{lead.why.value}; {reason}" if reason else lead.why.value
+            because = lead.because or lead.why.value
+            reason = f"{because}; {reason}" if reason else because
         self._teller.asked(lead, answer, outcome, reason, stored=verdict.is_stored)
 
     def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
@@ -176,7 +177,7 @@ class CallDesk:
         found = self._keeper.find(lead)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        lead.why = found.why
+        lead.why, lead.because = found.why, found.text
         if mode is Mode.REPLAY:
             raise self._replay_miss(lead)
         return self._depart(lead, is_async=is_async)
@@ -233,7 +234,7 @@ class CallDesk:
         lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
 
     def _replay_miss(self, lead: Lead) -> ReplayMiss:
-        self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.why.value}")
+        self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.because}")
         request = lead.call.request
         own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
         differs = self._nearest(own) if lead.why is Why.ABSENT else ()
@@ -241,7 +242,7 @@ class CallDesk:
         chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
         near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
         return ReplayMiss(
-            f"{request.model or request.surface}: {lead.why.value}{chain or near}. "
+            f"{request.model or request.surface}: {lead.because}{chain or near}. "
             "Mode replay never calls the model: run the cell once in mode use, with a key",
         )
 

@@ -72,6 +72,7 @@ class Lead:
     request_id: EntryId
     why: Why
     started: float
+    because: str = ""
     stamp: Stamp | None = None
     stamped_ms: int = 0
     flight: Flight | None = None

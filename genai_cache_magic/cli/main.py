@@ -37,6 +37,9 @@ _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTER
 _ID_DIGITS = 12
 _INTERRUPTED = 130
 
+_ROOM_S = 10.0
+"""How long a command that has said what it made invalid goes on giving room back [s]."""
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
@@ -175,6 +178,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
             counted = _invalidate(cache, by, value, dry_run=True)
             _confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?")
         _tell(_invalidate(cache, by, value, dry_run=dry_run))
+        cache.catalogue.sweeper.wait(_ROOM_S)
 
 
 @app.command()
@@ -186,6 +190,7 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
                 raise ConfigurationError("clear makes everything invalid: add --yes, or --dry-run to count it first")
             _confirm(f"Make every answer in namespace {cache.namespace} invalid?")
         _tell(cache.clear(dry_run=dry_run))
+        cache.catalogue.sweeper.wait(_ROOM_S)
 
 
 @app.command()

@@ -33,9 +33,15 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask the model."""
+    """Ask the model: why, and where more is known of it, in words such as ``expired on 2026-11-28``."""
 
     why: Why
+    because: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return self.because or self.why.value
 
 
 Decision: TypeAlias = Serve | Fetch

@@ -1,27 +1,33 @@
-"""What is in the cache: names, counts, invalidation by pattern or age.
+"""What is in the cache: names, counts, invalidation by tag, pattern or age.
 
-Everything here reads the metadata of entries, never their bodies.
+All of it is read from the catalogue's rows, never from entries. Rows are made anew from the entries where there are
+none: a cache of an earlier version, a state file that was removed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.model import GIVEN_ID
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.entries.questions import Questions
+from genai_cache_magic.entries.rows import Gone, View
+from genai_cache_magic.entries.sweeper import Sweeper
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.events import Trouble
 from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import EntryId, Header, Metadata
     from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.rows import Rows
+    from genai_cache_magic.events import Event
 
 _MIN_PREFIX = 6
 
@@ -74,53 +80,99 @@ class Collected:
 
 
 class Catalogue:
-    """Listings and bulk invalidation over the entries of one namespace."""
+    """Listings and bulk invalidation over the entries of one namespace.
 
-    def __init__(self, entries: Entries, keys: Keys, *, random_bytes: Callable[[int], bytes]) -> None:
+    What is invalidated is published first and counted after; the room that it takes is given back behind.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        rows: Rows,
+        keys: Keys,
+        *,
+        random_bytes: Callable[[int], bytes],
+        tell: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self.rows = rows
         self._entries = entries
+        self._questions = Questions(rows, tag=keys.tag)
         self._keys = keys
         self._random_bytes = random_bytes
+        self._tell = tell
+        self._missing: int | None = None  # rows without an entry when last looked: evicted, or left by a kill
+        self.sweeper = Sweeper(entries, rows)
+
+    # Listing
 
     def items(self) -> Iterator[Listed]:
-        """Yield every valid entry, in no order."""
-        for entry_id, header, metadata in self._entries.scan():
-            if metadata.surface != GIVEN_ID:
-                yield Listed(entry_id, header, metadata)
+        """Yield every valid entry, in the order in which they were stored."""
+        self._settle()
+        for row, metadata in self._questions.live(self._view()):
+            yield Listed(row.entry_id, row.header, metadata)
 
     def stats(self, directory: str) -> Stats:
-        """Count what is there; reads the metadata of every entry."""
-        listed = list(self.items())
-        created = [datetime.fromtimestamp(item.header.created_ms / 1000, UTC) for item in listed]
+        """Count what is there."""
+        self._settle()
+        labels = self._questions.by_label(self._view())
+        labels.sort(key=lambda label: -label[1])
         return Stats(
-            entries=len(listed),
+            entries=sum(count for _, count, _, _ in labels),
             size_bytes=_size_bytes(self._entries.store),
-            by_model=dict(Counter(item.metadata.model or item.metadata.surface for item in listed).most_common()),
-            oldest=min(created, default=None),
-            newest=max(created, default=None),
+            by_model={label: count for label, count, _, _ in labels},
+            oldest=min((_time(first) for _, _, first, _ in labels), default=None),
+            newest=max((_time(last) for _, _, _, last in labels), default=None),
             directory=directory,
         )
+
+    def keys(self, pattern: str) -> list[str]:
+        """Return the keys of values that match a shell pattern, sorted."""
+        self._settle()
+        return sorted(
+            key for _, key in self._questions.names(self._view(), only_keys=True) if fnmatchcase(key, pattern)
+        )
+
+    def known(self, entry_id: EntryId) -> Metadata | None:
+        """Return what is known of an entry, without opening it."""
+        return self.rows.metadata(entry_id)
+
+    def nearest(self, own: Metadata, *, beside: EntryId | None = None) -> Metadata | None:
+        """Return what is known of the valid entry whose request is nearest to `own`, other than `beside`."""
+        return self._questions.nearest(self._view(), own, beside=beside)
+
+    # Invalidating
 
     def invalidate_tag(self, kind: TagKind, name: str, *, dry_run: bool) -> Invalidation:
         """Invalidate all entries that carry a tag, those on their way included: one small write."""
         tag = self._keys.tag(kind, name)
-        return self._bulk(
-            lambda item: tag in item.header.tags,
-            lambda generations, _: generations.invalidating_tags([tag]),
-            dry_run=dry_run,
-        )
+        with self.sweeper.pause:
+            view = self._view()
+            if not dry_run:
+                self._publish(lambda generations: generations.invalidating_tags([tag]))
+                with suppress(StoreUnavailable):
+                    self.rows.remember_name(kind, name)
+            self._settle()
+            return self._counted(self._questions.count(view, tag), view, dry_run=dry_run)
 
-    def invalidate_matching(self, is_meant: Callable[[Listed], bool], *, dry_run: bool) -> Invalidation:
-        """Invalidate the entries that `is_meant` picks, as one batch."""
-        now_ms = self._entries.now_ms()
-        return self._bulk(
-            is_meant,
-            lambda generations, ids: generations.invalidating_entries(ids, now_ms=now_ms) if ids else generations,
-            dry_run=dry_run,
-        )
+    def invalidate_cell(self, cell: str, used: Collection[EntryId], *, dry_run: bool) -> Invalidation:
+        """Invalidate what a cell stored or has on its way, and the entries that it `used`, whoever stored them."""
+        tag = self._keys.tag("cell", cell)
+        with self.sweeper.pause:
+            view, now_ms = self._view(), self._entries.now_ms()
+            if not dry_run:
+                self._publish(lambda g: g.invalidating_tags([tag]).invalidating_entries(used, now_ms=now_ms))
+            self._settle()
+            concerned = self._questions.ids(view, tags=[tag])
+            rows = filter(None, map(self.rows.find, used))
+            concerned.update(r.entry_id for r in rows if not r.gone and view.is_live(r.entry_id, r.header))
+            return self._counted(len(concerned), view, dry_run=dry_run)
 
     def invalidate_pattern(self, pattern: str, *, dry_run: bool) -> Invalidation:
         """Invalidate the entries whose name matches a shell pattern (``*``, ``?``, ``[...]``)."""
-        return self.invalidate_matching(lambda item: fnmatchcase(item.name, pattern), dry_run=dry_run)
+        self._settle()
+        view = self._view()
+        found = {entry_id for entry_id, name in self._questions.names(view) if fnmatchcase(name, pattern)}
+        return self._invalidate_entries(found, view, dry_run=dry_run)
 
     def invalidate_entry(self, prefix: str, *, dry_run: bool) -> Invalidation:
         """Invalidate one entry, named by the start of its id.
@@ -132,20 +184,49 @@ class Catalogue:
         """
         if len(prefix) < _MIN_PREFIX or prefix.strip("0123456789abcdef"):
             raise ConfigurationError(f"--entry {prefix}: give at least {_MIN_PREFIX} hex digits of the entry id")
-        found = [item.entry_id for item in self.items() if item.entry_id.startswith(prefix)]
+        self._settle()
+        view = self._view()
+        found = self._questions.starting_with(view, prefix[:64])
         if len(found) > 1:
             raise ConfigurationError(f"--entry {prefix} fits {len(found)} entries: give more digits")
-        return self.invalidate_matching(lambda item: item.entry_id in found, dry_run=dry_run)
+        return self._invalidate_entries(set(found), view, dry_run=dry_run)
 
     def invalidate_older_than(self, age_s: float, *, dry_run: bool) -> Invalidation:
         """Invalidate the entries that were fetched more than `age_s` [s] ago."""
-        limit_ms = self._entries.now_ms() - age_s * 1000
-        return self.invalidate_matching(lambda item: item.header.created_ms < limit_ms, dry_run=dry_run)
+        self._settle()
+        view = self._view()
+        found = self._questions.ids(view, before_ms=int(view.now_ms - age_s * 1000))
+        return self._invalidate_entries(found, view, dry_run=dry_run)
 
     def clear(self, *, dry_run: bool) -> Invalidation:
         """Invalidate everything by a new root."""
         root = self._random_bytes(16)
-        return self._bulk(lambda _: True, lambda generations, _: generations.cleared(root), dry_run=dry_run)
+        with self.sweeper.pause:
+            view = self._view()
+            if not dry_run:
+                self._publish(lambda generations: generations.cleared(root))
+            self._settle()
+            count = self._questions.count(view)
+            return self._done(Invalidation(count, count, dry_run=dry_run))
+
+    def _invalidate_entries(self, found: set[EntryId], view: View, *, dry_run: bool) -> Invalidation:
+        with self.sweeper.pause:
+            if found and not dry_run:
+                self._entries.publish(found)
+            return self._counted(len(found), view, dry_run=dry_run)
+
+    def _publish(self, change: Callable[[Generations], Generations]) -> None:
+        self._entries.generations.change(change)
+
+    def _counted(self, count: int, view: View, *, dry_run: bool) -> Invalidation:
+        return self._done(Invalidation(count, self._questions.count(view), dry_run=dry_run))
+
+    def _done(self, done: Invalidation) -> Invalidation:
+        if not done.dry_run:
+            self.sweeper.start()
+        return done
+
+    # Keeping
 
     def collect(self) -> Collected:
         """Remove what can't be served any more: expired, invalid, damaged, or left by killed writers."""
@@ -154,27 +235,49 @@ class Catalogue:
         useful = {entry_id for entry_id, _, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
+        self._reconcile()
+        self.rows.forget_long_gone()
         return Collected(removed + report.removed_rows, report.removed_files)
 
-    def _bulk(
-        self,
-        is_meant: Callable[[Listed], bool],
-        change: Callable[[Generations, list[EntryId]], Generations],
-        *,
-        dry_run: bool,
-    ) -> Invalidation:
-        known = 0
-        ids = []
-        for item in self.items():
-            known += 1
-            if is_meant(item):
-                ids.append(item.entry_id)
-        if not dry_run:
-            self._entries.generations.change(lambda generations: change(generations, ids))
-            # They are invalid already; removing them gives the room back.
-            for entry_id in ids:
-                self._entries.store.delete(entry_id)
-        return Invalidation(len(ids), known, dry_run=dry_run)
+    def close(self) -> None:
+        """Stop giving room back; what is left of it is done by whoever invalidates or collects next."""
+        self.sweeper.stop()
+
+    def _view(self) -> View:
+        return View(self._entries.generations.current(), self._entries.now_ms())
+
+    def _settle(self) -> None:
+        """See to it that the rows say what the store holds, and that what is left of an earlier invalidation goes."""
+        store = self._entries.store
+        if self.rows.swept() != self._entries.stamp() and self.rows.present():
+            self.sweeper.start()
+        is_complete = self.rows.is_complete() and not self._entries.has_unrecorded
+        if is_complete and isinstance(store, SupportsSize):
+            missing = self.rows.present() - store.count()
+            # A row is written before its entry: as many rows as entries, or as many too many as before, are the same.
+            if missing in (0, self._missing):
+                return
+        added = self._reconcile()
+        if added and not is_complete:
+            self._tell(Trouble("catalogue", "CatalogueRebuilt", f"the catalogue was made anew from {added:,} answers"))
+        if isinstance(store, SupportsSize):
+            self._missing = self.rows.present() - store.count()
+
+    def _reconcile(self) -> int:
+        """Compare rows and entries by their ids; return how many rows were added."""
+        self._entries.has_unrecorded = False
+        rows = self.rows.present_ids()
+        added = 0
+        for key in self._entries.store.scan():
+            if rows.pop(bytes.fromhex(key), None) is None:
+                added += self._entries.record_again(key)
+        self.rows.mark_gone(rows.values(), Gone.VANISHED)
+        self.rows.set_complete()
+        return added
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def _check(store: object) -> CheckReport:

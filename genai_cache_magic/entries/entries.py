@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
+from genai_cache_magic.entries.reasons import reason
 from genai_cache_magic.entries.recent import Recent
+from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
-from genai_cache_magic.stores.base import Held, SupportsFill
+from genai_cache_magic.stores.base import Held, SupportsFill, SupportsSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.validity import EntryRecord, Generations
     from genai_cache_magic.entries.codec import Codec, Sealed
     from genai_cache_magic.entries.generations import LiveGenerations
+    from genai_cache_magic.entries.rows import Rows
     from genai_cache_magic.stores.base import Store
 
 _ATTEMPTS = 20
@@ -30,6 +33,8 @@ _ATTEMPTS = 20
 
 _LOOKED_AT = 200
 """How many records that have lived their time are looked at in one publication."""
+
+_EXPLAINED = (Why.ABSENT, Why.EXPIRED, Why.INVALIDATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +82,22 @@ class Keys:
 class Entries:
     """Entries of one namespace over one store. Safe to share between threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         store: Store,
         codec: Codec,
         generations: LiveGenerations,
         *,
+        rows: Rows | None = None,
         recent_bytes: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.generations = generations
+        self.has_unrecorded = False
+        self._has_begun = False
         self._codec = codec
+        self._rows = rows
         self._clock = clock
         self._recent: Recent[Found] = Recent(recent_bytes)
 
@@ -151,6 +160,19 @@ class Entries:
         found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
         if isinstance(found, Found):
             self._recent.keep(entry_id, found)
+            return found
+        return self._in_words(entry_id, found, ttl_s, scope_tags)
+
+    def _in_words(self, entry_id: EntryId, found: Fetch, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Fetch:
+        """Return `found` with what the catalogue knows of it: that an entry which is gone had expired, or by what."""
+        if self._rows is None or found.why not in _EXPLAINED:
+            return found
+        with suppress(StoreUnavailable):
+            row = self._rows.find(entry_id)
+            if row is not None:
+                view = View(self.generations.current(), self.now_ms())
+                known = reason(row, view, ttl_s=ttl_s, scope_tags=scope_tags, name=self._rows.name)
+                return known or found
         return found
 
     def _judge(self, entry_id: EntryId, header: Header, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Decision:
@@ -160,6 +182,7 @@ class Entries:
     def _discard(self, entry_id: EntryId) -> None:
         with suppress(StoreUnavailable):
             self.store.delete(entry_id)
+            self._mark_gone([entry_id], Gone.VANISHED)
 
     def stamp(self) -> Stamp:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
@@ -178,16 +201,64 @@ class Entries:
             The store can't take it; nothing half-written will be served.
         """
         blob = self._encoded(entry_id, entry)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             if not self.generations.current().is_valid(entry_id, entry.header):
                 return Filled.OUTDATED
             held = self._fills.held(entry_id)
             if held is not None and not self._gives_way(entry_id, held, entry.header, wanted):
+                if attempt:
+                    self.record_again(entry_id)  # the row that was written for ours
                 return Filled.KEPT
             self._recent.forget(entry_id)
+            # Before the entry: a kill in between leaves a row too many, which is found by counting.
+            self._record(entry_id, entry.header, entry.metadata)
             if self._fills.put_if(entry_id, blob, ttl_s=entry.header.ttl_s, held=held):
                 return Filled.STORED
         return Filled.KEPT
+
+    def _record(self, entry_id: EntryId, header: Header, metadata: Metadata) -> None:
+        if self._rows is not None:
+            try:
+                if not self._has_begun:
+                    self._has_begun = True
+                    self._begin_rows(self._rows)
+                self._rows.record(entry_id, header, metadata)
+            except StoreUnavailable:
+                self.has_unrecorded = True  # the entry counts for more than its row, which is made up for later
+
+    def _begin_rows(self, rows: Rows) -> None:
+        """Beside an empty store the catalogue is complete from its first row on."""
+        if isinstance(self.store, SupportsSize) and not rows.is_complete() and self.store.count() == 0:
+            rows.set_complete()
+
+    def record_again(self, key: str) -> bool:
+        """Note in the catalogue what is stored under `key`, and return whether there is anything valid."""
+        entry_id = EntryId(key)
+        blob = self.store.get(key)
+        try:
+            sealed = None if blob is None else self._codec.open(entry_id, blob)
+            if sealed is None or not isinstance(self._judge(entry_id, sealed.header, None, ()), Serve):
+                return False
+            self._record(entry_id, sealed.header, sealed.metadata())
+        except (DecryptionError, EntryUndecodable):
+            return False
+        return True
+
+    def remove_dead(self, entry_ids: Iterable[EntryId]) -> None:
+        """Remove those of `entry_ids` that can't be served; what was stored meanwhile in their place stays."""
+        for entry_id in entry_ids:
+            held = self._fills.held(entry_id)
+            with suppress(DecryptionError, EntryUndecodable):
+                if held is not None:
+                    header = self._codec.open(entry_id, held.blob).header
+                    if not isinstance(self._judge(entry_id, header, None, ()), Serve):
+                        self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: removed
+
+    def _mark_gone(self, entry_ids: Iterable[EntryId], why: Gone) -> None:
+        if self._rows is not None:
+            with suppress(StoreUnavailable):
+                rows = [row.n for entry_id in entry_ids if (row := self._rows.find(entry_id)) is not None]
+                self._rows.mark_gone(rows, why)
 
     def overwrite(self, entries: Mapping[EntryId, Entry]) -> None:
         """Store `entries` in place of whatever is there; what that was is published as invalid, all at once.
@@ -248,14 +319,16 @@ class Entries:
     def _is_outlived(self, entry_id: EntryId, record: EntryRecord, generations: Generations) -> bool:
         try:
             held = self._fills.held(entry_id)
-            if held is None:
-                return True
-            birth = self._codec.open(entry_id, held.blob).header.birth
-            if birth.root == generations.root and birth.ver >= record.ver:
-                return True
-            return self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: removed
+            if held is not None:
+                birth = self._codec.open(entry_id, held.blob).header.birth
+                if birth.root == generations.root and birth.ver >= record.ver:
+                    return True
+                if not self._fills.put_if(entry_id, b"", ttl_s=0, held=held):  # no time to live: removed
+                    return False
+            self._mark_gone([entry_id], Gone.INVALIDATED)
         except (DecryptionError, EntryUndecodable, StoreUnavailable):
             return False  # it is there and nothing can be said of it, so the record stays
+        return True
 
     def close(self) -> None:
         """Give up the store's connections and what is in memory; may be called twice."""
@@ -271,7 +344,9 @@ class Entries:
         ids = list(entry_ids)
         if ids:
             self.publish(ids)
-        return sum(self.store.delete(entry_id) for entry_id in ids)
+        count = sum(self.store.delete(entry_id) for entry_id in ids)
+        self._mark_gone(ids, Gone.INVALIDATED)
+        return count
 
     def scan(self) -> Iterator[tuple[EntryId, Header, Metadata]]:
         """Yield what listings show of every valid entry; what can't be opened is left out."""

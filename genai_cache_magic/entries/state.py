@@ -39,6 +39,8 @@ class StateFile:
     ----------
     schema
         The statements that make its tables and indexes, beside the one of the marks.
+    ensure
+        Called before the file is opened: makes its directory again if somebody removed it.
     busy_timeout_s
         How long to wait for another process's write [s].
     """
@@ -48,11 +50,13 @@ class StateFile:
         path: Path | None,
         schema: tuple[str, ...] = (),
         *,
+        ensure: Callable[[], None] = lambda: None,
         tell: Callable[[Event], None] = lambda _: None,
         busy_timeout_s: float = 1.0,
     ) -> None:
         self._path = None if path is None else os.fspath(path)
         self._schema = (_MARKS, *schema)
+        self._ensure = ensure
         self._tell = tell
         self._busy_timeout_s = busy_timeout_s
         # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
@@ -117,6 +121,7 @@ class StateFile:
             return self._connection
         is_lost = self._connection is not None
         self._drop()
+        self._ensure()
         connection = connect_file(self._path or ":memory:", self._busy_timeout_s) if self._path else _in_memory()
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing
 from genai_cache_magic.jupyter.cell import current
@@ -149,14 +150,8 @@ def _apply(selection: Selection) -> Invalidation:
 
 def _forget(scope: CellScope, cache: Cache, *, dry_run: bool) -> Invalidation:
     """Invalidate what a cell was answered with, whoever stored it, and what is still on its way from it."""
-    used = {call.entry_id for call in scope.calls}
-    done = cache.catalogue.invalidate_matching(
-        lambda item: item.entry_id in used or item.metadata.cell == scope.cell,
-        dry_run=dry_run,
-    )
-    if not dry_run:
-        cache.invalidate_tag(scope.cell, kind="cell")
-    return done
+    used = {EntryId(call.entry_id) for call in scope.calls if call.entry_id}
+    return cache.catalogue.invalidate_cell(scope.cell, used, dry_run=dry_run)
 
 
 def _invalidated(done: Invalidation) -> Report:

@@ -24,7 +24,7 @@ SECRET = "hunter2"
 # it hold what a user or a model wrote, a header, a credential, a key, or what names this machine? Those with a class
 # before them are public or made up there, and hidden anywhere else.
 _SHOWN = """
-    add algorithm alias api_version asked badge bill birth by by_model cache call calls catalogue cell cells
+    add algorithm alias api_version asked badge because bill birth by by_model cache call calls catalogue cell cells
     circle commitment compression confirm danger desk differs digest dir directory domain encryption entries
     entry_id error etag extensions extra_headers failure family fields fingerprint flight form future gateway
     generations head header hints host ignored input_tokens is_unsuited items key_exclude key_file key_id
@@ -41,7 +41,7 @@ SHOWN = frozenset(_SHOWN.split())
 
 
 # Types that hold none of that.
-PLAIN = re.compile(r"\b(bool|int|float|Decimal|None|datetime|Path|Outcome|Tier|Mode|Samples|Form|End)\b|[| ]")
+PLAIN = re.compile(r"\b(bool|int|float|Decimal|None|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone)\b|[| ]")
 
 
 class Hidden(str):

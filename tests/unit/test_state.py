@@ -11,6 +11,7 @@ import pytest
 from genai_cache_magic import create_cache
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, Mark, highest_keyset, keep_keyset
+from genai_cache_magic.entries.rows import SCHEMA as ROWS
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import DecryptionError, StoreUnavailable
 from genai_cache_magic.stores.documents import MemoryDocument
@@ -274,7 +275,7 @@ def test_an_older_keyset_put_back_is_refused(isolated):
         cache.set("a", 1)
     home = isolated / "cache" / "v1" / "default"
     old = (home / "keyset").read_bytes()
-    state = StateFile(home / "state.db")
+    state = StateFile(home / "state.db", ROWS)
     keep_keyset(state, "default", 2)
     state.close()
     with pytest.raises(DecryptionError, match="rolled back: version 1, seen: 2"):

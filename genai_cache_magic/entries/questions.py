@@ -1,0 +1,211 @@
+"""Questions to the catalogue's rows: how many, which, and which is nearest. Nothing here opens an entry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.entries.rows import PART_BYTES, ROW, SWEPT, present_rows, row_of, split
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+    from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.core.model import Metadata
+    from genai_cache_magic.entries.rows import Row, Rows, View
+
+_LIVE = "gone = 0 AND root = :root AND label > x'' AND ver >= :floor AND expires_ms > :now"
+_LIVE_TAG = "tag = :tag AND root = :root AND ver >= :floor AND expires_ms > :now"
+
+_RARE = 500
+"""A digest that more rows share says nothing about which of them is near."""
+
+_SAME_CELL = 2_000
+_NEWEST = 500
+
+
+class Questions:
+    """What listings and invalidations ask. Every method may raise ``StoreUnavailable``.
+
+    A row is live if `_LIVE` says so and no record of a tag or an entry has made it invalid since rows were last swept.
+    """
+
+    def __init__(self, rows: Rows, *, tag: Callable[[TagKind, str], bytes]) -> None:
+        self._rows = rows
+        self._tag = tag
+
+    def count(self, view: View, tag: bytes | None = None) -> int:
+        """Return how many entries are live, or how many of those carry `tag`."""
+
+        def work(db: sqlite3.Connection) -> int:
+            dead = _dead(db, view)
+            bounds = _bounds(db, view, tag=tag)
+            if tag is None:
+                return present_rows(db) - _count_not_live(db, bounds) - len(dead)
+            if not dead:
+                ((count,),) = db.execute(f"SELECT count(*) FROM tag WHERE {_LIVE_TAG}", bounds)
+                return int(count)
+            return sum(n not in dead for (n,) in db.execute(f"SELECT n FROM tag WHERE {_LIVE_TAG}", bounds))
+
+        return self._rows.state.read(work)
+
+    def by_label(self, view: View) -> list[tuple[str, int, int, int]]:
+        """Return of each model, or surface, how many entries are live, and when the first and last were stored [ms]."""
+
+        def work(db: sqlite3.Connection) -> list[Any]:
+            dead = _dead(db, view)
+            bounds = _bounds(db, view)
+            if not dead:
+                return db.execute(
+                    f"SELECT label, count(*), min(created_ms), max(created_ms) FROM entry WHERE {_LIVE} GROUP BY label",
+                    bounds,
+                ).fetchall()
+            found: dict[bytes, list[int]] = {}
+            for n, label, created_ms in db.execute(f"SELECT n, label, created_ms FROM entry WHERE {_LIVE}", bounds):
+                if n not in dead:
+                    found.setdefault(label, []).append(created_ms)
+            return [(label, len(times), min(times), max(times)) for label, times in found.items()]
+
+        rows = self._rows.state.read(work)
+        return [(self._rows.label(label), count, first, last) for label, count, first, last in rows]
+
+    def ids(self, view: View, *, tags: Sequence[bytes] = (), before_ms: int | None = None) -> set[EntryId]:
+        """Return the live entries that carry one of `tags`, or that were stored before a time [ms]."""
+
+        def work(db: sqlite3.Connection) -> set[EntryId]:
+            dead = _dead(db, view)
+            found: list[tuple[int, bytes]] = []
+            if before_ms is not None:
+                bounds = {**_bounds(db, view), "before": before_ms}
+                found += db.execute(f"SELECT n, id FROM entry WHERE {_LIVE} AND created_ms < :before", bounds)
+            for tag in tags:
+                statement = f"SELECT e.n, e.id FROM (SELECT n FROM tag WHERE {_LIVE_TAG}) t JOIN entry e ON e.n = t.n"
+                found += db.execute(statement, _bounds(db, view, tag=tag))
+            return {EntryId(raw.hex()) for n, raw in found if n not in dead}
+
+        return self._rows.state.read(work)
+
+    def names(self, view: View, *, only_keys: bool = False) -> list[tuple[EntryId, str]]:
+        """Return the live entries and their names: a value's key; a call's model, ``:`` and the start of its id."""
+        keyed = " AND key IS NOT NULL" if only_keys else ""
+
+        def work(db: sqlite3.Connection) -> list[Any]:
+            dead = _dead(db, view)
+            found = db.execute(f"SELECT n, id, label, key FROM entry WHERE {_LIVE}{keyed}", _bounds(db, view))
+            return [row for row in found if row[0] not in dead]
+
+        named = []
+        models: dict[bytes, str] = {}
+        for _, raw, label, sealed in self._rows.state.read(work):
+            entry_id = EntryId(raw.hex())
+            if sealed is not None:
+                if (key := self._rows.key(raw, sealed)) is not None:
+                    named.append((entry_id, key))
+                continue
+            if label not in models:
+                models[label] = self._rows.label(label)
+            named.append((entry_id, f"{models[label]}:{entry_id[:12]}"))
+        return named
+
+    def starting_with(self, view: View, prefix: str) -> list[EntryId]:
+        """Return the live entries whose id starts with a few hex digits."""
+        bounds = (bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f")))
+        statement = f"{ROW} WHERE e.id BETWEEN ? AND ? AND e.gone = 0"
+        found = self._rows.state.read(lambda db: db.execute(statement, bounds).fetchall())
+        rows = (row_of(*row) for row in found)
+        return [row.entry_id for row in rows if not row.is_hidden and view.is_live(row.entry_id, row.header)]
+
+    def live(self, view: View) -> Iterator[tuple[Row, Metadata]]:
+        """Yield the live entries and what is known of them, in the order in which they were stored."""
+        after = 0
+        while rows := self._rows.page(after):
+            after = rows[-1].n
+            first = rows[0].n
+            statement = "SELECT n, sealed, parts FROM detail WHERE n BETWEEN ? AND ?"
+            found = self._rows.state.read(lambda db: db.execute(statement, (first, after)).fetchall())  # noqa: B023 - run at once
+            details = {n: detail for n, *detail in found}
+            for row in rows:
+                if row.n in details and not row.is_hidden and view.is_live(row.entry_id, row.header):
+                    metadata = self._rows.opened(row.entry_id, *details[row.n])
+                    if metadata is not None:
+                        yield row, metadata
+
+    def nearest(self, view: View, own: Metadata, *, beside: EntryId | None = None) -> Metadata | None:
+        """Return what is known of the live entry whose request differs in the fewest parts from `own`.
+
+        Entries of the same cell are nearer than any other. Looked at are those that share a rare part, the newest of
+        the cell and the newest of all; whatever else there is shares only what hundreds share.
+        """
+        digests = {bytes.fromhex(digest) for digest in own.components.values()}
+        surface = own.components.get("surface", "")
+        if not surface:
+            return None
+
+        def work(db: sqlite3.Connection) -> tuple[set[int], list[tuple[int, bytes, bytes]]]:
+            newest = f"SELECT n FROM tag WHERE tag = ? ORDER BY n DESC LIMIT {_SAME_CELL}"
+            in_cell = {n for (n,) in db.execute(newest, (self._tag("cell", own.cell),))} if own.cell else set()
+            numbers = set(in_cell)
+            for digest in digests:
+                sharing = db.execute(f"SELECT n FROM part WHERE digest = ? LIMIT {_RARE + 1}", (digest,)).fetchall()
+                numbers.update(n for (n,) in sharing if len(sharing) <= _RARE)
+            numbers.update(n for (n,) in db.execute(f"SELECT n FROM detail ORDER BY n DESC LIMIT {_NEWEST}"))
+            wanted = ",".join(map(str, numbers))
+            return in_cell, db.execute(f"SELECT n, parts, sealed FROM detail WHERE n IN ({wanted})").fetchall()
+
+        in_cell, found = self._rows.state.read(work)
+        mine = bytes.fromhex(surface)
+        ranked = []
+        for n, parts, sealed in found:
+            theirs = split(parts, PART_BYTES)
+            if mine in theirs:
+                shared = len(digests.intersection(theirs))
+                ranked.append((n not in in_cell, len(digests) + len(theirs) - 2 * shared, -n, sealed, parts))
+        for _, _, place, sealed, parts in sorted(ranked):
+            n = -place
+            (row,) = self._rows.numbered(n) or (None,)
+            if row is not None and row.entry_id != beside and view.is_live(row.entry_id, row.header):
+                return self._rows.opened(row.entry_id, sealed, parts)
+        return None
+
+
+def _dead(db: sqlite3.Connection, view: View) -> set[int]:
+    """Return the rows that `_LIVE` takes for alive although a record of a tag or entry has made them invalid."""
+    generations = view.generations
+    marks = db.execute("SELECT value FROM mark WHERE name = ?", (SWEPT,)).fetchall()
+    done = int.from_bytes(marks[0][0][16:]) if marks and marks[0][0][:16] == generations.root else -1
+    dead: set[int] = set()
+    bounds = _bounds(db, view)
+    for tag, ver in generations.tags.items():
+        if ver > done:
+            statement = f"SELECT n FROM tag WHERE {_LIVE_TAG} AND ver < :ver"
+            dead.update(n for (n,) in db.execute(statement, {**bounds, "tag": tag, "ver": ver}))
+    for entry_id, record in generations.entries.items():
+        if record.ver > done:
+            statement = f"SELECT n FROM entry WHERE id = :id AND {_LIVE} AND ver < :ver"
+            dead.update(
+                n for (n,) in db.execute(statement, {**bounds, "id": bytes.fromhex(entry_id), "ver": record.ver})
+            )
+    return dead
+
+
+def _count_not_live(db: sqlite3.Connection, bounds: dict[str, Any]) -> int:
+    """Return how many rows of what should be in the store `_LIVE` leaves out: few, as a rule, and so fast to count."""
+    (where, where_not) = ("gone = 0 AND root {} :root", "gone = 0 AND root = :root AND {}")
+    left_out = [where.format("<"), where.format(">"), where_not.format("expires_ms <= :now AND ver >= :floor")]
+    left_out.append(where_not.format("label = x'' AND expires_ms > :now AND ver >= :floor"))
+    if bounds["floor"]:
+        left_out.append(where_not.format("ver < :floor"))
+    count = 0
+    for condition in left_out:
+        index = "entry_expiry" if "expires_ms <=" in condition else "entry_live"
+        ((found,),) = db.execute(f"SELECT count(*) FROM entry INDEXED BY {index} WHERE {condition}", bounds)
+        count += int(found)
+    return count
+
+
+def _bounds(db: sqlite3.Connection, view: View, *, tag: bytes | None = None) -> dict[str, Any]:
+    """Return what `_LIVE` and `_LIVE_TAG` compare with."""
+    generations = view.generations
+    roots = db.execute("SELECT no FROM root WHERE root = ?", (generations.root,)).fetchall()
+    return {"root": roots[0][0] if roots else -1, "floor": generations.floor, "now": view.now_ms, "tag": tag}

@@ -1,0 +1,301 @@
+"""The rows of the catalogue: what is stored in a namespace, without opening it.
+
+A row is written before its entry and removed after it, so that whatever is killed in between, there is a row for
+every entry; a row too many is found by counting. Rows say what there is, never what is valid: that is judged by the
+generation document, here as everywhere. Ids, tags and digests are keyed; all else that tells of a call is sealed.
+"""
+
+from __future__ import annotations
+
+import enum
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from genai_cache_magic.core.frame import decode_metadata, encode_metadata
+from genai_cache_magic.core.model import GIVEN_ID, EntryId, Header, Metadata, Stamp
+from genai_cache_magic.errors import DecryptionError, EntryUndecodable
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+
+    from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.core.validity import Generations
+    from genai_cache_magic.crypto.columns import ColumnSeal
+    from genai_cache_magic.entries.state import StateFile
+
+SCHEMA = (
+    "CREATE TABLE root (no INTEGER PRIMARY KEY, root BLOB NOT NULL UNIQUE)",
+    (
+        "CREATE TABLE entry (n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, root INTEGER NOT NULL,"
+        " ver INTEGER NOT NULL, created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, label BLOB NOT NULL,"
+        " tags BLOB NOT NULL, key BLOB, gone INTEGER NOT NULL)"
+    ),
+    "CREATE INDEX entry_expiry ON entry (gone, expires_ms)",
+    "CREATE INDEX entry_live ON entry (gone, root, label, ver, expires_ms, created_ms)",
+    "CREATE TABLE detail (n INTEGER PRIMARY KEY, parts BLOB NOT NULL, sealed BLOB NOT NULL)",
+    # What decides whether a row is alive stands beside its tag: counting a tag reads one stretch of one table.
+    (
+        "CREATE TABLE tag (tag BLOB NOT NULL, n INTEGER NOT NULL, root INTEGER NOT NULL, ver INTEGER NOT NULL,"
+        " expires_ms INTEGER NOT NULL, PRIMARY KEY (tag, n)) WITHOUT ROWID"
+    ),
+    "CREATE TABLE part (digest BLOB NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (digest, n)) WITHOUT ROWID",
+    "CREATE TABLE tally (present INTEGER NOT NULL)",
+    "CREATE TABLE name (tag BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID",
+)
+
+_COLUMNS = "e.n, e.id, r.root, e.ver, e.created_ms, e.expires_ms, e.tags, e.gone, e.label = x''"
+ROW = f"SELECT {_COLUMNS} FROM entry e JOIN root r ON r.no = e.root"
+SWEPT = "swept"
+_COMPLETE = "complete"
+_TAG_BYTES = 16
+PART_BYTES = 8
+_PAGE = 1_000
+_KEPT_GONE = 20_000
+"""How many rows of what is gone are kept, to say why it is."""
+
+
+class Gone(enum.IntEnum):
+    """Why a row's entry is not in the store any more."""
+
+    HERE = 0
+    EXPIRED = 1
+    INVALIDATED = 2
+    VANISHED = 3
+
+
+class Name(NamedTuple):
+    """What a keyed tag stands for."""
+
+    kind: TagKind
+    name: str
+
+
+class Row(NamedTuple):
+    """One row: its number, which no two rows ever share, and what decides whether its entry is valid."""
+
+    n: int
+    entry_id: EntryId
+    header: Header
+    gone: Gone
+    is_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What rows are judged by: the generation document, and the wall clock [ms since the epoch]."""
+
+    generations: Generations
+    now_ms: int
+
+    def is_live(self, entry_id: EntryId, header: Header) -> bool:
+        """Return whether an entry would be served to a caller who asks for nothing special."""
+        age_ms = self.now_ms - header.created_ms
+        return age_ms < header.ttl_s * 1000 and self.generations.is_valid(entry_id, header)
+
+
+class Rows:
+    """The rows of one namespace in its state file. Every method may raise ``StoreUnavailable``.
+
+    Parameters
+    ----------
+    tag
+        Returns the keyed tag of a kind and a name.
+    """
+
+    def __init__(self, state: StateFile, seal: ColumnSeal, *, tag: Callable[[TagKind, str], bytes]) -> None:
+        self.state = state
+        self._seal = seal
+        self._tag = tag
+
+    # Writing
+
+    def record(self, entry_id: EntryId, header: Header, metadata: Metadata) -> None:
+        """Note an entry that is about to be stored, in place of what was noted under its id."""
+        raw = bytes.fromhex(entry_id)
+        # The digests stand beside, where they can be compared: among what is sealed only their names.
+        named = replace(metadata, components=dict.fromkeys(metadata.components, ""))
+        sealed = self._seal.seal(encode_metadata(named), place=b"detail" + raw)
+        key = (
+            self._seal.seal(metadata.key.encode("utf-8", "surrogatepass"), place=b"key" + raw) if metadata.key else None
+        )
+        digests = {name: bytes.fromhex(digest) for name, digest in metadata.components.items()}
+        telling = {digest for name, digest in digests.items() if name.startswith(("body.", "header."))}
+        names = {} if metadata.surface == GIVEN_ID else self._names(metadata)
+        # A row that no listing shows has no label: it stands for an entry that only other entries are found by.
+        is_hidden = metadata.surface == GIVEN_ID
+        label = b"" if is_hidden else self._tag("model", metadata.model or metadata.surface)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO root (root) VALUES (?)", (header.birth.root,))
+            ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
+            added = 1
+            for n, tags, gone in db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (raw,)).fetchall():
+                added -= gone == Gone.HERE
+                _strip(db, n, tags)
+                db.execute("DELETE FROM entry WHERE n = ?", (n,))
+            expires_ms = header.created_ms + header.ttl_s * 1000
+            n = db.execute(
+                "INSERT INTO entry (id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                (raw, root, header.birth.ver, header.created_ms, expires_ms, label, b"".join(header.tags), key),
+            ).lastrowid
+            _tally(db, added)
+            db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(digests.values()), sealed))
+            db.executemany(
+                "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
+                [(tag, n, root, header.birth.ver, expires_ms) for tag in header.tags if not is_hidden],
+            )
+            db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in telling])
+            self._note_names(db, names)
+
+        self.state.write(work)
+
+    def mark_gone(self, rows: Iterable[int], why: Gone) -> None:
+        """Note that the entries of these rows are not in the store any more."""
+        numbers = list(rows)
+
+        def work(db: sqlite3.Connection) -> None:
+            for n in numbers:
+                for (tags,) in db.execute("SELECT tags FROM entry WHERE n = ? AND gone = 0", (n,)).fetchall():
+                    _strip(db, n, tags)
+                    db.execute("UPDATE entry SET gone = ?, key = NULL WHERE n = ?", (why, n))
+                    _tally(db, -1)
+
+        self.state.write(work)
+
+    def forget_long_gone(self) -> None:
+        """Remove rows of what has been gone for longest."""
+        self.state.write(
+            lambda db: db.execute(
+                "DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE gone > 0 ORDER BY n DESC LIMIT -1 OFFSET ?)",
+                (_KEPT_GONE,),
+            )
+        )
+
+    def remember_name(self, kind: TagKind, name: str) -> None:
+        """Note what a tag that somebody invalidates stands for."""
+        self.state.write(lambda db: self._note_names(db, {self._tag(kind, name): Name(kind, name)}))
+
+    def _names(self, metadata: Metadata) -> dict[bytes, Name]:
+        named: list[tuple[TagKind, str]] = [("user", tag) for tag in metadata.tags]
+        named += [("run", metadata.run), ("cell", metadata.cell), ("person", metadata.person)]
+        named += [("model", metadata.model or metadata.surface)]
+        return {self._tag(kind, name): Name(kind, name) for kind, name in named if name}
+
+    def _note_names(self, db: sqlite3.Connection, names: dict[bytes, Name]) -> None:
+        for tag, name in names.items():
+            if not db.execute("SELECT 1 FROM name WHERE tag = ?", (tag,)).fetchall():
+                sealed = self._seal.seal(orjson.dumps(list(name)), place=b"name" + tag)
+                db.execute("INSERT INTO name VALUES (?, ?)", (tag, sealed))
+
+    # Reading
+
+    def find(self, entry_id: EntryId) -> Row | None:
+        """Return the row of an entry, whether it is still there or not."""
+        found = self.state.read(lambda db: db.execute(f"{ROW} WHERE e.id = ?", (bytes.fromhex(entry_id),)).fetchall())
+        return row_of(*found[0]) if found else None
+
+    def metadata(self, entry_id: EntryId) -> Metadata | None:
+        """Return what is known of an entry that is there."""
+        raw = bytes.fromhex(entry_id)
+        statement = "SELECT d.sealed, d.parts FROM entry e JOIN detail d ON d.n = e.n WHERE e.id = ? AND e.gone = 0"
+        found = self.state.read(lambda db: db.execute(statement, (raw,)).fetchall())
+        return self.opened(entry_id, *found[0]) if found else None
+
+    def name(self, tag: bytes) -> Name | None:
+        """Return what a keyed tag stands for, if it was ever noted."""
+        found = self.state.read(lambda db: db.execute("SELECT sealed FROM name WHERE tag = ?", (tag,)).fetchall())
+        try:
+            return Name(*orjson.loads(self._seal.open(found[0][0], place=b"name" + tag))) if found else None
+        except (DecryptionError, TypeError, ValueError):
+            return None
+
+    def is_complete(self) -> bool:
+        """Return whether there was a row for every entry at some time; from then on each entry makes its own."""
+        return self.state.mark(_COMPLETE) is not None
+
+    def set_complete(self) -> None:
+        """Note that there is a row for every entry."""
+        self.state.set_mark(_COMPLETE, b"1")
+
+    def present(self) -> int:
+        """Return how many rows stand for entries that should be in the store, valid or not."""
+        return self.state.read(present_rows)
+
+    def present_ids(self) -> dict[bytes, int]:
+        """Return the raw ids of those rows, with their numbers."""
+        return dict(self.state.read(lambda db: db.execute("SELECT id, n FROM entry WHERE gone = 0").fetchall()))
+
+    def page(self, after: int) -> list[Row]:
+        """Return the next rows, after number `after`, whose entries should be in the store."""
+        statement = f"{ROW} WHERE e.gone = 0 AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
+        return [row_of(*row) for row in self.state.read(lambda db: db.execute(statement, (after,)).fetchall())]
+
+    def numbered(self, n: int) -> list[Row]:
+        """Return the row of a number, none or one."""
+        return [row_of(*row) for row in self.state.read(lambda db: db.execute(f"{ROW} WHERE e.n = ?", (n,)).fetchall())]
+
+    def swept(self) -> Stamp | None:
+        """Return up to which document all that is invalid was removed."""
+        value = self.state.mark(SWEPT)
+        return Stamp(value[:16], int.from_bytes(value[16:])) if value is not None else None
+
+    def set_swept(self, generations: Generations) -> None:
+        """Note that all that this document makes invalid was removed."""
+        self.state.set_mark(SWEPT, generations.root + generations.ver.to_bytes(8))
+
+    def key(self, raw: bytes, sealed: bytes) -> str | None:
+        """Return the key that a value was set under, None if it is damaged."""
+        with suppress(DecryptionError):
+            return self._seal.open(sealed, place=b"key" + raw).decode("utf-8", "surrogatepass")
+        return None
+
+    def label(self, tag: bytes) -> str:
+        """Return the model, or surface, that a keyed tag stands for."""
+        name = self.name(tag)
+        return name.name if name else "?"
+
+    def opened(self, entry_id: EntryId, sealed: bytes, parts: bytes) -> Metadata | None:
+        """Return what a row's detail holds, None if it is damaged."""
+        try:
+            found = decode_metadata(self._seal.open(sealed, place=b"detail" + bytes.fromhex(entry_id)))
+            digests = (part.hex() for part in split(parts, PART_BYTES))
+            return replace(found, components=dict(zip(found.components, digests, strict=True)))
+        except (DecryptionError, EntryUndecodable, ValueError):
+            return None
+
+
+def split(joined: bytes, size: int) -> list[bytes]:
+    """Return the pieces of a column that joins pieces of one size [bytes]."""
+    return [joined[at : at + size] for at in range(0, len(joined), size)]
+
+
+def present_rows(db: sqlite3.Connection) -> int:
+    """Return the tally of rows whose entries should be in the store."""
+    rows = db.execute("SELECT present FROM tally").fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
+def _tally(db: sqlite3.Connection, change: int) -> None:
+    if not db.execute("UPDATE tally SET present = present + ?", (change,)).rowcount:
+        db.execute("INSERT INTO tally VALUES (?)", (change,))
+
+
+def row_of(  # noqa: PLR0913, PLR0917 - the columns of `ROW`
+    n: int, raw: bytes, root: bytes, ver: int, created_ms: int, expires_ms: int, tags: bytes, gone: int, hidden: int
+) -> Row:
+    """Return the row that its columns stand for."""
+    header = Header(Stamp(root, ver), created_ms, (expires_ms - created_ms) // 1000, tuple(split(tags, _TAG_BYTES)))
+    return Row(n, EntryId(raw.hex()), header, Gone(gone), bool(hidden))
+
+
+def _strip(db: sqlite3.Connection, n: int, tags: bytes) -> None:
+    """Remove all of a row but the row itself."""
+    db.executemany("DELETE FROM tag WHERE tag = ? AND n = ?", [(tag, n) for tag in split(tags, _TAG_BYTES)])
+    for (parts,) in db.execute("SELECT parts FROM detail WHERE n = ?", (n,)).fetchall():
+        db.executemany("DELETE FROM part WHERE digest = ? AND n = ?", [(p, n) for p in split(parts, PART_BYTES)])
+    db.execute("DELETE FROM detail WHERE n = ?", (n,))

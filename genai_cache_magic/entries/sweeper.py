@@ -1,0 +1,95 @@
+"""Gives back the room of what is invalid or expired, behind whoever made it so."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.entries.rows import Gone, View
+from genai_cache_magic.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.rows import Row, Rows
+
+_PAUSE_S = 0.001
+_AT_ONCE = 10
+
+
+class Sweeper:
+    """Removes entries that nobody can be served any more, in a thread of its own that ends with its work.
+
+    Nothing depends on it: what it has not reached is invalid all the same, and is left to the next one if the
+    process ends. Who holds `pause` sees what was there before it goes on.
+    """
+
+    def __init__(self, entries: Entries, rows: Rows) -> None:
+        self._entries = entries
+        self._rows = rows
+        self._lock = threading.RLock()
+        self.pause = threading.RLock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None  # guarded by _lock, like the next two
+        self._is_asked = False
+        self._pid = os.getpid()
+
+    def start(self) -> None:
+        """Begin, or go over everything once more if it has begun."""
+        if self._pid != os.getpid():  # a child has no thread of its parent's
+            self._pid, self._lock, self._thread = os.getpid(), threading.RLock(), None
+            self.pause = threading.RLock()
+        with self._lock:
+            self._is_asked = True
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(target=self._work, name="genai-cache sweeper", daemon=True)
+                # Started outside of any cell's scope, which it would keep alive and count for.
+                contextvars.Context().run(self._thread.start)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until everything is done, or for `timeout_s` [s]."""
+        thread = self._thread
+        if thread is not None and self._pid == os.getpid():
+            thread.join(timeout_s)
+
+    def stop(self) -> None:
+        """End after what is being removed right now; may be called twice."""
+        self._stopping.set()
+        self.wait()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._is_asked or self._stopping.is_set():
+                    self._thread = None
+                    return
+                self._is_asked = False
+            with suppress(StoreUnavailable):  # the next invalidation or collection goes on
+                self._sweep()
+
+    def _sweep(self) -> None:
+        view = View(self._entries.generations.current(), self._entries.now_ms())
+        after = 0
+        while rows := self._rows.page(after):
+            after = rows[-1].n
+            dead = [row for row in rows if not view.is_live(row.entry_id, row.header)]
+            for start in range(0, len(dead), _AT_ONCE):
+                if self._stopping.is_set():
+                    return
+                with self.pause:
+                    self._remove(dead[start : start + _AT_ONCE], view)
+                time.sleep(_PAUSE_S)  # whoever has a call to answer goes first
+        if self._entries.generations.current() == view.generations:
+            self._rows.set_swept(view.generations)
+        self._rows.forget_long_gone()
+
+    def _remove(self, rows: list[Row], view: View) -> None:
+        self._entries.remove_dead([row.entry_id for row in rows])
+        for why in (Gone.EXPIRED, Gone.INVALIDATED):
+            is_expired = why is Gone.EXPIRED
+            self._rows.mark_gone(
+                [row.n for row in rows if view.generations.is_valid(row.entry_id, row.header) is is_expired], why
+            )
