@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, mistral, multipart, noise, ollama, unrecognised
+from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, unrecognised
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -20,6 +20,11 @@ from genai_cache_magic.providers.cohere import embeddings as cohere_embeddings
 from genai_cache_magic.providers.cohere import rerank as cohere_rerank
 from genai_cache_magic.providers.gemini import embeddings as gemini_embeddings
 from genai_cache_magic.providers.gemini import generate as gemini_generate
+from genai_cache_magic.providers.gemini import interactions as gemini_interactions
+from genai_cache_magic.providers.mistral import agents as mistral_agents
+from genai_cache_magic.providers.mistral import conversations as mistral_conversations
+from genai_cache_magic.providers.mistral import fim as mistral_fim
+from genai_cache_magic.providers.mistral import ocr as mistral_ocr
 from genai_cache_magic.providers.openai import audio as openai_audio
 from genai_cache_magic.providers.openai import chat as openai_chat
 from genai_cache_magic.providers.openai import completions as openai_completions
@@ -53,7 +58,8 @@ class _Route(NamedTuple):
 # `batches`, files, Slack's `chat.postMessage`.
 _ROUTES: Final = (
     _Route(openai_chat.SUFFIX, openai_chat, is_telling=True),
-    _Route(mistral.SUFFIX, mistral, is_telling=True),
+    _Route(mistral_fim.SUFFIX, mistral_fim, is_telling=True),
+    _Route(mistral_agents.SUFFIX, mistral_agents, is_telling=True),
     _Route(openai_completions.SUFFIX, openai_completions),
     _Route(openai_responses.SUFFIX, openai_responses),
     *(_Route(suffix, ollama, is_untyped=True) for suffix in ollama.SUFFIXES),
@@ -71,6 +77,9 @@ _ROUTES: Final = (
     _Route(gemini_embeddings.ONE, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.BATCH, gemini_embeddings, is_telling=True),
     _Route(gemini_embeddings.PREDICT, gemini_embeddings),
+    _Route(gemini_interactions.SUFFIX, gemini_interactions),
+    _Route(mistral_conversations.SUFFIX, mistral_conversations),
+    _Route(mistral_ocr.SUFFIX, mistral_ocr),
     _Route(cohere_chat.PATH, cohere_chat),
     _Route(cohere_chat_v1.PATH, cohere_chat_v1),
     *(_Route(path, cohere_embeddings) for path in cohere_embeddings.PATHS),

@@ -239,7 +239,8 @@ class SimulatedModelServer:
         body = request.json
         if not isinstance(body, dict):
             raise InvalidCallError("the body must be a JSON object")
-        model = body.get("model", deployment)
+        # Who asks an agent names no model.
+        model = body.get("model", deployment) or body.get("agent_id") or body.get("agent")
         if not isinstance(model, str) or not model:
             raise InvalidCallError("'model' must be a text")
         seed = seed_of(question_of(request.target), request.headers, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import inspect
 import itertools
 from dataclasses import dataclass, field
@@ -129,6 +130,8 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | int | float | bytes):
         return value
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
     if isinstance(value, pydantic.BaseModel):
         return plain(value.model_dump(warnings=False))
     if isinstance(value, dict):

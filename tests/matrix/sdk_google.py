@@ -58,6 +58,11 @@ def embed(sdk: Any, _: Asked) -> Any:
     return sdk.models.embed_content(model="gemini-embedding-001", contents=["a", "b"])
 
 
+def interact(sdk: Any, asked: Asked) -> Any:
+    tools = asked.only_with_tools({"tools": [{"type": "function", **FUNCTION}]})
+    return sdk.interactions.create(model=MODEL, input=QUESTION, stream=asked.is_streamed, **tools)
+
+
 def told(answer: Any, _: Asked) -> Any:
     """What was answered, without the headers of HTTP: those of a hit say that it is one."""
     if hasattr(answer, "model_dump"):
@@ -75,5 +80,6 @@ WAYS = (
     _both("models.generate_content, ..._stream", generate),
     _both("chats: send_message, ..._stream", chat),
     _both("models.generate_content, response_schema", structured, delivery=("plain",), tools=(False,)),
+    _both("interactions.create", interact),
     _both("models.embed_content", embed, delivery=("plain",), tools=(False,)),
 )

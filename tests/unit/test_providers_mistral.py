@@ -10,7 +10,7 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
-from genai_cache_magic.providers.mistral import MistralFim
+from genai_cache_magic.providers.mistral.fim import MistralFim
 from genai_cache_magic.providers.registry import recognise
 
 FIM = {"model": "codestral-latest", "prompt": "def add(", "suffix": "return a + b"}
@@ -48,13 +48,17 @@ def test_the_rest_is_openais(path, body, surface):
     ("path", "body"),
     [
         ("/v1/fim/completions", {"model": "m", "prompt": ""}),
-        ("/v1/agents/completions", {"agent_id": "a", "messages": CHAT["messages"]}),
+        ("/v1/agents/completions", CHAT),
         ("/v1/conversations", {"inputs": "a"}),
+        ("/v1/conversations", {"inputs": [], "model": "m"}),
+        ("/v1/conversations/conv_1", {"inputs": "a"}),
+        ("/v1/agents", {"model": "m", "name": "a"}),
         ("/v1/ocr", {"model": "m"}),
+        ("/v1/ocr", {"model": "m", "document": {"type": "chunk"}}),
     ],
 )
 def test_what_is_no_call(path, body):
-    """Agents and conversations are kept by the server, so they are left alone."""
+    """What asks nothing, what keeps an agent, and later turns of what the server remembers."""
     assert found(body, path) is None
 
 
@@ -142,3 +146,91 @@ def test_the_sdk_asks_once(client, server, ask):
         assert ask(client) == ask(client)
     assert server.count == 1
     assert [record.outcome for record in cell.calls] == ["miss", "hit"]
+
+
+# --- agents, conversations, documents
+
+CALL = {"type": "function.call", "tool_call_id": "c", "name": "f", "arguments": "{}"}
+SAID = {"type": "message.output", "content": "Hello", "model": "mistral-medium-latest", "role": "assistant"}
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+AGENT = {"agent_id": "ag_1", "messages": CHAT["messages"]}
+CONVERSE = {"model": "mistral-medium-latest", "inputs": "Say hello"}
+DOCUMENT = {"type": "document_url", "document_url": "data:application/pdf;base64,JVBERi0="}
+OCR = {"model": "mistral-ocr-latest", "document": DOCUMENT}
+CONVERSATIONS, AGENTS, DOCUMENTS = "/v1/conversations", "/v1/agents/completions", "/v1/ocr"
+
+
+def told(*events):
+    body = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), orjson.dumps(e)) for e in events)
+    return Response(200, (("content-type", "text/event-stream"),), body, Form.STREAM)
+
+
+def answered(**answer):
+    return Response(200, (("content-type", "application/json"),), orjson.dumps(answer))
+
+
+def test_an_agent_counts_as_a_model_does():
+    """Another agent is another key, which no chat with a model can meet; the form is no part of it."""
+    one, other, chat = (
+        found(AGENT, AGENTS),
+        found({**AGENT, "agent_id": "ag_2"}, AGENTS),
+        found(CHAT, "/v1/chat/completions"),
+    )
+    assert (one.provider.surface, one.request.surface, one.provider.vendor) == (
+        "mistral.agents",
+        "mistral.agents",
+        "mistral",
+    )
+    assert one.request.origin == chat.request.origin == "https://api.mistral.ai/v1"
+    assert one.request.body["agent_id"] != other.request.body["agent_id"]
+    assert found({**AGENT, "stream": True}, AGENTS).request == one.request
+
+
+def test_what_an_agent_answers_is_read_as_a_chat():
+    """It tells which model it asked, and its tokens."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+    answer = found(AGENT, AGENTS).provider.read(answered(model="mistral-medium-latest", choices=[choice], usage=USAGE))
+    assert (answer.end, answer.model, answer.usage) == (End.COMPLETE, "mistral-medium-latest", Usage(7, 2))
+
+
+@pytest.mark.parametrize(
+    ("entries", "end"),
+    [([SAID], End.COMPLETE), ([CALL], End.TOOL_CALLS), ([], End.EMPTY), ([{**SAID, "content": ""}], End.EMPTY)],
+    ids=lambda value: getattr(value, "value", None),
+)
+def test_how_the_first_turn_of_a_conversation_ends(entries, end):
+    """As one object and as events, of which the last says that it is done; without that it is cut."""
+    provider = found(CONVERSE, CONVERSATIONS).provider
+    json_form = provider.read(
+        answered(object="conversation.response", conversation_id="c", outputs=entries, usage=USAGE)
+    )
+    pieces = [{**entry, "type": f"{entry['type']}.delta"} for entry in entries]
+    started, done = {"type": "conversation.response.started"}, {"type": "conversation.response.done", "usage": USAGE}
+    streamed = provider.read(told(started, *pieces, done))
+    assert (json_form.end, streamed.end) == (end, end)
+    assert json_form.usage == streamed.usage == Usage(7, 2)
+    assert json_form.model == streamed.model
+    assert provider.read(told(started, *pieces)).end is End.CUT
+    assert provider.read(told(started, {"type": "conversation.response.error", "message": "x"})).end is End.ERROR
+
+
+def test_who_a_conversation_is_with_and_what_it_may_do():
+    """With a model or an agent; a tool of the server's is a look-up; the two forms are two entries."""
+    assert found({"agent_id": "a", "agent_version": 3, "inputs": "x"}, CONVERSATIONS).request.body["agent_version"] == 3
+    assert found({**CONVERSE, "tools": [{"type": "web_search"}]}, CONVERSATIONS).refused == ("server-tools",)
+    assert found({**CONVERSE, "tools": [{"type": "function"}]}, CONVERSATIONS).refused == ()
+    assert found({**CONVERSE, "stream": True}, CONVERSATIONS).request != found(CONVERSE, CONVERSATIONS).request
+    assert found(CONVERSE, CONVERSATIONS, host="api.openai.com").provider.surface == "mistral.conversations"
+
+
+def test_documents_count_by_their_content():
+    """A document in the request is folded; pages are what is billed, so the price is unknown."""
+    call = found(OCR, DOCUMENTS)
+    assert call.request.media == ("/document/document_url",)
+    page = {"index": 0, "markdown": "Hello", "images": [], "dimensions": None}
+    answer = call.provider.read(answered(pages=[page], model="mistral-ocr-latest", usage_info={"pages_processed": 1}))
+    assert (answer.end, answer.bill.unclear) == (End.COMPLETE, "pages")
+    assert call.provider.read(answered(pages=[])).end is End.EMPTY
+    assert call.provider.read(answered(pages=[{"index": 0}])).end is End.UNREADABLE
+    other = {**OCR, "document": {**DOCUMENT, "document_url": "data:application/pdf;base64,JVBERj0="}}
+    assert found(other, DOCUMENTS).request != call.request

@@ -11,6 +11,7 @@ from genai_cache_magic.testing.simulated import (
     bedrock,
     cohere,
     gemini,
+    gemini_interactions,
     mistral,
     ollama,
     openai_chat,
@@ -43,7 +44,10 @@ _OPENAI = re.compile(
     rf"/(?P<operation>{'|'.join(_OPERATIONS)})"
 )
 _FIXED = {
+    "/v1/agents/completions": mistral.AGENTS,
+    "/v1/conversations": mistral.CONVERSATIONS,
     "/v1/fim/completions": mistral.FIM,
+    "/v1/ocr": mistral.OCR,
     "/v1/chat": cohere.CHAT_V1,
     "/v1/embed": cohere.EMBED_V1,
     "/v1/rerank": cohere.RERANK,
@@ -56,6 +60,7 @@ _FIXED = {
     "/api/generate": ollama.GENERATE,
 }
 # Google AI's path and Vertex AI's, of which the model is the last segment.
+_INTERACTIONS = re.compile(r"/v1[a-z0-9]*/(?:projects/[^/]+/locations/[^/]+/)?interactions")
 _GOOGLE = re.compile(r"/v1[a-z0-9]*/(?:projects/.+/)?(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?P<verb>\w+)")
 # Vertex AI hands these on as they are.
 _ANTHROPIC_ON_VERTEX = re.compile(
@@ -73,6 +78,8 @@ def wire_api_of(method: str, target: str) -> tuple[WireApi, str | None] | None:
     path, _, query = target.partition("?")
     if _ANTHROPIC.fullmatch(path):
         return anthropic_messages.API, None
+    if _INTERACTIONS.fullmatch(path):
+        return gemini_interactions.API, None
     if path in _FIXED:
         return _FIXED[path], None
     if found := _OPENAI.fullmatch(path):
