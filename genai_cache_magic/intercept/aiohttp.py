@@ -18,6 +18,7 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, open_unowned, wait_async
+from genai_cache_magic.intercept.little import read_little
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_name, by_proxy, by_socket, env_proxy, framed, http_call
@@ -53,6 +54,7 @@ def patches(module: ModuleType) -> list[Group]:
             Point(module.BaseConnector, "connect", functools.partial(_connect, kit=kit)),
             # Below middlewares, traces, and whoever holds what was given as a body.
             Point(module.ClientRequest, "send", functools.partial(_sent, kit=kit)),
+            Point(module.ClientResponse, "__aexit__", functools.partial(_leave, kit=kit)),
         )
     ]
 
@@ -114,6 +116,16 @@ def _sent(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     return send
 
 
+def _leave(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def __aexit__(self: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:  # noqa: N807 - the one replaced
+        if isinstance(content := self.content, kit.tee):
+            await read_little(content.recording, content.next_of_little, is_taped=True)
+        await original(self, exc_type, exc_val, exc_tb)
+
+    return __aexit__
+
+
 def _read_timeout(session: Any, options: dict[str, Any]) -> float | None:
     """Return how long the caller waits for an answer [s], None if it did not say so."""
     timeout = options.get("timeout") or session.timeout
@@ -158,7 +170,7 @@ class _Kit:
         self._module = module
         self._connector = module.BaseConnector
         self._reader = module.StreamReader
-        self._tee: Any = type("Tee", (Tee, module.StreamReader), {"__slots__": (), "plain": module.StreamReader})
+        self.tee: Any = type("Tee", (Tee, module.StreamReader), {"__slots__": (), "plain": module.StreamReader})
 
     def begin(self, here: Active, session: Any, target: tuple[str, Any], options: dict[str, Any]) -> Step | None:
         """Decide what becomes of a request; None if it is to be left alone altogether."""
@@ -236,8 +248,8 @@ class _Kit:
                 recording.closed()
                 return
             content._timer = _Watch(content._timer, recording)  # noqa: SLF001 - what it awaits data with
-            content.__class__ = self._tee
-            content.on_eof(functools.partial(self._tee.came_to_its_end, content))
+            content.__class__ = self.tee
+            content.on_eof(functools.partial(self.tee.came_to_its_end, content))
 
     def is_origins(self, error: BaseException) -> bool:
         """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
@@ -297,9 +309,31 @@ class Tee:
             watch.recording.ended()
             self._let_go(watch)
 
+    @property
+    def recording(self) -> Recording:
+        """What has what its caller takes."""
+        recording: Recording = self._timer.recording
+        return recording
+
+    async def next_of_little(self) -> bytes | None:
+        """Return what comes next; None at the end."""
+        data: bytes = await self.readany()  # type: ignore[attr-defined]  # the library's own
+        return data or None
+
+    def read_little(self) -> None:
+        """Take what has come already of the little that remains."""
+        recording, left = self.recording, self.recording.little_bytes
+        while left > 0 and self._buffer and recording.lacks_little():
+            with recording.little():
+                left -= len(self._read_nowait_chunk(left))
+
     def set_exception(self, exc: BaseException, *args: Any) -> None:
         """Note that nothing more will come: the response was closed, or its connection broke."""
         watch = self._timer
+        self.read_little()
+        if self._timer is not watch:
+            super().set_exception(exc, *args)  # type: ignore[misc]  # as above
+            return  # that was all
         super().set_exception(exc, *args)  # type: ignore[misc]  # as above
         watch.recording.broke(exc)
         self._let_go(watch)

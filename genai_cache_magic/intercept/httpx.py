@@ -311,13 +311,21 @@ class _Kit:
             headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
             if not response.is_closed:
                 recording.attempt(response.status_code, headers)
-                response.stream = tee(response.stream, recording)
+                response.stream = self._taped(tee, response, recording)
                 return
             # Its transport delivered it whole, already decoded.
             recording.attempt(response.status_code, tuple(h for h in headers if h[0].lower() != "content-encoding"))
             recording.feed(response.content)
             recording.ended()
             recording.closed()
+
+    def _taped(self, tee: type[Tee | AsyncTee], response: Any, recording: Recording) -> Any:
+        if not issubclass(tee, Tee):
+            return tee(response.stream, recording)
+        # A connection of HTTP/2 is read for other requests too.
+        is_alone = response.extensions.get("http_version") in {b"HTTP/1.0", b"HTTP/1.1"}
+        wire = response.extensions.get("network_stream")
+        return tee(response.stream, recording, wire if is_alone and hasattr(wire, "__dict__") else None)
 
     def decode(self, headers: Headers, packed: bytes, limit: int) -> bytes | None:
         """Undo the wire's compression with the module's own decoders; None if it is beyond `limit` [bytes].

@@ -6,8 +6,15 @@ generator would change when its source is cleaned up.
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
+import weakref
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.intercept.little import read_little
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -16,18 +23,31 @@ if TYPE_CHECKING:
 
 
 class Tee:
-    """Passes a response's bytes on unchanged, and to a recording."""
+    """Passes a response's bytes on unchanged, and to a recording.
 
-    def __init__(self, inner: Any, recording: Recording) -> None:
+    Parameters
+    ----------
+    wire
+        What the source reads from and nobody else, with ``read(max_bytes, timeout)``; None if there is no such thing.
+    """
+
+    def __init__(self, inner: Any, recording: Recording, wire: Any = None) -> None:
         self._inner = inner
         self._recording = recording
+        self._wire = wire
+        self._reading: weakref.ref[_TeeIterator] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        return _TeeIterator(iter(self._inner), self._recording)
+        reading = _TeeIterator(iter(self._inner), self._recording, self._wire)
+        self._reading = weakref.ref(reading)
+        return reading
 
     def close(self) -> None:
-        """Close the source, then note it."""
+        """Close the source, once the little that remains is read, then note it."""
         try:
+            if self._reading is not None and (reading := self._reading()) is not None:
+                reading.read_little()
+            self._recording.left()
             self._inner.close()
         finally:
             self._recording.closed()
@@ -44,16 +64,24 @@ class AsyncTee:
     def __init__(self, inner: Any, recording: Recording) -> None:
         self._inner = inner
         self._recording = recording
+        self._reading: weakref.ref[_AsyncTeeIterator] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _AsyncTeeIterator(aiter(self._inner), self._recording)
+        reading = _AsyncTeeIterator(aiter(self._inner), self._recording)
+        self._reading = weakref.ref(reading)
+        return reading
 
     async def aclose(self) -> None:
-        """Close the source, then note it."""
+        """Close the source, once the little that remains is read, then note it."""
         try:
-            await self._inner.aclose()
+            if self._reading is not None and (reading := self._reading()) is not None:
+                await reading.read_little()
         finally:
-            self._recording.closed()
+            self._recording.left()
+            try:
+                await self._inner.aclose()
+            finally:
+                self._recording.closed()
 
     @property
     def elapsed(self) -> Any:
@@ -78,13 +106,46 @@ class Replay:
 
 
 class _TeeIterator:
-    """Passes one iteration on."""
+    """Passes one iteration on. Nothing but its reader holds it, so that the source ends with its reader."""
 
-    __slots__ = ("_inner", "_recording")
+    __slots__ = ("__weakref__", "_inner", "_recording", "_wire")
 
-    def __init__(self, inner: Iterator[bytes], recording: Recording) -> None:
+    def __init__(self, inner: Iterator[bytes], recording: Recording, wire: Any) -> None:
         self._inner = inner
         self._recording = recording
+        self._wire = wire
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.read_little()
+
+    def read_little(self) -> None:
+        """Read the little that remains, if it is little and can be had in time."""
+        recording, wire = self._recording, self._wire
+        if wire is None or not recording.lacks_little():
+            return
+        read = wire.read
+        ends_at, left = time.monotonic() + recording.little_s, recording.little_bytes
+
+        def read_in_time(max_bytes: int, timeout: float | None = None) -> bytes:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0 or left <= 0:
+                raise TimeoutError
+            data: bytes = read(min(max_bytes, left), timeout=left_s if timeout is None else min(left_s, timeout))
+            return data
+
+        with recording.little():
+            wire.read = read_in_time
+            try:
+                while left > 0 and recording.lacks_little():
+                    chunk = next(self._inner, None)
+                    if chunk is None:
+                        recording.ended()
+                        break
+                    left -= len(chunk)
+                    recording.feed(chunk)
+            finally:
+                del wire.read
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -106,11 +167,29 @@ class _TeeIterator:
 class _AsyncTeeIterator:
     """Passes one asynchronous iteration on, with the methods by which httpx2 closes a generator early."""
 
-    __slots__ = ("_inner", "_recording")
+    __slots__ = ("__weakref__", "_inner", "_little", "_recording")
 
     def __init__(self, inner: AsyncGenerator[bytes], recording: Recording) -> None:
         self._inner = inner
         self._recording = recording
+        self._little: asyncio.Task[None] | None = None
+
+    async def read_little(self) -> None:
+        """Read the little that remains, if it is little and can be had in time; once, whoever asks."""
+        if self._recording.lacks_little() and self._little is None:
+            with suppress(RuntimeError):  # another kind of event loop, in which nothing is read
+                self._little = asyncio.get_running_loop().create_task(read_little(self._recording, self._next))
+        if self._little is None:
+            return
+        try:
+            await asyncio.wait({self._little})
+        finally:
+            if not self._little.done():
+                self._little.cancel()
+                await asyncio.wait({self._little})
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._inner, None)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -139,6 +218,10 @@ class _AsyncTeeIterator:
 
     async def aclose(self) -> None:
         """Close the source, if it is a generator as the library's own are."""
-        close = getattr(self._inner, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            await self.read_little()
+        finally:
+            self._recording.left()
+            close = getattr(self._inner, "aclose", None)
+            if close is not None:
+                await close()

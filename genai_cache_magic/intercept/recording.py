@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.errors import UncacheableRequest
@@ -17,7 +18,7 @@ from genai_cache_magic.providers.base import End
 from genai_cache_magic.providers.registry import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.intercept.active import Active
@@ -58,6 +59,8 @@ REDIRECTED: Final = "a redirect led to another origin or method"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"https": 443, "http": 80}
 
+_NOT_SAID: Final = frozenset({End.CUT, End.ERROR, End.UNREADABLE})
+
 _LONGEST_NUMBER: Final = 20
 """Digits of a length; what has more is none."""
 
@@ -79,6 +82,12 @@ class Recording:
         limit. None where nothing is to undo: the library did, or never does.
     """
 
+    little_bytes: ClassVar[int] = 4096
+    """So much is read at most of a stream that its caller leaves once everything was said [bytes]."""
+
+    little_s: ClassVar[float] = 0.05
+    """So long that may take [s]."""
+
     def __init__(self, here: Active, lead: Lead, decode: Decode | None = None) -> None:
         self._here = here
         self._lead = lead
@@ -86,6 +95,7 @@ class Recording:
         self._is_returned = False
         self._is_settled = False
         self._is_attached = False
+        self._is_resting = False
         self._limit_bytes = lead.desk.max_response_bytes
         self._headers: Headers
         self._kept: io.BytesIO | None
@@ -148,6 +158,7 @@ class Recording:
         self._kept = io.BytesIO()
         self._error: BaseException | None = None
         self._is_ended = False
+        self._is_left = False
         self._is_closed = False
 
     def reading(self) -> None:
@@ -174,11 +185,45 @@ class Recording:
 
     def ended(self) -> None:
         """Note that the body has come to its end."""
-        self._is_ended = True
+        self._is_ended |= not self._is_left
+
+    def left(self) -> None:
+        """Note that the stream is about to be closed: what ends from now on ends by that."""
+        self._is_left = True
 
     def broke(self, error: BaseException) -> None:
         """Note that the stream raised `error` to its caller."""
-        self._error = error
+        if not self._is_resting:
+            self._error = error
+
+    def lacks_little(self) -> bool:
+        """Tell whether a stream that is being closed has said everything, but for what ends it.
+
+        Its caller left at the last choice's reason, say, and the end came in another segment of the network's: the
+        little that remains may be read (`little_bytes`, `little_s`), or this answer would never be a hit.
+        """
+        if self._is_settled or self._is_ended or not self._is_returned or self._kept is None or self._error is not None:
+            return False
+        with Guarded(self._here):
+            body = self._unpacked(self._kept.getvalue())
+            if body is None:
+                return False
+            wants, read = self._lead.call.wants, self._lead.call.provider.read
+            response = recorded(self._status, self._headers, body, wants.form, has_ended=True)
+            if response.form is not Form.STREAM or read(response).end in _NOT_SAID:
+                return False
+            return read(replace(response, has_ended=False)).end is End.CUT
+        return False
+
+    @contextmanager
+    def little(self) -> Iterator[None]:
+        """Let an interceptor read the little that remains: where that fails, it is left."""
+        self._is_resting = True
+        try:
+            with suppress(Exception):
+                yield
+        finally:
+            self._is_resting = False
 
     def closed(self) -> None:
         """Note that the stream was closed, by whoever."""
@@ -240,9 +285,11 @@ class Recording:
     def _body(self) -> bytes | None:
         """Return what came, unpacked; None if it is too much. It is no longer kept here then."""
         kept, self._kept = self._kept, None
+        return None if kept is None else self._unpacked(kept.getvalue())
+
+    def _unpacked(self, came: bytes) -> bytes | None:
         # SECURITY: sizes are told before anything is allocated; a few bytes may unpack to gigabytes.
-        came = None if kept is None else kept.getvalue()
-        if came is None or not fits(self._headers, came, self._limit_bytes):
+        if not fits(self._headers, came, self._limit_bytes):
             return None
         return came if self._decode is None else self._decode(self._headers, came, self._limit_bytes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,8 @@ BUILT_OF: Final = (
     HTTPResponse._raw_read,  # noqa: SLF001 - every way to read comes down to these three
     HTTPResponse._handle_chunk,  # noqa: SLF001
     HTTPResponse._update_chunk_length,  # noqa: SLF001
+    HTTPResponse._error_catcher,  # noqa: SLF001 - where a reader leaves
+    HTTPResponse._fp_read,  # noqa: SLF001 - what remains is read by it
 )
 """What `Tee` overrides. A release of urllib3 without one fails here, and its callers are left alone."""
 
@@ -61,10 +64,55 @@ class Tee(HTTPResponse):
         recording.feed(data)
         return data
 
+    @contextmanager
+    def _error_catcher(self) -> Iterator[None]:
+        with super()._error_catcher():
+            try:
+                yield
+            except GeneratorExit:
+                # Its reader has left, and the library is about to close the connection.
+                if isinstance(self, Tee):
+                    self._read_little()
+                raise
+
+    def _read_little(self) -> None:
+        """Read the little that remains, if it is little and can be had in time."""
+        recording = self._recording
+        if not recording.lacks_little():
+            return
+        with recording.little():
+            wire = self._fp.fp.raw._sock  # type: ignore[union-attr]  # noqa: SLF001 - whose time-out is the only one
+            timeout_s, ends_at = wire.gettimeout(), time.monotonic() + recording.little_s
+            left = recording.little_bytes
+            try:
+                while left > 0 and recording.lacks_little() and (left_s := ends_at - time.monotonic()) > 0:
+                    wire.settimeout(left_s)
+                    chunk = self._next_of_little(left)
+                    if not chunk:
+                        recording.ended()
+                        break
+                    left -= len(chunk)
+                    recording.feed(chunk)
+            finally:
+                wire.settimeout(timeout_s)
+
+    def _next_of_little(self, most: int) -> bytes:
+        """Return the next bytes of the body, by the library's own methods; empty at its orderly end."""
+        if self.chunked:
+            HTTPResponse._update_chunk_length(self)  # noqa: SLF001
+            return HTTPResponse._handle_chunk(self, most) if self.chunk_left else b""  # noqa: SLF001
+        data = HTTPResponse._fp_read(self, most, read1=True)  # noqa: SLF001
+        if not data and self.length_remaining:
+            raise EOFError
+        if self.length_remaining is not None:
+            self.length_remaining -= len(data)
+        return data
+
     def close(self) -> None:
-        """Close the response, then note it."""
+        """Close the response, once the little that remains is read, then note it."""
         recording = self._recording
         try:
+            self._read_little()
             super().close()
         finally:
             _let_go(self, recording)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import openai
 import pytest
@@ -11,6 +12,8 @@ from faults.scripted_server import CHAT, READERS, ScriptedServer, chunked, head
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.intercept.recording import Recording
+from genai_cache_magic.testing.simulated.bedrock import frame
 
 DONE = b"data: [DONE]\n\n"
 clients = pytest.mark.parametrize("client", [name for name in READERS if name != "botocore"])
@@ -191,3 +194,167 @@ def test_those_who_wait_get_the_same(gpt):
     assert first == second
     assert first[-1].usage is not None
     assert sorted(call.outcome for call in cell.calls) == sorted([Outcome.MISS, Outcome.HIT])
+
+
+# --- callers that leave
+
+
+class LeftError(Exception):
+    """The caller has what it wants."""
+
+
+def in_segments(*segments):
+    """A script that sends each segment once the one before was seen, and the events by which its reader says so."""
+    seen = [threading.Event() for _ in segments]
+
+    def script():
+        yield head("content-type: text/event-stream", "transfer-encoding: chunked")
+        for segment, event in zip(segments, seen, strict=True):
+            if segment is None:
+                event.wait(10)  # nothing more comes
+                return
+            yield chunked(segment)
+            if segment != segments[-1]:
+                event.wait(10)
+        yield b"0\r\n\r\n"
+
+    return script, seen
+
+
+async def leave(client, url, *, mark, seen):
+    """Read with `client` until `mark` has come, and leave."""
+    came = bytearray()
+
+    def take(chunk):
+        came.extend(chunk)
+        if mark in came:
+            for event in seen:
+                event.set()
+            raise LeftError
+
+    with pytest.raises(LeftError):
+        await READERS[client](url, take)
+    return bytes(came)
+
+
+REASON = piece(reason="stop")
+
+
+@clients
+@pytest.mark.parametrize(
+    "rest", [(DONE,), (COUNTED, DONE), (piece("", None), DONE), (b"",)], ids=["last", "usage", "empty piece", "end"]
+)
+def test_a_caller_that_leaves_at_the_reason(isolated, monkeypatch, client, rest):
+    """The little that comes in other segments is read as the stream is closed, so that the answer is a hit."""
+    monkeypatch.setattr(Recording, "little_s", 10.0)
+    segments = [piece(), REASON, *rest] if rest != (b"",) else [piece(), REASON]
+    script, seen = in_segments(*segments)
+    seen[0].set()
+    with ScriptedServer(script) as server, llm_cache() as cell:
+        asyncio.run(leave(client, server.url, mark=REASON, seen=seen))
+        again, _ = read(client, server.url, count=1)
+        assert server.count == 1
+    assert again == [b"".join(segments)]
+    assert [call.outcome for call in cell.calls][:1] == [Outcome.MISS]
+
+
+@clients
+def test_what_does_not_come_is_not_waited_for(isolated, client):
+    """Nobody waits for an end that does not come: the caller leaves as ever, and nothing is stored."""
+    script, seen = in_segments(piece(), REASON, None)
+    seen[0].set()
+    with ScriptedServer(script) as server, llm_cache() as cell:
+        seen, last = seen[:2], seen[2]
+        asyncio.run(leave(client, server.url, mark=REASON, seen=seen))
+        last.set()
+    assert [(call.stored, bool(call.reason)) for call in cell.calls] == [(False, True)]
+    assert cell.troubles == ()
+
+
+@clients
+def test_who_leaves_before_is_let_go_at_once(isolated, monkeypatch, client):
+    """Before the reason there may be much to come, and nothing of it is read."""
+    monkeypatch.setattr(Recording, "little_s", 60.0)
+    script, seen = in_segments(piece(), None)
+    with ScriptedServer(script) as server, llm_cache() as cell:
+        asyncio.run(leave(client, server.url, mark=piece(), seen=seen[:1]))
+        seen[1].set()
+    assert [call.stored for call in cell.calls] == [False]
+
+
+@clients
+def test_no_more_than_little_is_read(isolated, monkeypatch, client):
+    """What goes on and on is left after 4 KiB."""
+    monkeypatch.setattr(Recording, "little_s", 60.0)
+
+    def script():
+        yield head("content-type: text/event-stream", "transfer-encoding: chunked")
+        yield chunked(piece())
+        yield chunked(REASON)
+        while True:
+            yield chunked(b": and so on\n\n" * 50)
+
+    with ScriptedServer(script) as server:
+        with llm_cache() as cell:
+            asyncio.run(leave(client, server.url, mark=REASON, seen=()))
+        assert server.left.wait(10)
+    assert [call.stored for call in cell.calls] == [False]
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=["plain", "usage"])
+def test_sdk_that_leaves_at_the_reason(isolated, monkeypatch, options):
+    """So it is for the openai SDK's own streams, left within their context."""
+    monkeypatch.setattr(Recording, "little_s", 10.0)
+    script, seen = in_segments(piece(), REASON, COUNTED, DONE)
+    seen[0].set()
+    with (
+        ScriptedServer(script) as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0) as client,
+        llm_cache() as cell,
+    ):
+        for _ in range(2):
+            with client.chat.completions.create(**CHAT, **options) as stream:
+                for chunk in stream:
+                    if chunk.choices[0].finish_reason:
+                        break
+                for event in seen:
+                    event.set()
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+def test_botocore_that_leaves_at_the_reason(isolated, monkeypatch):
+    """And for Bedrock's events, whose last one counts the tokens after the reason."""
+    boto3 = pytest.importorskip("boto3", reason="pip install boto3")
+    monkeypatch.setattr(Recording, "little_s", 10.0)
+    kinds = {
+        "contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "x"}},
+        "messageStop": {"stopReason": "end_turn"},
+        "metadata": {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}},
+    }
+    frames = [
+        frame(json.dumps(told).encode(), event_type=kind, content_type="application/json", message_type="event")
+        for kind, told in kinds.items()
+    ]
+    last = threading.Event()
+
+    def script():
+        yield head("content-type: application/vnd.amazon.eventstream", "transfer-encoding: chunked")
+        yield chunked(frames[0])
+        yield chunked(frames[1])
+        last.wait(10)
+        yield chunked(frames[2])
+        yield b"0\r\n\r\n"
+
+    session = boto3.session.Session(aws_access_key_id="k", aws_secret_access_key="k")
+    question = [{"role": "user", "content": [{"text": "hello"}]}]
+    with ScriptedServer(script) as server, llm_cache() as cell:
+        client = session.client("bedrock-runtime", region_name="us-east-1", endpoint_url=server.url)
+        for _ in range(2):
+            stream = client.converse_stream(modelId="amazon.nova-lite-v1:0", messages=question)["stream"]
+            for event in stream:
+                if "messageStop" in event:
+                    break
+            last.set()
+            stream.close()
+        client.close()
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]

@@ -63,7 +63,7 @@ FAULTS = {
     "what is kept": (recording, "recorded"),
     "commit": (CallDesk, "commit"),
     "entry": (Keeper, "_entry"),
-    "store": (Entries, "put"),
+    "store": (Entries, "fill"),
     "land": (Flights, "land"),
 }
 
@@ -207,7 +207,7 @@ def test_hook_that_raises(client, unique_server):
 
 def test_interrupt_in_our_own_code(client, unique_server, monkeypatch):
     """An interrupt while we decide or store is raised as itself, and nobody waits for that call afterwards."""
-    for place in ((Entries, "stamp"), (Entries, "put"), (Flights, "join"), (recording, "recognise")):
+    for place in ((Entries, "stamp"), (Entries, "fill"), (Flights, "join"), (recording, "recognise")):
         with monkeypatch.context() as patch:
             patch.setattr(*place, _interrupt)
             with llm_cache(), pytest.raises(KeyboardInterrupt) as interrupted:
