@@ -16,6 +16,7 @@ import typer
 
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
+from genai_cache_magic.host import tilde
 
 try:
     from typer import TyperException as CommandLineError
@@ -122,7 +123,7 @@ def stats(*, namespace: Namespace = None) -> None:
         typer.echo(f"namespace {cache.namespace}: {found.entries:,} answers, {decimal(found.size_bytes)}")
     if found.oldest and found.newest:
         typer.echo(f"stored between {_local(found.oldest)} and {_local(found.newest)}")
-    typer.echo(f"kept in {found.directory}")
+    typer.echo(f"kept in {tilde(found.directory)}")
     _print_table(("model", "answers"), [(_shown(model), f"{count:,}") for model, count in found.by_model.items()])
 
 

@@ -17,9 +17,10 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.report import Report, Table
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Action, ArgumentParser, Namespace
     from collections.abc import Callable, Iterable
 
 COMMANDS = {
@@ -31,7 +32,9 @@ COMMANDS = {
     "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
     "clear": "make everything in the namespace invalid",
     "explain": "why the calls of the last cell were no hits",
+    "help": "this; also after a command",
 }
+_HELP = frozenset({"--help", "-h", "help"})
 LATER = frozenset({"usage", "estimate", "runs", "warm", "panel", "doctor"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
@@ -131,6 +134,28 @@ def split_command(line: str) -> tuple[str, str]:
     return command, rest.strip()
 
 
+def asks_for_help(line: str) -> bool:
+    """Return whether `line`, of a cell or a command, asks what can be written there."""
+    words = line.split()
+    return bool(words) and (words[0] in _HELP or not {"--help", "-h"}.isdisjoint(words))
+
+
+def usage(command: str) -> Report:
+    """Return what can be written after `command`; for none that takes options, those of a cell, and all commands."""
+    described = _BY_COMMAND.get(command, _cell)
+    rows = [(_written(action), action.help or "") for action in _parser(described)._actions]  # noqa: SLF001 - as below
+    if described is not _cell or command == "on":
+        return Report(f"%llm_cache {command}: {COMMANDS[command]}", Table(tuple(rows), ("write", "for")))
+    rows += [(f"%llm_cache {name}", what) for name, what in COMMANDS.items()]
+    title = "%%llm_cache OPTIONS, as the first line of a cell, gives its calls a cache; %llm_cache COMMAND speaks to it"
+    return Report(title, Table(tuple(rows), ("write", "for")))
+
+
+def _written(action: Action) -> str:
+    name = action.option_strings[0] if action.option_strings else ""
+    return " ".join(filter(None, (name, str(action.metavar) if action.nargs != 0 else "")))
+
+
 def parse_nothing(command: str, line: str) -> None:
     """Check that nothing follows `command`.
 
@@ -175,10 +200,9 @@ def parse_clear(line: str) -> Selection:
 
 def option_strings(command: str = "") -> dict[str, bool]:
     """Return the options that `command` (empty: a cell) takes, and whether each wants a value."""
-    parsers = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear}
-    if command not in parsers:
+    if command not in _BY_COMMAND:
         return {}
-    actions = _parser(parsers[command])._actions  # noqa: SLF001 - argparse offers no other list of its options
+    actions = _parser(_BY_COMMAND[command])._actions  # noqa: SLF001 - argparse offers no other list of its options
     return {name: action.nargs != 0 for action in actions for name in action.option_strings}
 
 
@@ -242,6 +266,9 @@ def _clear() -> None:
     """Make every answer of the namespace invalid."""
 
 
+_BY_COMMAND = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear}
+
+
 def _parse(described: Callable[..., Any], line: str) -> Namespace:
     parser = _parser(described)
     name = parser.prog
@@ -252,12 +279,28 @@ def _parse(described: Callable[..., Any], line: str) -> Namespace:
             f'{name} {line}: close the quote (write "it\'s" for a text with an apostrophe)'
         ) from exc
     try:
-        found, unknown = parser.parse_known_args(words)
+        found, unknown = parser.parse_known_args(_with_values(words, parser))
     except UsageError as exc:
         raise ConfigurationError(f"{name}: {exc}") from exc
     if unknown:
         raise ConfigurationError(f"{name}: {_explain(unknown[0], parser)}")
     return found
+
+
+def _with_values(words: list[str], parser: ArgumentParser) -> list[str]:
+    """Return `words` with each value tied to its option: one that begins with a dash is judged like any other."""
+    wanting = {name: action for action in parser._actions if action.nargs != 0 for name in action.option_strings}  # noqa: SLF001 - as above
+    tied: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word not in wanting:
+            tied.append(word)
+            continue
+        value = next(rest, "--")
+        if value.startswith("--"):
+            raise ConfigurationError(f"{parser.prog}: {_written(wanting[word])} wants its value: {wanting[word].help}")
+        tied.append(f"{word}={value}")
+    return tied
 
 
 def _explain(word: str, parser: ArgumentParser) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.host import tilde
 from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
@@ -113,7 +114,7 @@ def _stats() -> Report:
     stats = session.cache(namespace).stats()
     title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {_size(stats.size_bytes)}"
     rows = tuple((model, f"{count:,}") for model, count in sorted(stats.by_model.items()))
-    notes = [f"kept in {stats.directory}"]
+    notes = [f"kept in {tilde(stats.directory)}"]
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
     return Report(title, Table(rows, ("model", "answers")), tuple(notes))

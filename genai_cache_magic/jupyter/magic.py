@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.jupyter.arguments import COMMANDS, split_command, with_cell_options
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
+from genai_cache_magic.host import tilde
+from genai_cache_magic.jupyter.arguments import COMMANDS, asks_for_help, split_command, usage, with_cell_options
+from genai_cache_magic.jupyter.expansion import expanded
 from genai_cache_magic.jupyter.transform import AWAIT_UNDER, BEGIN, NAME
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from genai_cache_magic.jupyter.cell import CellScopes
+    from genai_cache_magic.jupyter.report import Report
 
 _INSTEAD = {
     "capture": "remove the %%capture line and put the code into `with IPython.utils.capture.capture_output() as out:`",
@@ -42,22 +45,41 @@ class CacheMagics(Magics):
         %%llm_cache [options] as the first line of a cell gives its calls a cache; %llm_cache COMMAND speaks
         to the cache itself.
         """
+        try:
+            self._obey(line, cell)
+        except GenaiCacheError as exc:
+            exc.args = (tilde(str(exc)),)  # it is saved with the notebook
+            raise
+
+    def _obey(self, line: str, cell: str | None) -> None:
         if cell is not None:
-            self._scopes.run(line, cell)
+            self._scopes.run(self._options(line), cell)
             return
         word, _, rest = line.strip().partition(" ")
         if word == BEGIN:
-            self._scopes.begin(rest)
+            self._scopes.begin(self._options(rest))
         elif word == AWAIT_UNDER:
             refuse_hidden_await(rest)
         else:
             self._command(line)
 
     def _command(self, line: str) -> None:
+        if asks_for_help(line):
+            self._show(usage(line.split(maxsplit=1)[0]))
+            return
         command, rest = split_command(line)
         from genai_cache_magic.jupyter.commands import Commands
 
-        report = Commands(self._scopes, question(self._shell)).run(command, rest)
+        self._show(Commands(self._scopes, question(self._shell)).run(command, expanded(rest, self._shell)))
+
+    def _options(self, line: str) -> str:
+        """Return the options of a cell with their variables put in; show what can be written if that is asked for."""
+        if not asks_for_help(line):
+            return expanded(line, self._shell)
+        self._show(usage(""))
+        return ""
+
+    def _show(self, report: Report) -> None:
         self._shell.display_pub.publish(report.bundle(), {})
 
 

@@ -11,11 +11,11 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.host import tilde
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -224,6 +224,6 @@ def _hints(scope: CellScope) -> tuple[str, ...]:
 
 def without_places(message: str) -> str:
     """Return `message` without what names this machine or its services: they don't belong in a saved notebook."""
-    message = _PLACES.sub("…", message).replace(str(Path.home()), "~")
+    message = tilde(_PLACES.sub("…", message))
     node = platform.node()
     return re.sub(rf"\b{re.escape(node)}\b", "this machine", message) if node else message

@@ -129,7 +129,7 @@ def _read(path: Path, trusted: TrustedFiles) -> Layer | None:
     """Return what `path` says; None if it is not there or says nothing to us."""
     try:
         content, danger = _content(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter where what is said to be home is a file
         return None
     except OSError as exc:
         try:

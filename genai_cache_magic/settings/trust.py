@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import (
-    PRIVATE_DIRECTORY,
     create_private,
     flush_directory,
     is_foreign,
+    make_private_directories,
     move,
     open_to_read,
     rights_of_others,
@@ -122,7 +122,7 @@ class TrustedFiles:
         """Return path -> digest, and why the list is not to be relied on (then nothing is trusted)."""
         try:
             descriptor = open_to_read(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}, ""
         except OSError as exc:
             return {}, f"it can't be read ({exc.strerror})"
@@ -162,7 +162,7 @@ class TrustedFiles:
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.{os.urandom(8).hex()}.new")
         content = json.dumps({"version": _VERSION, "files": files}, indent=1, sort_keys=True)
         try:
-            _make_private_folders(self.path.parent)
+            make_private_directories(self.path.parent)
             try:
                 with os.fdopen(create_private(draft), "w", encoding="utf-8", errors="surrogateescape") as file:
                     file.write(f"{content}\n")
@@ -182,9 +182,3 @@ class TrustedFiles:
 
 def _name(path: Path) -> str:
     return os.path.realpath(path)
-
-
-def _make_private_folders(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_private_folders(folder.parent)
-        folder.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)

@@ -60,7 +60,9 @@ def ensure_private_directory(path: Path) -> Path:
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(f"cache directory {path} can't be used: {describe(error)}. {_elsewhere()}") from error
     except OSError as error:
-        raise StoreUnavailable(f"cache directory {path} can't be used now: {describe(error)}") from error
+        raise StoreUnavailable(
+            f"cache directory {path} can't be used now: {describe(error)}. {_elsewhere()}"
+        ) from error
     return path
 
 

@@ -36,7 +36,7 @@ def test_options_of_a_cell_are_read_as_text():
         ("--tags a", "did you mean --tag"),
         ("--sample distinct", "did you mean --samples"),
         ("--refresh", "known are --mode"),
-        ("--tag", "expected one argument"),
+        ("--tag", "--tag TAG wants its value"),
         ("--tag 'open", "close the quote"),
         ("status", "%llm_cache status"),
         ("baseline", "'baseline'"),
