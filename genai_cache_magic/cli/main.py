@@ -137,19 +137,16 @@ def entries(
     namespace: Namespace = None,
 ) -> None:
     """List stored answers, the newest first."""
-    from fnmatch import fnmatchcase
-
     with _opened(namespace) as cache:
-        found = [item for item in cache.catalogue.items() if fnmatchcase(item.name, pattern)]
-    found.sort(key=lambda item: item.header.created_ms, reverse=True)
-    rows = [_described(item, previews=previews) for item in found[:limit]]
+        count, found = cache.catalogue.newest(pattern, limit)
+    rows = [_described(item, previews=previews) for item in found]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row, default=str))
         return
     _print_table(tuple(rows[0]) if rows else (), [tuple(map(_shown, row.values())) for row in rows])
-    more = f", the newest {limit:,} are shown" if len(found) > limit else ""
-    typer.echo(f"{len(found):,} answers{more}")
+    more = f", the newest {limit:,} are shown" if count > limit else ""
+    typer.echo(f"{count:,} answers{more}")
 
 
 @app.command()

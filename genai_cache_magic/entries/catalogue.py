@@ -132,6 +132,17 @@ class Catalogue:
             key for _, key in self._questions.names(self._view(), only_keys=True) if fnmatchcase(key, pattern)
         )
 
+    def newest(self, pattern: str, limit: int) -> tuple[int, list[Listed]]:
+        """Return how many entries have a name that matches a shell pattern, and the newest `limit` of them."""
+        self._settle()
+        found = [entry_id for entry_id, name in self._questions.names(self._view()) if fnmatchcase(name, pattern)]
+        listed = []
+        for entry_id in found[:limit]:
+            row, metadata = self.rows.find(entry_id), self.rows.metadata(entry_id)
+            if row is not None and metadata is not None:
+                listed.append(Listed(entry_id, row.header, metadata))
+        return len(found), listed
+
     def known(self, entry_id: EntryId) -> Metadata | None:
         """Return what is known of an entry, without opening it."""
         return self.rows.metadata(entry_id)
@@ -210,10 +221,13 @@ class Catalogue:
             return self._done(Invalidation(count, count, dry_run=dry_run))
 
     def _invalidate_entries(self, found: set[EntryId], view: View, *, dry_run: bool) -> Invalidation:
+        # Beyond a number of records everything older becomes invalid (`core/validity.py`), and is counted so.
+        is_all = view.generations.invalidating_entries(found, now_ms=view.now_ms).floor > view.generations.floor
         with self.sweeper.pause:
             if found and not dry_run:
                 self._entries.publish(found)
-            return self._counted(len(found), view, dry_run=dry_run)
+            count = self._questions.count(view) if is_all else len(found)
+            return self._counted(count, view, dry_run=dry_run)
 
     def _publish(self, change: Callable[[Generations], Generations]) -> None:
         self._entries.generations.change(change)

@@ -87,13 +87,16 @@ class Questions:
         return self._rows.state.read(work)
 
     def names(self, view: View, *, only_keys: bool = False) -> list[tuple[EntryId, str]]:
-        """Return the live entries and their names: a value's key; a call's model, ``:`` and the start of its id."""
+        """Return the live entries, the newest first, and their names.
+
+        A value's name is its key; a call's is its model, ``:`` and the start of its id.
+        """
         keyed = " AND key IS NOT NULL" if only_keys else ""
+        statement = f"SELECT n, id, label, key FROM entry WHERE {_LIVE}{keyed} ORDER BY n DESC"
 
         def work(db: sqlite3.Connection) -> list[Any]:
             dead = _dead(db, view)
-            found = db.execute(f"SELECT n, id, label, key FROM entry WHERE {_LIVE}{keyed}", _bounds(db, view))
-            return [row for row in found if row[0] not in dead]
+            return [row for row in db.execute(statement, _bounds(db, view)) if row[0] not in dead]
 
         named = []
         models: dict[bytes, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sqlite3
 import threading
 from datetime import UTC, datetime
@@ -389,3 +390,36 @@ def test_long_gone_rows_are_forgotten(cache, monkeypatch):
     cache.catalogue.sweeper.wait()
     kept = [cache.catalogue.rows.find(cache._value_id(f"k{number}")) for number in range(6)]
     assert [row and row.gone for row in kept] == [None, None, None, *[Gone.INVALIDATED] * 3]
+
+
+def test_an_invalidation_that_reaches_further_is_counted_so(cache, monkeypatch):
+    """Where single records would be too many, everything older is invalid, and is counted as that beforehand too."""
+    monkeypatch.setattr("genai_cache_magic.core.validity.MAX_ENTRY_RECORDS", 3)
+    cache.mset({f"k{number}": number for number in range(5)})
+    cache.set("other", 1)
+    assert cache.invalidate("k[01]", dry_run=True).count == 2
+    assert cache.invalidate("k*", dry_run=True).count == 6
+    assert cache.invalidate("k*").count == 6
+    assert cache.get("other") is None
+
+
+def test_a_directory_that_is_removed_has_a_catalogue_again(cache, isolated):
+    """With the directory the rows are gone; what is stored from then on is listed."""
+    cache.mset({"a": 1, "b": 2})
+    shutil.rmtree(isolated / "cache")
+    cache._entries.store._look_at = 0.0
+    cache.set("c", 3)
+    assert cache.keys() == ["c"]
+    assert agrees(cache)
+    assert (isolated / "cache" / "v1" / "default" / "state.db").stat().st_mode & 0o077 == 0
+
+
+def test_names_and_the_newest(ask):
+    """Names come without opening anything; the newest are listed first."""
+    ask("a")
+    ask.cache().mset({"key 1": 1, "key 2": 2})
+    count, listed = ask.cache().catalogue.newest("*", 2)
+    assert (count, [item.name for item in listed]) == (3, ["key 2", "key 1"])
+    count, (item,) = ask.cache().catalogue.newest("gpt-*", 5)
+    assert (count, item.name.partition(":")[0], item.metadata.run) == (1, "gpt-4.1-mini", "")
+    assert ask.cache().keys("*1") == ["key 1"]
