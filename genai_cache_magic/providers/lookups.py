@@ -45,8 +45,8 @@ _WORDS: Final = frozenset(
 _PHRASES: Final = ("data_source", "vector_store", "tool_ids")
 """The same of several words: Azure's "on your data", stores of vectors, tools that Open WebUI runs."""
 
-_OTHERWISE: Final = frozenset({"beam", "contrastive", "disable", "exclude", "no", "safe"})
-"""Words that give such a name another meaning, such as ``use_beam_search``."""
+_OTHERWISE: Final = frozenset({"beam", "contrastive", "disable", "exclude", "no", "queries", "safe"})
+"""Words that give such a name another meaning, such as ``use_beam_search``, ``search_queries_only``."""
 
 _HOLDERS: Final = frozenset({"extra_body", "features", "parameters", "venice_parameters"})
 """Fields whose own fields are looked at as well."""
@@ -124,9 +124,15 @@ _OWN_SEARCH: Final = "tool_search_tool_"
 _CITED: Final = frozenset({"citations", "citation"})
 _FILE_CITED: Final = "file_citation"
 
-# What the caller said itself, or the model as JSON of its own: nothing there is told by a server.
+# What the caller said itself, the model as JSON of its own, or a filter of what it knows by heart: nothing there was
+# looked up to answer.
 _ECHOED: Final = frozenset(
     {
+        "citationMetadata",  # Google: what is recited
+        "citation_metadata",
+        "content_filter_result",
+        "content_filter_results",  # Azure: code whose license is known
+        "prompt_filter_results",
         "args",
         "arguments",
         "data",

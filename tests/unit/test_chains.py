@@ -16,8 +16,10 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.calls.chains import FORGOTTEN
+from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 
 HIT, MISS, REFUSED, ERROR = Outcome.HIT, Outcome.MISS, Outcome.REFUSED, Outcome.ERROR
 USAGE = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
@@ -417,3 +419,15 @@ def test_another_process_goes_on_too(gpt):
         [sys.executable, "-c", SECOND_PROCESS], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout.strip(), done.returncode) == ("hit hit", 0), done.stderr
+
+
+@pytest.mark.parametrize(("told", "dies_s"), [("2026-11-28T12:00:00Z", 1795867200.0), (None, None), ("soon", None)])
+def test_a_container_states_when_it_is_gone(told, dies_s):
+    """So it is with Anthropic's containers, by which a later call goes on, whole and streamed."""
+    container = {"id": "c", "expires_at": told}
+    said = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"}
+    whole = Response(200, (), json.dumps({**said, "container": container}).encode())
+    told_last = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "container": container}}
+    raw = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in (told_last, {"type": "message_stop"}))
+    for response in (whole, Response(200, (), raw, Form.STREAM)):
+        assert AnthropicMessages().read(response).dies_s == dies_s

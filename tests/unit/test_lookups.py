@@ -104,6 +104,15 @@ SILENT = {
     ),
     "tool search": responses({"type": "tool_search_call"}, {"type": "function_call", "name": "web_search"}),
     "own function": gemini(content={"parts": [{"functionCall": {"name": "f", "args": {"search_results": [1]}}}]}),
+    "recited on Vertex AI": gemini(citationMetadata={"citations": [{"uri": URL}]}),
+    "known code": {
+        "choices": [
+            {
+                **SAID[0],
+                "content_filter_results": {"protected_material_code": {"citation": {"URL": URL}, "detected": True}},
+            }
+        ]
+    },
     "recited": gemini(citationMetadata={"citationSources": [{"uri": URL}]}, groundingMetadata={}),
     "ranked": {"results": [{"index": 0, "document": {"citations": ["x"]}, "relevance_score": 1}]},
     "billed by searches": {"results": [], "meta": {"billed_units": {"search_units": 1}}},
@@ -229,6 +238,7 @@ OFF = {
     "enable_web_search": "off",
     "knowledge": [],
     "use_beam_search": True,
+    "search_queries_only": True,
     "disable_search": True,
     "files": [{"type": "file", "id": "f"}],
     "features": {"web_search": False},

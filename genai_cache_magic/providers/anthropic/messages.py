@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form
@@ -196,7 +197,18 @@ def _read_message(message: JsonObject, vendor: str) -> Answer:
     end = STOP.get(as_text(message.get("stop_reason")), End.UNREADABLE)
     is_empty = not any(_is_output(as_object(block)) for block in blocks)
     told = read_usage(as_object(message.get("usage")), blocks, vendor)
-    return Answer(gravest({end}, is_empty=is_empty), told.usage, as_text(message.get("model")), told.bill)
+    dies_s = _dies_s(as_object(message.get("container")).get("expires_at"))
+    return Answer(
+        gravest({end}, is_empty=is_empty), told.usage, as_text(message.get("model")), told.bill, dies_s=dies_s
+    )
+
+
+def _dies_s(told: JsonValue) -> float | None:
+    """Return when the container that a message names is gone [s since the epoch]; None if it names none."""
+    try:
+        return datetime.fromisoformat(as_text(told)).timestamp()
+    except (OverflowError, ValueError):
+        return None
 
 
 def _read_stream(response: Response, vendor: str) -> Answer:
@@ -240,6 +252,7 @@ class _Recording:
         elif kind == "content_block_delta":
             self._blocks.append(event.get("delta"))
         elif kind == "message_delta":
+            self._fields |= {n: v for n, v in as_object(event.get("delta")).items() if n == "container" and v}
             reason = as_object(event.get("delta")).get("stop_reason") or self._fields.get("stop_reason")
             self._fields["stop_reason"] = reason
             # Its counts are running totals; what it leaves out stands as it was announced.
