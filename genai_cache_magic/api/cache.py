@@ -14,9 +14,10 @@ from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
-from genai_cache_magic.core.policy import Filled
+from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.events import Event, Trouble
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
     from genai_cache_magic.entries.entries import Entries, Keys
     from genai_cache_magic.entries.state import StateFile
-    from genai_cache_magic.events import Event
+    from genai_cache_magic.entries.team import Team
     from genai_cache_magic.providers.base import Origins
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class CacheParts:
     state: StateFile
     directory: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
+    team: Team | None = None
 
 
 class Cache:
@@ -79,6 +81,7 @@ class Cache:
         self._state = parts.state
         self._directory = parts.directory
         self._is_superseded = parts.is_superseded
+        self._team = parts.team
         self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
 
@@ -99,6 +102,8 @@ class Cache:
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
         self.catalogue.close()
+        if self._team is not None:
+            self._team.close()
         self._entries.close()
         self._state.close()
 
@@ -115,8 +120,7 @@ class Cache:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value last set under `key`, a fresh copy of it, or `default`."""
-        found = self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event)
-        return _value(found.response) if isinstance(found, Found) else default
+        return self.mget([key], default)[0]
 
     def set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Keep `value` (bytes, str or JSON) under `key` for `ttl`, such as ``"7d"``, or 3600 [s].
@@ -132,7 +136,7 @@ class Cache:
 
     def exists(self, key: str) -> bool:
         """Return whether `get` would find a value."""
-        return isinstance(self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event), Found)
+        return isinstance(self._found([key])[0], Found)
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there."""
@@ -140,7 +144,7 @@ class Cache:
 
     def expire(self, key: str, ttl: str | float) -> bool:
         """Give the value under `key` a new time to live from now on; return whether it was there."""
-        found = self._entries.find(self._value_id(key), ttl_s=None, tell=self._on_event)
+        (found,) = self._found([key])
         if not isinstance(found, Found):
             return False
         self.set(key, _value(found.response), ttl=ttl, tags=found.sealed.metadata().tags)
@@ -148,7 +152,30 @@ class Cache:
 
     def mget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
         """Return the values of `keys`, in their order, `default` where there is none."""
-        return [self.get(key, default) for key in keys]
+        return [_value(found.response) if isinstance(found, Found) else default for found in self._found(keys)]
+
+    def _found(self, keys: Iterable[str]) -> list[Found | Fetch]:
+        """Look all of `keys` up: here, and what is not here with the team, in one round."""
+        ids = [self._value_id(key) for key in keys]
+        team = self._team
+        missing = set(ids)
+        found: dict[EntryId, Found | Fetch] = {}
+        if team is None or team.is_fresh:
+            found = {entry_id: self._entries.find(entry_id, ttl_s=None, tell=self._on_event) for entry_id in missing}
+            missing = {entry_id for entry_id, what in found.items() if isinstance(what, Fetch)}
+        if team is not None and missing:
+            found |= self._looked_up(team, missing)
+        return [found[entry_id] for entry_id in ids]
+
+    def _looked_up(self, team: Team, ids: Iterable[EntryId]) -> dict[EntryId, Found | Fetch]:
+        found = {}
+        for wanted, looked in team.look_up_many(ids).items():
+            if looked.trouble:
+                self._on_event(Trouble("L2", StoreUnavailable.__name__, looked.trouble))
+            found[wanted] = self._entries.find(wanted, ttl_s=None, tell=self._on_event)
+            if looked.envelope is not None and isinstance(found[wanted], Fetch):
+                found[wanted] = self._entries.take_in(wanted, looked.envelope, ttl_s=None, tell=self._on_event)
+        return found
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""

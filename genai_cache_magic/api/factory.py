@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
+from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
 from genai_cache_magic.calls.keeping import Limits
@@ -21,11 +22,13 @@ from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
 from genai_cache_magic.entries.rows import SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
 from genai_cache_magic.settings.reading import ignored, load_settings
+from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +40,13 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.base import Document, Store
     from genai_cache_magic.stores.home import Home
 
-_LATER = {
-    "redis": "Redis",
-    "azure_redis": "Azure Managed Redis",
-    "azure_storage": "Azure Blob",
-    "azure_cdn": "Azure Front Door",
+_LATER = {"azure_cdn": "Azure Front Door"}
+_SHARED = {
+    "redis": "l2='redis://HOST:6379'",
+    "azure_redis": "l2='rediss+cluster://NAME.REGION.redis.azure.net:10000'",
+    "azure_storage": "l2='https://ACCOUNT.blob.core.windows.net/CONTAINER'",
 }
+"""Kinds that a team shares, and how their address is given."""
 _LAYOUT = "v1"
 _ENTRIES = "l1"
 
@@ -53,7 +57,8 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
     Parameters
     ----------
     kind
-        ``disk`` or ``memory``.
+        ``disk`` (with the team tier that the settings name, if any), ``memory``, or a tier that must be named:
+        ``redis``, ``azure_redis``, ``azure_storage``.
     on_event
         Hears of trouble that look-ups turn into misses.
     settings
@@ -68,9 +73,15 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
     """
     if kind in _LATER:
         raise ConfigurationError(f"create_cache({kind!r}) needs {_LATER[kind]}, which this version does not have yet")
-    if kind not in ("disk", "memory"):
-        raise ConfigurationError(f"create_cache({kind!r}): there is no such kind; use 'disk' or 'memory'")
+    if kind not in ("disk", "memory", *_SHARED):
+        raise ConfigurationError(
+            f"create_cache({kind!r}): there is no such kind; use disk, memory, {', '.join(_SHARED)}"
+        )
     loaded = load_settings(**settings)
+    if kind in _SHARED:
+        if not loaded.l2:
+            raise ConfigurationError(f"create_cache({kind!r}) needs an address: {_SHARED[kind]}, or GENAI_CACHE_L2")
+        team_line(loaded, loaded.namespace)  # here a wrong address is an error, in a notebook it is a sentence
     for sentence in ignored():
         on_event(Trouble("settings", "Ignored", sentence))
     return build_cache(loaded, in_memory=kind == "memory", on_event=on_event)
@@ -89,10 +100,11 @@ def build_cache(
     def lost(sentence: str) -> None:
         on_event(Trouble("L1", StoreUnavailable.__name__, sentence))
 
-    parts = _memory_parts(settings, name) if in_memory else _disk_parts(settings, name, on_event, lost)
+    parts = _memory_parts(settings, name) if in_memory else _local_or_team_parts(settings, name, on_event, lost)
     keys, home = parts.keys, parts.home
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
+    waiting = Waiting(home.path / "outbox.db", on_event) if parts.line is not None and home is not None else None
     live = LiveGenerations(
         parts.generations,
         namespace=name,
@@ -100,15 +112,19 @@ def build_cache(
         random_bytes=os.urandom,
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
         on_loss=lost,
+        pending=waiting.pending if waiting else tuple,
     )
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
-    entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory)
+    clock = TeamClock()
+    team = make_team(parts.line, waiting, parts.generations, live, codec, clock) if parts.line and waiting else None
+    entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory, clock=clock, team=team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
     made = CacheParts(
         entries=entries,
         keys=keys,
-        calls=CallDesk(entries, keys, nearest=lambda own: nearest_difference(catalogue, own), limits=limits),
+        calls=CallDesk(entries, keys, nearest=lambda own: nearest_difference(catalogue, own), limits=limits, team=team),
+        team=team,
         catalogue=catalogue,
         origins=origins_of(settings),
         ttl_s=settings.ttl,
@@ -123,10 +139,7 @@ def origins_of(settings: Settings) -> Origins:
     """Return what the settings say of origins; raises ``ConfigurationError`` for one that is no URL."""
     for origin in settings.origins:
         normalise_origin(origin)
-    rules = {
-        origin: OriginRule(o.provider, o.alias, o.models, o.circle, o.no_store == "ignore")
-        for origin, o in settings.origins.items()
-    }
+    rules = {origin: OriginRule(o.provider, o.alias, o.models, o.circle) for origin, o in settings.origins.items()}
     headers = frozenset(name.lower() for name in settings.extra_headers)
     return Origins(rules, settings.machine, headers, settings.key_include, settings.key_exclude)
 
@@ -141,6 +154,7 @@ class _Parts:
     seal: Seal
     keys: Keys
     home: Home | None = field(default=None, repr=False)
+    line: TeamLine | None = None
 
 
 def _memory_parts(settings: Settings, namespace: str) -> _Parts:
@@ -152,8 +166,26 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
     return _Parts(store, MemoryDocument(), StateFile(None, SCHEMA), Unsealed(), _public_keys(namespace))
 
 
-def _disk_parts(
+def _local_or_team_parts(
     settings: Settings, namespace: str, tell: Callable[[Event], None], on_loss: Callable[[str], None]
+) -> _Parts:
+    """Return the parts of a cache on disk, in front of the team tier if there is one that can be used."""
+    try:
+        line = team_line(settings, namespace)
+        if line is not None:
+            return _disk_parts(settings, namespace, tell, on_loss, line)
+    except (ConfigurationError, KeyUnavailable, StoreUnavailable) as exc:
+        # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
+        tell(Trouble("L2", type(exc).__name__, apart(exc)))
+    return _disk_parts(settings, namespace, tell, on_loss)
+
+
+def _disk_parts(
+    settings: Settings,
+    namespace: str,
+    tell: Callable[[Event], None],
+    on_loss: Callable[[str], None],
+    line: TeamLine | None = None,
 ) -> _Parts:
     from genai_cache_magic.stores.database import DATABASE_NAME
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
@@ -162,6 +194,7 @@ def _disk_parts(
 
     # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
     inside = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
+    inside += [(line.place,)] if line else []
     home = Home(settings.dir, *inside, losses=Losses(on_loss))
     has_entries = (home.path / _ENTRIES / DATABASE_NAME).exists()
     generations = FileDocument(home.path / "generations", ensure=home.ensure)
@@ -174,21 +207,34 @@ def _disk_parts(
             seal: Seal = Unsealed()
             keys = _public_keys(namespace)
         else:
-            keyring = _local_keyring(settings, home, namespace, state, has_entries=has_entries)
+            keyring = _keyring(settings, home, namespace, state, line, has_entries=has_entries)
             seal, keys = _sealed(keyring, namespace)
         store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.pop_all()
     home.losses.tell()
-    return _Parts(store, generations, state, seal, keys, home)
+    ruling = SnapshotDocument(line.document(GENERATIONS), generations) if line else generations
+    return _Parts(store, ruling, state, seal, keys, home, line)
 
 
-def _local_keyring(settings: Settings, home: Home, namespace: str, state: StateFile, *, has_entries: bool) -> Keyring:
+def _keyring(  # noqa: PLR0913 - what it depends on
+    settings: Settings,
+    home: Home,
+    namespace: str,
+    state: StateFile,
+    line: TeamLine | None,
+    *,
+    has_entries: bool,
+) -> Keyring:
     from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.stores.documents import FileDocument
 
     manifest = FileDocument(home.path / "keyset")
     wrapper = LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
+    if line is not None:
+        own = FileDocument(home.path.parent / "keyset")
+        # What this machine has sealed before stays readable to it, and becomes so to its team.
+        line.keyset(manifest, lambda: own.load() or create_manifest(namespace, wrapper))
     # Whoever is first wins: the manifest that is there afterwards counts.
     if manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None) and has_entries:
         home.losses.add(

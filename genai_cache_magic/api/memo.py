@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import warnings
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
-from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
 from genai_cache_magic.settings.units import parse_seconds
@@ -148,11 +148,7 @@ class _Results:
                 finally:
                     self._flights.land(joined, Released())
             else:
-                try:
-                    await Waiter(joined).wait(None)
-                finally:
-                    joined.cancel()  # nothing, if it has come
-                landing = joined.result()
+                landing = await asyncio.wrap_future(joined)
                 value = cache.get(key, landing.value) if isinstance(landing, Landed) else _MISSING
         return value
 

@@ -9,6 +9,7 @@ between any two lines or a stream that is never closed, nobody waits for one tha
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from genai_cache_magic import host
-from genai_cache_magic.calls.tasks import current_task
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.entries.link import Looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,14 @@ class Promoted:
     flight: Flight
 
 
-Landing: TypeAlias = Landed | Failed | Released | Promoted
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The team was asked: what it has is there to be judged."""
+
+    looked: Looked = field(repr=False)
+
+
+Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +72,17 @@ class Caller:
     """Who asks: needed to see who must not wait for whom."""
 
     thread: int
-    task: object | None
+    task: asyncio.Task[Any] | None
     is_async: bool
 
     @classmethod
     def current(cls, *, is_async: bool) -> Caller:
         """Return the running caller."""
-        return cls(threading.get_ident(), current_task(), is_async)
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        return cls(threading.get_ident(), task, is_async)
 
     def must_not_wait_for(self, leader: Caller) -> bool:
         """Return whether waiting for `leader` could wait for ourselves.
@@ -110,6 +122,11 @@ class Seat(Future[Landing]):
     def __init__(self, pulse: Pulse) -> None:
         super().__init__()
         self.pulse = pulse
+
+    def looked_up(self, looked: Looked) -> None:
+        """Tell who waits what a look-up brought, unless it has given up."""
+        if self.set_running_or_notify_cancel():
+            self.set_result(LookedUp(looked))
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

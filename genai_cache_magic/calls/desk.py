@@ -8,29 +8,44 @@ it are decided next door.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
-from genai_cache_magic.calls.coalesce import Caller, Failed, Flight, Flights, Landed, Landing, Promoted, Released
+from genai_cache_magic.calls.coalesce import (
+    Caller,
+    Failed,
+    Flight,
+    Flights,
+    Landed,
+    Landing,
+    LookedUp,
+    Promoted,
+    Pulse,
+    Released,
+    Seat,
+)
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.model import EntryId, Metadata, Response
 from genai_cache_magic.core.options import Mode, Samples
-from genai_cache_magic.core.policy import Why
+from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.entries import Entries, Found, Keys
-from genai_cache_magic.errors import ReplayMiss
-from genai_cache_magic.events import Outcome, Tier
+from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
+from genai_cache_magic.events import Outcome, Tier, Trouble
 from genai_cache_magic.providers import lookups
 from genai_cache_magic.providers.base import STATEFUL, Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.entries.link import Looked
+    from genai_cache_magic.entries.team import Team
 
 _STALE = (Why.EXPIRED, Why.INVALIDATED)
 
@@ -41,7 +56,7 @@ _SHOWN = 5
 class CallDesk:
     """Decides for one namespace what becomes of each model call. Safe to share between threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         entries: Entries,
         keys: Keys,
@@ -49,12 +64,14 @@ class CallDesk:
         nearest: Callable[[Metadata], tuple[str, ...]] = lambda _: (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        team: Team | None = None,
     ) -> None:
         self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
         self._nearest = nearest
         self._clock = clock
         self._flights = Flights()
+        self._team = team
 
     @property
     def max_response_bytes(self) -> int:
@@ -72,11 +89,16 @@ class CallDesk:
         started = self._clock()
         if scope.options.mode is Mode.OFF:
             return bypass(scope, call, "mode off")
-        lead = self._lead(call, scope, started)
+        lead = self._lead(call, scope, started, is_async=is_async)
+        with self._not_made(lead):
+            return self._decide(lead)
+
+    @contextmanager
+    def _not_made(self, lead: Lead) -> Iterator[None]:
+        """Let go of what `lead` holds if the block fails: an interrupt, a replay's miss, or a failure of ours."""
         try:
-            return self._decide(lead, is_async=is_async)
+            yield
         except BaseException:
-            # An interrupt, a replay's miss, or a failure of ours: this call is not made.
             self._give_back(lead)
             if (flight := _take_flight(lead)) is not None:
                 self._flights.abandon(flight)
@@ -98,6 +120,9 @@ class CallDesk:
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
             return self._lead_on(lead, landing.flight)
+        elif isinstance(landing, LookedUp):
+            with self._not_made(lead):
+                return self._decide_with(lead, landing.looked)
         return self._keeper.stamp(lead)
 
     def commit(self, lead: Lead, response: Response) -> None:
@@ -163,24 +188,48 @@ class CallDesk:
         """Return the entry id of `call` for its first sample."""
         return self._keeper.request_id(self._keeper.resolved(call, scope), scope)
 
-    def _lead(self, call: ModelCall, scope: CellScope, started: float) -> Lead:
+    def _lead(self, call: ModelCall, scope: CellScope, started: float, *, is_async: bool) -> Lead:
         call = self._keeper.resolved(call, scope)
         first = self._keeper.request_id(call, scope)
         sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
         target = first if sample == 0 else self._keeper.request_id(call, scope, sample)
-        return Lead(self, call, scope, target, sample, first, Why.ABSENT, started)
+        return Lead(self, call, scope, target, sample, first, Why.ABSENT, started, is_async)
 
-    def _decide(self, lead: Lead, *, is_async: bool) -> Step:
-        mode = lead.scope.options.mode
-        if mode is Mode.REFRESH:
+    def _decide(self, lead: Lead) -> Step:
+        team = self._team
+        if lead.scope.options.mode is Mode.REFRESH:
             return self._refresh(lead)
+        if team is not None and not team.is_fresh:
+            return self._ask(lead, team.look_up)
         found = self._keeper.find(lead)
         if isinstance(found, Found):
             return self._serve(lead, found)
+        return self._missed(lead, found) if team is None else self._ask(lead, team.look_up)
+
+    def _ask(self, lead: Lead, how: Callable[[EntryId, Callable[[Looked], None]], None]) -> Follow:
+        """Ask the team; the caller waits in its own colour, as for a call in flight."""
+        seat = Seat(Pulse())
+        how(lead.entry_id, seat.looked_up)
+        return Follow(lead, seat)
+
+    def _decide_with(self, lead: Lead, looked: Looked) -> Step:
+        """Decide about `lead` with what the team has, or with why it can't be asked."""
+        if looked.trouble:
+            lead.scope.emit(Trouble("L2", StoreUnavailable.__name__, f"L2 offline, serving L1: {looked.trouble}"))
+        if lead.scope.options.mode is Mode.REFRESH:
+            return self._keeper.stamp(lead)
+        found = self._keeper.find(lead)
+        if isinstance(found, Fetch) and looked.envelope is not None:
+            found = self._keeper.take_in(lead, looked.envelope)
+        if isinstance(found, Found):
+            return self._serve(lead, found)
+        return self._missed(lead, found, looked.trouble)
+
+    def _missed(self, lead: Lead, found: Fetch, trouble: str = "") -> Step:
         lead.why, lead.because = found.why, found.text
-        if mode is Mode.REPLAY:
-            raise self._replay_miss(lead)
-        return self._depart(lead, is_async=is_async)
+        if lead.scope.options.mode is Mode.REPLAY:
+            raise self._replay_miss(lead, trouble)
+        return self._depart(lead)
 
     def _serve(self, lead: Lead, found: Found) -> Answered:
         lead.is_done = True
@@ -192,17 +241,19 @@ class CallDesk:
         self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
         return Answered(response, Tier.L1)
 
-    def _refresh(self, lead: Lead) -> Lead:
+    def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH
+        if self._team is not None:
+            return self._ask(lead, self._team.publish_entry)
         self._keeper.invalidate(lead)
         # A refresh asks for itself: it waits for no answer that began before it.
         return self._keeper.stamp(lead)
 
-    def _depart(self, lead: Lead, *, is_async: bool) -> Step:
+    def _depart(self, lead: Lead) -> Step:
         options = lead.scope.options
         if options.mode is Mode.READ or self._keeper.is_refused(lead):
             return self._keeper.stamp(lead)
-        joined = self._flights.join(lead.entry_id, Caller.current(is_async=is_async))
+        joined = self._flights.join(lead.entry_id, Caller.current(is_async=lead.is_async))
         if joined is None:
             return self._keeper.stamp(lead)
         if not isinstance(joined, Flight):
@@ -233,13 +284,15 @@ class CallDesk:
     def _give_back(self, lead: Lead) -> None:
         lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
 
-    def _replay_miss(self, lead: Lead) -> ReplayMiss:
+    def _replay_miss(self, lead: Lead, trouble: str) -> ReplayMiss:
         self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.because}")
         request = lead.call.request
         own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
         differs = self._nearest(own) if lead.why is Why.ABSENT else ()
         is_loose = STATEFUL in lead.call.refused
         chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
+        if trouble:
+            chain = f"; the team could not be asked: {trouble}"
         near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
         return ReplayMiss(
             f"{request.model or request.surface}: {lead.because}{chain or near}. "

@@ -70,11 +70,26 @@ class Keeper:
 
     def find(self, lead: Lead) -> Found | Fetch:
         """Return the stored answer in the form that its caller wants, or why there is none."""
-        options = lead.scope.options
-        tags = [self._keys.tag("user", tag) for tag in options.tags]
-        found = self._entries.find_call(lead.entry_id, ttl_s=options.ttl_s, scope_tags=tags, tell=lead.scope.emit)
-        if isinstance(found, Fetch):
-            return found
+        found = self._entries.find_call(
+            lead.entry_id, ttl_s=lead.scope.options.ttl_s, scope_tags=self._scope_tags(lead), tell=lead.scope.emit
+        )
+        return found if isinstance(found, Fetch) else self._suited(lead, found)
+
+    def take_in(self, lead: Lead, envelope: bytes) -> Found | Fetch:
+        """Return, as `find`, what the team has stored, and store it here too."""
+        found = self._entries.take_in(
+            lead.entry_id,
+            envelope,
+            ttl_s=lead.scope.options.ttl_s,
+            scope_tags=self._scope_tags(lead),
+            tell=lead.scope.emit,
+        )
+        return found if isinstance(found, Fetch) else self._suited(lead, found)
+
+    def _scope_tags(self, lead: Lead) -> list[bytes]:
+        return [self._keys.tag("user", tag) for tag in lead.scope.options.tags]
+
+    def _suited(self, lead: Lead, found: Found) -> Found | Fetch:
         try:
             is_same = found.sealed.account().asked == lead.call.wants.asked
         except EntryUndecodable as exc:
@@ -129,7 +144,7 @@ class Keeper:
             return Verdict(Outcome.MISS, "asked for more than a day ago", is_outdated=True)
         wanted = Wanted(
             lead.scope.options.ttl_s,
-            [self._keys.tag("user", tag) for tag in lead.scope.options.tags],
+            self._scope_tags(lead),
             lambda stored: lead.call.provider.render(stored, lead.call.wants) is None,
         )
         try:

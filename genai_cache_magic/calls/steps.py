@@ -72,6 +72,7 @@ class Lead:
     request_id: EntryId
     why: Why
     started: float
+    is_async: bool = False
     because: str = ""
     stamp: Stamp | None = None
     stamped_ms: int = 0
@@ -83,7 +84,7 @@ class Lead:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Someone asks the same right now: wait for `future`, then call ``resume``."""
+    """Someone asks the same right now, or the team is being asked: wait for `future`, then call ``resume``."""
 
     lead: Lead
     future: Seat

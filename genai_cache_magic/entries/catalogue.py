@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.questions import Questions
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.entries.sweeper import Sweeper
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import EntryId, Header, Metadata
-    from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.entries import Entries, Keys
     from genai_cache_magic.entries.rows import Rows
     from genai_cache_magic.events import Event
@@ -159,7 +159,7 @@ class Catalogue:
         with self.sweeper.pause:
             view = self._view()
             if not dry_run:
-                self._publish(lambda generations: generations.invalidating_tags([tag]))
+                self._publish(Change(self._entries.now_ms(), tags=frozenset({tag})))
                 with suppress(StoreUnavailable):
                     self.rows.remember_name(kind, name)
             self._settle()
@@ -169,9 +169,9 @@ class Catalogue:
         """Invalidate what a cell stored or has on its way, and the entries that it `used`, whoever stored them."""
         tag = self._keys.tag("cell", cell)
         with self.sweeper.pause:
-            view, now_ms = self._view(), self._entries.now_ms()
+            view = self._view()
             if not dry_run:
-                self._publish(lambda g: g.invalidating_tags([tag]).invalidating_entries(used, now_ms=now_ms))
+                self._publish(Change(self._entries.now_ms(), frozenset({tag}), frozenset(used)))
             self._settle()
             concerned = self._questions.ids(view, tags=[tag])
             rows = filter(None, map(self.rows.find, used))
@@ -215,7 +215,7 @@ class Catalogue:
         with self.sweeper.pause:
             view = self._view()
             if not dry_run:
-                self._publish(lambda generations: generations.cleared(root))
+                self._publish(Change(self._entries.now_ms(), new_root=root))
             self._settle()
             count = self._questions.count(view)
             return self._done(Invalidation(count, count, dry_run=dry_run))
@@ -229,8 +229,8 @@ class Catalogue:
             count = self._questions.count(view) if is_all else len(found)
             return self._counted(count, view, dry_run=dry_run)
 
-    def _publish(self, change: Callable[[Generations], Generations]) -> None:
-        self._entries.generations.change(change)
+    def _publish(self, change: Change) -> None:
+        self._entries.change(change.apply, change)
 
     def _counted(self, count: int, view: View, *, dry_run: bool) -> Invalidation:
         return self._done(Invalidation(count, self._questions.count(view), dry_run=dry_run))
@@ -249,9 +249,8 @@ class Catalogue:
         useful = {entry_id for entry_id, _, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
-        with suppress(StoreUnavailable):
-            self._reconcile()
-            self.rows.forget_long_gone()
+        self._reconcile()
+        self.rows.forget_long_gone()
         return Collected(removed + report.removed_rows, report.removed_files)
 
     def close(self) -> None:
@@ -286,9 +285,8 @@ class Catalogue:
         for key in self._entries.store.scan():
             if rows.pop(bytes.fromhex(key), None) is None:
                 added += self._entries.record_again(key)
-        with suppress(StoreUnavailable):  # a file that can only be read says what it said
-            self.rows.mark_gone(rows.values(), Gone.VANISHED)
-            self.rows.set_complete()
+        self.rows.mark_gone(rows.values(), Gone.VANISHED)
+        self.rows.set_complete()
         return added
 
 

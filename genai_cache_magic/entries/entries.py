@@ -6,11 +6,12 @@ import itertools
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
+from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.reasons import reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
@@ -79,6 +80,16 @@ class Keys:
         return keyed_tag(kind, name, self.mac_key)
 
 
+class Shares(Protocol):
+    """A team, as its entries see it; `team.Team` says more."""
+
+    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
+        """Give an entry to the team, as soon as it can be reached."""
+
+    def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
+        """Publish an invalidation, or (None) queue it."""
+
+
 class Entries:
     """Entries of one namespace over one store. Safe to share between threads."""
 
@@ -91,6 +102,7 @@ class Entries:
         rows: Rows | None = None,
         recent_bytes: int = 0,
         clock: Callable[[], float] = time.time,
+        team: Shares | None = None,
     ) -> None:
         self.store = store
         self.generations = generations
@@ -99,6 +111,7 @@ class Entries:
         self._codec = codec
         self._rows = rows
         self._clock = clock
+        self._team = team
         self._recent: Recent[Found] = Recent(recent_bytes)
 
     @property
@@ -186,7 +199,7 @@ class Entries:
 
     def stamp(self) -> Stamp:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
-        return self.generations.current().stamp
+        return self.generations.published().stamp
 
     def fill(self, entry_id: EntryId, entry: Entry, wanted: Wanted = _ANY) -> Filled:
         """Store `entry` unless it is outdated, or one is there that its caller could be served.
@@ -201,20 +214,76 @@ class Entries:
             The store can't take it; nothing half-written will be served.
         """
         blob = self._encoded(entry_id, entry)
+        filled = self._place(entry_id, blob, entry, wanted)
+        if filled is Filled.STORED and self._team is not None:
+            self._team.keep(entry_id, blob)
+        return filled
+
+    def fill_envelope(self, entry_id: EntryId, envelope: bytes, *, longest_ms: int) -> Filled:
+        """Store what was stored in another tier, as `fill`; what is older than `longest_ms` [ms] is outdated.
+
+        Raises
+        ------
+        EntryUndecodable, StoreUnavailable
+            As `fill`.
+        """
+        try:
+            sealed = self._codec.open(entry_id, envelope)
+            if self.now_ms() - sealed.header.created_ms > longest_ms:
+                return Filled.OUTDATED
+            return self._place(entry_id, envelope, sealed, _ANY)
+        except DecryptionError as exc:
+            raise EntryUndecodable("it was sealed by another key") from exc
+
+    def take_in(
+        self,
+        entry_id: EntryId,
+        envelope: bytes,
+        *,
+        ttl_s: int | None,
+        scope_tags: Iterable[bytes] = (),
+        tell: Callable[[Event], None],
+    ) -> Found | Fetch:
+        """Judge what a look-up in L2 brought, and store it here too if it may be served. Never raises for it."""
+        try:
+            sealed = self._codec.open(entry_id, envelope)
+            decision = self._judge(entry_id, sealed.header, ttl_s, scope_tags)
+            if not isinstance(decision, Serve):
+                return decision
+            found = Found(sealed, sealed.response(), Tier.L2)
+        except StoreUnavailable as exc:
+            tell(trouble("L1", exc))
+            return Fetch(Why.ABSENT)
+        except (DecryptionError, EntryUndecodable) as exc:
+            # Left where it is: a newer version of ours may have written it, and others can read it.
+            tell(trouble("L2", exc))
+            return Fetch(Why.DAMAGED)
+        try:
+            self._place(entry_id, envelope, sealed, _ANY)
+        except StoreUnavailable as exc:
+            tell(trouble("L1", exc))
+        return found
+
+    def _place(self, entry_id: EntryId, blob: bytes, placed: Entry | Sealed, wanted: Wanted) -> Filled:
+        header = placed.header
         for attempt in range(_ATTEMPTS):
-            if not self.generations.current().is_valid(entry_id, entry.header):
+            if not self.generations.current().is_valid(entry_id, header):
                 return Filled.OUTDATED
             held = self._fills.held(entry_id)
-            if held is not None and not self._gives_way(entry_id, held, entry.header, wanted):
+            if held is not None and not self._gives_way(entry_id, held, header, wanted):
                 if attempt:
                     self.record_again(entry_id)  # the row that was written for ours
                 return Filled.KEPT
             self._recent.forget(entry_id)
             # Before the entry: a kill in between leaves a row too many, which is found by counting.
-            self._record(entry_id, entry.header, entry.metadata)
-            if self._fills.put_if(entry_id, blob, ttl_s=entry.header.ttl_s, held=held):
+            self._record(entry_id, header, placed.metadata if isinstance(placed, Entry) else placed.metadata())
+            if self._fills.put_if(entry_id, blob, ttl_s=self._remaining_s(header), held=held):
                 return Filled.STORED
         return Filled.KEPT
+
+    def _remaining_s(self, header: Header) -> float:
+        """Return how long an entry may still live [s]: all its time if a clock says that it is not born yet."""
+        return min(header.ttl_s, header.ttl_s - (self.now_ms() - header.created_ms) / 1000)
 
     def _record(self, entry_id: EntryId, header: Header, metadata: Metadata) -> None:
         if self._rows is not None:
@@ -289,9 +358,22 @@ class Entries:
             It could not be published; they are as valid as before.
         """
         ids, now_ms = list(entry_ids), self.now_ms()
-        return self.generations.change(
-            lambda g: g.invalidating_entries(ids, now_ms=now_ms, outlived=self._outlived(g, now_ms))
+        return self.change(
+            lambda g: g.invalidating_entries(ids, now_ms=now_ms, outlived=self._outlived(g, now_ms)),
+            Change(now_ms, entry_ids=frozenset(ids)),
         ).stamp
+
+    def change(self, how: Callable[[Generations], Generations], change: Change) -> Generations:
+        """Publish `how`, or queue it as `change` where a team can't be reached; return what is published then.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could be neither.
+        """
+        if self._team is None:
+            return self.generations.change(how)
+        return self._team.invalidate(how, change) or self.generations.published()
 
     def _encoded(self, entry_id: EntryId, entry: Entry) -> bytes:
         """Return the bytes to store, after proving that they come back as they went in."""
@@ -313,6 +395,8 @@ class Entries:
 
     def _outlived(self, generations: Generations, now_ms: int) -> set[EntryId]:
         """Return the entries whose record is of no use any more; what was left of them is removed."""
+        if self._team is not None:
+            return set()  # what is left elsewhere is not known here
         due = itertools.islice(generations.due(now_ms=now_ms).items(), _LOOKED_AT)
         return {entry_id for entry_id, record in due if self._is_outlived(entry_id, record, generations)}
 

@@ -6,15 +6,22 @@ file, and in the environment as ``GENAI_CACHE_*`` (``__`` between the parts of a
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.core.options import Mode, Samples
@@ -22,7 +29,16 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.files import read_layers
 from genai_cache_magic.settings.places import parse_place
-from genai_cache_magic.settings.units import parse_duration, parse_size, spell_duration, spell_size
+from genai_cache_magic.settings.units import (
+    parse_duration,
+    parse_size,
+    parse_timeout,
+    spell_addresses,
+    spell_duration,
+    spell_secret,
+    spell_size,
+    spell_timeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +49,6 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 LATER = {
-    "l2": "the team tier (Redis, Azure Blob)",
     "key_vault_url": "Key Vault",
     "key_name": "Key Vault",
     "signing_key_name": "Key Vault",
@@ -105,6 +120,22 @@ def _without_questions(value: Any) -> Any:
     return frozenset(named)
 
 
+def _addresses(value: Any) -> Any:
+    """Return addresses given as a list, or as one text that parts them by commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _from_environment(name: str) -> Callable[[], SecretStr]:
+    """Return the default of a credential: what Azure's own variable `name` says."""
+    return lambda: SecretStr(os.environ.get(name, ""))
+
+
+def _azure_redis() -> tuple[SecretStr, ...]:
+    """Return the address that Azure's own variables name, if they do."""
+    host = os.environ.get("AZURE_REDIS_HOST", "")
+    return (SecretStr(f"rediss://{host}"),) if host else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Spelled:
     """How a value is written for people."""
@@ -113,7 +144,10 @@ class Spelled:
 
 
 Duration = Annotated[int, _reported(parse_duration), Spelled(spell_duration)]
+Timeout = Annotated[float, _reported(parse_timeout), Spelled(spell_timeout)]
 Size = Annotated[int, _reported(parse_size), Spelled(spell_size)]
+Secret = Annotated[SecretStr, Spelled(spell_secret)]
+Addresses = Annotated[tuple[SecretStr, ...], _reported(_addresses), NoDecode, Spelled(spell_addresses)]
 Namespace = Annotated[str, _reported(_namespace)]
 HeaderName = Annotated[str, _reported(_header)]
 Place = Annotated[Path, _reported(parse_place)]
@@ -141,7 +175,6 @@ class OriginSettings(BaseModel):
     provider: str = ""
     alias: str = ""
     models: dict[str, str] = Field(default_factory=dict)
-    no_store: Literal["obey", "ignore"] = "obey"
     circle: str = Field(default="", repr=False)
 
     @model_validator(mode="before")
@@ -175,6 +208,18 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(platformdirs.user_config_dir("genai-cache")) / "keys" / "default.key",
         validate_default=True,
     )
+    l2: Addresses = Field(default_factory=_azure_redis, repr=False)
+    l2_username: str = Field(default="", repr=False)
+    l2_password: Secret = Field(default_factory=_from_environment("AZURE_REDIS_KEY"), repr=False)
+    l2_connection_string: Secret = Field(
+        default_factory=_from_environment("AZURE_STORAGE_CONNECTION_STRING"), repr=False
+    )
+    l2_account_key: Secret = Field(default_factory=_from_environment("AZURE_STORAGE_KEY"), repr=False)
+    l2_ca_file: Place | None = None
+    l2_create_container: bool = False
+    connect_timeout: Timeout = Field(default=0.5, validate_default=False)
+    command_timeout: Timeout = Field(default=1.5, validate_default=False)
+    max_stale: Duration | None = None
     size_limit: Size = 1024**3
     memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)

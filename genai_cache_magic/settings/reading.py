@@ -110,22 +110,27 @@ def _spelled(name: str, value: object) -> str:
     """Return `value` as people write it."""
     if name == "machine":
         return _HIDDEN
+    spelled = next((how for how in Settings.model_fields[name].metadata if isinstance(how, Spelled)), None)
+    if spelled is not None and value is not None:
+        return spelled.write(value)
+    return _written(value) or "none"
+
+
+def _written(value: object) -> str:
     if isinstance(value, Path):
         return tilde(value)
     if isinstance(value, CompressionSettings):
         return f"{value.algorithm}, from {spell_size(value.threshold)}, level {value.level}"
     if isinstance(value, dict):
-        return "; ".join(f"{url}: {_rule(rule)}" for url, rule in value.items()) or "none"
+        return "; ".join(f"{url}: {_rule(rule)}" for url, rule in value.items())
     if isinstance(value, frozenset):
-        return ", ".join(sorted(value)) or "none"
-    spelled = next((how for how in Settings.model_fields[name].metadata if isinstance(how, Spelled)), None)
-    return spelled.write(value) if spelled else str(value)
+        return ", ".join(sorted(value))
+    return "" if value is None else str(value)
 
 
 def _rule(rule: OriginSettings) -> str:
     parts = [rule.provider, f"alias {rule.alias}" if rule.alias else ""]
     parts += [f"{deployment} is {model}" for deployment, model in rule.models.items()]
-    parts += ["no-store ignored"] if rule.no_store == "ignore" else []
     return ", ".join(filter(None, parts)) or "configured"
 
 
@@ -177,7 +182,7 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
         return f"{head}={first['input']} ({place}) needs {later}, which this version does not have yet"
     said = context.get("expected") or context.get("error") or first["msg"]
     # SECURITY: a header that holds a credential by mistake is not shown again.
-    value = "" if head == "extra_headers" else f"={first['input']!r}"
+    value = "" if head == "extra_headers" or head.startswith("l2") else f"={first['input']!r}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
     close = difflib.get_close_matches(str(first["input"]), allowed, n=1)
     return f"{name}{value} ({place}): {said}" + (f"; did you mean {close[0]}?" if close else "")

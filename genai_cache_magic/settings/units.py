@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import SecretStr
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "mb": 1024**2, "mib": 1024**2, "gb": 1024**3, "gib": 1024**3}
+_TIMEOUT = {"ms": 0.001, "s": 1}
+_SHORTEST_TIMEOUT_S, _LONGEST_TIMEOUT_S = 0.001, 60
 _SPELLED_S = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 _SPELLED_BYTES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("B", 1))
 _PATTERN = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE)
@@ -33,6 +42,25 @@ def parse_duration(text: object, *, name: str = "") -> int:
     raise ConfigurationError(
         f"{shown} is not a duration: write a number and s, m, h, d or w, such as 12h (1s to 3650d)",
     )
+
+
+def parse_timeout(text: object, *, name: str = "") -> float:
+    """Return how long to wait [s], written as ``500ms`` or ``1.5s``.
+
+    Raises
+    ------
+    ConfigurationError
+        It is not between 1 ms and 60 s, or has no unit; the message names `name`.
+    """
+    amount = _parse(text, _TIMEOUT)
+    if amount is None or not _SHORTEST_TIMEOUT_S <= amount <= _LONGEST_TIMEOUT_S:
+        raise ConfigurationError(f"{_shown(name, text)} is not a time-out: write a number and ms or s, such as 500ms")
+    return amount
+
+
+def spell_timeout(seconds: float) -> str:
+    """Return a time-out [s] as `parse_timeout` reads it."""
+    return f"{round(seconds * 1000)}ms" if seconds < 1 else f"{seconds:g}s"
 
 
 def parse_seconds(value: str | float, *, name: str = "") -> int:
@@ -62,6 +90,16 @@ def spell_duration(seconds: int) -> str:
     return f"{seconds // size}{unit}"
 
 
+def spell_secret(secret: SecretStr) -> str:
+    """Return whether a secret is set."""
+    return "(set)" if secret.get_secret_value() else "none"
+
+
+def spell_addresses(addresses: tuple[SecretStr, ...]) -> str:
+    """Return addresses without their credentials."""
+    return ", ".join(without_credentials(address.get_secret_value()) for address in addresses) or "none"
+
+
 def spell_size(size_bytes: int) -> str:
     """Return a size [bytes] as `parse_size` reads it, in the largest unit that says it exactly."""
     if size_bytes == 0:
@@ -70,7 +108,7 @@ def spell_size(size_bytes: int) -> str:
     return f"{size_bytes // size} {unit}"
 
 
-def _parse(text: object, units: dict[str, int]) -> float | None:
+def _parse(text: object, units: Mapping[str, float]) -> float | None:
     match = None if isinstance(text, bool) else _PATTERN.fullmatch(str(text))
     if match is None or match[2].lower() not in units:
         return None

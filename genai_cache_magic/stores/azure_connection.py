@@ -49,6 +49,10 @@ class BlobTarget:
     connect_timeout_s: float = 0.5
     command_timeout_s: float = 1.5
 
+    def check(self) -> None:
+        """Raise ``ConfigurationError`` if the URL can't be a container's; nothing is asked."""
+        _ = self.address
+
     @property
     def container(self) -> str:
         """The container's name; raises ``ConfigurationError`` for a URL that names none."""

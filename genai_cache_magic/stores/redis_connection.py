@@ -81,6 +81,10 @@ class RedisTarget:
             raise ConfigurationError(f"the Redis URL names no host: write {parts.scheme}://host:port")
         return parts
 
+    def check(self) -> None:
+        """Raise ``ConfigurationError`` if the URL can't be one of Redis; nothing is asked."""
+        _ = self.address, self.database
+
     @property
     def is_cluster(self) -> bool:
         """Whether it is spoken to by the cluster protocol."""

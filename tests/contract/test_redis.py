@@ -327,7 +327,7 @@ class TestTarget:
     def test_a_wrong_url(self, url):
         """A URL that is none of Redis is a mistake in words, without what stands in it."""
         with pytest.raises(ConfigurationError):
-            _ = RedisTarget(url).address, RedisTarget(url).database
+            RedisTarget(url).check()
 
     @pytest.mark.parametrize(
         ("url", "address"),

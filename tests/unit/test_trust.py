@@ -31,7 +31,12 @@ DECIDING = {
     "machine": '"theirs"',
     "person": '"them"',
     "l2": '"redis://theirs"',
-    "l2_prefix": '"theirs"',
+    "l2_username": '"theirs"',
+    "l2_password": '"theirs"',
+    "l2_connection_string": '"theirs"',
+    "l2_account_key": '"theirs"',
+    "l2_ca_file": '"/srv/theirs"',
+    "l2_create_container": "true",
     "key_vault_url": '"https://theirs.vault.azure.net"',
     "key_name": '"theirs"',
     "signing_key_name": '"theirs"',
@@ -135,7 +140,7 @@ def test_every_setting_is_one_or_the_other():
     from genai_cache_magic.settings.model import LATER, Settings
 
     deciding = {name for name in (*Settings.model_fields, *LATER) if decides_trust(name)}
-    assert deciding == set(DECIDING) - {"l2_prefix"}
+    assert deciding == set(DECIDING)
 
 
 # --- trust, once given

@@ -1,0 +1,187 @@
+"""Wiring of the team tier: from its address to a tier behind a breaker, and how its keyset is come by."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.entries.entries import Entries
+from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.team import Pending, Team, TeamClock
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.stores.breaker import Breaker
+from genai_cache_magic.stores.guarded import GuardedDocument, guard_store
+from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.snapshot import SnapshotDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from genai_cache_magic.entries.codec import Codec
+    from genai_cache_magic.entries.generations import LiveGenerations
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.settings.model import Settings
+    from genai_cache_magic.stores.base import Document, SharedTier
+
+_MAX_STALE_REDIS_S = 5.0
+_MAX_STALE_BLOB_S = 30.0
+_KEYSET = "keyset"
+
+
+@dataclass(frozen=True, slots=True)
+class TeamLine:
+    """A tier, what keeps it from being asked while it fails, and how old what is known of it may be [s]."""
+
+    tier: SharedTier = field(repr=False)
+    breaker: Breaker = field(repr=False)
+    max_stale_s: float
+
+    @property
+    def place(self) -> str:
+        """The name of the directory for what is known of this tier: no two tiers of one name space are mixed."""
+        return f"team-{hashlib.sha256(self.tier.name.encode()).hexdigest()[:12]}"
+
+    def document(self, name: str) -> Document:
+        """Return a document of the tier, behind the breaker."""
+        return GuardedDocument(self.tier.document(name), self.breaker)
+
+    def keyset(self, copy: Document, make: Callable[[], bytes]) -> bytes:
+        """Return the keyset of the team; `make` says what is offered where it has none.
+
+        Raises
+        ------
+        StoreUnavailable
+            The team can't be asked, and this machine has never seen its keyset.
+        """
+        shared = self.document(_KEYSET)
+        try:
+            blob = shared.load()
+            if blob is None:
+                shared.replace(make(), expected=None)  # whoever is first wins
+                blob = shared.load()
+        except StoreUnavailable:
+            known = copy.load()
+            if known is None:
+                raise
+            return known
+        if blob is None:
+            raise KeyUnavailable(f"the keyset in {self.tier.name} vanished while it was read: try again")
+        if copy.load() != blob:
+            copy.replace(blob, expected=copy.load())
+        return blob
+
+
+def team_line(settings: Settings, namespace: str) -> TeamLine | None:
+    """Return the way to the team tier that `settings` name, or None if they name none; nothing is asked yet.
+
+    Raises
+    ------
+    ConfigurationError
+        An address is none, or a package is missing; the message names the fix.
+    """
+    if not settings.l2:
+        return None
+    if len(settings.l2) > 1:
+        raise ConfigurationError("l2 names several addresses: this version uses one, Redis or Azure Blob")
+    url = settings.l2[0].get_secret_value()
+    scheme = url.partition("://")[0]
+    tier, max_stale_s = (
+        (_redis(settings, url, namespace), _MAX_STALE_REDIS_S)
+        if scheme.startswith("redis")
+        else (_blob(settings, url, namespace), _MAX_STALE_BLOB_S)
+    )
+    return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s)
+
+
+class Waiting:
+    """The queue of what is still to be told, in a file of this machine.
+
+    Parameters
+    ----------
+    path
+        ``outbox.db``.
+    tell
+        Hears of a file that was lost or damaged.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[Event], None]) -> None:
+        self.outbox = Outbox(path, tell=tell)
+        self.pending = Pending(self.outbox)
+        self.lock = FileLock(path.with_suffix(".lock"))
+
+
+def make_team(  # noqa: PLR0913, PLR0917 - its parts
+    line: TeamLine,
+    waiting: Waiting,
+    generations: Document,
+    live: LiveGenerations,
+    codec: Codec,
+    clock: TeamClock,
+) -> Team:
+    """Return the team at the other end of `line`; `generations` is the snapshot that `live` rules by."""
+    assert isinstance(generations, SnapshotDocument)
+    return Team(
+        line.tier,
+        line.breaker,
+        snapshot=generations,
+        generations=live,
+        shared=Entries(guard_store(line.tier.store, line.breaker), codec, live, clock=clock),
+        outbox=waiting.outbox,
+        pending=waiting.pending,
+        clock=clock,
+        max_stale_s=line.max_stale_s,
+        lock=waiting.lock,
+    )
+
+
+def apart(error: GenaiCacheError) -> str:
+    """Return the sentence that says that this machine works without its team, and why."""
+    return f"L2 is not used, answers stay on this machine: {error}"
+
+
+def _ensure_installed(extra: str, package: str) -> None:
+    """Say that a package is missing now, and not at the first look-up."""
+    try:
+        is_there = importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it is in
+        is_there = False
+    if not is_there:
+        raise ConfigurationError(f"l2 needs {package}: pip install 'genai-cache-magic[{extra}]'")
+
+
+def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:
+
+    from genai_cache_magic.stores.redis import RedisTier
+    from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+
+    target = RedisTarget(
+        url,
+        username=settings.l2_username,
+        password=settings.l2_password.get_secret_value(),
+        ca_file=settings.l2_ca_file,
+        connect_timeout_s=settings.connect_timeout,
+        command_timeout_s=settings.command_timeout,
+    )
+    target.check()
+    return RedisTier(RedisConnection(target), namespace)
+
+
+def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
+
+    from genai_cache_magic.stores.azure_blob import BlobTier
+    from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+
+    is_by_name = url.startswith("azure-blob://")
+    target = BlobTarget(
+        url,
+        connection_string=settings.l2_connection_string.get_secret_value() if is_by_name else "",
+        account_key=settings.l2_account_key.get_secret_value(),
+        create_container=settings.l2_create_container,
+        connect_timeout_s=settings.connect_timeout,
+        command_timeout_s=settings.command_timeout,
+    )
+    target.check()
+    return BlobTier(BlobConnection(target), namespace)

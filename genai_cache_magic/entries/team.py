@@ -1,0 +1,221 @@
+"""What a team shares, as one machine sees it: how fresh it is, what a look-up brings, what is still to be told."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.entries.link import Link
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.guarded import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.core.validity import Generations
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.generations import LiveGenerations
+    from genai_cache_magic.entries.link import Looked
+    from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.stores.base import SharedTier
+    from genai_cache_magic.stores.breaker import Breaker
+    from genai_cache_magic.stores.locks import FileLock
+    from genai_cache_magic.stores.snapshot import SnapshotDocument
+
+GENERATIONS = "generations"
+"""The name of the document that rules what is valid."""
+
+_SAME_TIME_S = 2.0
+"""Clocks that differ by less are taken to agree: an answer takes its time."""
+_LONGEST_QUEUED_MS = 24 * 3600 * 1000
+"""Records of single entries live as long, so an older entry can't be judged any more."""
+
+
+class TeamClock:
+    """The time by the shared tier's clock, as far as it was heard; else this machine's [s since the epoch]."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._shift_s = 0.0  # replaced as a whole, so needs no lock
+
+    def __call__(self) -> float:
+        """Return the time now."""
+        return self._clock() + self._shift_s
+
+    def hear(self, now_s: float) -> None:
+        """Take note that the tier's clock shows `now_s`."""
+        shift_s = now_s - self._clock()
+        self._shift_s = 0.0 if abs(shift_s) < _SAME_TIME_S else shift_s
+
+
+class Pending:
+    """The queued invalidations, as this process last read them: they hold here before they are published."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._changes: tuple[Change, ...] = ()  # replaced as a whole, so needs no lock
+        self.read()
+
+    def __call__(self) -> Sequence[Change]:
+        """Return them."""
+        return self._changes
+
+    def read(self) -> None:
+        """Read them anew, other processes' included; what can't be read stays as it was."""
+        try:
+            self._changes = tuple(change for _, change in self._outbox.changes())
+        except StoreUnavailable:
+            return
+
+
+class Team:
+    """The shared tier of one namespace behind its breaker. Safe to share between threads and by forked children.
+
+    Parameters
+    ----------
+    tier, breaker
+        What is shared, and what keeps it from being asked while it fails.
+    snapshot, generations
+        The document that rules what is valid, as last seen, and the laws over it.
+    shared
+        The entries in the tier's store.
+    outbox, pending
+        What is still to be told, and what of it holds here already.
+    clock
+        Hears the tier's time.
+    max_stale_s
+        How old the snapshot may be for an answer from L1 alone [s].
+    lock
+        Held by the process of this machine that tells.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        tier: SharedTier,
+        breaker: Breaker,
+        *,
+        snapshot: SnapshotDocument,
+        generations: LiveGenerations,
+        shared: Entries,
+        outbox: Outbox,
+        pending: Pending,
+        clock: TeamClock,
+        max_stale_s: float,
+        lock: FileLock | None = None,
+    ) -> None:
+        self.name = tier.name
+        self._tier = tier
+        self._breaker = breaker
+        self._snapshot = snapshot
+        self._generations = generations
+        self._shared = shared
+        self._outbox = outbox
+        self._pending = pending
+        self._clock = clock
+        self._max_stale_s = max_stale_s
+        self._link = Link(self._ask, overdue=self._overdue)
+        self._refreshes = Link(self._publish, overdue=self._overdue)
+        self._drain = Drain(outbox, self, lock=lock, told=pending.read)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is valid was seen a moment ago, so that L1 may answer alone."""
+        return self._snapshot.age_s <= self._max_stale_s
+
+    def look_up(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
+        """Look `entry_id` up, and what is valid with it; `deliver` is called from another thread, soon."""
+        self._link.look_up(entry_id, deliver)
+
+    def look_up_many(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
+        """Look many up in one round, and wait for what comes of it in this thread."""
+        asked: dict[EntryId, Future[Looked]] = {entry_id: Future() for entry_id in entry_ids}
+        for entry_id, future in asked.items():
+            self._link.look_up(entry_id, future.set_result)
+        return {entry_id: future.result() for entry_id, future in asked.items()}
+
+    def publish_entry(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
+        """Publish that an entry is invalid, together with others of this moment; `deliver` is called soon.
+
+        If it can't be published it is queued, and `deliver` is told why.
+        """
+        self._refreshes.look_up(entry_id, deliver)
+
+    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
+        """Give an entry to the team as soon as it can be reached; raises ``StoreUnavailable`` if it can't be queued."""
+        self._outbox.add_entry(entry_id, envelope)
+        self._drain.poke()
+
+    def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
+        """Publish an invalidation and return what is valid then, or None: it could not be published and is queued.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could be neither published nor queued.
+        """
+        try:
+            self._snapshot.look()
+            return self._generations.change(how)
+        except StoreUnavailable:
+            self._outbox.add_change(change)
+            self._pending.read()
+            self._drain.poke()
+            return None
+
+    def close(self) -> None:
+        """Tell what waits, for up to 5 s, and give up connections; may be called twice."""
+        self._drain.finish(within_s=5.0)
+        self._outbox.close()
+        self._tier.close()
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Publish queued invalidations; see `Receives`."""
+
+        def how(generations: Generations) -> Generations:
+            for change in changes:
+                generations = change.apply(generations)
+            return generations
+
+        self._snapshot.look()
+        self._generations.change(how)
+
+    def fill(self, waiting: Waiting) -> None:
+        """Store a queued entry in the tier; see `Receives`."""
+        if not self.is_fresh:
+            self._snapshot.look()
+        self._shared.fill_envelope(waiting.entry_id, waiting.envelope, longest_ms=_LONGEST_QUEUED_MS)
+
+    def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
+        try:
+            with guarded(self._breaker):
+                found = self._tier.look_up(GENERATIONS, entry_ids)
+            self._clock.hear(found.now_s)
+            self._snapshot.seen(found.token)
+            self._generations.published()  # made, where it was never there or got lost
+        except StoreUnavailable as error:
+            self._pending.read()
+            return {}, str(error)
+        self._drain_if_waiting()
+        return found.blobs, ""  # type: ignore[return-value]  # keys of the tier are entry ids here
+
+    def _publish(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
+        change = Change(self._shared.now_ms(), entry_ids=frozenset(entry_ids))
+        try:
+            is_published = self.invalidate(change.apply, change) is not None
+        except StoreUnavailable as error:
+            return {}, str(error)
+        return {}, "" if is_published else self._breaker.reason
+
+    def _drain_if_waiting(self) -> None:
+        if self._pending():
+            self._drain.poke()
+
+    def _overdue(self) -> str:
+        error = StoreUnavailable(f"{self.name} does not answer in time")
+        self._breaker.trip(error)
+        self._pending.read()
+        return str(error)
