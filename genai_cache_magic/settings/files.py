@@ -65,7 +65,8 @@ def read_layers() -> list[Layer]:
         A file can't be read or is not TOML; the message names the file and the line.
     """
     trusted = TrustedFiles()
-    users = _read(users_file(), trusted)
+    own = users_file()
+    users = None if own is None else _read(own, trusted)
     layers = [_narrowed(layer, trusted) for path in project_files() if (layer := _read(path, trusted)) is not None]
     if users is not None:
         layers = [*(_with_distinctions_of(users, layer) for layer in layers), users]
@@ -101,10 +102,13 @@ def project_files(start: Path | None = None) -> list[Path]:
     return []
 
 
-def users_file() -> Path:
-    """Return the file that is the user's own, whether it is there or not."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")  # noqa: PTH111, PTH118 - never raises
-    return Path(base) / "genai-cache" / "config.toml"
+def users_file() -> Path | None:
+    """Return the file that is the user's own, whether it is there or not; None if nobody knows of a home.
+
+    SECURITY: a path that is not absolute would be one of the working directory, and so the word of a project.
+    """
+    bases = Path(os.environ.get("XDG_CONFIG_HOME", "")), Path(os.path.expanduser("~"), ".config")  # noqa: PTH111 - never raises
+    return next((base / "genai-cache" / "config.toml" for base in bases if base.is_absolute()), None)
 
 
 def read_for_trust(path: Path) -> dict[str, Any]:

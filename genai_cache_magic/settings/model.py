@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
@@ -28,7 +27,7 @@ from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.files import read_layers
-from genai_cache_magic.settings.places import parse_place
+from genai_cache_magic.settings.places import own_directory, parse_place
 from genai_cache_magic.settings.units import (
     parse_duration,
     parse_size,
@@ -195,7 +194,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # a traceback is saved with the notebook
     )
 
-    dir: Place = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("genai-cache")), validate_default=True)
+    dir: Place = Field(default_factory=lambda: own_directory("cache"), validate_default=True)
     namespace: Namespace = "default"
     mode: Mode = Mode.USE
     ttl: Duration = Field(default=30 * 86_400, validate_default=False)  # a number of seconds only once read
@@ -205,7 +204,7 @@ class Settings(BaseSettings):
     machine: str = Field(default_factory=machine_identity)
     encryption: Literal["local", "off"] = "local"
     key_file: Place = Field(
-        default_factory=lambda: Path(platformdirs.user_config_dir("genai-cache")) / "keys" / "default.key",
+        default_factory=lambda: own_directory("config") / "keys" / "default.key",
         validate_default=True,
     )
     l2: Addresses = Field(default_factory=_azure_redis, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 from genai_cache_magic.errors import ConfigurationError
 
@@ -37,3 +38,25 @@ def _value(match: re.Match[str]) -> str:
     if not value:
         raise ConfigurationError(f"there is no environment variable {name}: set it, or write the whole path")
     return value
+
+
+def own_directory(kind: Literal["cache", "config"]) -> Path:
+    """Return where this user's `kind` of files lies by the custom of the system.
+
+    Raises
+    ------
+    ConfigurationError
+        No home is known. SECURITY: a path that is not absolute would be one of the working directory.
+    """
+    import platformdirs
+
+    try:
+        found = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_config_dir
+        path = Path(found("genai-cache"))
+    except RuntimeError:  # newer ones refuse it themselves
+        path = Path()
+    if not path.is_absolute():
+        raise ConfigurationError(
+            f"your home directory is not known: set HOME, or XDG_{kind.upper()}_HOME, to a directory of your own"
+        )
+    return path

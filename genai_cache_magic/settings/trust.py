@@ -26,6 +26,7 @@ from genai_cache_magic.host import (
     rights_of_others,
     tilde,
 )
+from genai_cache_magic.settings.places import own_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,16 +114,14 @@ class TrustedFiles:
 
     @property
     def path(self) -> Path:
-        """Where the list lies: a JSON object, for its owner alone."""
-        import platformdirs
-
-        return Path(platformdirs.user_config_dir("genai-cache")) / "trusted.json"
+        """Where the list lies: a JSON object, for its owner alone; raises ``ConfigurationError``."""
+        return own_directory("config") / "trusted.json"
 
     def load(self) -> tuple[dict[str, str], str]:
         """Return path -> digest, and why the list is not to be relied on (then nothing is trusted)."""
         try:
             descriptor = open_to_read(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (ConfigurationError, FileNotFoundError, NotADirectoryError):
             return {}, ""
         except OSError as exc:
             return {}, f"it can't be read ({exc.strerror})"

@@ -19,9 +19,9 @@ from genai_cache_magic.jupyter.badge import bundle
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
-from genai_cache_magic.settings.files import project_files
+from genai_cache_magic.settings.files import project_files, read_layers
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
-from genai_cache_magic.settings.trust import TrustedFiles, decides_trust
+from genai_cache_magic.settings.trust import TrustedFiles, decides_trust, digest_of
 
 BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Which way is north?"}]}
 DECIDING = {
@@ -216,6 +216,26 @@ def test_a_home_that_can_not_be_written_is_an_error_with_its_fix(project, monkey
     monkeypatch.setenv("XDG_CONFIG_HOME", str(project / "config"))
     with pytest.raises(ConfigurationError, match="XDG_CONFIG_HOME"):
         TrustedFiles().add(project / "genai-cache.toml", "0")
+
+
+@pytest.mark.parametrize("base", ["~", "own"], ids=["no home", "a relative XDG_CONFIG_HOME"])
+def test_no_file_of_the_working_directory_is_taken_for_the_users_own(project, monkeypatch, base):
+    """Where no home is known, or a variable is not absolute, what a project ships at that place stays a project's."""
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("HOME")
+    if base == "own":
+        monkeypatch.setenv("XDG_CONFIG_HOME", base)
+    shipped = Path.cwd() / (Path("~/.config") if base == "~" else base) / "genai-cache"
+    file = write(project / "genai-cache.toml", 'encryption = "off"\n')
+    write(shipped / "config.toml", 'encryption = "off"\n')
+    listed = {"files": {str(file): digest_of({"encryption": "off"})}}
+    write(shipped / "trusted.json", json.dumps(listed)).chmod(0o600)
+    assert [layer.table for layer in read_layers()] == [{}]
+    with pytest.raises(ConfigurationError, match="home directory is not known: set HOME"):
+        TrustedFiles().add(file, "0")
+    if base == "~":
+        with pytest.raises(ConfigurationError, match="home directory is not known: set HOME"):
+            load_settings()
 
 
 # --- files that are nobody's word
