@@ -67,6 +67,11 @@ class Session:
         """Sentences about files of which something is ignored; raises ``ConfigurationError``."""
         return ignored()
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences about the settings in force, which stand under every cell; raises ``ConfigurationError``."""
+        return (_PLAIN,) if self.settings.encryption == "off" else ()
+
     def describe(self) -> Described:
         """Return every setting with its value and source, and what is ignored."""
         return describe(self.settings, **self._given)
@@ -178,9 +183,7 @@ class Session:
 
     def scope(self, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> CellScope:
         """Return a new scope of this session."""
-        settings = self.settings
-        notices = (_PLAIN,) if settings.encryption == "off" else ()
-        scope = CellScope(options, cell=cell, person=settings.person, hooks=hooks, notices=notices)
+        scope = CellScope(options, cell=cell, person=self.settings.person, hooks=hooks, notices=self.notices)
         with self._lock:
             untold, self._untold = self._untold, ()
         for sentence in untold:  # said once, under the first cell; `config` says it whenever it is asked

@@ -99,7 +99,7 @@ def _status() -> Report:
     where = "the whole notebook" if session.enabled else "cells that begin with %%llm_cache"
     last = session.last
     notes = () if last is None else (f"last cell: {in_words(summarise(last))}",)
-    return Report(f"llm_cache is on for {where} ({_in_force(options)})", notes=notes)
+    return Report(f"llm_cache is on for {where} ({_in_force(options)})", notes=(*notes, *session.notices))
 
 
 def _config() -> Report:

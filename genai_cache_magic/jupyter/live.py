@@ -30,7 +30,7 @@ class LiveBadge:
     Attributes
     ----------
     quiet
-        Show nothing unless there is trouble.
+        Show nothing unless there is trouble, or a notice for a cell that called a model.
     automatic
         Nobody asked for this scope by name: show nothing if no model was called.
     """
@@ -77,6 +77,6 @@ class LiveBadge:
             self._publish(bundle(summarise(scope)), display_id=self._display_id, update=True)
 
     def _is_hidden(self, scope: CellScope) -> bool:
-        if scope.troubles:
+        if scope.troubles or (scope.notices and scope.calls):
             return False
         return self.quiet or (self.automatic and not scope.calls)

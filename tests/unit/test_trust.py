@@ -15,7 +15,9 @@ from genai_cache_magic.api.factory import origins_of
 from genai_cache_magic.api.session import Session, current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.jupyter.badge import bundle
+from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
@@ -433,3 +435,15 @@ def test_not_encrypted_stands_under_the_cell(project):
         shown = bundle(summarise(session.scope(session.options())))
         for kind in ("text/plain", "text/html"):
             assert ("Not encrypted" in shown[kind]) == (encryption == "off")
+
+
+def test_quiet_does_not_hide_that_answers_are_plain(project):
+    """Where a model was called; a quiet cell that called none shows nothing."""
+    session = Session(dir=str(project / "cache"), encryption="off")
+    for calls in (0, 1):
+        scope, shown = session.scope(session.options()), []
+        for _ in range(calls):
+            scope.emit(CallRecord(Outcome.MISS))
+        LiveBadge(lambda data, **_: shown.append(data), quiet=True, updates=False).show(scope)  # noqa: B023 - called here
+        assert len(shown) == calls
+    assert "Not encrypted" in shown[0]["text/plain"]
