@@ -24,6 +24,7 @@ _ROWS = {
     "hit": ("rows_hit", "ROW"),
     "lookup": ("rows_lookup", "LOOKUP"),
     "growth": ("rows_lookup", "GROWTH"),
+    "catalogue": ("rows_catalogue", "ROW"),
     "guard": ("rows_guard", "ROW"),
     "load": ("rows_start", "LOAD"),
     "first": ("rows_start", "FIRST"),

@@ -139,7 +139,10 @@ def origins_of(settings: Settings) -> Origins:
     """Return what the settings say of origins; raises ``ConfigurationError`` for one that is no URL."""
     for origin in settings.origins:
         normalise_origin(origin)
-    rules = {origin: OriginRule(o.provider, o.alias, o.models, o.circle) for origin, o in settings.origins.items()}
+    rules = {
+        origin: OriginRule(o.provider, o.alias, o.models, o.circle, o.no_store == "ignore")
+        for origin, o in settings.origins.items()
+    }
     headers = frozenset(name.lower() for name in settings.extra_headers)
     return Origins(rules, settings.machine, headers, settings.key_include, settings.key_exclude)
 

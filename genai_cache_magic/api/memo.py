@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import warnings
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
+from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
 from genai_cache_magic.settings.units import parse_seconds
@@ -148,7 +148,11 @@ class _Results:
                 finally:
                     self._flights.land(joined, Released())
             else:
-                landing = await asyncio.wrap_future(joined)
+                try:
+                    await Waiter(joined).wait(None)
+                finally:
+                    joined.cancel()  # nothing, if it has come
+                landing = joined.result()
                 value = cache.get(key, landing.value) if isinstance(landing, Landed) else _MISSING
         return value
 

@@ -9,7 +9,6 @@ between any two lines or a stream that is never closed, nobody waits for one tha
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from genai_cache_magic import host
+from genai_cache_magic.calls.tasks import current_task
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
@@ -72,17 +72,13 @@ class Caller:
     """Who asks: needed to see who must not wait for whom."""
 
     thread: int
-    task: asyncio.Task[Any] | None
+    task: object | None
     is_async: bool
 
     @classmethod
     def current(cls, *, is_async: bool) -> Caller:
         """Return the running caller."""
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
-        return cls(threading.get_ident(), task, is_async)
+        return cls(threading.get_ident(), current_task(), is_async)
 
     def must_not_wait_for(self, leader: Caller) -> bool:
         """Return whether waiting for `leader` could wait for ourselves.

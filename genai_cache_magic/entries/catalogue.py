@@ -249,8 +249,9 @@ class Catalogue:
         useful = {entry_id for entry_id, _, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
-        self._reconcile()
-        self.rows.forget_long_gone()
+        with suppress(StoreUnavailable):
+            self._reconcile()
+            self.rows.forget_long_gone()
         return Collected(removed + report.removed_rows, report.removed_files)
 
     def close(self) -> None:
@@ -285,8 +286,9 @@ class Catalogue:
         for key in self._entries.store.scan():
             if rows.pop(bytes.fromhex(key), None) is None:
                 added += self._entries.record_again(key)
-        self.rows.mark_gone(rows.values(), Gone.VANISHED)
-        self.rows.set_complete()
+        with suppress(StoreUnavailable):  # a file that can only be read says what it said
+            self.rows.mark_gone(rows.values(), Gone.VANISHED)
+            self.rows.set_complete()
         return added
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,14 +27,20 @@ T = TypeVar("T")
 _MARKS = "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _ASIDE = ".damaged"
 _BESIDE = ("", "-wal", "-shm")
+_RETRY_S = 5.0
+_PRIMARY = 0xFF  # the low byte of an extended result code is its primary code, sqlite.org/rescode.html
+_NOT_WRITABLE = frozenset(
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM}
+)
 
 
 class StateFile:
     """A small SQLite database that the processes of a machine share, or (no path) one in memory.
 
     A file that is damaged or not of this shape is put aside, one that was removed or replaced is noticed at the
-    next use; both times it starts empty, and `tell` hears of it. Safe to share between threads and by forked
-    children. Every method raises ``StoreUnavailable`` for trouble around the file.
+    next use; both times it starts empty, and `tell` hears of it. Where it can't be written it is read as it is, and
+    where it can't be read either a database in memory stands in, until a later use finds it well again. Safe to share
+    between threads and by forked children. Every method raises ``StoreUnavailable`` for trouble around the file.
 
     Parameters
     ----------
@@ -62,8 +69,9 @@ class StateFile:
         # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._connection: sqlite3.Connection | None = None  # guarded by _lock, like the next two
+        self._connection: sqlite3.Connection | None = None  # guarded by _lock, like the next three
         self._identity: tuple[int, int] | None = None
+        self._retry_at: float | None = None  # [s, monotonic]; the file could not be opened to write
         self._is_closed = False
         self._left_behind: list[object] = []  # of a parent: closing them here would disturb its locks
 
@@ -115,23 +123,51 @@ class StateFile:
         """Return a connection to the file that bears the name now; the caller holds the lock."""
         if self._is_closed:
             raise StoreUnavailable(f"{self._path or 'the state'} was closed")
-        if self._connection is not None and (
-            self._path is None or self._connection.in_transaction or file_identity(self._path) == self._identity
-        ):
+        if self._connection is not None and (self._connection.in_transaction or self._is_in_place()):
             return self._connection
-        is_lost = self._connection is not None
+        is_lost = self._connection is not None and self._retry_at is None
         self._drop()
-        self._ensure()
-        connection = connect_file(self._path or ":memory:", self._busy_timeout_s) if self._path else _in_memory()
-        with contextlib.ExitStack() as undo:
-            undo.callback(connection.close)
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE")
-            undo.pop_all()
+        self._retry_at = None
+        if self._path is None:
+            self._connection = self._prepared(_in_memory())
+            return self._connection
+        try:
+            self._ensure()
+            connection = self._prepared(connect_file(self._path, self._busy_timeout_s), "PRAGMA journal_mode = WAL")
+        except (sqlite3.Error, OSError) as error:
+            if not _can_not_write(error):
+                raise
+            connection = self._second_best(self._path)
+        except StoreUnavailable:
+            connection = self._second_best(self._path)
         self._connection = connection
-        self._identity = None if self._path is None else file_identity(self._path)
+        self._identity = file_identity(self._path)
         if is_lost:
             self._tell(_lost(f"{self._path} was removed or replaced: it starts anew"))
+        return connection
+
+    def _is_in_place(self) -> bool:
+        if self._retry_at is not None:
+            return time.monotonic() < self._retry_at
+        return self._path is None or file_identity(self._path) == self._identity
+
+    def _second_best(self, path: str) -> sqlite3.Connection:
+        """Return a connection to what can't be written now: to read it, or one to a stand-in in memory."""
+        self._retry_at = time.monotonic() + _RETRY_S
+        for access in ("mode=ro", "mode=ro&immutable=1"):
+            with contextlib.suppress(sqlite3.Error, OSError):
+                uri = f"{Path(path).absolute().as_uri()}?{access}"
+                return self._prepared(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False))
+        return self._prepared(_in_memory())
+
+    def _prepared(self, connection: sqlite3.Connection, *pragmas: str) -> sqlite3.Connection:
+        with contextlib.ExitStack() as undo:
+            undo.callback(connection.close)
+            connection.execute("PRAGMA trusted_schema = OFF")
+            for pragma in pragmas:
+                connection.execute(pragma).fetchall()
+            _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE" if pragmas else "BEGIN")
+            undo.pop_all()
         return connection
 
     def _make_or_audit(self, connection: sqlite3.Connection) -> None:
@@ -161,6 +197,12 @@ class StateFile:
         except OSError as error:
             raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
         self._tell(_lost(f"{path} was damaged and starts anew; what it was is kept as {path.name}{_ASIDE}"))
+
+
+def _can_not_write(error: Exception) -> bool:
+    """Return whether another way of opening may help: it is the place that fails, not its content nor a lock."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, OSError) or (not is_damage(error) and code & _PRIMARY in _NOT_WRITABLE)
 
 
 def _in_memory() -> sqlite3.Connection:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent import futures
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.coalesce import Promoted
+from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.calls.telling import bypass, unrecognised
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
@@ -124,14 +124,12 @@ async def wait_async(here: Active, follow: Follow, timeout_s: float | None) -> S
     """Await the call in flight, no longer than the caller itself would."""
     seat, patience = follow.future, _Patience(timeout_s)
     try:
-        loop = asyncio.get_running_loop()
+        waiter = Waiter(seat)
     except RuntimeError:
         return _resume(here, follow)  # another kind of event loop, which can't wait for our future
     try:
-        landed = asyncio.wrap_future(seat, loop=loop)
         while not seat.done() and (pause_s := patience.next_pause_s(seat)) > 0:
-            # Not wait_for: before Python 3.12 it may swallow a cancellation.
-            await asyncio.wait({landed}, timeout=pause_s)
+            await waiter.wait(pause_s)
     except BaseException as exc:
         _leave(here, follow, exc)
         raise

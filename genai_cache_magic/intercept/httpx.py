@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MODULES: Final = ("httpx", "httpx2")
 
+_FRAMED: Final = (b"HTTP/2", b"HTTP/3")
+
 _NOTHING: Final[dict[str, tuple[str, ...]]] = {}
 
 _AGENT: Final = b"user-agent"
@@ -310,11 +312,13 @@ class _Kit:
         with recording.guarded():
             headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
             if not response.is_closed:
-                recording.attempt(response.status_code, headers)
+                version = response.extensions.get("http_version", b"")
+                recording.attempt(response.status_code, headers, is_framed=version.startswith(_FRAMED))
                 response.stream = self._taped(tee, response, recording)
                 return
             # Its transport delivered it whole, already decoded.
-            recording.attempt(response.status_code, tuple(h for h in headers if h[0].lower() != "content-encoding"))
+            headers = tuple(h for h in headers if h[0].lower() != "content-encoding")
+            recording.attempt(response.status_code, headers, is_framed=True)
             recording.feed(response.content)
             recording.ended()
             recording.closed()

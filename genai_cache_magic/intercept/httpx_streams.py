@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.calls.tasks import running_trio
 from genai_cache_magic.intercept.little import read_little
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class _AsyncTeeIterator:
 
     async def read_little(self) -> None:
         """Read the little that remains, if it is little and can be had in time; once, whoever asks."""
-        if self._recording.lacks_little() and self._little is None:
+        if self._recording.lacks_little() and self._little is None and running_trio() is None:
             with suppress(RuntimeError):  # another kind of event loop, in which nothing is read
                 self._little = asyncio.get_running_loop().create_task(read_little(self._recording, self._next))
         if self._little is None:

@@ -77,8 +77,9 @@ def _wake(scope: CellScope, error: CellInterrupt, task: asyncio.Task[Any]) -> No
 
 def _roots(scope: CellScope, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     """Return the tasks of `loop` that are the cell's own code: the one that opened the scope, or what it runs."""
-    if scope.opener.task is not None:
-        return [scope.opener.task] if scope.opener.task.get_loop() is loop else []
+    opener = scope.opener.task
+    if isinstance(opener, asyncio.Task):
+        return [opener] if opener.get_loop() is loop else []
     return [task for task in asyncio.all_tasks(loop) if any(map(_runs_the_loop, getattr(task, "_callbacks", ()) or ()))]
 
 

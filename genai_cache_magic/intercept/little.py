@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.tasks import running_trio
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -26,6 +28,8 @@ async def read_little(
     if not recording.lacks_little():
         return
     with recording.little():
+        if running_trio() is not None:
+            return
         loop = asyncio.get_running_loop()
         ends_at, left = loop.time() + recording.little_s, recording.little_bytes
         while left > 0 and recording.lacks_little():

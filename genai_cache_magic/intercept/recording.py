@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.errors import UncacheableRequest
+from genai_cache_magic.intercept import heads
 from genai_cache_magic.intercept.base import Guarded
 from genai_cache_magic.intercept.inflating import fits
 from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End
+from genai_cache_magic.providers.origins import ignores_no_store
 from genai_cache_magic.providers.registry import recognise
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ _LAST_EVENT: Final = re.compile(rb"\n(?:data: ?\[DONE\]|event: ?message_stop\r?\
 _LONGEST_LAST_EVENT: Final = 512
 """So much of the end is looked at [bytes]: Anthropic pads its events with blanks."""
 
+UNFRAMED: Final = "nothing tells whether all of it came"
+NO_STORE: Final = "no-store"
 CHANGED: Final = "changed after it was looked up"
 REDIRECTED: Final = "a redirect led to another origin or method"
 
@@ -60,9 +64,6 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"https": 443, "http": 80}
 
 _NOT_SAID: Final = frozenset({End.CUT, End.ERROR, End.UNREADABLE})
-
-_LONGEST_NUMBER: Final = 20
-"""Digits of a length; what has more is none."""
 
 
 class Recording:
@@ -143,12 +144,13 @@ class Recording:
         lead = self._lead
         lead.call = replace(lead.call, refused=(*lead.call.refused, reason))
 
-    def attempt(self, status: int, headers: Headers) -> None:
-        """Start over with a new response head."""
+    def attempt(self, status: int, headers: Headers, *, is_framed: bool = False) -> None:
+        """Start over with a new response head; `is_framed` if the protocol itself tells where the body ends."""
         self._reset()
         self._is_attached = True
         self._status, self._headers = status, headers
-        if _told_bytes(headers) > self._limit_bytes:
+        self._is_framed = is_framed or heads.is_framed(headers)
+        if heads.told_bytes(headers) > self._limit_bytes:
             self._kept = None
 
     def _reset(self) -> None:
@@ -157,6 +159,7 @@ class Recording:
         # One buffer: a list of chunks takes many times their size where they are small. None is too much.
         self._kept = io.BytesIO()
         self._error: BaseException | None = None
+        self._is_framed = False
         self._is_ended = False
         self._is_left = False
         self._is_closed = False
@@ -276,11 +279,23 @@ class Recording:
             return
         if self._doubt:
             self.refuse(self._doubt)
-        response = recorded(self._status, self._headers, body, lead.call.wants.form, has_ended=self._is_ended)
+        has_ended = self._is_ended and self._is_framed
+        response = recorded(self._status, self._headers, body, lead.call.wants.form, has_ended=has_ended)
+        if streams.is_fine(response, self._limit_bytes):
+            desk.commit_too_large(lead, self._status)
+            return
+        if not self._is_framed and heads.is_opaque(response):
+            self.refuse(UNFRAMED)
+        if heads.forbids_storing(self._headers) and not self._stores_all_the_same():
+            self.refuse(NO_STORE)
         if self._is_whole(response):
             desk.commit(lead, response)
         else:
             desk.abort(lead, self._error)
+
+    def _stores_all_the_same(self) -> bool:
+        sent = self._sent
+        return sent is not None and ignores_no_store(sent, self._here.cache.origins)
 
     def _body(self) -> bytes | None:
         """Return what came, unpacked; None if it is too much. It is no longer kept here then."""
@@ -317,12 +332,6 @@ def recorded(
     kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
     content_type = next((v for n, v in kept if n == "content-type"), "")
     return Response(status, kept, body, streams.form_of(content_type, asked, body), has_ended)
-
-
-def _told_bytes(headers: Headers) -> int:
-    """Return the length that the headers tell [bytes]; 0 if none, or none that is a number."""
-    told = next((value for name, value in headers if name.lower() == "content-length"), "")
-    return int(told) if told.isascii() and told.isdigit() and len(told) < _LONGEST_NUMBER else 0
 
 
 def _is_akin(before: HttpCall, after: HttpCall) -> bool:

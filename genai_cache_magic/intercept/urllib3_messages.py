@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Headers, Response
     from genai_cache_magic.intercept.recording import Recording
 
+_HTTP_2: Final = 20
+"""The first version of HTTP that tells itself where a body ends, as urllib3 says it."""
+
 BUILT_OF: Final = (
     HTTPResponse._raw_read,  # noqa: SLF001 - every way to read comes down to these three
     HTTPResponse._handle_chunk,  # noqa: SLF001
@@ -144,7 +147,7 @@ def tee(raw: object, recording: Recording) -> None:
     """Let `recording` have what passes through `raw` from now on, whoever reads it in whatever way."""
     # What someone puts in the place of urllib3's response may be built differently: it is not recorded.
     if type(raw) is HTTPResponse:
-        recording.attempt(raw.status, tuple(raw.headers.items()))
+        recording.attempt(raw.status, tuple(raw.headers.items()), is_framed=raw.version >= _HTTP_2)
         told = raw.headers.get("content-length")
         if told is not None and told.strip() != str(raw.length_remaining):
             # The library goes by something else, such as chunks, while callers may check what was told.

@@ -283,12 +283,15 @@ class OriginRule:
     circle
         Among whom `alias` and `models` count: empty for what the user said, else a digest of what a project says
         that the user didn't trust. Rules of two circles share no answer.
+    ignores_no_store
+        Whether its answers are stored although they say ``cache-control: no-store``.
     """
 
     provider: str = ""
     alias: str = ""
     models: Mapping[str, str] | None = None
     circle: str = ""
+    ignores_no_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

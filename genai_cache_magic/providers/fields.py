@@ -6,7 +6,6 @@ never by its bare name: a tool's schema may have a property called ``user``. `sp
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import dumps
@@ -17,50 +16,8 @@ from genai_cache_magic.providers.base import Wants
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue
+    from genai_cache_magic.core.model import JsonObject, JsonValue
     from genai_cache_magic.providers.base import HttpCall
-
-SEMANTIC_HEADERS: Final = frozenset(
-    {
-        "anthropic-beta",
-        "anthropic-version",
-        "azureml-model-deployment",  # Azure ML: which deployment of an endpoint answers
-        "extra-parameters",  # Azure AI inference: what becomes of unknown fields
-        "helicone-fallbacks",
-        "helicone-llm-security-enabled",
-        "helicone-moderations-enabled",
-        "helicone-openai-api-base",
-        "helicone-target-provider",
-        "helicone-target-url",
-        "openai-beta",
-        "x-litellm-tags",  # LiteLLM proxy: routing by tag
-        "x-policy-id",  # Azure OpenAI: the content filter's configuration
-        "x-portkey-azure-api-version",
-        "x-portkey-azure-deployment-id",
-        "x-portkey-azure-resource-name",
-        "x-portkey-config",
-        "x-portkey-custom-host",
-        "x-portkey-provider",
-        "x-portkey-virtual-key",
-    }
-)
-"""Headers that decide the answer. What names an organisation, a project or a person is not among them."""
-
-_FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta"})
-"""Headers that hold a set of flags, comma-separated."""
-
-# A credential in the key stops a team from sharing, so none is there unless somebody configures it to keep people
-# apart. SECURITY: then only its digest is, so that no request, and nothing that shows or lists one, holds it.
-_CREDENTIALS: Final = frozenset({"cookie", "helicone-auth", "set-cookie", "x-functions-key"})
-_CREDENTIAL_ENDS: Final = (
-    "api-key",  # Azure, Anthropic, Google, gateways
-    "apikey",
-    "authorization",  # proxies and gateways put a word before it
-    "-password",
-    "-secret",
-    "subscription-key",  # Azure API Management
-    "-token",  # Amazon's sessions, Google's, bearers under other names
-)
 
 PREVIEW_CHARS: Final = 80
 _PREVIEW_SOURCE_CHARS: Final = 160  # enough to fill a preview even after white space is folded
@@ -73,35 +30,6 @@ _CACHE_OPTIONS: Final = frozenset({"mode", "ttl"})
 
 CACHE_HINTS: Final = ("cache_control", "prompt_cache_breakpoint")
 """Marks on a message, a content part or a tool that tell the vendor where to cut its prompt cache."""
-
-
-def semantic_headers(call: HttpCall, extra: frozenset[str]) -> Headers:
-    """Return the headers that decide the answer, sorted; lines of one in their order, flags as a sorted set.
-
-    Raises
-    ------
-    UncacheableRequest
-        `extra` names credentials, to keep their owners apart, and `call` shows none of them.
-    """
-    if not extra:
-        wanted = SEMANTIC_HEADERS
-    else:
-        wanted = SEMANTIC_HEADERS | extra
-        telling = sorted(filter(is_credential, extra))
-        if telling and not call.headers.keys() & telling:  # a client may add it below, where it would be too late
-            raise UncacheableRequest(
-                f"extra_headers keeps callers apart by {' or '.join(telling)}, which this call does not show before "
-                "it is sent, so it was sent uncached; give the header to the client, or keep apart by namespace",
-            )
-    found = wanted.intersection(call.headers)
-    if not found:
-        return ()
-    return tuple((name, value) for name in sorted(found) for value in _values(call, name))
-
-
-def is_credential(name: str) -> bool:
-    """Tell whether a header, `name` in lower case, says who asks: such a header is in no key as it stands."""
-    return name in _CREDENTIALS or name.endswith(_CREDENTIAL_ENDS)
 
 
 def pop_form(body: JsonObject) -> Form:
@@ -208,13 +136,3 @@ def is_score(value: JsonValue) -> bool:
 def positive(value: JsonValue) -> int | None:
     """Return `value` if it is an integer above zero, else None."""
     return value if type(value) is int and value > 0 else None
-
-
-def _values(call: HttpCall, name: str) -> Iterable[str]:
-    """Return the values of a header, one for each of its lines; a set of flags is one, in however many lines."""
-    if name in _FLAG_LISTS:
-        return [",".join(sorted({flag.strip() for flag in call.headers[name].split(",")} - {""}))]
-    lines = [line.strip() for line in call.repeated.get(name) or (call.headers[name],)]
-    if not is_credential(name):
-        return lines
-    return [f"sha256={hashlib.sha256(line.encode('utf-8', 'surrogatepass')).hexdigest()}" for line in lines]

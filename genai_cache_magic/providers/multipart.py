@@ -34,7 +34,7 @@ _CONTENT_TYPE: Final = re.compile(
     rf'{_TYPE}\s*;\s*boundary=(?:"((?:{_BOUNDARY_CHARS}| ){{0,69}}{_BOUNDARY_CHARS})"|({_BOUNDARY_CHARS}{{1,70}}))\s*',
     re.IGNORECASE,
 )
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DISPOSITION: Final = re.compile(r"form-data(?=\s*;)", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'\s*;\s*([A-Za-z*]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";\\]+))')
 _PARAMETERS: Final = frozenset({"name", "filename", "filename*"})
@@ -141,10 +141,12 @@ def _part(head: bytes, content: memoryview) -> _Part:
     except UnicodeDecodeError:
         lines = [""]
     for line in lines:
-        header = _HEADER.fullmatch(line)
-        if header is None or (name := header[1].lower()) in headers:
+        # Not by one expression: three repeats that may share their blanks are tried in every way that there is.
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or name in headers or not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
             _refuse("has a part with a malformed head")
-        headers[name] = header[2]
+        headers[name] = value.strip(" \t")
     parameters = _disposition(headers.pop("content-disposition", ""))
     headers.pop("content-length", None)  # says nothing that the delimiters don't
     return _Part(parameters, headers, content)

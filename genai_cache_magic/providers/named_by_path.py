@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from genai_cache_magic.providers.fields import semantic_headers
+from genai_cache_magic.providers.headers import semantic_headers
 from genai_cache_magic.providers.origins import locate
 from genai_cache_magic.providers.target import Target
 

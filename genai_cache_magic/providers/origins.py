@@ -235,6 +235,12 @@ def is_of_models(call: HttpCall, origins: Origins) -> bool:
     return _longest_match(url, origins.rules)[1] is not None
 
 
+def ignores_no_store(call: HttpCall, origins: Origins) -> bool:
+    """Tell whether the configuration says that ``no-store`` of where `call` goes does not count."""
+    rule = _longest_match(_base_url(call.scheme, _normal_host(call.host), call.port, call.path), origins.rules)[1]
+    return rule is not None and rule.ignores_no_store
+
+
 def normalise_origin(url: str) -> str:
     """Return `url` as origins are compared: no default port, user, query, fragment or final slash.
 

@@ -6,6 +6,7 @@ and whole answers as event streams.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,10 @@ SPLITTERS: Final[Mapping[str, Callable[[bytes], Iterable[bytes]]]] = {
 """Content type of a stream -> how to split a recording of it; joined, the pieces are the recording."""
 
 _JSON: Final = "application/json"
+
+_LEAST_BYTES: Final = 64
+_FRAME_BYTES: Final = 16
+"""The shortest frame of an event stream of Amazon's [bytes]."""
 
 # No JSON begins so.
 _FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:(?:data|event|id|retry) ?:|:)")
@@ -73,6 +78,18 @@ def are_events(response: Response) -> bool:
 def blocks(response: Response) -> Iterable[bytes]:
     """Return the body of a streamed `response` in pieces, one event each."""
     return SPLITTERS.get(_kind(response), sse.blocks)(response.body)
+
+
+def is_fine(response: Response, limit_bytes: int) -> bool:
+    """Tell whether a streamed `response` is so finely cut that its pieces cost more than `limit_bytes` [bytes].
+
+    Each costs more than its bytes, to read, to keep in a list, to send; it counts as `_LEAST_BYTES` at least.
+    """
+    most = limit_bytes // _LEAST_BYTES
+    body = response.body
+    if response.form is not Form.STREAM or body.count(b"\n") + body.count(b"\r") + len(body) // _FRAME_BYTES <= most:
+        return False  # nearly always, and told at once: no piece lacks a line's end, or is shorter than a frame
+    return next(itertools.islice(blocks(response), most, None), None) is not None
 
 
 def is_packed(response: Response) -> bool:

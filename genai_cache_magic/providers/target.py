@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from genai_cache_magic.core.model import Form, Headers, Request
-from genai_cache_magic.providers.fields import semantic_headers
+from genai_cache_magic.providers.headers import semantic_headers
 from genai_cache_magic.providers.origins import Place, locate
 
 if TYPE_CHECKING:

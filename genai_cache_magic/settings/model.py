@@ -174,6 +174,7 @@ class OriginSettings(BaseModel):
     provider: str = ""
     alias: str = ""
     models: dict[str, str] = Field(default_factory=dict)
+    no_store: Literal["obey", "ignore"] = "obey"
     circle: str = Field(default="", repr=False)
 
     @model_validator(mode="before")

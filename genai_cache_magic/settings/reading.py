@@ -131,6 +131,7 @@ def _written(value: object) -> str:
 def _rule(rule: OriginSettings) -> str:
     parts = [rule.provider, f"alias {rule.alias}" if rule.alias else ""]
     parts += [f"{deployment} is {model}" for deployment, model in rule.models.items()]
+    parts += ["no-store ignored"] if rule.no_store == "ignore" else []
     return ", ".join(filter(None, parts)) or "configured"
 
 

@@ -29,7 +29,7 @@ _SHOWN = """
     directory domain encryption entries entry_id error etag extensions extra_headers failure family fields
     fingerprint flight form future gateway generations head header hints host ignored input_tokens is_unsuited
     items key_exclude key_file key_id key_include keys kind l2_ca_file lead leader line
-    lines matcher max_response max_stale media memory message metadata method model models name namespace notes
+    lines matcher max_response max_stale media memory message metadata method model models name namespace no_store notes
     opened options origin original origins output_tokens owner path person provider published pulse read_body
     reason reasons refused remove replacement request request_id response root rows run runs saved scheme scope
     scope_tags scopes seal sealed signature signature_algorithm signed signing_key_id size_limit source spent

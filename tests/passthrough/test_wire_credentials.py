@@ -10,7 +10,7 @@ from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.model import KeySpace
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.providers.base import HttpCall, Origins
-from genai_cache_magic.providers.fields import SEMANTIC_HEADERS, is_credential
+from genai_cache_magic.providers.headers import SEMANTIC_HEADERS, is_credential
 from genai_cache_magic.providers.registry import recognise
 
 CREDENTIALS = [

@@ -230,6 +230,29 @@ def test_results_of_calls_that_were_asked_for_keep_their_ids(gpt):
     assert outcomes(cell) == [MISS, MISS, MISS, HIT]
 
 
+def test_items_are_referred_to(gpt):
+    """A reference to an item of an answer counts as that item; with one that is unknown the call is stateful."""
+
+    def refer(*ids):
+        return ask(gpt, [*({"type": "item_reference", "id": one} for one in ids), {"role": "user", "content": "b"}])
+
+    with llm_cache():
+        first, other = ask(gpt).output[0].id, ask(gpt, "z").output[0].id
+        refer(first)
+    reset_session()
+    with llm_cache() as cell:
+        refer(ask(gpt).output[0].id)
+        refer(other)
+        refer(first, "msg_unknown")
+        refer(first, None)
+    assert [(call.outcome, call.reason) for call in cell.calls][1:] == [
+        (HIT, ""),
+        (MISS, ""),
+        (REFUSED, "stateful"),
+        (REFUSED, "stateful"),
+    ]
+
+
 def test_an_id_of_another_origin_is_unknown(gpt, isolated):
     """Two origins may give out the same id for two things."""
     other = Origin()

@@ -373,3 +373,22 @@ def test_answer_in_another_form_than_asked_is_served():
     """A server that ignores `stream`, as Whisper does, answers JSON; so does the cache, as the form is in the key."""
     answer = json_answer({"text": "hello"})
     assert OpenAITranscripts("openai.audio.transcriptions").render(answer, Wants(Form.STREAM)) is answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "a:" + " " * 8000 + "\n",
+        "a:" + " \t" * 4000 + "x\r",
+        "a" * 8000,
+        ":" * 8000,
+        "content-disposition: form-data" + "; " * 3900,
+        'content-disposition: form-data; name="' + "\\" * 8000,
+    ],
+    ids=["blanks", "tabs", "no colon", "colons", "semicolons", "backslashes"],
+)
+def test_head_that_can_be_read_in_many_ways_is_refused_at_once(head):
+    """A malformed head costs its length once: nothing is tried in every way that there is, or this would never end."""
+    body = f"--b0\r\n{head}\r\n\r\nx\r\n--b0--\r\n".encode()
+    with pytest.raises(UncacheableRequest):
+        multipart.parse(FORM, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -149,10 +150,41 @@ def test_an_edited_schema_is_not_obeyed(path, told, edit):
     again.close()
 
 
-def test_without_a_directory_it_is_unavailable(tmp_path):
-    """Where it can't be made, that is trouble of ours and no foreign error."""
-    with pytest.raises(StoreUnavailable, match="state"):
-        StateFile(tmp_path / "gone" / "state.db").mark("m")
+def test_where_it_can_not_be_made_one_in_memory_stands_in(tmp_path):
+    """Without a directory it works, and as soon as there is one it is on disk."""
+    state = StateFile(tmp_path / "later" / "state.db", SCHEMA)
+    insert(state, 1)
+    assert numbers(state) == [1]
+    (tmp_path / "later").mkdir()
+    state._retry_at = 0.0
+    assert numbers(state) == []
+    insert(state, 2)
+    state.close()
+    again = StateFile(tmp_path / "later" / "state.db", SCHEMA)
+    assert numbers(again) == [2]
+    again.close()
+
+
+def test_what_can_not_be_written_is_read(path, monkeypatch):
+    """Where nothing can be written what is there is read, and writing is trouble of ours and no foreign error."""
+    first = StateFile(path, SCHEMA)
+    insert(first, 1)
+    first.close()
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "read-only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("genai_cache_magic.entries.state.connect_file", refuse)
+        again = StateFile(path, SCHEMA)
+        assert numbers(again) == [1]
+        with pytest.raises(StoreUnavailable):
+            insert(again, 2)
+        assert numbers(again) == [1]
+    again._retry_at = 0.0
+    insert(again, 3)
+    assert numbers(again) == [1, 3]
+    again.close()
 
 
 def test_in_memory_nothing_is_written(tmp_path, monkeypatch):

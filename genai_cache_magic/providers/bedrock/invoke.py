@@ -41,17 +41,6 @@ STREAMED: Final = "/invoke-with-response-stream"
 
 _GUARDRAIL_VERSION: Final = "x-amzn-bedrock-guardrailversion"
 
-HEADERS: Final = frozenset(
-    {
-        _GUARDRAIL_VERSION,
-        "x-amzn-bedrock-guardrailidentifier",
-        "x-amzn-bedrock-performanceconfig-latency",
-        "x-amzn-bedrock-service-tier",
-        "x-amzn-bedrock-trace",
-    }
-)
-"""Headers that decide the answer: what the Converse API has in its body."""
-
 _TERMS: Final = {
     "x-amzn-bedrock-performanceconfig-latency": "latency",
     "x-amzn-bedrock-service-tier": "service_tier",
@@ -152,8 +141,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
     preview = preview or last_user_text(body.get("messages"))
     limits = (positive((as_object(body.get(inner)) if inner else body).get(name)) for inner, name in _LIMITS)
     limit = next((limit for limit in limits if limit), None)
-    known = replace(origins, extra_headers=origins.extra_headers | HEADERS)
-    target = target_named_by_path(call, head, model, known)
+    target = target_named_by_path(call, head, model, origins)
     # Anthropic's models speak Anthropic's words, but for the model and the form, which the path names.
     asked = anthropic_messages.tidy(body) if "anthropic_version" in body else None
     return ModelCall(

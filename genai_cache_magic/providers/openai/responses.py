@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
@@ -84,6 +85,7 @@ _TOOL_ITEMS: Final = frozenset({"additional_tools", "tool_search_output"})
 
 _LOGPROBS: Final = "message.output_text.logprobs"
 
+_REFERENCE: Final = "item_reference"
 _PREVIOUS: Final = "previous_response_id"
 _STATEFUL: Final = (_PREVIOUS, "conversation", "background")
 
@@ -130,12 +132,17 @@ class OpenAIResponses:
         return response if response.form is wants.form else forms.convert(response, wants, responses_stream)
 
     def given(self, response: Response) -> tuple[Given, ...]:
-        """Return the id of `response`, which stands for its output."""
+        """Return the id of `response`, which stands for its output, and those of the items in that."""
         answer, items = _whole(response)
         given = as_text(answer.get("id"))
         # Only the calls that it asks for have ids that matter to who goes on.
         said: list[JsonValue] = [{name: value for name, value in item.items() if name != "id"} for item in items]
-        return (Given(given, said),) if given else ()
+        if not given:
+            return ()
+        by_item = (
+            Given(as_text(item.get("id")), [i, one]) for i, (item, one) in enumerate(zip(items, said, strict=True))
+        )
+        return (Given(given, said), *(one for one in by_item if one.given))
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:
@@ -170,7 +177,8 @@ def _clean(body: JsonObject, media: list[str]) -> None:
     """Fold media, renumber ids and drop hints in the input of `body`, in place."""
     ids = Renumbering()
     # The results of calls that an earlier answer asked for name them by its ids.
-    is_first = not is_asked(body.get(_PREVIOUS))
+    items = objects(body.get("input"))
+    is_first = not is_asked(body.get(_PREVIOUS)) and not any(_kind_of(item) == _REFERENCE for item in items)
     for i, item in enumerate(as_list(body.get("input"))):
         if type(item) is not dict:
             continue
@@ -188,10 +196,18 @@ def _clean(body: JsonObject, media: list[str]) -> None:
 
 
 def _follows(body: JsonObject) -> Iterator[Follows]:
-    """Yield the answer that `body` goes on from, if it is the only thing that the server must remember."""
+    """Yield the answer, and the items of answers, that `body` names, if they are all that the server must remember."""
     previous = body.get(_PREVIOUS)
-    if type(previous) is str and list(_refusals({**body, _PREVIOUS: None})).count(STATEFUL) == 0:
+    inputs = as_list(body.get("input"))
+    referred = {
+        i: item.get("id") for i, item in enumerate(inputs) if type(item) is dict and _kind_of(item) == _REFERENCE
+    }
+    is_named = {str, NoneType}.issuperset({type(previous)}) and {str}.issuperset(map(type, referred.values()))
+    if not is_named or any(is_asked(body.get(field)) for field in _STATEFUL if field != _PREVIOUS):
+        return
+    if type(previous) is str and previous:
         yield Follows(f"/{_PREVIOUS}", previous)
+    yield from (Follows(f"/input/{i}/id", as_text(given)) for i, given in referred.items())
 
 
 def _renumber(item: JsonObject, ids: Renumbering) -> None:
@@ -205,14 +221,14 @@ def _renumber(item: JsonObject, ids: Renumbering) -> None:
 def _kind_of(item: JsonObject) -> str:
     """Return the type of an input item, which messages and references may leave out."""
     kind = as_text(item.get("type"))
-    return kind or ("message" if "role" in item else "item_reference")
+    return kind or ("message" if "role" in item else _REFERENCE)
 
 
 def _refusals(body: JsonObject) -> Iterator[str]:
     """Yield why the answer to `body` must not be stored."""
     items = list(objects(body.get("input")))
     kinds = {_kind_of(item) for item in items}
-    if "item_reference" in kinds or any(is_asked(body.get(field)) for field in _STATEFUL):
+    if _REFERENCE in kinds or any(is_asked(body.get(field)) for field in _STATEFUL):
         yield STATEFUL
     offered = [body, *(item for item in items if _kind_of(item) in _TOOL_ITEMS)]
     if any(_is_server_tool(tool) for holder in offered for tool in objects(holder.get("tools"))):

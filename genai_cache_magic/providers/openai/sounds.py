@@ -13,17 +13,18 @@ from genai_cache_magic.providers.reading import as_object, as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.core.model import JsonValue, Response
+    from genai_cache_magic.core.model import JsonObject, JsonValue, Response
 
 _MARK: Final = b'"audio"'
 
 
-def follows(messages: JsonValue) -> Iterator[Follows]:
+def follows(messages: list[JsonObject]) -> Iterator[Follows]:
     """Yield the sounds of earlier answers that `messages` name by their ids."""
-    for i, message in enumerate(objects(messages)):
-        given = as_object(message.get("audio")).get("id")
-        if type(given) is str and given:
-            yield Follows(f"/messages/{i}/audio/id", given)
+    for i, message in enumerate(messages):
+        if "audio" in message:
+            given = as_object(message["audio"]).get("id")
+            if type(given) is str and given:
+                yield Follows(f"/messages/{i}/audio/id", given)
 
 
 def given(response: Response) -> tuple[Given, ...]:
