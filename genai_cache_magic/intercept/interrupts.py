@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.calls.tasks import current_task
 from genai_cache_magic.errors import CellInterrupt, as_raised, make_ordinary
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ _WAITING_ROOMS: Final = ("asyncio.locks", "asyncio.queues")
 
 def note(scope: CellScope, error: CellInterrupt) -> None:
     """Take note of `error` where it is raised, unless that is in the code of the cell itself."""
-    task = _current_task()
-    if not _is_elsewhere(scope, task):
+    if not _is_elsewhere(scope):
         return
+    task = _asyncio_task()
     scope.interrupts.note(error, task)
     if task is not None:
         task.add_done_callback(lambda done: _ended(scope, error, done))
@@ -31,21 +32,19 @@ def note(scope: CellScope, error: CellInterrupt) -> None:
 def hand_over(scope: CellScope | None, error: CellInterrupt) -> None:
     """Prepare `error`, at the top of work that a runner does: it is one that every runner hands on."""
     if scope is not None:
-        if not _is_elsewhere(scope, _current_task()):
+        if not _is_elsewhere(scope):
             return
         scope.interrupts.note(error)
     make_ordinary(error)
 
 
-def _is_elsewhere(scope: CellScope, task: asyncio.Task[Any] | None) -> bool:
-    return threading.get_ident() != scope.opener.thread or task is not scope.opener.task
+def _is_elsewhere(scope: CellScope) -> bool:
+    return threading.get_ident() != scope.opener.thread or current_task() is not scope.opener.task
 
 
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    task = current_task()
+    return task if isinstance(task, asyncio.Task) else None
 
 
 def _ended(scope: CellScope, error: CellInterrupt, task: asyncio.Task[Any]) -> None:

@@ -11,7 +11,18 @@ import wrapt
 
 from genai_cache_magic import host
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.intercept import aiobotocore, aiohttp, botocore, gevent, httpx, lm15, pools, requests, threads
+from genai_cache_magic.intercept import (
+    aiobotocore,
+    aiohttp,
+    botocore,
+    gevent,
+    httpx,
+    lm15,
+    pools,
+    requests,
+    threads,
+    unowned,
+)
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.points import Callback, Group, home_of, require_fit
 
@@ -23,7 +34,7 @@ if TYPE_CHECKING:
 
 _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
     name: library.patches
-    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, gevent, pools)
+    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, unowned, gevent, pools)
     for name in library.MODULES
 }
 """Module of a library -> what to patch in it, once it is imported."""

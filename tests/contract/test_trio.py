@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from genai_cache_magic import cached, llm_cache
+from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 
 trio = pytest.importorskip("trio", reason="pip install trio")
@@ -137,6 +138,25 @@ def test_streams_under_trio(unique_server):
     cell = trio.run(main)
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
     assert cell.troubles == ()
+
+
+def test_a_replay_miss_ends_the_cell(unique_server):
+    """In the cell's own code it is raised there, once; in a task of a nursery it comes out of that."""
+
+    async def own():
+        with llm_cache(mode="replay"), pytest.raises(ReplayMiss):
+            await ask(unique_server.openai_url)
+
+    async def started():
+        with llm_cache(mode="replay"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, unique_server.openai_url)
+
+    trio.run(own)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        trio.run(started)
+    assert raised.group_contains(ReplayMiss)
+    assert unique_server.count == 0
 
 
 @pytest.mark.parametrize("run", [trio.run, asyncio.run], ids=["trio", "asyncio"])

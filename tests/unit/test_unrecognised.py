@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from contextlib import suppress
 
 import aiohttp
@@ -14,6 +18,7 @@ import httpx2
 import openai
 import pytest
 import requests
+import urllib3
 from botocore.exceptions import ClientError
 from unit.model_calls import NOWHERE, call
 
@@ -283,6 +288,55 @@ async def test_what_can_not_be_owned_is_said(unique_server, heard):
     with llm_cache(mode="replay"), pytest.raises(ReplayMiss):
         await by_aiohttp(url, "/chat/completions", body, OwnConnector())
     assert (unique_server.count, len(heard)) == (1, 1)
+
+
+def by_urllib(url, body, headers):
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
+    with suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=30).close()
+
+
+def by_http_client(url, body, headers):
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request("POST", parts.path, json.dumps(body), headers)
+    connection.getresponse().read()
+    connection.close()
+
+
+def by_urllib3(url, body, headers):
+    with urllib3.PoolManager() as pool:
+        pool.request("POST", url, json=body, headers=headers)
+
+
+CHAT_BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+
+
+@pytest.mark.parametrize("client", [by_urllib, by_http_client, by_urllib3])
+def test_clients_that_can_not_be_answered_for_are_said(unique_server, heard, client):
+    """A model call by the standard library, or by urllib3 used bare, is a bypass with its reason, and no replay."""
+    url, headers = unique_server.openai_url, {**SDK, "content-type": "application/json"}
+    with llm_cache() as cell:
+        client(f"{url}/chat/completions", CHAT_BODY, headers)
+        client(f"{url}/new", BODY, headers)
+        client(f"{unique_server.url}/elsewhere", BODY, {"content-type": "application/json"})
+    assert [call.outcome for call in cell.calls] == [Outcome.BYPASS, Outcome.UNRECOGNISED]
+    assert "can't be answered for" in cell.calls[0].reason
+    assert cell.troubles == ()
+    for path, body in (("chat/completions", CHAT_BODY), ("new", BODY)):
+        with llm_cache(mode="replay"), pytest.raises(ReplayMiss):
+            client(f"{url}/{path}", body, headers)
+    assert (unique_server.count, len(heard)) == (1, 2)
+
+
+def test_what_stands_on_them_is_said_once(unique_server):
+    """`requests` and boto3 are served as ever, and what they send is judged once."""
+    with llm_cache() as cell:
+        for _ in range(2):
+            requests.post(f"{unique_server.openai_url}/chat/completions", json=CHAT_BODY, timeout=30)
+        requests.post(f"{unique_server.openai_url}/new", json=BODY, headers=SDK, timeout=30)
+        by_boto3(unique_server.url)
+    assert [call.outcome.value for call in cell.calls] == ["miss", "hit", "unrecognised", "unrecognised"]
 
 
 def test_what_is_free_goes_on_in_replay(unique_server, heard):
