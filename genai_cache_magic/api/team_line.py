@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.entries.entries import Entries
+from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
@@ -48,6 +49,12 @@ class TeamLine:
         """Return a document of the tier, behind the breaker."""
         return GuardedDocument(self.tier.document(name), self.breaker)
 
+    def overdue(self) -> str:
+        """Leave the tier alone for a while, since it takes longer than anyone should wait; return what to say."""
+        error = StoreUnavailable(f"{self.tier.name} does not answer in time")
+        self.breaker.trip(error)
+        return str(error)
+
     def keyset(self, copy: Document, make: Callable[[], bytes]) -> bytes:
         """Return the keyset of the team; `make` says what is offered where it has none.
 
@@ -57,11 +64,16 @@ class TeamLine:
             The team can't be asked, and this machine has never seen its keyset.
         """
         shared = self.document(_KEYSET)
-        try:
-            blob = shared.load()
-            if blob is None:
+
+        def load_or_offer() -> bytes | None:
+            found = shared.load()
+            if found is None:
                 shared.replace(make(), expected=None)  # whoever is first wins
-                blob = shared.load()
+                found = shared.load()
+            return found
+
+        try:
+            blob = within(DEADLINE_S, load_or_offer, overdue=self.overdue)
         except StoreUnavailable:
             known = copy.load()
             if known is None:

@@ -10,17 +10,23 @@ import os
 import queue
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from genai_cache_magic import host
+from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId
 
+T = TypeVar("T")
+
+DEADLINE_S = 1.8
+"""How long a round may take [s]."""
 _BATCH = 1_000
 _IDLE_S = 30.0
 """After so long without work the threads end; the next look-up starts others [s]."""
@@ -44,6 +50,29 @@ class _Worker:
     entry_ids: tuple[EntryId, ...] = field(default=(), repr=False)
 
 
+def within(deadline_s: float, work: Callable[[], T], *, overdue: Callable[[], str]) -> T:
+    """Return what `work` returns, or raise what it raises, if that comes soon enough.
+
+    Raises
+    ------
+    StoreUnavailable
+        It took longer than `deadline_s` [s]; what `overdue` returns says so. What is still going on is given up.
+    """
+    ended: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - passed on to who waits
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=run, name="genai-cache-within", daemon=True)
+    Context().run(thread.start)
+    if not wait([ended], deadline_s).done:
+        raise StoreUnavailable(overdue())
+    return ended.result()
+
+
 class Link:
     """Gathers the look-ups of one process into rounds. Safe to share between threads and by forked children.
 
@@ -64,7 +93,7 @@ class Link:
         ask: Callable[[Sequence[EntryId]], tuple[Mapping[EntryId, bytes], str]],
         *,
         overdue: Callable[[], str],
-        deadline_s: float = 1.8,
+        deadline_s: float = DEADLINE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask

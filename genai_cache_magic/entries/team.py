@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
-from genai_cache_magic.entries.link import Link
+from genai_cache_magic.entries.link import DEADLINE_S, Link, within
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.guarded import guarded
 
@@ -157,9 +157,13 @@ class Team:
         StoreUnavailable
             It could be neither published nor queued.
         """
-        try:
+
+        def publish() -> Generations:
             self._snapshot.look()
             return self._generations.change(how)
+
+        try:
+            return within(DEADLINE_S, publish, overdue=self._overdue)
         except StoreUnavailable:
             self._outbox.add_change(change)
             self._pending.read()

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from genai_cache_magic.entries.link import Link
+from genai_cache_magic.entries.link import Link, within
+from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.testing.contracts.store import key_of
 
 
@@ -125,3 +126,14 @@ def test_a_forked_child_has_its_own(link, tier):
     assert os.waitpid(child, 0)[1] == 0
     tier.may_answer.set()
     asked.wait()
+
+
+def test_within_a_deadline():
+    """What comes in time comes as it is, an error too; what does not is given up in words."""
+    assert within(30, lambda: 7, overdue=lambda: "late") == 7
+    with pytest.raises(ZeroDivisionError):
+        within(30, lambda: 1 / 0, overdue=lambda: "late")
+    never = threading.Event()
+    with pytest.raises(StoreUnavailable, match="late"):
+        within(0.01, never.wait, overdue=lambda: "late")
+    never.set()
