@@ -200,7 +200,8 @@ def _disk_parts(
     inside += [(line.place,)] if line else []
     home = Home(settings.dir, *inside, losses=Losses(on_loss))
     has_entries = (home.path / _ENTRIES / DATABASE_NAME).exists()
-    generations = FileDocument(home.path / "generations", ensure=home.ensure)
+    store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
+    generations = FileDocument(home.path / "generations", ensure=home.ensure, make_room=store.make_room)
     if has_entries and generations.version() is None:
         home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
     with contextlib.ExitStack() as undo:
@@ -212,7 +213,6 @@ def _disk_parts(
         else:
             keyring = _keyring(settings, home, namespace, state, line, has_entries=has_entries)
             seal, keys = _sealed(keyring, namespace)
-        store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.pop_all()
     home.losses.tell()
     ruling = SnapshotDocument(line.document(GENERATIONS), generations) if line else generations

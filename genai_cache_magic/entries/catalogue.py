@@ -18,7 +18,7 @@ from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.entries.sweeper import Sweeper
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsSize
+from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsErase, SupportsSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -215,7 +215,7 @@ class Catalogue:
         with self.sweeper.pause:
             view = self._view()
             if not dry_run:
-                self._publish(Change(self._entries.now_ms(), new_root=root))
+                self._publish_clear(Change(self._entries.now_ms(), new_root=root))
             self._settle()
             count = self._questions.count(view)
             return self._done(Invalidation(count, count, dry_run=dry_run))
@@ -228,6 +228,17 @@ class Catalogue:
                 self._entries.publish(found)
             count = self._questions.count(view) if is_all else len(found)
             return self._counted(count, view, dry_run=dry_run)
+
+    def _publish_clear(self, change: Change) -> None:
+        try:
+            self._publish(change)
+        except StoreUnavailable:
+            store = self._entries.store
+            if not isinstance(store, SupportsErase):
+                raise
+            # All of it is to go: on a full disk that alone makes the room to say so.
+            store.erase()
+            self._publish(change)
 
     def _publish(self, change: Change) -> None:
         self._entries.change(change.apply, change)

@@ -90,6 +90,14 @@ class SupportsFill(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsErase(Protocol):
+    """A store that can give up everything at once, without room to write."""
+
+    def erase(self) -> None:
+        """Remove every entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What a check found and removed."""

@@ -61,6 +61,10 @@ _PRAGMAS = (
     "PRAGMA cache_size = 8192",  # [pages]
     "PRAGMA synchronous = NORMAL",  # under WAL a power failure can lose the last puts, never the database
 )
+_ALONE = (
+    "PRAGMA locking_mode = EXCLUSIVE",  # before anything is read, so that no memory is shared by way of a file
+    "PRAGMA journal_mode = MEMORY",  # a kill in the middle costs the database, which is a cache's
+)
 _is_quarantine = re.compile(r"quarantine-\d+-\d+").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
 
@@ -86,6 +90,11 @@ class Access(enum.Enum):
 
     CREATE = "mode=rw&cache=private"
     WRITE = "mode=rw"
+    ALONE = "mode=rw&psow=1"
+    """Nobody else uses it meanwhile: pages are changed in place, which needs no room."""
+    READ = "mode=ro"
+    UNCHANGED = "mode=ro&immutable=1"
+    """As far as can be seen nobody changes it: no log is read, nor any lock taken."""
 
 
 def connect(directory: str, timeout_s: float, access: Access = Access.WRITE) -> sqlite3.Connection:
@@ -110,13 +119,19 @@ def connect_file(path: str, timeout_s: float, access: Access = Access.CREATE) ->
         undo.callback(connection.close)
         connection.text_factory = _decode
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_FIELD_BYTES)
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
+        for pragma in (*(_ALONE if access is Access.ALONE else ()), *_PRAGMAS):
+            connection.execute(pragma).fetchall()
         undo.pop_all()
     return connection
 
 
-def audit(connection: sqlite3.Connection, *, settings: Collection[str]) -> None:
+def audit_to_read(connection: sqlite3.Connection) -> None:
+    """Prove that the database is ours and can be read; raises ``sqlite3.Error``."""
+    if "Cache" not in _audit_schema(connection):
+        raise damage("there is no table of entries")
+
+
+def audit(connection: sqlite3.Connection, *, settings: Collection[str], is_alone: bool = False) -> None:
     """Prove that the database is new or ours, can be written now, and holds no setting but `settings`.
 
     The caller closes the connection whatever happens, which also ends a transaction that failed.
@@ -127,7 +142,8 @@ def audit(connection: sqlite3.Connection, *, settings: Collection[str]) -> None:
         See ``is_damage``: put it aside and start anew, or leave it for now.
     """
     connection.execute("PRAGMA auto_vacuum = FULL")  # has effect on a new file only, and must come first there
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    if not is_alone:
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
     # Taken first, so that a database locked by a stopped process shows here, after our short time-out.
     connection.execute("BEGIN IMMEDIATE")
     objects = _audit_schema(connection)
@@ -171,9 +187,7 @@ def quarantine(directory: Path, *, now: float) -> Path:
     One quarantine is kept, for whoever wants to know what happened. Other processes that have the old
     files open go on with them, unharmed, until they look. The caller holds the directory's lock.
     """
-    for path in list(directory.iterdir()):
-        if _is_quarantine(path.name):
-            _remove_tree(path)
+    remove_quarantine(directory)
     aside = directory / f"quarantine-{int(now)}-{os.getpid()}"
     aside.mkdir(mode=PRIVATE_DIRECTORY)
     # The database goes first: a log without its database is dropped by SQLite, the reverse is replayed.
@@ -188,6 +202,13 @@ def quarantine(directory: Path, *, now: float) -> Path:
                 path.replace(values / path.name)
     _remove_tree(values)
     return aside
+
+
+def remove_quarantine(directory: Path) -> None:
+    """Remove what was put aside; an ``OSError`` if the directory can't be read."""
+    for path in list(directory.iterdir()):
+        if _is_quarantine(path.name):
+            _remove_tree(path)
 
 
 def identity(directory: str) -> tuple[int, int] | None:

@@ -17,17 +17,18 @@ from genai_cache_magic.host import (
     rights_of_others,
     user_id,
 )
-from genai_cache_magic.stores.faults import describe
+from genai_cache_magic.stores.faults import describe, lacks_room
 from genai_cache_magic.stores.file_systems import file_system_of, is_local, is_shared, keeps_a_database, mount_table
 
 MARKER_NAME = ".genai-cache"
 """A file that says: this directory is ours, so its mode is ours to correct; and how its file system did when tried."""
 
+_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LEVELS = 4  # how far above a tier the cache's own directory is at most
 
 
 def ensure_private_directory(path: Path) -> Path:
-    """Return `path`, absolute and without links, as a writable directory that only its owner may enter.
+    """Return `path`, absolute and without links, as a directory that only its owner may enter.
 
     A missing directory is made, with its missing parents, for the owner alone. One that others may enter is
     tightened if it is empty or bears our marker; another might hold somebody's files, so its mode is left.
@@ -35,8 +36,8 @@ def ensure_private_directory(path: Path) -> Path:
     Raises
     ------
     ConfigurationError
-        It is no directory, belongs to another user, is open to others, can't be written, or lies on a
-        network file system. The message names the directory and the fix.
+        It is no directory, belongs to another user, is open to others, can't be read, or lies on a file system that
+        several machines may share. The message names the directory and the fix.
     StoreUnavailable
         It could not be made now: no room, an error of the medium.
     """
@@ -50,13 +51,14 @@ def ensure_private_directory(path: Path) -> Path:
             raise ConfigurationError(f"cache directory {path} is a file. {_elsewhere()}")
         _refuse_foreign_owner(path, status)
         _tighten(path, status, is_new=is_new)
-        if not is_writable(path):
+        if not os.access(path, os.R_OK | os.X_OK):
             raise ConfigurationError(
-                f"cache directory {path} can't be written. "
+                f"cache directory {path} can't be read. "
                 f"Run `chmod u+rwx {shlex.quote(str(path))}`, or use another: {_elsewhere()}"
             )
-        (path / MARKER_NAME).touch(mode=PRIVATE_FILE, exist_ok=True)
-        _try_unknown(path, kind)
+        if is_writable(path):
+            _mark(path)
+            _try_unknown(path, kind)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(f"cache directory {path} can't be used: {describe(error)}. {_elsewhere()}") from error
     except OSError as error:
@@ -64,6 +66,14 @@ def ensure_private_directory(path: Path) -> Path:
             f"cache directory {path} can't be used now: {describe(error)}. {_elsewhere()}"
         ) from error
     return path
+
+
+def _mark(path: Path) -> None:
+    try:
+        (path / MARKER_NAME).touch(mode=PRIVATE_FILE, exist_ok=True)
+    except OSError as error:
+        if not lacks_room(error):  # a full disk can still be read
+            raise
 
 
 def _refuse_shared(path: Path, kind: str, options: str) -> None:
@@ -76,7 +86,7 @@ def _refuse_shared(path: Path, kind: str, options: str) -> None:
 
 def _try_unknown(path: Path, kind: str) -> None:
     """Try a file system that we don't know, once: the marker says that it was, and on which device."""
-    if is_local(kind) or not is_writable(path):
+    if is_local(kind):
         return
     marker = path / MARKER_NAME
     passed = f"tried {kind or 'unknown'} {path.stat().st_dev}\n"
@@ -128,7 +138,7 @@ def _refuse_foreign_owner(path: Path, status: os.stat_result) -> None:
 
 
 def _tighten(path: Path, status: os.stat_result, *, is_new: bool) -> None:
-    if not rights_of_others(status):
+    if not rights_of_others(status) or (_is_mounted_to_read(path) and not status.st_mode & _MAY_WRITE):
         return
     if is_new or (path / MARKER_NAME).is_file() or not any(path.iterdir()):
         path.chmod(PRIVATE_DIRECTORY)
@@ -137,6 +147,12 @@ def _tighten(path: Path, status: os.stat_result, *, is_new: bool) -> None:
         f"cache directory {path} has mode {mode_of(status):04o}, which lets other users in. "
         f"Run `chmod 700 {shlex.quote(str(path))}`, or use another: {_elsewhere()}"
     )
+
+
+def _is_mounted_to_read(path: Path) -> bool:
+    """Return whether `path` lies on a file system that nobody can write here, so that its modes can't be corrected."""
+    statvfs = getattr(os, "statvfs", None)
+    return statvfs is not None and bool(statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _elsewhere() -> str:

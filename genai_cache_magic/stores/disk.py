@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.base import CheckReport, Held
-from genai_cache_magic.stores.database import DATABASE_FILES, Access, audit, connect, identity, quarantine
+from genai_cache_magic.stores.database import (
+    DATABASE_FILES,
+    Access,
+    audit,
+    audit_to_read,
+    connect,
+    identity,
+    quarantine,
+    remove_quarantine,
+)
 from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
-from genai_cache_magic.stores.faults import describe, is_damage, map_os_errors
+from genai_cache_magic.stores.faults import describe, hinders_writing, is_damage, lacks_room, map_os_errors, remedy
 from genai_cache_magic.stores.home import Home, Losses
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.rows import ReadOnlyRows, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +39,7 @@ _T = TypeVar("_T")
 
 _LOCK_NAME = "open.lock"
 _LOOK_EVERY_S = 1.0  # how often to see whether another process put our database aside, or somebody removed it
+_ROOM_BYTES = 1 << 15  # more than the small documents beside the entries take
 _SWEEP_AT_OPEN = 64  # files looked at; the rest is for `check`
 
 
@@ -72,7 +83,7 @@ class DiskStore:
         self._clock = clock
         self._opening = threading.Lock()
         self._pid = os.getpid()
-        self._cache: BytesCache | None = None  # replaced under _opening
+        self._cache: Rows | None = None  # replaced under _opening
         self._look_at = 0.0  # [s, monotonic]; whoever resets it only makes the next look come sooner
         self._is_closed = False  # written under _opening
         self._rebuilds = 0  # written under _opening
@@ -85,26 +96,26 @@ class DiskStore:
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent, expired or damaged at rest."""
         check_key(key)
-        return self._run(BytesCache.read, bytes.fromhex(key))
+        return self._run(Rows.read, bytes.fromhex(key))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there; half the time of as many ``get``."""
         wanted = list(keys)
         for key in wanted:
             check_key(key)
-        found = self._run(BytesCache.read_many, [bytes.fromhex(key) for key in wanted])
+        found = self._run(Rows.read_many, [bytes.fromhex(key) for key in wanted])
         return {key.hex(): blob for key, blob in found.items()}
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], evicting what was stored longest ago to make room."""
         check_key(key)
         check_blob(blob)
-        self._run_in_place(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
+        self._write(BytesCache.write, bytes.fromhex(key), blob, ttl_s)
 
     def held(self, key: str) -> Held | None:
         """Return what `get` would, with its revision: the digest of its record."""
         check_key(key)
-        found = self._run(BytesCache.read_revision, bytes.fromhex(key))
+        found = self._run(Rows.read_revision, bytes.fromhex(key))
         return None if found is None else Held(*found)
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
@@ -112,28 +123,28 @@ class DiskStore:
         check_key(key)
         check_blob(blob)
         revision = None if held is None else held.revision
-        return self._run_in_place(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
+        return self._write(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
         check_key(key)
-        return self._run(BytesCache.remove, bytes.fromhex(key))
+        return self._free(BytesCache.remove, bytes.fromhex(key))
 
     def scan(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that start with `prefix` and have not expired, in ascending order."""
         bounds = key_range(prefix)
         last = b""
-        while bounds and (batch := self._run(BytesCache.keys_after, bounds, last)):
+        while bounds and (batch := self._run(Rows.keys_after, bounds, last)):
             yield from (key.hex() for key in batch if len(key) == 32)  # noqa: PLR2004 - half of 64 hex digits
             last = batch[-1]
 
     def count(self) -> int:
         """Return the number of entries, expired ones not yet removed included."""
-        return self._run(BytesCache.counter, "count")
+        return self._run(Rows.counter, "count")
 
     def size_bytes(self) -> int:
         """Return the room taken by the database, its log and the value files [bytes]."""
-        size_bytes = self._run(BytesCache.volume)
+        size_bytes = self._run(Rows.volume)
         with contextlib.suppress(OSError):
             size_bytes += (self._directory / DATABASE_FILES[1]).stat().st_size
         return size_bytes
@@ -141,10 +152,34 @@ class DiskStore:
     def check(self) -> CheckReport:
         """Read everything, remove what is damaged, expired or left by killed writers, and say what that was."""
         rebuilds = self._rebuilds
-        removed_rows = self._run(BytesCache.repair)
+        removed_rows = self._free(BytesCache.repair)
         removed_rows += sum(self.get(key) is None for key in self.scan())
-        removed_files = self._run(BytesCache.sweep, self._config.orphan_age_s, None)
+        removed_files = self._free(BytesCache.sweep, self._config.orphan_age_s, None)
         return CheckReport(removed_rows, removed_files, is_rebuilt=self._rebuilds > rebuilds)
+
+    def make_room(self) -> None:
+        """Give up what was put aside and what was stored longest ago, so that something small can be written.
+
+        Raises
+        ------
+        StoreUnavailable
+            There is nothing that could be given up, or it can't be.
+        """
+        with map_os_errors(f"making room in {self._directory}"):
+            remove_quarantine(self._directory)
+        self._free(BytesCache.evict, _ROOM_BYTES)
+        self._home.losses.add(
+            f"the disk of {self._directory} is full: answers stored longest ago were given up for room"
+        )
+        self._home.losses.tell()
+
+    def erase(self) -> None:
+        """Remove every entry by removing the files that hold them, which needs no room; other processes notice it."""
+        with self._opening:
+            self._cache = None
+            with map_os_errors(f"removing what is in {self._directory}", self._directory):
+                remove_quarantine(self._directory)
+                remove_quarantine(quarantine(self._directory, now=self._clock()).parent)
 
     def close(self) -> None:
         """Close every connection; later calls raise ``StoreUnavailable``. May be called twice."""
@@ -152,14 +187,47 @@ class DiskStore:
             self._is_closed = True
             self._cache = None  # its connections, one per thread, close themselves
 
-    def _run_in_place(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+    def _write(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
         """As `_run`, but see first whether all is still there: nothing is put where nobody will find it."""
         cache = self._cache
         if cache is not None and not (cache.is_in_place() and self._home.is_in_place()):
             self._look_at = 0.0
-        return self._run(operation, *args)
 
-    def _run(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        def write(rows: Rows) -> _T:
+            if isinstance(rows, BytesCache):
+                return operation(rows, *args)
+            raise StoreUnavailable(rows.reason if isinstance(rows, ReadOnlyRows) else "")
+
+        return self._run(write)
+
+    def _free(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        """As `_write`; where there is no room for a log, change the database in place, unless others have it open."""
+        try:
+            return self._write(operation, *args)
+        except StoreUnavailable as error:
+            cache = self._cache
+            if not lacks_room(error.__cause__) and not (isinstance(cache, ReadOnlyRows) and cache.lacks_room):
+                raise
+        del cache
+        with self._opening:
+            self._cache = None  # our own connections would be in the way
+            with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
+                return self._run_alone(operation, *args)
+
+    def _run_alone(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        directory = str(self._directory)
+        try:
+            with contextlib.closing(connect(directory, self._config.busy_timeout_s, Access.ALONE)) as connection:
+                audit(connection, settings=self._config.settings(), is_alone=True)
+            with contextlib.closing(BytesCache(directory, self._config, self._clock, Access.ALONE)) as cache:
+                return operation(cache, *args)
+        except FOREIGN_ERRORS as error:
+            raise StoreUnavailable(
+                f"there is no room in {directory}, and none can be made ({describe(error)}): free some on that disk, "
+                "close other notebooks that use the cache, or run `genai-cache clear`"
+            ) from error
+
+    def _run(self, operation: Callable[[Rows, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
         """Return what `operation` returns, after a rebuild if it finds the database damaged."""
         cache = self._cache
         if cache is None or time.monotonic() >= self._look_at:
@@ -178,7 +246,7 @@ class DiskStore:
             _raise_unless_damage(error)
             raise StoreUnavailable(f"{self._directory} is damaged again after a rebuild: {describe(error)}") from error
 
-    def _ensure_open(self, damaged: BytesCache | None = None) -> BytesCache:
+    def _ensure_open(self, damaged: Rows | None = None) -> Rows:
         """Return a cache on the file that now bears the database's name, and is not the `damaged` one."""
         if self._pid != os.getpid():  # after a fork the lock may be held by a thread that was left behind
             self._pid, self._opening = os.getpid(), threading.Lock()
@@ -188,7 +256,7 @@ class DiskStore:
         finally:
             self._home.losses.tell()
 
-    def _look(self, damaged: BytesCache | None) -> BytesCache:
+    def _look(self, damaged: Rows | None) -> Rows:
         """Return `_ensure_open`'s cache; the caller holds `_opening`."""
         if self._is_closed:
             raise StoreUnavailable(f"the store in {self._directory} was closed")
@@ -200,30 +268,60 @@ class DiskStore:
                 f"the database of answers in {self._directory} was removed, or begun anew by another process: "
                 "what it held is gone"
             )
-        if cache is None or cache is damaged or is_gone:
+        if cache is None or cache is damaged or is_gone or isinstance(cache, ReadOnlyRows):
             self._cache = None
             cache = self._open(suspect=None if damaged is None else damaged.identity)
             self._cache = cache
         self._look_at = time.monotonic() + _LOOK_EVERY_S
         return cache
 
-    def _open(self, suspect: tuple[int, int] | None) -> BytesCache:
-        """Open the database under the directory's lock; put it aside first if it is damaged or the `suspect`."""
-        directory = str(self._directory)
-        with _map_configuration(), map_os_errors(f"opening {directory}"):
+    def _open(self, suspect: tuple[int, int] | None) -> Rows:
+        """Open the database, for reading alone where it can't be written now."""
+        with _map_configuration():
             ensure_private_directory(self._directory)
-            with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
-                if suspect is not None and identity(directory) == suspect:
-                    self._put_aside()
-                try:
-                    return self._open_audited(directory)
-                except FOREIGN_ERRORS as error:
-                    _raise_unless_damage(error)
-                self._put_aside()
-                try:
-                    return self._open_audited(directory)
-                except FOREIGN_ERRORS as error:
-                    raise StoreUnavailable(f"no database can be made in {directory}: {describe(error)}") from error
+        try:
+            with (
+                map_os_errors(f"opening {self._directory}"),
+                FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s),
+            ):
+                return self._open_to_write(str(self._directory), suspect)
+        except StoreUnavailable as error:
+            # No name for the cause: a frame that holds an error is held by it, connections and all, until a collection.
+            if error.__cause__ is not None and hinders_writing(error.__cause__):
+                rows = self._open_to_read(error.__cause__)
+                if rows is not None:
+                    return rows
+            raise
+
+    def _open_to_write(self, directory: str, suspect: tuple[int, int] | None) -> BytesCache:
+        """Open the database under the directory's lock; put it aside first if it is damaged or the `suspect`."""
+        if suspect is not None and identity(directory) == suspect:
+            self._put_aside()
+        try:
+            return self._open_audited(directory)
+        except FOREIGN_ERRORS as error:
+            _raise_unless_damage(error)
+        self._put_aside()
+        try:
+            return self._open_audited(directory)
+        except FOREIGN_ERRORS as error:
+            raise StoreUnavailable(f"no database can be made in {directory}: {describe(error)}") from error
+
+    def _open_to_read(self, error: BaseException) -> ReadOnlyRows | None:
+        directory, timeout_s = str(self._directory), self._config.busy_timeout_s
+        # In words: the error itself would keep alive what its traceback names, connections among it.
+        reason = (
+            f"nothing can be stored or removed in {directory} ({describe(error)}), but what is there is served. "
+            f"{remedy(error, self._directory)}"
+        )
+        for access in (Access.READ, Access.UNCHANGED):
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                with contextlib.closing(connect(directory, timeout_s, access)) as connection:
+                    audit_to_read(connection)
+                rows = ReadOnlyRows(directory, timeout_s, self._clock, access)
+                rows.reason, rows.lacks_room = reason, lacks_room(error)
+                return rows
+        return None
 
     def _open_audited(self, directory: str) -> BytesCache:
         with contextlib.closing(connect(directory, self._config.busy_timeout_s, Access.CREATE)) as connection:

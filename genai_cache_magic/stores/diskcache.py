@@ -20,10 +20,11 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW, UNKNOWN
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.stores.database import Closer, connect, identity
+from genai_cache_magic.stores.database import Access, Closer, connect
 from genai_cache_magic.stores.faults import damage
 from genai_cache_magic.stores.files import ValueFiles, key_bounds
-from genai_cache_magic.stores.record import HEADER_BYTES, REVISION_BYTES, Flaw, pack, unpack
+from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
+from genai_cache_magic.stores.rows import ROW, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,16 +32,7 @@ if TYPE_CHECKING:
 FOREIGN_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout, UnicodeDecodeError)
 """What the methods of ``BytesCache`` raise; the last when a message of SQLite quotes a damaged schema."""
 
-_READ_TRIES = 3  # a value file vanishes under its reader when the value is replaced: read the new row
-_BATCH_KEYS = 500
-_LARGEST_COUNTER = 1 << 50
-
-_ROW = "SELECT mode, filename, size, value FROM Cache WHERE key = ? AND raw = 1"
-_ROWS = "SELECT key, mode, filename, size, value FROM Cache WHERE raw = 1 AND key IN ({marks})"
 _ROW_OF = "SELECT rowid, mode, filename, size, value FROM Cache WHERE key = ? AND raw = 1"
-_KEYS = (
-    "SELECT key FROM Cache WHERE key BETWEEN ? AND ? AND key > ? AND raw = 1 AND expire_time > ? ORDER BY key LIMIT ?"
-)
 _EXPIRED = "SELECT rowid, filename FROM Cache WHERE expire_time < ? ORDER BY expire_time LIMIT ?"
 _OLDEST = "SELECT rowid, filename, ifnull(size, 0) + ifnull(length(value), 0) FROM Cache ORDER BY store_time"
 _MALFORMED = (
@@ -130,19 +122,12 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         """Return the value of a row that holds it; files are read by ``record``, which knows their size."""
         return value if mode == MODE_RAW and type(value) is bytes else None
 
-    def record(self, mode: object, filename: object, size: object, value: object) -> bytes | None:
-        """Return the record that a row's columns stand for, or None if they are damaged or its file is gone."""
-        # SECURITY: two modes of five. The others would decode text or run pickle.
-        if mode == MODE_RAW:
-            return value if type(value) is bytes else None
-        return self.files.read(filename, size) if mode == MODE_BINARY else None
-
     def remove(self, file_path: object) -> None:
         """Remove a value file; a name of another shape is left alone, whatever it points to."""
         self.files.remove(file_path)
 
 
-class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
+class BytesCache(Rows, diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """A `diskcache` whose database ``audit`` has just passed; every statement of ours is here.
 
     Methods let errors of SQLite, the file system and `diskcache` through; ``DiskStore`` maps them.
@@ -150,18 +135,20 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
 
     _txn_id: int | None  # diskcache's: the thread that runs a transaction
 
-    def __init__(self, directory: str, config: DiskConfig, clock: Callable[[], float]) -> None:
-        self._place = directory
+    def __init__(
+        self, directory: str, config: DiskConfig, clock: Callable[[], float], access: Access = Access.WRITE
+    ) -> None:
         self._busy_timeout_s = config.busy_timeout_s
-        self._clock = clock
+        self._access = access
+        Rows.__init__(self, directory, clock)
+        settings = {**config.settings(), **({"sqlite_journal_mode": "memory"} if access is Access.ALONE else {})}
         # diskcache would put variables into a path once more, or make another directory than the one that was checked.
-        super().__init__(os.sep, timeout=config.busy_timeout_s, disk=BytesDisk, **config.settings())
-        self._disk.files = ValueFiles(directory)
-        self.identity = identity(directory)
+        diskcache.Cache.__init__(self, os.sep, timeout=config.busy_timeout_s, disk=BytesDisk, **settings)
+        self._disk.files = self.files
 
     @property
     def _directory(self) -> str:
-        return self._place
+        return self.place
 
     @_directory.setter
     def _directory(self, directory: str) -> None:
@@ -178,7 +165,7 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
         connection: sqlite3.Connection | None = getattr(local, "con", None)
         if connection is None:
             # SECURITY: pragmas come from our code; diskcache would run those it finds in the database.
-            connection = local.con = connect(self._directory, self._busy_timeout_s)
+            connection = local.con = connect(self.place, self._busy_timeout_s, self._access)
             local.closer = Closer(connection)
         return connection
 
@@ -204,38 +191,6 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
             self._txn_id = None
         self.close()
 
-    def is_in_place(self) -> bool:
-        """Return whether our file still bears the database's name."""
-        return identity(self._directory) == self.identity
-
-    def read(self, key: bytes) -> bytes | None:
-        """Return the value of `key`; remove it if it is damaged."""
-        for _ in range(_READ_TRIES):
-            rows = self._con.execute(_ROW, (key,)).fetchall()
-            if not rows:
-                return None
-            blob = unpack(key, self._disk.record(*rows[0]), now=self._clock())
-            if type(blob) is bytes:
-                return blob
-            if blob is Flaw.EXPIRED:
-                return None
-        self._discard_if_damaged(key)
-        return None
-
-    def read_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those `keys` that are there."""
-        found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), _BATCH_KEYS):
-            batch = keys[start : start + _BATCH_KEYS]
-            statement = _ROWS.format(marks=",".join("?" * len(batch)))
-            for key, *row in self._con.execute(statement, batch).fetchall():
-                blob = unpack(key, self._disk.record(*row), now=self._clock()) if type(key) is bytes else None
-                if blob is Flaw.DAMAGED:
-                    blob = self.read(key)
-                if type(blob) is bytes:
-                    found[key] = blob
-        return found
-
     def write(self, key: bytes, blob: bytes, ttl_s: float) -> None:
         """Keep `blob`, and make room for it."""
         if ttl_s <= 0 or len(blob) + HEADER_BYTES > self.size_limit:
@@ -245,17 +200,6 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
         record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
         # diskcache counts from time.time(); the column then holds `expires_at` of our clock.
         self.set(key, record, expire=now + ttl_s - time.time())
-
-    def read_revision(self, key: bytes) -> tuple[bytes, bytes] | None:
-        """Return the value of `key` and what tells it from every other, or None as `read` does."""
-        for _ in range(_READ_TRIES):
-            rows = self._con.execute(_ROW, (key,)).fetchall()
-            if not rows:
-                return None
-            found = self._intact(key, *rows[0])
-            if found is not None:
-                return found
-        return None
 
     def write_if(self, key: bytes, blob: bytes, ttl_s: float, revision: object) -> bool:
         """Keep `blob` if `key` still has `revision` (None: no value that can be read); return whether it had."""
@@ -277,12 +221,6 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
                 _delete(sql, cleanup, [(rowid, name) for rowid, _, name, *_ in rows])
         return True
 
-    def _intact(self, key: bytes, *row: object) -> tuple[bytes, bytes] | None:
-        """Return the value of a row and its revision, or None if it is expired or damaged."""
-        record = self._disk.record(*row)
-        blob = unpack(key, record, now=self._clock())
-        return (blob, record[:REVISION_BYTES]) if type(blob) is bytes else None
-
     def _replace(self, sql: Any, cleanup: Any, key: bytes, rows: list[Any], columns: tuple[Any, ...]) -> None:
         """Write a row in place of `rows`, none or one, and make room: what ``set`` does within its transaction."""
         stored_at = time.time()
@@ -301,24 +239,6 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
             _delete(sql, cleanup, [row[:2] for row in rows])
         return any(row[2] for row in rows)
 
-    def keys_after(self, bounds: tuple[bytes, bytes], last: bytes) -> list[bytes]:
-        """Return the next keys within `bounds` that follow `last` and have not expired; none at the end."""
-        rows = self._con.execute(_KEYS, (*bounds, last, self._clock(), _BATCH_KEYS)).fetchall()
-        return [row[0] for row in rows]
-
-    def volume(self) -> int:
-        """Return the room taken by the database's pages and the value files [bytes]."""
-        ((pages,),) = self._con.execute("PRAGMA page_count").fetchall()
-        return int(pages) * int(self._page_size) + self.counter("size")
-
-    def counter(self, name: str) -> int:
-        """Return what triggers counted in the database: "count" of rows, "size" of value files [bytes]."""
-        rows = self._con.execute("SELECT value FROM Settings WHERE key = ?", (name,)).fetchall()
-        value = rows[0][0] if rows else None
-        if type(value) is not int or not 0 <= value < _LARGEST_COUNTER:
-            raise damage("a counter is no plausible number")
-        return value
-
     def repair(self) -> int:
         """Remove rows of a shape that we don't write and rows that expired; correct the counters; return how many.
 
@@ -336,9 +256,14 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
                 sql(f"UPDATE Settings SET value = (SELECT {actual} FROM Cache) WHERE key = '{name}'")  # noqa: S608 - constants
         return len(doomed)
 
+    def evict(self, room_bytes: int) -> None:
+        """Remove what was stored longest ago, as much as takes up `room_bytes`."""
+        with self._transact() as (sql, cleanup):
+            _delete(sql, cleanup, _oldest(sql, room_bytes))
+
     def sweep(self, orphan_age_s: float, at_most: int | None) -> int:
         """Remove value files that no row names, as killed writers leave them; return how many."""
-        return self._disk.files.sweep(  # type: ignore[no-any-return]  # diskcache has no types
+        return self.files.sweep(
             self._is_named,
             before=self._clock() - orphan_age_s,
             at_most=at_most,
@@ -351,8 +276,8 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no typ
     def _discard_if_damaged(self, key: bytes) -> None:
         """Remove the row of `key`, unless another process has put a good value meanwhile or holds the lock."""
         with contextlib.suppress(diskcache.Timeout), self._transact() as (sql, cleanup):
-            for row in sql(_ROW, (key,)).fetchall():
-                if unpack(key, self._disk.record(*row), now=self._clock()) is Flaw.DAMAGED:
+            for row in sql(ROW, (key,)).fetchall():
+                if unpack(key, self._record(*row), now=self._clock()) is Flaw.DAMAGED:
                     cleanup(row[1])
                     sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.host import create_private, flush_directory, move, set_time
-from genai_cache_magic.stores.faults import map_os_errors
+from genai_cache_magic.stores.faults import lacks_room, map_os_errors
 from genai_cache_magic.stores.keys import check_blob
 from genai_cache_magic.stores.locks import FileLock
 
@@ -64,6 +65,9 @@ class FileDocument:
         The wall clock [ns], from which version tokens start.
     ensure
         Makes the directory if it is not there; called before anything is written.
+    make_room
+        Called where there is no room for the new value, which is then tried once more: what makes room by
+        forgetting answers has to say so first, on a full disk too.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class FileDocument:
         lock_timeout_s: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
         ensure: Callable[[], None] = lambda: None,
+        make_room: Callable[[], None] | None = None,
     ) -> None:
         self._path = os.fspath(path)
         self._new_path = path.with_name(f"{path.name}.new")
@@ -81,6 +86,7 @@ class FileDocument:
         self._lock_timeout_s = lock_timeout_s
         self._clock_ns = clock_ns
         self._ensure = ensure
+        self._make_room = make_room
 
     def version(self) -> object:
         """Return the file's time, number and size, which no two values share; None if absent."""
@@ -111,22 +117,34 @@ class FileDocument:
         with FileLock(self._lock_path).hold(timeout_s=self._lock_timeout_s):
             if self.load() != expected:
                 return False
-            with map_os_errors(f"writing {self._path}"):
-                self._write_aside(new)
+            with map_os_errors(f"writing {self._path}", self._directory):
+                self._write_with_room(new)
                 move(self._new_path, self._path)
                 flush_directory(self._directory)
             return True
+
+    def _write_with_room(self, new: bytes) -> None:
+        try:
+            self._write_aside(new)
+        except OSError as error:
+            if self._make_room is None or not lacks_room(error):
+                raise
+            self._make_room()
+            self._write_aside(new)
 
     def _write_aside(self, new: bytes) -> None:
         """Write the file that will take the document's name; the caller holds the lock, so it has one writer."""
         # A fresh file, not a truncated one: whatever a killed writer left, a link included, is not followed.
         self._new_path.unlink(missing_ok=True)
         descriptor = create_private(self._new_path)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(new)
-            file.flush()
-            self._date(descriptor)
-            os.fsync(descriptor)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._new_path.unlink, missing_ok=True)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(new)
+                file.flush()
+                self._date(descriptor)
+                os.fsync(descriptor)
+            undo.pop_all()
 
     def _date(self, descriptor: int) -> None:
         """Give the new file a later time than the one it replaces.

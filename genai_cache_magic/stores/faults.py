@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Trouble around a database that says nothing about its content. Any other code means that the content
 # is not what we wrote, our statements being fixed and known to be right.
@@ -57,6 +59,17 @@ _WORDS = {
 }
 """What codes of SQLite mean, the more exact ones first; names such as SQLITE_BUSY help no user."""
 
+_NO_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_HINDERED = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
 FOREIGN_FILE_ERRNOS = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG})
 """What opening says when a link, a directory or a device stands where a value file should be."""
 
@@ -72,6 +85,24 @@ def is_damage(error: BaseException) -> bool:
         # can't be decoded because it quotes a damaged schema.
         return isinstance(error, UnicodeDecodeError)
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & _PRIMARY not in _TRANSIENT
+
+
+def hinders_writing(error: BaseException | None) -> bool:
+    """Return whether `error` may leave us able to read: no room, no right, a file system mounted for reading only."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM_ERRNOS or error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}
+    return isinstance(error, sqlite3.Error) and _primary(error) in _HINDERED
+
+
+def lacks_room(error: BaseException | None) -> bool:
+    """Return whether `error` may say that there is no room for what had to be written."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM_ERRNOS
+    return isinstance(error, sqlite3.Error) and _primary(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY
 
 
 def damage(reason: str) -> sqlite3.DatabaseError:
@@ -92,10 +123,26 @@ def describe(error: BaseException) -> str:
     return _LOCKED if type(error).__name__ == "Timeout" else "it can't be read"
 
 
+def remedy(error: BaseException | None, directory: Path) -> str:
+    """Return what to do about what hinders writing in `directory`."""
+    code = error.errno if isinstance(error, OSError) else None
+    if lacks_room(error):
+        return "Make room on that disk; `genai-cache gc` and `genai-cache clear` do"
+    if code in {errno.EACCES, errno.EPERM}:
+        return f"Run `chmod -R u+rwX {shlex.quote(str(directory))}`, or set GENAI_CACHE_DIR to a directory of your own"
+    return "Mount it for writing, or set GENAI_CACHE_DIR to a directory of your own"
+
+
 @contextlib.contextmanager
-def map_os_errors(doing: str) -> Iterator[None]:
-    """Turn any ``OSError`` of the block into ``StoreUnavailable``; `doing` says what was tried, and where."""
+def map_os_errors(doing: str, directory: Path | None = None) -> Iterator[None]:
+    """Turn any ``OSError`` of the block into ``StoreUnavailable``.
+
+    `doing` says what was tried, and where; what hinders writing in `directory` is said with its remedy.
+    """
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"{doing}: {describe(error)}") from error
+        words = f"{doing}: {describe(error)}"
+        if directory is not None and hinders_writing(error):
+            words = f"{words}. {remedy(error, directory)}"
+        raise StoreUnavailable(words) from error

@@ -64,7 +64,7 @@ class FileLock:
         """
         if self._descriptor is not None:
             return False
-        with map_os_errors(f"locking {self.path}"):
+        with map_os_errors(f"locking {self.path}", self.path.parent):
             descriptor = self._open()
             with contextlib.ExitStack() as undo:
                 undo.callback(os.close, descriptor)

@@ -305,7 +305,7 @@ class TestDirectory:
                 DiskStore(path)
 
     def test_another_users_is_refused(self):
-        """A directory of another user is refused by its owner's number; one that can't be written, with the fix."""
+        """A directory of another user is refused by its owner's number; one that can only be read is read."""
         with tempfile.TemporaryDirectory(prefix="genai-cache-owner-") as name:
             path = Path(name, "l1")
             path.mkdir(mode=0o700)
@@ -316,6 +316,8 @@ class TestDirectory:
                 os.chown(path, 0, 0)
             Path(name).chmod(0o755)
             path.chmod(0o500)
+            assert self._refusal_as_nobody(path) == ""
+            path.chmod(0o000)
             assert self._refusal_as_nobody(path) == "ConfigurationError"
 
     def _refusal_as_nobody(self, path):

@@ -44,6 +44,7 @@ answer = httpx.post(url + "/v1/chat/completions", json=body).text
 
 
 def python(*arguments, home: Path):
+    home.mkdir(exist_ok=True)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GENAI_CACHE_")},
         "HOME": str(home),
@@ -62,13 +63,13 @@ def test_the_relevant_tests_pass(tmp_path):
     """Stores, documents, settings, keys and cells do what they promise without anything that POSIX alone has."""
     chosen = [str(TESTS / name) for name in RELEVANT]
     plugins = ["-p", "no:cacheprovider", "-p", "without_posix", f"--basetemp={tmp_path / 'temp'}"]
-    done = python("-m", "pytest", "-q", *plugins, "-k", NOT_THERE, *chosen, home=tmp_path)
+    done = python("-m", "pytest", "-q", *plugins, "-k", NOT_THERE, *chosen, home=tmp_path / "home")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
 def test_a_notebook_is_cached(tmp_path):
     """The extension loads, makes its key and its cache, and replays to a second notebook what the first was told."""
-    done = python("-c", A_NOTEBOOK, home=tmp_path)
+    done = python("-c", A_NOTEBOOK, home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     first, second = (line for line in done.stdout.splitlines() if line.startswith("ANSWER"))
     assert first == second
