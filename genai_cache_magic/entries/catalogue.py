@@ -100,7 +100,7 @@ class Catalogue:
         self._keys = keys
         self._random_bytes = random_bytes
         self._tell = tell
-        self._missing: int | None = None  # rows without an entry when last looked: evicted, or left by a kill
+        self._surplus = 0  # rows less entries when they were last compared
         self.sweeper = Sweeper(entries, rows)
 
     # Listing
@@ -260,7 +260,7 @@ class Catalogue:
         useful = {entry_id for entry_id, _, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable), self.sweeper.pause:
             self._reconcile()
             self.rows.forget_long_gone()
         return Collected(removed + report.removed_rows, report.removed_files)
@@ -277,17 +277,17 @@ class Catalogue:
         store = self._entries.store
         if self.rows.swept() != self._entries.stamp() and self.rows.present():
             self.sweeper.start()
-        is_complete = self.rows.is_complete() and not self._entries.has_unrecorded
-        if is_complete and isinstance(store, SupportsSize):
-            missing = self.rows.present() - store.count()
-            # A row is written before its entry: as many rows as entries, or as many too many as before, are the same.
-            if missing in (0, self._missing):
+        with self.sweeper.pause:
+            is_complete = self.rows.is_complete() and not self._entries.has_unrecorded
+            # A row is written before its entry, so equal numbers are equal sets. What remains of a comparison, such as
+            # what can't be opened, is as good as equal until it changes.
+            if is_complete and isinstance(store, SupportsSize) and self.rows.present() - store.count() == self._surplus:
                 return
-        added = self._reconcile()
+            added = self._reconcile()
+            if isinstance(store, SupportsSize):
+                self._surplus = self.rows.present() - store.count()
         if added and not is_complete:
             self._tell(Trouble("catalogue", "CatalogueRebuilt", f"the catalogue was made anew from {added:,} answers"))
-        if isinstance(store, SupportsSize):
-            self._missing = self.rows.present() - store.count()
 
     def _reconcile(self) -> int:
         """Compare rows and entries by their ids; return how many rows were added."""
@@ -297,9 +297,15 @@ class Catalogue:
         for key in self._entries.store.scan():
             if rows.pop(bytes.fromhex(key), None) is None:
                 added += self._entries.record_again(key)
+        now_ms = self._entries.now_ms()
+        expired = [n for n, expires_ms in rows.values() if expires_ms <= now_ms]
         with suppress(StoreUnavailable):  # a file that can only be read says what it said
-            self.rows.mark_gone(rows.values(), Gone.VANISHED)
+            # What expired is not listed by the store, but may be there yet: the sweeper makes sure.
+            self.rows.mark_gone(expired, Gone.DOOMED)
+            self.rows.mark_gone([n for n, expires_ms in rows.values() if expires_ms > now_ms], Gone.VANISHED)
             self.rows.set_complete()
+        if expired:
+            self.sweeper.start()
         return added
 
 

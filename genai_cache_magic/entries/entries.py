@@ -306,22 +306,25 @@ class Entries:
         blob = self.store.get(key)
         try:
             sealed = None if blob is None else self._codec.open(entry_id, blob)
-            if sealed is None or not isinstance(self._judge(entry_id, sealed.header, None, ()), Serve):
+            if sealed is None:
                 return False
             self._record(entry_id, sealed.header, sealed.metadata())
+            return isinstance(self._judge(entry_id, sealed.header, None, ()), Serve)
         except (DecryptionError, EntryUndecodable):
             return False
-        return True
 
     def remove_dead(self, entry_ids: Iterable[EntryId]) -> None:
         """Remove those of `entry_ids` that can't be served; what was stored meanwhile in their place stays."""
         for entry_id in entry_ids:
             held = self._fills.held(entry_id)
             with suppress(DecryptionError, EntryUndecodable):
-                if held is not None:
-                    header = self._codec.open(entry_id, held.blob).header
-                    if not isinstance(self._judge(entry_id, header, None, ()), Serve):
-                        self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: removed
+                header = None if held is None else self._codec.open(entry_id, held.blob).header
+                if header is None or not isinstance(self._judge(entry_id, header, None, ()), Serve):
+                    self._remove(entry_id, held)
+
+    def _remove(self, entry_id: EntryId, held: Held | None) -> bool:
+        """Remove what was judged, or what has expired, unless something else has taken its place."""
+        return self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: nothing is left
 
     def _mark_gone(self, entry_ids: Iterable[EntryId], why: Gone) -> None:
         if self._rows is not None:
@@ -407,8 +410,8 @@ class Entries:
                 birth = self._codec.open(entry_id, held.blob).header.birth
                 if birth.root == generations.root and birth.ver >= record.ver:
                     return True
-                if not self._fills.put_if(entry_id, b"", ttl_s=0, held=held):  # no time to live: removed
-                    return False
+            if not self._remove(entry_id, held):
+                return False
             self._mark_gone([entry_id], Gone.INVALIDATED)
         except (DecryptionError, EntryUndecodable, StoreUnavailable):
             return False  # it is there and nothing can be said of it, so the record stays

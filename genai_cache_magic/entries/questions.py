@@ -195,7 +195,12 @@ def _dead(db: sqlite3.Connection, view: View) -> set[int]:
 def _count_not_live(db: sqlite3.Connection, bounds: dict[str, Any]) -> int:
     """Return how many rows of what should be in the store `_LIVE` leaves out: few, as a rule, and so fast to count."""
     (where, where_not) = ("gone = 0 AND root {} :root", "gone = 0 AND root = :root AND {}")
-    left_out = [where.format("<"), where.format(">"), where_not.format("expires_ms <= :now AND ver >= :floor")]
+    left_out = [
+        "gone < 0",
+        where.format("<"),
+        where.format(">"),
+        where_not.format("expires_ms <= :now AND ver >= :floor"),
+    ]
     left_out.append(where_not.format("label = x'' AND expires_ms > :now AND ver >= :floor"))
     if bounds["floor"]:
         left_out.append(where_not.format("ver < :floor"))

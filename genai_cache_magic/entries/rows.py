@@ -43,7 +43,7 @@ SCHEMA = (
         " expires_ms INTEGER NOT NULL, PRIMARY KEY (tag, n)) WITHOUT ROWID"
     ),
     "CREATE TABLE part (digest BLOB NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (digest, n)) WITHOUT ROWID",
-    "CREATE TABLE tally (present INTEGER NOT NULL)",
+    "CREATE TABLE tally (present INTEGER NOT NULL, last INTEGER NOT NULL)",
     "CREATE TABLE name (tag BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID",
 )
 
@@ -61,6 +61,8 @@ _KEPT_GONE = 20_000
 class Gone(enum.IntEnum):
     """Why a row's entry is not in the store any more."""
 
+    DOOMED = -1
+    """It is, but nobody can be served it any more."""
     HERE = 0
     EXPIRED = 1
     INVALIDATED = 2
@@ -134,16 +136,16 @@ class Rows:
             ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
             added = 1
             for n, tags, gone in db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (raw,)).fetchall():
-                added -= gone == Gone.HERE
+                added -= gone <= Gone.HERE
                 _strip(db, n, tags)
                 db.execute("DELETE FROM entry WHERE n = ?", (n,))
             expires_ms = header.created_ms + header.ttl_s * 1000
-            n = db.execute(
-                "INSERT INTO entry (id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (raw, root, header.birth.ver, header.created_ms, expires_ms, label, b"".join(header.tags), key),
-            ).lastrowid
-            _tally(db, added)
+            n = _tally(db, added, is_new=True)
+            db.execute(
+                "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                (n, raw, root, header.birth.ver, header.created_ms, expires_ms, label, b"".join(header.tags), key),
+            )
             db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(digests.values()), sealed))
             db.executemany(
                 "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
@@ -155,15 +157,17 @@ class Rows:
         self.state.write(work)
 
     def mark_gone(self, rows: Iterable[int], why: Gone) -> None:
-        """Note that the entries of these rows are not in the store any more."""
+        """Note that the entries of these rows are not in the store any more, or are doomed."""
         numbers = list(rows)
 
         def work(db: sqlite3.Connection) -> None:
             for n in numbers:
-                for (tags,) in db.execute("SELECT tags FROM entry WHERE n = ? AND gone = 0", (n,)).fetchall():
-                    _strip(db, n, tags)
+                for tags, gone in db.execute("SELECT tags, gone FROM entry WHERE n = ? AND gone <= 0", (n,)).fetchall():
+                    if gone == Gone.HERE:
+                        _strip(db, n, tags)
                     db.execute("UPDATE entry SET gone = ?, key = NULL WHERE n = ?", (why, n))
-                    _tally(db, -1)
+                    if why > Gone.HERE:
+                        _tally(db, -1)
 
         self.state.write(work)
 
@@ -226,14 +230,21 @@ class Rows:
         """Return how many rows stand for entries that should be in the store, valid or not."""
         return self.state.read(present_rows)
 
-    def present_ids(self) -> dict[bytes, int]:
-        """Return the raw ids of those rows, with their numbers."""
-        return dict(self.state.read(lambda db: db.execute("SELECT id, n FROM entry WHERE gone = 0").fetchall()))
+    def present_ids(self) -> dict[bytes, tuple[int, int]]:
+        """Return the raw ids of those rows, with their numbers and when they expire [ms]."""
+        statement = "SELECT id, n, expires_ms FROM entry WHERE gone <= 0"
+        found = self.state.read(lambda db: db.execute(statement).fetchall())
+        return {raw: (n, expires_ms) for raw, n, expires_ms in found}
 
     def page(self, after: int) -> list[Row]:
-        """Return the next rows, after number `after`, whose entries should be in the store."""
+        """Return the next rows, after number `after`, whose entries are there and not doomed."""
         statement = f"{ROW} WHERE e.gone = 0 AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
         return [row_of(*row) for row in self.state.read(lambda db: db.execute(statement, (after,)).fetchall())]
+
+    def doomed(self, limit: int) -> list[Row]:
+        """Return some of the rows whose entries are to be removed."""
+        statement = f"{ROW} WHERE e.gone = {Gone.DOOMED:d} LIMIT {limit:d}"
+        return [row_of(*row) for row in self.state.read(lambda db: db.execute(statement).fetchall())]
 
     def numbered(self, n: int) -> list[Row]:
         """Return the row of a number, none or one."""
@@ -280,9 +291,13 @@ def present_rows(db: sqlite3.Connection) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _tally(db: sqlite3.Connection, change: int) -> None:
-    if not db.execute("UPDATE tally SET present = present + ?", (change,)).rowcount:
-        db.execute("INSERT INTO tally VALUES (?)", (change,))
+def _tally(db: sqlite3.Connection, change: int, *, is_new: bool = False) -> int:
+    """Correct the tally, and return the highest number that a row has ever had: a new one, if asked for."""
+    # Not SQLite's own numbers: it gives that of a removed row again, and whoever has it in hand would mean another.
+    if not db.execute("UPDATE tally SET present = present + ?, last = last + ?", (change, is_new)).rowcount:
+        db.execute("INSERT INTO tally VALUES (?, ?)", (change, is_new))
+    ((last,),) = db.execute("SELECT last FROM tally")
+    return int(last)
 
 
 def row_of(  # noqa: PLR0913, PLR0917 - the columns of `ROW`

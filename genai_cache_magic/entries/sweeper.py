@@ -13,11 +13,14 @@ from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.rows import Row, Rows
 
 _PAUSE_S = 0.001
-_AT_ONCE = 10
+_MARKED_AT_ONCE = 100
+_REMOVED_AT_ONCE = 10
 
 
 class Sweeper:
@@ -71,25 +74,37 @@ class Sweeper:
                 self._sweep()
 
     def _sweep(self) -> None:
-        view = View(self._entries.generations.current(), self._entries.now_ms())
-        after = 0
-        while rows := self._rows.page(after):
-            after = rows[-1].n
-            dead = [row for row in rows if not view.is_live(row.entry_id, row.header)]
-            for start in range(0, len(dead), _AT_ONCE):
-                if self._stopping.is_set():
-                    return
-                with self.pause:
-                    self._remove(dead[start : start + _AT_ONCE], view)
-                time.sleep(_PAUSE_S)  # whoever has a call to answer goes first
-        if self._entries.generations.current() == view.generations:
-            self._rows.set_swept(view.generations)
+        begun = self._entries.generations.current()
+        # First what is quick: once the rows say it, nobody has to find out anew for each question who is dead.
+        for doomed in self._dead():
+            with self.pause:
+                self._rows.mark_gone([row.n for row in doomed], Gone.DOOMED)
+        if self._entries.generations.current() == begun and not self._stopping.is_set():
+            self._rows.set_swept(begun)
+        while not self._stopping.is_set() and (doomed := self._rows.doomed(_REMOVED_AT_ONCE)):
+            with self.pause:  # between an entry and its row nobody compares the two
+                self._remove(doomed)
+            time.sleep(_PAUSE_S)  # whoever has a call to answer goes first
         self._rows.forget_long_gone()
 
-    def _remove(self, rows: list[Row], view: View) -> None:
+    def _dead(self) -> Iterator[list[Row]]:
+        after = 0
+        while not self._stopping.is_set() and (rows := self._rows.page(after)):
+            after = rows[-1].n
+            view = self._view()  # after the rows: by an older document what was born since would not be valid
+            dead = [row for row in rows if not view.is_live(row.entry_id, row.header)]
+            for start in range(0, len(dead), _MARKED_AT_ONCE):
+                if self._stopping.is_set():
+                    return
+                yield dead[start : start + _MARKED_AT_ONCE]
+                time.sleep(_PAUSE_S)
+
+    def _view(self) -> View:
+        return View(self._entries.generations.current(), self._entries.now_ms())
+
+    def _remove(self, rows: list[Row]) -> None:
         self._entries.remove_dead([row.entry_id for row in rows])
-        for why in (Gone.EXPIRED, Gone.INVALIDATED):
-            is_expired = why is Gone.EXPIRED
-            self._rows.mark_gone(
-                [row.n for row in rows if view.generations.is_valid(row.entry_id, row.header) is is_expired], why
-            )
+        view = self._view()
+        expired = {row.n for row in rows if view.generations.is_valid(row.entry_id, row.header)}
+        self._rows.mark_gone(expired, Gone.EXPIRED)
+        self._rows.mark_gone([row.n for row in rows if row.n not in expired], Gone.INVALIDATED)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
-from genai_cache_magic.core.validity import Generations
-from genai_cache_magic.entries.rows import Gone, View
+from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.contracts.store import FakeClock
@@ -222,7 +221,8 @@ def test_the_sweeper_leaves_what_was_stored_in_the_same_place(cache):
     entry_id = cache._value_id("a")
     old = cache.catalogue.rows.find(entry_id)
     cache.set("a", 2)
-    cache.catalogue.sweeper._remove([old], View(Generations(b"x" * 16), 0))
+    cache.catalogue.rows.mark_gone([old.n], Gone.DOOMED)
+    cache.catalogue.sweeper._remove([old])
     assert cache.get("a") == 2
     assert cache.keys() == ["a"]
 
@@ -423,3 +423,46 @@ def test_names_and_the_newest(ask):
     count, (item,) = ask.cache().catalogue.newest("gpt-*", 5)
     assert (count, item.name.partition(":")[0], item.metadata.run) == (1, "gpt-4.1-mini", "")
     assert ask.cache().keys("*1") == ["key 1"]
+
+
+def test_a_row_number_is_never_used_twice(cache):
+    """Whoever holds the number of a row that was replaced means no other one by it."""
+    numbers = set()
+    for turn in range(3):
+        cache.set("a", turn)
+        numbers.add(cache.catalogue.rows.find(cache._value_id("a")).n)
+        cache.delete("a")
+        cache.set("a", turn)
+        numbers.add(cache.catalogue.rows.find(cache._value_id("a")).n)
+    assert len(numbers) == 6
+
+
+def test_what_is_born_while_the_sweeper_looks_is_not_swept(cache):
+    """Rows are judged by a document that is younger than they are."""
+    cache.set("old", 1)
+    page = cache.catalogue.rows.page
+
+    def born_meanwhile(after):
+        if after == 0:
+            cache._entries.generations.change(lambda g: g.cleared(os.urandom(16)))
+            cache.set("new", 2)
+        return page(after)
+
+    cache.catalogue.rows.page = born_meanwhile
+    doomed = [row for rows in cache.catalogue.sweeper._dead() for row in rows]
+    assert [row.entry_id for row in doomed] == [cache._value_id("old")]
+
+
+def test_expired_entries_are_removed_from_disk_too(isolated):
+    """What the store does not list any more, but still holds, goes with its row."""
+    cache = create_cache()
+    clock = cache._entries._clock = cache._entries.store._clock = FakeClock()
+    cache.mset({"a": 1, "b": 2}, ttl=60)
+    cache.set("c", 3)
+    cache.stats()
+    clock.advance(61)
+    cache.catalogue.sweeper.start()
+    cache.catalogue.sweeper.wait()
+    assert cache._entries.store.count() == cache.catalogue.rows.present() == 1
+    assert cache.keys() == ["c"]
+    cache.close()
