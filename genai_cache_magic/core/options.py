@@ -33,7 +33,7 @@ class Options:
         Explicit time to live [s]; None is the configured default for storing and no limit for serving.
     store
         Kinds of answers to keep that are refused by default: ``truncated``, ``filtered``, ``refusal``,
-        ``server-tools``.
+        ``server-tools``, ``urls``.
     """
 
     mode: Mode = Mode.USE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import Header
 
-STORE_KINDS = ("truncated", "filtered", "refusal", "server-tools")
+STORE_KINDS = ("truncated", "filtered", "refusal", "server-tools", "urls")
 """Kinds of answers that are refused unless a scope asks to store them."""
 
 

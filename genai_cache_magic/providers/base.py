@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request, Response
 
 
+MOST_UPLOADS: Final = 10_000
+"""So many ids are remembered; beyond, all are forgotten, and their files are keyed by id again."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpCall:
     """An HTTP request as an interceptor saw it, before anything was sent.
@@ -294,6 +298,28 @@ class OriginRule:
     ignores_no_store: bool = False
 
 
+class Uploads:
+    """What was uploaded under our eyes: the digest of each thing by the id that its origin gave it. Thread-safe."""
+
+    __slots__ = ("_digests",)
+
+    def __init__(self) -> None:
+        self._digests: dict[tuple[str, str, int | None, str], str] = {}  # each operation on it is atomic
+
+    def __repr__(self) -> str:
+        return f"<{len(self._digests)} uploads>"
+
+    def learn(self, call: HttpCall, name: str, digest: str) -> None:
+        """Remember that at the origin of `call`, `name` stands for what has this `digest`."""
+        if len(self._digests) >= MOST_UPLOADS:
+            self._digests.clear()
+        self._digests[call.scheme, call.host, call.port, name] = digest
+
+    def digest_of(self, call: HttpCall, name: str) -> str | None:
+        """Return the digest of what was uploaded as `name` to the origin of `call`, None if that is not known."""
+        return self._digests.get((call.scheme, call.host, call.port, name)) if self._digests else None
+
+
 @dataclass(frozen=True, slots=True)
 class Origins:
     """What is known of origins: configured rules, and the identity of this machine.
@@ -312,6 +338,8 @@ class Origins:
         Top-level fields of bodies that are in the key, whatever the origin's documentation says of them.
     key_exclude
         Top-level fields of bodies that are not in the key, whatever the origin.
+    uploads
+        What was uploaded under our eyes.
     """
 
     rules: Mapping[str, OriginRule] = field(repr=False)
@@ -319,3 +347,4 @@ class Origins:
     extra_headers: frozenset[str] = frozenset()
     key_include: frozenset[str] = frozenset()
     key_exclude: frozenset[str] = frozenset()
+    uploads: Uploads = field(default_factory=Uploads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, unrecognised
+from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, references, unrecognised
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -154,10 +154,24 @@ def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
     raw = _buffered(call)
     body = multipart.parse(call.headers["content-type"], raw) if is_form else parse_body(raw)
     told = noise.take(call, body, origins)
-    found = noise.restored(route.family.recognise(call, body, origins), told)
+    shown = (
+        references.NONE
+        if is_form
+        else references.resolve(body, raw, functools.partial(origins.uploads.digest_of, call))
+    )
+    found = _referring(noise.restored(route.family.recognise(call, body, origins), told), shown)
     if found is None or lookups.REASON in found.refused or not lookups.asked_in(found.request.body):
         return found
     return replace(found, refused=(*found.refused, lookups.REASON))
+
+
+def _referring(call: ModelCall | None, shown: references.References) -> ModelCall | None:
+    """Return `call` with what it refers to: digests in the place of ids, and whether it shows media by an address."""
+    if call is None or shown is references.NONE:
+        return call
+    request = replace(call.request, media=(*call.request.media, *shown.digests)) if shown.digests else call.request
+    refused = (*call.refused, references.REASON) if shown.is_linked else call.refused
+    return replace(call, request=request, refused=refused)
 
 
 def _ask_custom(brought: custom.Custom, call: HttpCall, origins: Origins) -> ModelCall | None:

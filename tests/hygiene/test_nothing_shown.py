@@ -34,9 +34,10 @@ _SHOWN = """
     reason reasons refused remove replacement request request_id response root rows run runs saved scheme scope
     scope_tags scopes seal sealed signature signature_algorithm signed signing_key_id size_limit source spent
     stamp state status store suffix surface table tags task team terms text threshold tidy tier title totals
-    transform troubles ttl unclear units unrecognised usage username value vendor waiting wants where why
+    transform troubles ttl unclear units unrecognised uploads usage username value vendor waiting wants where why
     withheld wrap write AccessToken.token Looked.trouble LookUp.token ManifestParts.bound
-    ManifestParts.sealed_table _Layout.salt
+    ManifestParts.sealed_table References.digests _Layout.salt
+    _Signature.parameters _Signature.prefix _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 

@@ -228,11 +228,17 @@ def _refusals(body: JsonObject) -> Iterator[str]:
     """Yield why the answer to `body` must not be stored."""
     items = list(objects(body.get("input")))
     kinds = {_kind_of(item) for item in items}
-    if _REFERENCE in kinds or any(is_asked(body.get(field)) for field in _STATEFUL):
+    if _REFERENCE in kinds or _has_draft(body) or any(is_asked(body.get(field)) for field in _STATEFUL):
         yield STATEFUL
     offered = [body, *(item for item in items if _kind_of(item) in _TOOL_ITEMS)]
     if any(_is_server_tool(tool) for holder in offered for tool in objects(holder.get("tools"))):
         yield "server-tools"
+
+
+def _has_draft(body: JsonObject) -> bool:
+    """Tell whether `body` names a prompt without its version: what stands behind the name is changed in a dashboard."""
+    prompt = as_object(body.get("prompt"))
+    return bool(prompt) and not is_asked(prompt.get("version"))
 
 
 def _is_server_tool(tool: JsonObject) -> bool:
