@@ -187,7 +187,7 @@ class Session:
         with self._lock:
             untold, self._untold = self._untold, ()
         for sentence in untold:  # said once, under the first cell; `config` says it whenever it is asked
-            scope.emit(Trouble("settings", "Ignored", sentence))
+            scope.emit(Trouble("settings", "Ignored", f"{sentence}, and start the kernel anew"))
         return scope
 
     def close(self) -> None:

@@ -41,7 +41,9 @@ _INTERRUPTED = 130
 _ROOM_S = 10.0
 """How long a command that has said what it made invalid goes on giving room back [s]."""
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
 keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.command()(trust)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 from genai_cache_magic.errors import ConfigurationError
@@ -29,11 +30,9 @@ def change_profile(profile: str, *, remove: bool = False) -> tuple[Path, bool]:
     ConfigurationError
         The profile's name is a path, or its file can't be read or written.
     """
-    from IPython.paths import get_ipython_dir
-
     if not profile or Path(profile).name != profile:
         raise ConfigurationError(f"--profile {profile}: write the name of a profile, such as default")
-    path = Path(get_ipython_dir(), f"profile_{profile}", "ipython_config.py")
+    path = Path(_ipython_directory(), f"profile_{profile}", "ipython_config.py")
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         after = _without(before) if remove else _with(before)
@@ -43,6 +42,21 @@ def change_profile(profile: str, *, remove: bool = False) -> tuple[Path, bool]:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"{path} can't be changed ({exc}): make it readable and writable") from exc
     return path, after != before
+
+
+def _ipython_directory() -> str:
+    """Return where IPython keeps its profiles; not the temporary directory that it takes where it can't write."""
+    from IPython.paths import get_ipython_dir
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*not a writable location", category=UserWarning)
+        try:
+            return str(get_ipython_dir())
+        except UserWarning as exc:
+            raise ConfigurationError(
+                "IPython can't keep a profile, since your home directory can't be written: set IPYTHONDIR to a "
+                "directory of your own",
+            ) from exc
 
 
 def _with(text: str) -> str:

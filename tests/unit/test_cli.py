@@ -327,3 +327,28 @@ def test_help_imports_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.endswith("LOADED []\n")
+
+
+def test_a_home_that_can_not_be_written_is_said_with_its_fix(run, home, monkeypatch):
+    """Every command that writes names what to set; none takes a place that is gone tomorrow."""
+    (home / "file").touch()
+    for name in ("GENAI_CACHE_DIR", "GENAI_CACHE_KEY_FILE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "IPYTHONDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home / "file"))
+    (home / "genai-cache.toml").write_text('ttl = "1h"\n')
+    for words, fix in (
+        (["stats"], "GENAI_CACHE_DIR"),
+        (["keys", "show"], "GENAI_CACHE_KEY_FILE"),
+        (["trust"], "XDG_CONFIG_HOME"),
+        (["enable"], "IPYTHONDIR"),
+    ):
+        code, _, err = run(*words)
+        assert (code, fix in err) == (2, True), words
+    assert run("config")[0] == 0
+
+
+def test_both_spellings_of_help(run):
+    """`-h` and `--help`, of the command and of each of its own."""
+    for words in (["-h"], ["--help"], ["trust", "-h"], ["keys", "show", "-h"]):
+        code, out, _ = run(*words)
+        assert (code, "Usage" in out) == (0, True)

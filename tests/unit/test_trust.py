@@ -412,6 +412,7 @@ def test_what_is_ignored_stands_under_the_first_cell(project):
     shown = bundle(summarise(first))
     for kind in ("text/plain", "text/html"):
         assert "genai-cache.toml sets encryption: ignored" in shown[kind]
+        assert "genai-cache.toml`, and start the kernel anew" in shown[kind]
     assert second.troubles == ()
     heard = []
     create_cache("memory", on_event=heard.append).close()
