@@ -92,7 +92,10 @@ class CellScope:
         self._troubles: list[Trouble] = []  # guarded by _lock
 
     def __repr__(self) -> str:
-        return f"<llm_cache cell: {self.hits} hits, {self.misses} misses>"
+        said = [f"{self.hits} hits", f"{self.misses} misses"]
+        said += [f"{self.open} still open"] if self.open else []
+        said += [f"{self.unrecognised} not recognised"] if self.unrecognised else []
+        return f"<llm_cache cell: {', '.join(said)}>"
 
     def opened(self, call: CallRecord) -> int:
         """Show `call` as one that is on its way, until `emit` closes the ticket that is returned, which is not 0."""

@@ -125,14 +125,33 @@ def unrecognised(scope: CellScope, call: HttpCall) -> Bypass:
     ReplayMiss
         Mode ``replay``: it is not sent.
     """
-    if scope.options.mode is Mode.REPLAY:
+    host = "a private host" if is_private(call.host) and not is_own(call.host) else call.host
+    is_sent = scope.options.mode is not Mode.REPLAY
+    cost = None if is_sent else Decimal(0)
+    scope.emit(CallRecord(Outcome.UNRECOGNISED, reason=described(call), provider=host, spent_usd=cost, saved_usd=cost))
+    if not is_sent:
         raise ReplayMiss(
             f"{call.method} {call.path} to {call.host} is no call that is known, so it can't be replayed and was not "
             "sent: take it out of this cell, or put it in a block 'with llm_cache(mode=\"off\"):'",
         )
-    host = "a private host" if is_private(call.host) and not is_own(call.host) else call.host
-    scope.emit(CallRecord(Outcome.UNRECOGNISED, reason=described(call), provider=host))
     return Bypass()
+
+
+def not_sent(scope: CellScope, call: ModelCall | None, reason: str) -> None:
+    """Record that a call can't be answered in mode ``replay``, and why."""
+    provider = call.provider.surface if call else ""
+    model = call.request.model if call else ""
+    nothing = Decimal(0)
+    scope.emit(
+        CallRecord(
+            Outcome.ERROR,
+            reason=f"replay: {reason}",
+            provider=provider,
+            model=model,
+            spent_usd=nothing,
+            saved_usd=nothing,
+        ),
+    )
 
 
 def bypass(scope: CellScope, call: ModelCall | None, reason: str) -> Bypass:

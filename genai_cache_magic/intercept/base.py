@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.coalesce import Promoted
 from genai_cache_magic.calls.tasks import Waiter
-from genai_cache_magic.calls.telling import bypass, unrecognised
+from genai_cache_magic.calls.telling import bypass, not_sent, unrecognised
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import CellInterrupt, ReplayMiss, UncacheableRequest
@@ -94,16 +94,19 @@ def open_unowned(here: Active, http_call: Callable[[], HttpCall], reason: str) -
 
 
 def _uncached(here: Active, call: ModelCall | None, reason: str) -> Step | None:
-    refuse_in_replay(here)
+    why = reason.partition(", so ")[0]  # the rest says what becomes of the call in other modes
     with Guarded(here):
-        return bypass(here.scope, call, reason)
+        if here.scope.options.mode is not Mode.REPLAY:
+            return bypass(here.scope, call, reason)
+        not_sent(here.scope, call, why)
+    refuse_in_replay(here, why)
     return None
 
 
-def refuse_in_replay(here: Active) -> None:
+def refuse_in_replay(here: Active, why: str = "the status of the cell says why") -> None:
     """Raise ``ReplayMiss`` in mode ``replay``, where a call that we can't answer must not be made."""
     if here.scope.options.mode is Mode.REPLAY:
-        miss = ReplayMiss("a model call can't be answered in mode replay: the status of the cell says why")
+        miss = ReplayMiss(f"a model call can't be answered in mode replay, so it was not sent: {why}")
         interrupts.note(here.scope, miss)
         raise miss
 

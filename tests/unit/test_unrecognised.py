@@ -242,6 +242,10 @@ def by_boto3(url):
         client.start_async_invoke(modelId="m", modelInput={"a": 1}, outputDataConfig=output)
 
 
+def said(cell):
+    return as_text(summarise(cell))
+
+
 WAYS = ("batches", "compact", "httpx", "httpx2", "requests", "aiohttp", "boto3", "tgi")
 
 
@@ -251,7 +255,9 @@ def test_in_replay_it_is_not_sent(heard, asks, way):
     with llm_cache(mode="replay") as cell, pytest.raises(ReplayMiss, match=r"POST /\S* to 127\.0\.0\.1"):
         asks[way]()
     assert heard == []
-    assert cell.calls == ()
+    assert [(call.outcome, call.spent_usd) for call in cell.calls] == [(Outcome.UNRECOGNISED, 0)]
+    assert "1 request to 127.0.0.1 was not recognised" in said(cell)
+    assert "no model calls" not in said(cell)
 
 
 @pytest.mark.parametrize("mode", ["use", "read", "refresh", "off"])
@@ -264,10 +270,10 @@ def test_in_every_other_mode_it_is_said(heard, asks, way, mode):
     (record,) = cell.calls
     assert (record.outcome, record.provider) == (Outcome.UNRECOGNISED, "127.0.0.1")
     assert (cell.unrecognised, cell.spent_usd) == (1, None)
-    said = as_text(summarise(cell))
-    assert "1 request to 127.0.0.1 was not recognised" in said
-    assert "no model calls" not in said
-    assert "spent unknown" in said
+    assert "1 not recognised" in repr(cell)
+    assert "1 request to 127.0.0.1 was not recognised" in said(cell)
+    assert "no model calls" not in said(cell)
+    assert "spent unknown" in said(cell)
 
 
 class OwnConnector(aiohttp.TCPConnector):
@@ -285,8 +291,10 @@ async def test_what_can_not_be_owned_is_said(unique_server, heard):
         await by_aiohttp(url, "/new", BODY, OwnConnector())
     assert [call.outcome for call in cell.calls] == [Outcome.BYPASS, Outcome.UNRECOGNISED]
     assert "connector" in cell.calls[0].reason
-    with llm_cache(mode="replay"), pytest.raises(ReplayMiss):
+    with llm_cache(mode="replay") as cell, pytest.raises(ReplayMiss, match="connector"):
         await by_aiohttp(url, "/chat/completions", body, OwnConnector())
+    assert [(call.outcome, call.spent_usd) for call in cell.calls] == [(Outcome.ERROR, 0)]
+    assert "connector" in cell.calls[0].reason
     assert (unique_server.count, len(heard)) == (1, 1)
 
 
