@@ -62,7 +62,14 @@ class CellInterrupt(BaseException):
     """Base of the two errors that must reach the user's cell as themselves.
 
     Model SDKs catch ``Exception`` below them, retry it and rename it; a ``BaseException`` passes.
+
+    Attributes
+    ----------
+    token
+        By which one that comes from another process is known again; empty for all others.
     """
+
+    token = ""
 
     def _render_traceback_(self) -> list[str]:
         return render_short(self)
@@ -80,14 +87,14 @@ class _OrdinaryReplayMiss(ReplayMiss, Exception):  # noqa: N818 - the same error
     """A `ReplayMiss` at the top of a thread, task or worker."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (ReplayMiss, self.args)
+        return _restored, (ReplayMiss, self.args, self.token)
 
 
 class _OrdinaryBudgetExceeded(BudgetExceeded, Exception):  # noqa: N818 - as above
     """A `BudgetExceeded` at the top of a thread, task or worker."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (BudgetExceeded, self.args)
+        return _restored, (BudgetExceeded, self.args, self.token)
 
 
 _ORDINARY: dict[type[CellInterrupt], type[CellInterrupt]] = {
@@ -98,9 +105,22 @@ for _kind, _ordinary in _ORDINARY.items():
     _ordinary.__name__ = _ordinary.__qualname__ = _kind.__name__  # people see the error that they know
 
 
-def _restored(kind: type[CellInterrupt], args: tuple[Any, ...]) -> CellInterrupt:
+_MAX_RECEIVED = 1_000
+_received: dict[str, CellInterrupt] = {}
+
+
+def _restored(kind: type[CellInterrupt], args: tuple[Any, ...], token: str) -> CellInterrupt:
     """Return what a worker process raised: its class bears the name of another and can't be pickled by it."""
-    return _ORDINARY[kind](*args)
+    error = _ORDINARY[kind](*args)
+    if token and len(_received) < _MAX_RECEIVED:
+        error.token = token
+        _received[token] = error
+    return error
+
+
+def received(token: str) -> CellInterrupt | None:
+    """Return, once, the error with this token that another process handed on to this one."""
+    return _received.pop(token, None)
 
 
 def make_ordinary(error: CellInterrupt) -> None:

@@ -6,11 +6,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from genai_cache_magic.api.placeholders import placeholders
+from genai_cache_magic.api.following import Passport
+from genai_cache_magic.api.opened import OpenCell, put_in_force
 from genai_cache_magic.api.session import current_session
-from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.intercept.active import Active, active
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.intercept.threads import wrapped
 
@@ -25,49 +24,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class OpenCell:
-    """A scope that is in force. ``close`` ends it; calls still on their way are recorded to it all the same."""
-
-    def __init__(self, session: Session, scope: CellScope, answers: Active) -> None:
-        self.scope = scope
-        self._session = session
-        self._here = answers
-        self._outer = active.own()
-        self._is_open = True
-        if scope.options.mode is Mode.REPLAY:
-            placeholders.fill()
-        active.set(answers)
-
-    @property
-    def is_in_force(self) -> bool:
-        """Whether model calls of the present context belong to this scope."""
-        return active.own() is self._here
-
-    def close(self) -> None:
-        """End the scope; may be called twice."""
-        if self._is_open:
-            self._is_open = False
-            self.scope.is_over = True
-            # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
-            # in another context than it began in, and what is in force there is none of ours.
-            if self.is_in_force:
-                active.set(self._outer)
-            if self.scope.options.mode is Mode.REPLAY:
-                placeholders.take_back()
-            self._session.last = self.scope
-
-
 def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
-    """Put a scope in force for this context and what it starts."""
+    """Put a new scope in force for this context and what it starts."""
     scope = session.scope(options, cell=cell, hooks=hooks)
-    opened = OpenCell(session, scope, Active(session.answers(scope), scope))
-    try:
-        # In force already, so that a library whose calls can't be seen is told to this very cell.
-        patcher.install()
-    except BaseException:  # an interrupt: no scope may stay in force that nobody will end
-        opened.close()
-        raise
-    return opened
+    scope.passport = Passport(options, cell, session.settings, scope.reports.directory)
+    return put_in_force(session, scope)
 
 
 class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
@@ -105,7 +66,7 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
         self._open.remove(mine)
         mine.close()
-        if kind is None and (lost := mine.scope.interrupts.pending()) is not None:
+        if kind is None and (lost := mine.scope.outstanding()) is not None:
             raise lost
 
     async def __aenter__(self) -> CellScope:

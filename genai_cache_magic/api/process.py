@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
+from genai_cache_magic.api.following import Passport
 from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.api.session import ClosedCache, ClosedDesk, current_session
 from genai_cache_magic.calls.coalesce import Caller
@@ -69,6 +70,7 @@ def _opened(session: Session) -> Active:
     try:
         options = session.options(mode=Mode.REPLAY)
         scope = session.scope(options)
+        scope.passport = Passport(options, "", session.settings, scope.reports.directory)
         return Active(session.answers(scope), scope)
     except GenaiCacheError as exc:  # a setting is wrong: said by each call, which is not made
         return Active(ClosedCache(ClosedDesk(exc), Origins({}, "", frozenset())), CellScope(Options(mode=Mode.REPLAY)))

@@ -52,6 +52,13 @@ class Session:
         self.enabled = False
         self.last: CellScope | None = None
 
+    @classmethod
+    def of(cls, settings: Settings) -> Session:
+        """Return a session with settings that were read elsewhere."""
+        session = cls()
+        session._settings = settings
+        return session
+
     @property
     def settings(self) -> Settings:
         """The settings, read at first use; raises ``ConfigurationError``."""

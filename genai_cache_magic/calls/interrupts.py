@@ -56,6 +56,11 @@ class Interrupts:
             else:
                 known.frames += frames
 
+    def note_told(self, error: CellInterrupt) -> None:
+        """Remember `error`, which was raised in another process."""
+        with self._lock:
+            self._raised.append(_Raised(error, None, ()))
+
     def note_stray(self, error: CellInterrupt) -> None:
         """Remember that `error` ended its thread, and that nobody will hear of it there."""
         self.note(error)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from genai_cache_magic import host
 from genai_cache_magic.calls.coalesce import Caller
 from genai_cache_magic.calls.interrupts import Interrupts
+from genai_cache_magic.calls.reports import Reports
+from genai_cache_magic.errors import CellInterrupt
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from genai_cache_magic.core.options import Options
 
@@ -49,6 +52,13 @@ class SampleNumbers:
             self._taken.get(request_id, set()).discard(index)
 
 
+class CarriesScope(Protocol):
+    """Takes a scope to another process."""
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Put the scope in force there."""
+
+
 class CellScope:
     """The record of one cell: its options, its calls, its sums.
 
@@ -64,6 +74,10 @@ class CellScope:
         Whether somebody ends it, and then raises what `interrupts` holds.
     is_over
         Whether that has happened.
+    reports
+        What other processes did for it; in such a process, where that is told.
+    passport
+        What takes it to another process; None where nothing does.
     """
 
     def __init__(
@@ -84,10 +98,14 @@ class CellScope:
         self.interrupts = Interrupts()
         self.has_end = True
         self.is_over = False
+        self.reports = Reports()
+        self.passport: CarriesScope | None = None
+        self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
+        self._followers = 0  # those that said so; guarded by _lock
         self._hooks = tuple(hooks)
         self._lock = host.process_lock()
         self._calls: list[CallRecord] = []  # guarded by _lock
-        self._open: dict[int, CallRecord] = {}  # guarded by _lock, like the next
+        self._open: dict[int | tuple[str, int], CallRecord] = {}  # guarded by _lock, like the next
         self._tickets = itertools.count(1)
         self._troubles: list[Trouble] = []  # guarded by _lock
 
@@ -102,6 +120,8 @@ class CellScope:
         with self._lock:
             ticket = next(self._tickets)
             self._open[ticket] = call
+        if self.reports.is_elsewhere:
+            self.reports.tell(call, ticket, is_open=True)
         return ticket
 
     def emit(self, event: Event, *, closes: int = 0) -> None:
@@ -112,8 +132,46 @@ class CellScope:
                 self._calls.append(event)
             elif event not in self._troubles:
                 self._troubles.append(event)
+        if self.reports.is_elsewhere:
+            self.reports.tell(event, closes)
         for hook in self._hooks:
             hook(event)
+
+    def follow(self, process: Any) -> None:
+        """Take note of a process that was started to follow this scope."""
+        with self._lock:
+            self._followed.append(process)
+
+    def end(self) -> None:
+        """Take note that its cell or block is over."""
+        self.is_over = True
+        self._gather()
+        with self._lock:
+            ended = sum(process.exitcode is not None for process in self._followed)
+            lost, self._followed = max(0, ended - self._followers), []
+        if lost:
+            which = "1 worker process was" if lost == 1 else f"{lost} worker processes were"
+            what = "what it called is" if lost == 1 else "what they called is"
+            self.emit(Trouble("processes", "NotFollowed", f"{which} not followed: {what} neither cached nor counted"))
+
+    def outstanding(self) -> CellInterrupt | None:
+        """Return what is still to be raised of what was missing in threads, tasks and processes; each once."""
+        self._gather()
+        return self.interrupts.pending()
+
+    def _gather(self) -> None:
+        """Take over what other processes told."""
+        for told in self.reports.read():
+            with self._lock:
+                if isinstance(told.what, CallRecord) and told.is_open and told.ticket is not None:
+                    self._open[told.ticket] = told.what
+                elif told.ticket is not None:
+                    self._open.pop(told.ticket, None)
+                self._followers += told.what is None
+            if isinstance(told.what, CellInterrupt):
+                self.interrupts.note_told(told.what)
+            elif told.what is not None and not told.is_open:
+                self.emit(told.what)
 
     @property
     def repeated(self) -> int:
@@ -124,12 +182,14 @@ class CellScope:
     @property
     def calls(self) -> tuple[CallRecord, ...]:
         """All calls so far, in the order in which they ended; then those that are open, in which they began."""
+        self._gather()
         with self._lock:
             return (*self._calls, *self._open.values())
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
         """What went wrong on our side, each thing once."""
+        self._gather()
         with self._lock:
             return tuple(self._troubles)
 

@@ -19,6 +19,7 @@ from genai_cache_magic.intercept import (
     httpx,
     lm15,
     pools,
+    processes,
     requests,
     threads,
     unowned,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
     name: library.patches
-    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, unowned, gevent, pools)
+    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, unowned, gevent, pools, processes)
     for name in library.MODULES
 }
 """Module of a library -> what to patch in it, once it is imported."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.intercept import processes, threads
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.threads import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,11 @@ def _hands_in(thread_pool: type) -> Callable[[Callable[..., Any]], Callable[...,
 def _handing_in(original: Callable[..., Any], *, thread_pool: type) -> Callable[..., Any]:
     @functools.wraps(original)
     def hand_in(self: Any, func: Any, *rest: Any, **named: Any) -> Any:
-        work = carried(func) if isinstance(self, thread_pool) else func
-        return original(self, work, *rest, **named)
+        here = active.get()
+        if isinstance(self, thread_pool):
+            func = threads.carried(func)
+        elif here is not None:
+            func = processes.carried(func, here.scope)
+        return original(self, func, *rest, **named)
 
     return hand_in

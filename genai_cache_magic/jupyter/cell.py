@@ -24,7 +24,7 @@ from genai_cache_magic.jupyter.transform import NAME
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-    from genai_cache_magic.api.cells import OpenCell
+    from genai_cache_magic.api.opened import OpenCell
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
@@ -203,7 +203,7 @@ class CellScopes:
     def _end(self, frames: list[Frame], result: ExecutionResult | None) -> None:
         """End the cell of `frames`; with what was missing in its threads and tasks, if it came to a good end."""
         lost = [self._close(frame) for frame in reversed(frames)]
-        late = [scope.interrupts.pending() for scope in tuple(self._ended)]
+        late = [scope.outstanding() for scope in tuple(self._ended)]
         self._ended.update(opened.cell.scope for frame in frames for opened in frame.opened)
         error = next((error for error in [*lost, *late] if error is not None), None)
         if error is not None and result is not None and result.success:
@@ -221,7 +221,7 @@ class CellScopes:
     def _close(self, frame: Frame) -> CellInterrupt | None:
         for opened in reversed(frame.opened):
             opened.cell.close()
-        lost = [opened.cell.scope.interrupts.pending() for opened in frame.opened]
+        lost = [opened.cell.scope.outstanding() for opened in frame.opened]
         return next((error for error in lost if error is not None), None)
 
     def _show(self, frame: Frame) -> None:

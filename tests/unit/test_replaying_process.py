@@ -68,6 +68,7 @@ work.join()
 def in_force(isolated, monkeypatch):
     """The process of the tests replays for a while."""
     monkeypatch.setenv("GENAI_CACHE_MODE", "replay")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     process.put_in_force()
     yield
     process.end()
