@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 FORGOTTEN: Final = "the origin has forgotten the answer that this call goes on from: run its chain with --mode refresh"
 
 _FORGETS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
-_SIGNS: Final = (b"not_found", b"not found", b"expired", b"does not exist", b"no longer")
+_SIGNS: Final = (b"previous_response", b"previous_interaction", b"expired", b"no longer")
+_OTHERS: Final = (b"deployment", b"model")
+"""What else may not be found."""
 
 
 class Chains:
@@ -72,7 +74,9 @@ def is_forgotten(call: ModelCall, response: Response) -> bool:
         return False
     told = response.body.lower()
     names = (*_SIGNS, *(one.given.encode().lower() for one in call.follows))
-    return response.status != HTTPStatus.BAD_REQUEST or any(name in told for name in names)
+    if any(name in told for name in names):
+        return True
+    return response.status != HTTPStatus.BAD_REQUEST and not any(name in told for name in _OTHERS)
 
 
 def _put(value: JsonValue, path: list[str], text: str) -> JsonValue:

@@ -313,16 +313,27 @@ def test_an_origin_that_has_forgotten(gpt, origin):
     assert outcomes(cell) == [HIT] * 3
 
 
-def test_another_bad_request_is_only_that(gpt, origin):
+@pytest.mark.parametrize(
+    ("status", "message", "is_forgotten"),
+    [
+        (400, "temperature is too high", False),
+        (404, "The API deployment for this resource does not exist", False),
+        (404, "The model `m` does not exist", False),
+        (401, "previous_response", False),
+        (404, "Not found", True),
+        (400, "Unsupported parameter: previous_response_id", True),
+    ],
+)
+def test_other_errors_are_only_that(gpt, status, message, is_forgotten):
     """An error that has nothing to do with the chain is told as ever."""
     with llm_cache():
         first = ask(gpt)
-    other = {"error": {"message": "temperature is too high"}}
-    bad = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(400, json=other)))
+    other = {"error": {"message": message}}
+    bad = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(status, json=other)))
     asker = gpt.with_options(http_client=bad)
-    with llm_cache() as cell, pytest.raises(openai.BadRequestError):
+    with llm_cache() as cell, pytest.raises(openai.APIStatusError):
         ask(asker, "b", first.id)
-    assert cell.calls[0].reason == "status 400"
+    assert cell.calls[0].reason == f"status {status}" + (f": {FORGOTTEN}" if is_forgotten else "")
 
 
 # --- sounds
