@@ -39,7 +39,7 @@ class Tee:
         self._reading: weakref.ref[_TeeIterator] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        reading = _TeeIterator(iter(self._inner), self._recording, self._wire)
+        reading = _TeeIterator(self._inner, self._recording, self._wire)
         self._reading = weakref.ref(reading)
         return reading
 
@@ -68,7 +68,7 @@ class AsyncTee:
         self._reading: weakref.ref[_AsyncTeeIterator] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        reading = _AsyncTeeIterator(aiter(self._inner), self._recording)
+        reading = _AsyncTeeIterator(self._inner, self._recording)
         self._reading = weakref.ref(reading)
         return reading
 
@@ -109,10 +109,11 @@ class Replay:
 class _TeeIterator:
     """Passes one iteration on. Nothing but its reader holds it, so that the source ends with its reader."""
 
-    __slots__ = ("__weakref__", "_inner", "_recording", "_wire")
+    __slots__ = ("__weakref__", "_inner", "_recording", "_stream", "_wire")
 
-    def __init__(self, inner: Iterator[bytes], recording: Recording, wire: Any) -> None:
-        self._inner = inner
+    def __init__(self, stream: Any, recording: Recording, wire: Any) -> None:
+        self._stream = stream
+        self._inner: Iterator[bytes] = iter(stream)
         self._recording = recording
         self._wire = wire
 
@@ -141,7 +142,8 @@ class _TeeIterator:
                 while left > 0 and recording.lacks_little():
                     chunk = next(self._inner, None)
                     if chunk is None:
-                        recording.ended()
+                        if _is_open(self._stream):
+                            recording.ended()
                         break
                     left -= len(chunk)
                     recording.feed(chunk)
@@ -168,20 +170,22 @@ class _TeeIterator:
 class _AsyncTeeIterator:
     """Passes one asynchronous iteration on, with the methods by which httpx2 closes a generator early."""
 
-    __slots__ = ("__weakref__", "_inner", "_little", "_recording")
+    __slots__ = ("__weakref__", "_inner", "_little", "_recording", "_stream")
 
-    def __init__(self, inner: AsyncGenerator[bytes], recording: Recording) -> None:
-        self._inner = inner
+    def __init__(self, stream: Any, recording: Recording) -> None:
+        self._stream = stream
+        self._inner: AsyncGenerator[bytes] = aiter(stream)
         self._recording = recording
         self._little: asyncio.Task[None] | None = None
 
     async def read_little(self) -> None:
         """Read the little that remains, if it is little and can be had in time; once, whoever asks."""
-        if self._recording.lacks_little() and self._little is None and running_trio() is None:
+        is_due = self._little is None and self._recording.lacks_little() and not _are_many_closing()
+        if is_due and running_trio() is None:
             with suppress(RuntimeError):  # another kind of event loop, in which nothing is read
                 self._little = asyncio.get_running_loop().create_task(read_little(self._recording, self._next))
-        if self._little is None:
-            return
+        if self._little is None or self._little.done():
+            return  # without a pause, in which others would find their generators running
         try:
             await asyncio.wait({self._little})
         finally:
@@ -190,7 +194,10 @@ class _AsyncTeeIterator:
                 await asyncio.wait({self._little})
 
     async def _next(self) -> bytes | None:
-        return await anext(self._inner, None)
+        chunk = await anext(self._inner, None)
+        if chunk is None and not _is_open(self._stream):
+            raise EOFError
+        return chunk
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -226,3 +233,30 @@ class _AsyncTeeIterator:
             close = getattr(self._inner, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _is_open(stream: Any) -> bool:
+    """Tell whether `stream` is surely not closed, of which what ends has come to its own end.
+
+    When garbage is collected, what lies below may be closed before what reads from it.
+    """
+    is_known = False
+    while stream is not None:
+        closed = getattr(stream, "_closed", None)
+        if closed:
+            return False
+        is_known |= closed is False
+        stream = getattr(stream, "_stream", None) or getattr(stream, "_httpcore_stream", None)
+    return is_known
+
+
+def _are_many_closing() -> bool:
+    """Tell whether generators are being closed all at once, as garbage or at the end of a loop.
+
+    Then nothing is awaited: each would be closed while another still reads from it.
+    """
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:
+        return False
+    return sum(type(task.get_coro()).__name__ == "async_generator_athrow" for task in tasks) > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import suppress
 
 import openai
 import pytest
@@ -12,6 +13,7 @@ from faults.scripted_server import CHAT, READERS, ScriptedServer, chunked, head
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.intercept import httpx_streams
 from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.testing.simulated.bedrock import frame
 
@@ -358,3 +360,90 @@ def test_botocore_that_leaves_at_the_reason(isolated, monkeypatch):
             stream.close()
         client.close()
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+
+
+def test_nothing_is_heard_of_what_was_read(isolated, monkeypatch, caplog):
+    """Reading the little that remains leaves no generator running that the loop closes at its end."""
+    monkeypatch.setattr(Recording, "little_s", 10.0)
+    script, seen = in_segments(piece(), REASON, DONE)
+    for event in seen:
+        event.set()
+
+    async def ask(url):
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
+            stream = await client.chat.completions.create(**CHAT)
+            async with stream:
+                async for chunk in stream:
+                    if chunk.choices[0].finish_reason:
+                        break
+            return stream  # alive until the loop ends
+
+    with ScriptedServer(script) as server, llm_cache() as cell, caplog.at_level("ERROR", "asyncio"):
+        asyncio.run(ask(server.url))
+        asyncio.run(ask(server.url))
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT]
+    assert caplog.records == []
+
+
+class Below:
+    """A source that ends, or was closed, below its reader."""
+
+    def __init__(self, *, closed):
+        self._closed = closed
+
+    def __iter__(self):
+        return iter(())
+
+    async def __aiter__(self):
+        for chunk in ():
+            yield chunk
+
+    def close(self):
+        """Nothing to close."""
+
+    async def aclose(self):
+        """Nothing to close."""
+
+
+class Noted:
+    """A recording of which everything was said, that notes what it hears."""
+
+    little_s, little_bytes = 10.0, 4096
+
+    def __init__(self):
+        self.heard = []
+
+    def __getattr__(self, name):
+        return lambda: self.heard.append(name)
+
+    def lacks_little(self):
+        return "ended" not in self.heard
+
+    def little(self):
+        return suppress(Exception)
+
+
+class Wire:
+    """What nobody reads from."""
+
+    def read(self, most, timeout=None):
+        raise AssertionError((most, timeout))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_source_that_was_closed_below_has_not_ended(closed):
+    """Garbage may be closed from below: what then ends is no end of the answer's."""
+    sync, asynchronous = Noted(), Noted()
+    tee = httpx_streams.Tee(Below(closed=closed), sync, Wire())
+    reading = iter(tee)
+    tee.close()
+    del reading
+
+    async def leave():
+        tee = httpx_streams.AsyncTee(Below(closed=closed), asynchronous)
+        reading = aiter(tee)
+        await tee.aclose()
+        del reading
+
+    asyncio.run(leave())
+    assert ("ended" in sync.heard, "ended" in asynchronous.heard) == (not closed, not closed)
