@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.calls.coalesce import Promoted
 from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.calls.telling import bypass, not_sent, unrecognised
+from genai_cache_magic.calls.uploads import UploadDesk
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import CellInterrupt, ReplayMiss, UncacheableRequest
 from genai_cache_magic.intercept import interrupts
+from genai_cache_magic.providers import uploads
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.unrecognised import is_unrecognised
 
@@ -73,10 +75,22 @@ def open_call(here: Active, http_call: Callable[[], HttpCall], *, is_async: bool
             call = recognise(sent, here.cache.origins)
             if call is not None:
                 return here.cache.calls.begin(call, here.scope, is_async=is_async)
-            return unrecognised(here.scope, sent) if is_unrecognised(sent, here.cache.origins) else None
+            is_strange = is_unrecognised(sent, here.cache.origins)
+            if (upload := _upload_in(here, sent, is_strange=is_strange)) is not None:
+                return upload
+            return unrecognised(here.scope, sent) if is_strange else None
         except UncacheableRequest as exc:
             return _uncached(here, None, str(exc))
     return _uncached(here, call, "the cache failed")
+
+
+def _upload_in(here: Active, sent: HttpCall, *, is_strange: bool) -> Step | None:
+    """Return the step that learns what `sent` uploads, None if it uploads nothing that could be learned."""
+    mode = here.scope.options.mode
+    if mode is Mode.OFF or (mode is Mode.REPLAY and is_strange):
+        return None
+    upload = uploads.recognise(sent, here.cache.origins)
+    return None if upload is None else UploadDesk(upload, here.cache.origins).lead(here.scope)
 
 
 def open_unowned(here: Active, http_call: Callable[[], HttpCall], reason: str) -> Step | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
+from genai_cache_magic.calls.uploads import UploadDesk
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.intercept import heads
@@ -133,6 +134,8 @@ class Recording:
 
     def _is_asked(self, now: HttpCall) -> bool:
         lead = self._lead
+        if isinstance(lead.desk, UploadDesk):
+            return lead.desk.is_same(now)
         try:
             call = recognise(now, self._here.cache.origins)
         except UncacheableRequest:

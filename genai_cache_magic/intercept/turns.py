@@ -104,7 +104,8 @@ def turn_for(
     """
     if isinstance(step, Lead):
         with Guarded(here):
-            opened(step)
+            if not step.is_recorded:  # an upload is nothing to record
+                opened(step)
         return Turn(request, recording=Recording(here, step, decode))
     if isinstance(step, Answered | Rejected):
         with Guarded(here):

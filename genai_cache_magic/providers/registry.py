@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, references, unrecognised
+from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, references, unrecognised, uploads
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -141,7 +141,7 @@ def path_ends() -> tuple[str, ...]:
 
     For a path as it goes on the wire. Clients ask it of every POST of a cell, so it is one call of a built-in.
     """
-    ends = [*(route.suffix for route in _ROUTES), *unrecognised.PATH_ENDS]
+    ends = [*(route.suffix for route in _ROUTES), *unrecognised.PATH_ENDS, uploads.FILES, uploads.CACHES]
     ends += [brought.suffix for known in custom.installed().values() for brought in known]
     encoded = [end.replace(":", colon) for end in ends if ":" in end for colon in ("%3A", "%3a")]
     return (*ends, *encoded, "/")
