@@ -157,7 +157,18 @@ class CellScopes:
         ConfigurationError
             An option or its value is wrong; what was in force stays.
         """
-        arguments = parse_cell(line)
+        return self._turn_on(parse_cell(line))
+
+    @property
+    def kept(self) -> tuple[dict[str, Any], bool] | None:
+        """What `turn_on_again` takes, in plain values; None if nothing is on."""
+        return None if self._notebook is None else (self._notebook.given, self._notebook.quiet)
+
+    def turn_on_again(self, given: dict[str, Any], quiet: bool) -> None:  # noqa: FBT001 - as `kept` gives them
+        """Do what `turn_on` did before the extension was loaded anew; raises as `turn_on`."""
+        self._turn_on(CellArguments(given, quiet))
+
+    def _turn_on(self, arguments: CellArguments) -> Options:
         options = current().turn_on(**arguments.given)
         self._close_automatic()
         self._notebook = arguments

@@ -15,10 +15,13 @@ from genai_cache_magic.settings.files import check_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from IPython.core.interactiveshell import InteractiveShell
 
 _ATTRIBUTE = "_genai_cache_extension"
+_KEPT = "_genai_cache_kept"
+"""What ``%reload_ext`` hands over to the extension that it loads anew, in plain values."""
 _EVENTS = ("pre_execute", "pre_run_cell", "post_execute", "post_run_cell")
 """Of the shell, and the methods of `CellScopes` that hear of them."""
 
@@ -62,6 +65,10 @@ def load(shell: InteractiveShell) -> None:
         shell.events.register(event, callback)
     shell.Completer.custom_matchers.append(loaded.matcher)
     setattr(shell, _ATTRIBUTE, loaded)
+    kept = getattr(shell, _KEPT, None)
+    if kept is not None:
+        setattr(shell, _KEPT, None)
+        scopes.turn_on_again(*kept)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -70,11 +77,13 @@ def unload(shell: InteractiveShell) -> None:
     if loaded is None:
         return
     delattr(shell, _ATTRIBUTE)
+    if _is_reloading():
+        setattr(shell, _KEPT, loaded.scopes.kept)
     loaded.scopes.close()
-    shell.input_transformers_cleanup.remove(loaded.transform)
+    _remove(shell.input_transformers_cleanup, loaded.transform)
     for event, callback in loaded.callbacks.items():
-        shell.events.unregister(event, callback)
-    shell.Completer.custom_matchers.remove(loaded.matcher)
+        _remove(shell.events.callbacks[event], callback)
+    _remove(shell.Completer.custom_matchers, loaded.matcher)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
     shell.magics_manager.registry.pop(CacheMagics.__name__, None)
@@ -83,6 +92,21 @@ def unload(shell: InteractiveShell) -> None:
 
         process.end()
     _close_session()
+
+
+def _is_reloading() -> bool:
+    """Whether IPython takes the extension out to put it in again; it does not say so."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - CPython's documented way to walk a stack
+    while frame is not None:
+        if frame.f_code.co_name == "reload_extension":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _remove(things: list[Any], thing: object) -> None:
+    """Take `thing` itself out of `things`, if nobody else did: what was edited and reloaded is equal to nothing."""
+    things[:] = [one for one in things if one is not thing]
 
 
 def _close_session() -> None:

@@ -128,3 +128,14 @@ def test_a_process_that_only_replays_needs_no_key_from_the_start(make_kernel):
     assert "OpenAI" in kernel.run("openai.OpenAI()").result
     kernel.run("%unload_ext genai_cache_magic")
     assert kernel.run("'OPENAI_API_KEY' in os.environ").result == "False"
+
+
+def test_reloading_keeps_what_is_on(make_kernel, preamble):
+    """``%reload_ext`` leaves ``%llm_cache on`` in force, options and all, for the rest of its cell too."""
+    kernel = make_kernel()
+    kernel.run(f"%load_ext genai_cache_magic\n{preamble}\n%llm_cache on --tag kept")
+    ran = kernel.run("%reload_ext genai_cache_magic\nask('reloaded')")
+    assert [badge["tags"] for badge in ran.badges] == [["kept"]]
+    assert kernel.run("ask('reloaded')").counts == (1, 0)
+    kernel.run("%llm_cache off\n%reload_ext genai_cache_magic")
+    assert kernel.run("ask('reloaded')").badges == []
