@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
     from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.permits import Permits
     from genai_cache_magic.entries.state import StateFile
     from genai_cache_magic.entries.team import Team
     from genai_cache_magic.providers.base import Origins
@@ -61,6 +62,7 @@ class CacheParts:
     directory: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
     team: Team | None = None
+    permits: Permits | None = field(default=None, repr=False)
 
 
 class Cache:
@@ -82,6 +84,7 @@ class Cache:
         self._directory = parts.directory
         self._is_superseded = parts.is_superseded
         self._team = parts.team
+        self._permits = parts.permits
         self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
 
@@ -104,6 +107,8 @@ class Cache:
         self.catalogue.close()
         if self._team is not None:
             self._team.close()
+        if self._permits is not None:
+            self._permits.close()
         self._entries.close()
         self._state.close()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
-from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_team, team_line
+from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
 from genai_cache_magic.calls.keeping import Limits
@@ -118,12 +118,21 @@ def build_cache(
     clock = TeamClock()
     team = make_team(parts.line, waiting, parts.generations, live, codec, clock) if parts.line and waiting else None
     entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory, clock=clock, team=team)
+    permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
     made = CacheParts(
         entries=entries,
         keys=keys,
-        calls=CallDesk(entries, keys, nearest=lambda own: nearest_difference(catalogue, own), limits=limits, team=team),
+        calls=CallDesk(
+            entries,
+            keys,
+            nearest=lambda own: nearest_difference(catalogue, own),
+            limits=limits,
+            team=team,
+            permits=permits,
+        ),
+        permits=permits,
         team=team,
         catalogue=catalogue,
         origins=origins_of(settings),

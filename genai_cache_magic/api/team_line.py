@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.permits import Permits
 from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.stores.base import SupportsLeases
 from genai_cache_magic.stores.breaker import Breaker
-from genai_cache_magic.stores.guarded import GuardedDocument, guard_store
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, guard_store
+from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
@@ -147,6 +149,14 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
         max_stale_s=line.max_stale_s,
         lock=waiting.lock,
     )
+
+
+def make_permits(directory: Path, line: TeamLine | None, team: Team | None) -> Permits:
+    """Return the permits of a name space whose locks lie in `directory`, with the team's leases if it has any."""
+    locks = KeyLocks(directory / "locks")
+    if line is None or team is None or not isinstance(line.tier, SupportsLeases):
+        return Permits(locks)
+    return Permits(locks, GuardedLeases(line.tier.leases, line.breaker), is_told=team.is_told)
 
 
 def apart(error: GenaiCacheError) -> str:

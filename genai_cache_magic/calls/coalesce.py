@@ -24,6 +24,7 @@ from genai_cache_magic.calls.tasks import current_task
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.link import Looked
+    from genai_cache_magic.entries.permits import Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,14 @@ class LookedUp:
     looked: Looked = field(repr=False)
 
 
-Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """No other process or machine asks any more; this caller may."""
+
+    permit: Permit = field(repr=False)
+
+
+Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | Admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,13 @@ class Seat(Future[Landing]):
         """Tell who waits what a look-up brought, unless it has given up."""
         if self.set_running_or_notify_cancel():
             self.set_result(LookedUp(looked))
+
+    def admitted(self, permit: Permit) -> bool:
+        """Hand a permit to who waits; return False if it has given up."""
+        is_wanted = self.set_running_or_notify_cancel()
+        if is_wanted:
+            self.set_result(Admitted(permit))
+        return is_wanted
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
 from genai_cache_magic.calls.coalesce import (
+    Admitted,
     Caller,
     Failed,
     Flight,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.entries.link import Looked
+    from genai_cache_magic.entries.permits import Permit, Permits
     from genai_cache_magic.entries.team import Team
 
 _STALE = (Why.EXPIRED, Why.INVALIDATED)
@@ -65,6 +67,7 @@ class CallDesk:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.perf_counter,
         team: Team | None = None,
+        permits: Permits | None = None,
     ) -> None:
         self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
@@ -72,6 +75,7 @@ class CallDesk:
         self._clock = clock
         self._flights = Flights()
         self._team = team
+        self._permits = permits
 
     @property
     def max_response_bytes(self) -> int:
@@ -100,6 +104,7 @@ class CallDesk:
             yield
         except BaseException:
             self._give_back(lead)
+            self._let_go(lead)
             if (flight := _take_flight(lead)) is not None:
                 self._flights.abandon(flight)
             raise
@@ -119,10 +124,14 @@ class CallDesk:
             return Rejected(landing.error)
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
-            return self._lead_on(lead, landing.flight)
+            return self._lead_on(lead)
         elif isinstance(landing, LookedUp):
             with self._not_made(lead):
                 return self._decide_with(lead, landing.looked)
+        elif isinstance(landing, Admitted):
+            lead.permit = landing.permit
+            with self._not_made(lead):
+                return self._admitted(lead, landing.permit)
         return self._keeper.stamp(lead)
 
     def commit(self, lead: Lead, response: Response) -> None:
@@ -132,6 +141,7 @@ class CallDesk:
         lead.is_done = True
         answer = _read(lead, response)
         verdict = self._keeper.keep(lead, response, answer)
+        self._let_go(lead)
         if not verdict.is_stored:
             self._give_back(lead)
         flight = _take_flight(lead)
@@ -158,6 +168,7 @@ class CallDesk:
             return
         lead.is_done = True
         self._give_back(lead)
+        self._let_go(lead)
         flight = _take_flight(lead)
         if flight is not None and is_origins:
             self._flights.land(flight, Failed(error))
@@ -172,11 +183,13 @@ class CallDesk:
             return
         lead.is_done = True
         self._give_back(lead)
+        self._let_go(lead)
         self._teller.asked(lead, Answer(End.CUT), Outcome.REFUSED, f"too large (status {status})")
 
     def drop(self, lead: Lead) -> None:
         """Make sure that nobody waits for `lead`, whatever failed; nothing happens if it came to its end."""
         lead.is_done = True
+        self._let_go(lead)
         flight = _take_flight(lead)
         if flight is not None:
             self._flights.land(flight, Released())
@@ -233,6 +246,9 @@ class CallDesk:
 
     def _serve(self, lead: Lead, found: Found) -> Answered:
         lead.is_done = True
+        self._let_go(lead)
+        if (flight := _take_flight(lead)) is not None:
+            self._flights.land(flight, Landed(found.response, asked=lead.call.wants.asked))
         self._teller.hit(lead, found)
         return Answered(found.response, found.tier)
 
@@ -251,7 +267,7 @@ class CallDesk:
 
     def _depart(self, lead: Lead) -> Step:
         options = lead.scope.options
-        if options.mode is Mode.READ or self._keeper.is_refused(lead):
+        if lead.flight is not None or options.mode is Mode.READ or self._keeper.is_refused(lead):
             return self._keeper.stamp(lead)
         joined = self._flights.join(lead.entry_id, Caller.current(is_async=lead.is_async))
         if joined is None:
@@ -259,16 +275,34 @@ class CallDesk:
         if not isinstance(joined, Flight):
             return Follow(lead, joined)
         lead.flight = joined
-        return self._lead_on(lead, joined)
+        return self._lead_on(lead)
 
-    def _lead_on(self, lead: Lead, flight: Flight) -> Step:
-        """Lead a flight, unless somebody has stored the answer since `lead` looked for it."""
+    def _lead_on(self, lead: Lead) -> Step:
+        """Lead a flight, unless somebody has stored the answer since `lead` looked for it, or asks elsewhere."""
+        permits = self._permits
+        lead.permit = None if permits is None else permits.try_take(lead.entry_id)
         found = self._keeper.find(lead)
         if isinstance(found, Found):
-            lead.flight = None
-            self._flights.land(flight, Landed(found.response, asked=lead.call.wants.asked))
             return self._serve(lead, found)
+        if permits is None or lead.permit is not None:
+            return self._keeper.stamp(lead)
+        seat = Seat(Pulse())
+        permits.take(lead.entry_id, seat.admitted)
+        return Follow(lead, seat)
+
+    def _admitted(self, lead: Lead, permit: Permit) -> Step:
+        """Ask now, unless those that `lead` waited for have left an answer."""
+        found = self._keeper.find(lead) if permit.has_waited else Fetch(Why.ABSENT)
+        if isinstance(found, Found):
+            return self._serve(lead, found)
+        if permit.has_waited and self._team is not None:
+            return self._ask(lead, self._team.look_up)
         return self._keeper.stamp(lead)
+
+    def _let_go(self, lead: Lead) -> None:
+        permit, lead.permit = lead.permit, None
+        if permit is not None and self._permits is not None:
+            self._permits.release(permit)
 
     def _land(self, flight: Flight, response: Response, answer: Answer, verdict: Verdict, *, asked: str) -> None:
         if verdict.is_shareable:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import EntryId, Response, Stamp
     from genai_cache_magic.core.policy import Why
+    from genai_cache_magic.entries.permits import Permit
     from genai_cache_magic.events import Tier
     from genai_cache_magic.providers.base import ModelCall
 
@@ -77,6 +78,7 @@ class Lead:
     stamp: Stamp | None = None
     stamped_ms: int = 0
     flight: Flight | None = None
+    permit: Permit | None = field(default=None, repr=False)
     is_done: bool = False
     is_recorded: bool = False
     ticket: int = 0

@@ -67,6 +67,13 @@ class Outbox:
 
         self._file.write(work)
 
+    def has_entry(self, entry_id: EntryId) -> bool:
+        """Return whether an entry of that id waits."""
+        key = bytes.fromhex(entry_id)
+        return bool(
+            self._file.read(lambda db: db.execute("SELECT 1 FROM pending_entry WHERE id = ?", (key,)).fetchall())
+        )
+
     def entries(self, limit: int) -> list[Waiting]:
         """Return up to `limit` of the entries that wait longest."""
         rows = self._file.read(

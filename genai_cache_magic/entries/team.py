@@ -170,6 +170,13 @@ class Team:
             self._drain.poke()
             return None
 
+    def is_told(self, entry_id: EntryId) -> bool:
+        """Return whether the team was told of what is stored for `entry_id`, as far as it will be."""
+        try:
+            return not self._outbox.has_entry(entry_id)
+        except StoreUnavailable:
+            return True
+
     def close(self) -> None:
         """Tell what waits, for up to 5 s, and give up connections; may be called twice."""
         self._drain.finish(within_s=5.0)

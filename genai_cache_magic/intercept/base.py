@@ -7,7 +7,7 @@ from concurrent import futures
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.calls.coalesce import Promoted
+from genai_cache_magic.calls.coalesce import Admitted, Promoted
 from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.calls.telling import bypass, not_sent, unrecognised
 from genai_cache_magic.calls.uploads import UploadDesk
@@ -187,4 +187,6 @@ def _leave(here: Active, follow: Follow, error: BaseException) -> None:
         landing = _give_up(follow.future)
         if isinstance(landing, Promoted):
             follow.lead.flight = landing.flight
+        elif isinstance(landing, Admitted):
+            follow.lead.permit = landing.permit
         follow.lead.desk.abort(follow.lead, error)

@@ -172,3 +172,25 @@ class SharedTier(Protocol):
 
     def close(self) -> None:
         """Give up connections; may be called twice."""
+
+
+class Leases(Protocol):
+    """Leases of a shared tier; every method raises ``StoreUnavailable`` while it can't be asked."""
+
+    def try_take(self, key: str, *, life_s: float) -> bytes | None:
+        """Take the lease of `key` if nobody has it; return the token that gives it back, or None."""
+
+    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
+        """Let the lease live from now on."""
+
+    def release(self, key: str, token: bytes) -> bool:
+        """Give the lease back."""
+
+
+@runtime_checkable
+class SupportsLeases(Protocol):
+    """A shared tier that can tell who of a team asks for what."""
+
+    @property
+    def leases(self) -> Leases:
+        """Its leases."""

@@ -14,7 +14,7 @@ from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsG
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from genai_cache_magic.stores.base import CheckReport, Document, Held, Store
+    from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Store
     from genai_cache_magic.stores.breaker import Breaker
 
 
@@ -122,3 +122,26 @@ class GuardedDocument:
         """Pass the change on."""
         with guarded(self._breaker):
             return self.inner.replace(new, expected=expected)
+
+
+class GuardedLeases:
+    """The leases of a tier, asked for only while `breaker` lets them."""
+
+    def __init__(self, inner: Leases, breaker: Breaker) -> None:
+        self.inner = inner
+        self._breaker = breaker
+
+    def try_take(self, key: str, *, life_s: float) -> bytes | None:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.try_take(key, life_s=life_s)
+
+    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.extend(key, token, life_s=life_s)
+
+    def release(self, key: str, token: bytes) -> bool:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.release(key, token)

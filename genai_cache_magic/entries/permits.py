@@ -1,0 +1,255 @@
+"""Request coalescing beyond one process: of a machine's processes and a team's machines, one asks the model.
+
+A permit is a file lock, which dies with its holder, and where there is a team also a lease in its tier, which lives
+half a minute and is extended while its holder asks. It is for efficiency only: whoever can't get one, or waits too
+long, asks all the same, and what is valid is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakSet, WeakValueDictionary
+
+from genai_cache_magic.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.stores.base import Leases
+    from genai_cache_magic.stores.locks import FileLock, KeyLocks
+
+LIFE_S = 30.0
+"""How long a lease lives whose holder was killed [s]."""
+LONGEST_WAIT_S = 60.0
+"""How long anyone waits for another process or machine [s]."""
+_EXTEND_S = 10.0
+_GLANCE_S = 1.0
+"""How often somebody looks whether a lease is to be extended [s]."""
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.1
+_PAUSE_GROWTH = 1.4
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class Permit:
+    """Leave to ask the model for one entry, while others wait.
+
+    `has_waited` says that somebody else had it before: what they fetched may be there now.
+    """
+
+    entry_id: EntryId = field(repr=False)
+    has_waited: bool = False
+    lock: FileLock | None = field(default=None, repr=False)
+    token: bytes | None = field(default=None, repr=False)
+    extended: float = 0.0
+
+    def __del__(self) -> None:
+        # A call that was dropped without an end; its lease ends by itself.
+        with contextlib.suppress(AttributeError):  # of one that was never made whole
+            if self.lock is not None:
+                self.lock.release()
+
+
+@dataclass(eq=False, slots=True)
+class _Applicant:
+    """Who waits for a permit."""
+
+    permit: Permit = field(repr=False)
+    deliver: Callable[[Permit], bool] = field(repr=False)
+    gives_up_at: float
+    pause_s: float = _FIRST_PAUSE_S
+    asks_at: float = 0.0
+
+
+class Permits:
+    """The permits of one namespace. Safe to share between threads and by forked children.
+
+    Parameters
+    ----------
+    locks
+        The machine's.
+    leases
+        The team's, None without one.
+    is_told
+        Whether the team was told what was stored for an entry, so that its lease can go.
+    clock
+        Seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        locks: KeyLocks,
+        leases: Leases | None = None,
+        *,
+        is_told: Callable[[EntryId], bool] = lambda _: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._locks = locks
+        self._leases = leases
+        self._is_told = is_told
+        self._clock = clock
+        self._begin_anew()
+
+    def try_take(self, entry_id: EntryId) -> Permit | None:
+        """Return a permit if it can be had at once, without asking a tier; None: `take` one."""
+        self._ensure_own()
+        permit = Permit(entry_id)
+        return permit if self._leases is None and self._has_lock(permit) else None
+
+    def take(self, entry_id: EntryId, deliver: Callable[[Permit], bool]) -> None:
+        """Call `deliver`, from another thread, with a permit as soon as it can be had, or one that holds nothing.
+
+        `deliver` returns False if nobody wants it any more.
+        """
+        self._ensure_own()
+        now = self._clock()
+        with self._lock:
+            self._applicants.append(_Applicant(Permit(entry_id), deliver, now + LONGEST_WAIT_S))
+        self._wake()
+
+    def release(self, permit: Permit) -> None:
+        """Let the next one ask: those of this machine now, the team as soon as it was told what was stored."""
+        lock, permit.lock = permit.lock, None
+        if lock is not None:
+            with self._lock:
+                self._held.pop(str(lock.path), None)
+            lock.release()
+        if permit.token is not None:
+            with self._lock:
+                self._leaving.append(permit)
+            self._wake()
+
+    def close(self) -> None:
+        """Give all leases back; may be called twice."""
+        with self._lock:
+            permits = [*self._asking, *self._leaving]
+            self._asking.clear()
+            self._leaving.clear()
+        for permit in permits:
+            self._give_back(permit)
+
+    def _ensure_own(self) -> None:
+        if self._pid != os.getpid():
+            self._begin_anew()  # locks, leases and threads are the parent's
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in any line
+        # Guarded by _lock, as what follows; a permit is there as long as a call holds it.
+        self._held: WeakValueDictionary[str, Permit] = WeakValueDictionary()
+        self._applicants: list[_Applicant] = []
+        self._asking: WeakSet[Permit] = WeakSet()
+        self._leaving: list[Permit] = []
+        self._is_running = False
+        self._has_work = threading.Event()
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._has_work.set()
+            if not self._is_running:
+                self._is_running = True
+                thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
+                Context().run(thread.start)  # it belongs to no cell
+
+    def _run(self) -> None:
+        pid = self._pid
+        while pid == os.getpid():
+            with self._lock:
+                applicants = list(self._applicants)
+                if not applicants and not self._leaving and not self._asking:
+                    self._is_running = False
+                    return
+                self._has_work.clear()
+            pauses = [self._serve(applicant) for applicant in applicants]
+            pauses.append(self._let_go())
+            self._extend()
+            self._has_work.wait(min(pauses))
+
+    def _serve(self, applicant: _Applicant) -> float:
+        """Try for `applicant`; return when to look again [s]."""
+        now = self._clock()
+        if now < applicant.asks_at:
+            return applicant.asks_at - now
+        if not self._is_granted(applicant.permit) and now < applicant.gives_up_at:
+            applicant.permit.has_waited = True
+            applicant.pause_s = min(applicant.pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
+            applicant.asks_at = now + applicant.pause_s
+            return applicant.pause_s
+        with self._lock:
+            self._applicants.remove(applicant)
+        if not applicant.deliver(applicant.permit):
+            self.release(applicant.permit)
+        return _LONGEST_PAUSE_S
+
+    def _is_granted(self, permit: Permit) -> bool:
+        """Take what `permit` still lacks, as far as it can be had now; what can't be asked for is done without."""
+        return self._has_lock(permit) and (self._leases is None or self._has_lease(permit, self._leases))
+
+    def _has_lock(self, permit: Permit) -> bool:
+        if permit.lock is not None:
+            return True
+        lock = self._locks.of(permit.entry_id)
+        name = str(lock.path)
+        with self._lock:
+            if name in self._held:
+                # This process's own, for this entry or for another on the same file: in here flights see to it, and
+                # to wait for ourselves could be to wait for ever.
+                return True
+            try:
+                if not lock.try_acquire():
+                    return False
+            except StoreUnavailable:
+                return True
+            permit.lock = lock
+            self._held[name] = permit
+        return True
+
+    def _has_lease(self, permit: Permit, leases: Leases) -> bool:
+        if permit.token is None:
+            try:
+                permit.token = leases.try_take(permit.entry_id, life_s=LIFE_S)
+            except StoreUnavailable:
+                return True
+            if permit.token is None:
+                return False
+            permit.extended = self._clock()
+            with self._lock:
+                self._asking.add(permit)
+        return True
+
+    def _let_go(self) -> float:
+        """Give back the leases of which the team was told; return when to look again [s]."""
+        with self._lock:
+            leaving = list(self._leaving)
+        for permit in leaving:
+            if self._is_told(permit.entry_id):
+                self._give_back(permit)
+        return _FIRST_PAUSE_S if leaving else _GLANCE_S
+
+    def _extend(self) -> None:
+        now = self._clock()
+        with self._lock:
+            due = [permit for permit in self._asking if now - permit.extended > _EXTEND_S]
+        for permit in due:
+            permit.extended = now
+            with contextlib.suppress(StoreUnavailable):
+                assert self._leases is not None
+                assert permit.token is not None
+                self._leases.extend(permit.entry_id, permit.token, life_s=LIFE_S)
+
+    def _give_back(self, permit: Permit) -> None:
+        with self._lock:
+            self._asking.discard(permit)
+            if permit in self._leaving:
+                self._leaving.remove(permit)
+        token, permit.token = permit.token, None
+        if token is not None and self._leases is not None:
+            with contextlib.suppress(StoreUnavailable):
+                self._leases.release(permit.entry_id, token)

@@ -1,0 +1,47 @@
+"""A process that asks one question from several threads at once, and prints the ids of the answers.
+
+Usage: asks.py URL QUESTION THREADS LATENCY; it starts when a line comes on its standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import openai
+
+from genai_cache_magic import llm_cache
+
+
+def say(*words: str) -> None:
+    """Tell the test."""
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
+def main(url: str, question: str, count: int, latency: str) -> None:
+    client = openai.OpenAI(base_url=url, api_key="k", max_retries=0)
+    found = []
+    start = threading.Barrier(count)
+
+    def ask() -> None:
+        start.wait()
+        answer = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": question}], extra_headers={"x-simulate-latency-s": latency}
+        )
+        found.append(answer.id)
+
+    with llm_cache():
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "warm"}])
+        say("ready")
+        sys.stdin.readline()
+        threads = [threading.Thread(target=ask) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    say(*found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,248 @@
+"""Of a machine's processes, and of a team's machines, one asks the model; a killed one costs one more call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.entries.permits import Permits
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.locks import KeyLocks
+from genai_cache_magic.stores.redis import RedisTier
+from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.testing.contracts.store import key_of
+
+A = EntryId(key_of("a"))
+THREADS = 8
+
+
+class Waiter:
+    """Who takes a permit and waits for it."""
+
+    def __init__(self, *, is_wanted=True):
+        self.permit = None
+        self._is_wanted = is_wanted
+        self._is_there = threading.Event()
+
+    def __call__(self, permit):
+        self.permit = permit
+        self._is_there.set()
+        return self._is_wanted
+
+    def wait(self):
+        assert self._is_there.wait(30)
+        return self.permit
+
+    @property
+    def is_there(self):
+        return self._is_there.is_set()
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return Permits(KeyLocks(tmp_path))
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """The permits of another process: each object has locks of its own."""
+    return Permits(KeyLocks(tmp_path))
+
+
+def test_one_at_a_time(mine, theirs):
+    """While one process asks another waits, and gets its turn."""
+    permit = mine.try_take(A)
+    assert permit is not None
+    assert theirs.try_take(A) is None
+    waiter = Waiter()
+    theirs.take(A, waiter)
+    mine.release(permit)
+    waiter.wait()
+    assert mine.try_take(A) is None
+    theirs.release(waiter.permit)
+    assert mine.try_take(A) is not None
+
+
+def test_a_process_does_not_wait_for_itself(mine):
+    """Within a process flights see to it: a second permit for the same file holds nothing, and is there at once."""
+    first, second = mine.try_take(A), mine.try_take(A)
+    assert second is not None
+    mine.release(second)
+    mine.release(first)
+    assert mine.try_take(A) is not None
+
+
+def test_a_call_that_is_dropped_lets_go(mine, theirs):
+    """A call that nobody ended, and whose objects are gone, holds nobody up."""
+    permit = mine.try_take(A)
+    assert theirs.try_take(A) is None
+    del permit
+    assert theirs.try_take(A) is not None
+
+
+def test_who_gave_up_gets_none(mine, theirs):
+    """A permit that comes too late is given back."""
+    permit = mine.try_take(A)
+    late = Waiter(is_wanted=False)
+    theirs.take(A, late)
+    mine.release(permit)
+    late.wait()
+    waiter = Waiter()
+    mine.take(A, waiter)
+    waiter.wait()
+
+
+def test_without_a_directory_everyone_may_ask(tmp_path):
+    """Where no lock can be made, the call is made all the same."""
+    (tmp_path / "file").write_text("")
+    assert Permits(KeyLocks(tmp_path / "file" / "locks")).try_take(A) is not None
+
+
+class BadLeases:
+    """A tier that can't be asked."""
+
+    def try_take(self, key, *, life_s):
+        raise StoreUnavailable("away")
+
+    extend = release = try_take
+
+
+def test_without_the_tier_the_machine_decides(tmp_path):
+    """A team that can't be asked holds nobody up."""
+    waiter = Waiter()
+    Permits(KeyLocks(tmp_path), BadLeases()).take(A, waiter)
+    assert waiter.wait().token is None
+
+
+@pytest.mark.service
+class TestLeases:
+    @pytest.fixture
+    def machine(self, redis_server, team, tmp_path):
+        with contextlib.ExitStack() as ended:
+
+            def make(name, **how):
+                connection = RedisConnection(RedisTarget(redis_server.url))
+                ended.callback(connection.close)
+                return Permits(KeyLocks(tmp_path / name), RedisTier(connection, team).leases, **how)
+
+            yield make
+
+    def test_one_machine_at_a_time(self, machine):
+        """While one machine asks another waits, until the team was told what came of it."""
+        is_told = threading.Event()
+        mine, theirs = machine("mine", is_told=lambda _: is_told.is_set()), machine("theirs")
+        first, second = Waiter(), Waiter()
+        mine.take(A, first)
+        first.wait()
+        theirs.take(A, second)
+        mine.release(first.permit)
+        third = Waiter()
+        mine.take(EntryId(key_of("b")), third)
+        third.wait()
+        assert not second.is_there
+        is_told.set()
+        assert second.wait().has_waited
+
+    def test_closing_gives_back(self, machine):
+        """A kernel that ends in the middle of a call holds nobody up."""
+        mine, theirs = machine("mine"), machine("theirs")
+        first, second = Waiter(), Waiter()
+        mine.take(A, first)
+        first.wait()
+        theirs.take(A, second)
+        mine.close()
+        second.wait()
+
+
+class Asking:
+    """Processes that ask at once."""
+
+    def __init__(self, url, question, environments, latency_s):
+        script = Path(__file__).with_name("asks.py")
+        command = [sys.executable, str(script), url, question, str(THREADS), str(latency_s)]
+        self.processes = [
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            )
+            for environment in environments
+        ]
+        for process in self.processes:
+            assert process.stdout.readline() == "ready\n"
+
+    def go(self):
+        for process in self.processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+
+    def answers(self, processes=None):
+        found = set()
+        for process in self.processes if processes is None else processes:
+            output, _ = process.communicate(timeout=60)
+            found.update(output.split())
+        return found
+
+    def close(self):
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+@pytest.fixture
+def asking(isolated, unique_server):
+    with contextlib.ExitStack() as ended:
+
+        def start(question, environments, latency_s=0.05):
+            asking = Asking(unique_server.openai_url, question, environments, latency_s)
+            ended.callback(asking.close)
+            return asking
+
+        yield start
+
+
+def asked(server, question):
+    return sum(question in str(request.body) for request in server.requests)
+
+
+def test_four_processes_of_a_machine_are_one_call(asking, unique_server):
+    """Thirty-two askers in four processes that share a directory."""
+    processes = asking("the question", [{}] * 4)
+    processes.go()
+    assert len(processes.answers()) == 1
+    assert asked(unique_server, "the question") == 1
+
+
+@pytest.mark.service
+def test_four_machines_of_a_team_are_one_call(asking, unique_server, redis_server, team, tmp_path):
+    """Thirty-two askers on four machines that share a Redis."""
+    shared = {"GENAI_CACHE_L2": redis_server.url, "GENAI_CACHE_NAMESPACE": team}
+    machines = asking("the question", [{**shared, "GENAI_CACHE_DIR": str(tmp_path / f"{n}")} for n in range(4)])
+    machines.go()
+    assert len(machines.answers()) == 1
+    assert asked(unique_server, "the question") == 1
+
+
+def test_a_killed_leader_costs_one_more_call(asking, unique_server):
+    """Whoever waits goes on at once, and one of them asks."""
+    processes = asking("the question", [{}] * 2, latency_s=1)
+    first, second = processes.processes
+    first.stdin.write("\n")
+    first.stdin.flush()
+    give_up_at = time.monotonic() + 30
+    while not asked(unique_server, "the question"):
+        assert time.monotonic() < give_up_at
+    second.stdin.write("\n")
+    second.stdin.flush()
+    first.kill()
+    assert len(processes.answers([second])) == 1
+    assert asked(unique_server, "the question") == 2
