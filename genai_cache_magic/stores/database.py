@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from genai_cache_magic.host import PRIVATE_DIRECTORY, create_private
 from genai_cache_magic.stores.faults import damage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 DATABASE_NAME = "cache.db"
 DATABASE_FILES = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm")
@@ -61,10 +62,9 @@ _PRAGMAS = (
     "PRAGMA cache_size = 8192",  # [pages]
     "PRAGMA synchronous = NORMAL",  # under WAL a power failure can lose the last puts, never the database
 )
-_ALONE = (
-    "PRAGMA locking_mode = EXCLUSIVE",  # before anything is read, so that no memory is shared by way of a file
-    "PRAGMA journal_mode = MEMORY",  # a kill in the middle costs the database, which is a cache's
-)
+_HOLD = "PRAGMA locking_mode = EXCLUSIVE"  # before anything is read, so that no memory is shared by way of a file
+_IN_PLACE = "PRAGMA journal_mode = MEMORY"  # a kill in the middle costs the database, which is a cache's
+_LARGEST_REWRITE_BYTES = 1 << 28
 _is_quarantine = re.compile(r"quarantine-\d+-\d+").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
 
@@ -92,6 +92,8 @@ class Access(enum.Enum):
     WRITE = "mode=rw"
     ALONE = "mode=rw&psow=1"
     """Nobody else uses it meanwhile: pages are changed in place, which needs no room."""
+    HELD = "mode=rw&psow=true"
+    """Nobody else uses it meanwhile, and its log is read where it is."""
     READ = "mode=ro"
     UNCHANGED = "mode=ro&immutable=1"
     """As far as can be seen nobody changes it: no log is read, nor any lock taken."""
@@ -119,7 +121,8 @@ def connect_file(path: str, timeout_s: float, access: Access = Access.CREATE) ->
         undo.callback(connection.close)
         connection.text_factory = _decode
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_FIELD_BYTES)
-        for pragma in (*(_ALONE if access is Access.ALONE else ()), *_PRAGMAS):
+        first = {Access.ALONE: (_HOLD, _IN_PLACE), Access.HELD: (_HOLD,)}.get(access, ())
+        for pragma in (*first, *_PRAGMAS):
             connection.execute(pragma).fetchall()
         undo.pop_all()
     return connection
@@ -179,6 +182,35 @@ def _audit_settings(connection: sqlite3.Connection, settings: Collection[str], *
     if any(name not in known for name, _ in rows):
         marks = ",".join("?" * len(known))
         connection.execute(f"DELETE FROM Settings WHERE key IS NULL OR key NOT IN ({marks})", tuple(known))  # noqa: S608 - marks only
+
+
+def rewrite(directory: Path, timeout_s: float, *, change: Callable[[sqlite3.Connection], None]) -> None:
+    """Change the database in memory and write it anew, for want of room to move its log into it.
+
+    What it was goes before what it becomes is there, which is smaller: a kill in between costs the answers. The caller
+    holds the directory's lock.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        Others have it open, it is too large to be held in memory, or there is no room even then.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        with contextlib.closing(connect(str(directory), timeout_s, Access.HELD)) as connection:
+            audit_to_read(connection)
+            ((pages,),), ((page_bytes,),) = (
+                connection.execute(f"PRAGMA {name}") for name in ("page_count", "page_size")
+            )
+            if pages * page_bytes > _LARGEST_REWRITE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            connection.backup(memory)
+        change(memory)
+        for name in DATABASE_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).unlink()
+        with contextlib.closing(connect(str(directory), timeout_s, Access.CREATE)) as connection:
+            connection.execute("PRAGMA journal_mode = OFF").fetchall()
+            memory.backup(connection)
 
 
 def quarantine(directory: Path, *, now: float) -> Path:

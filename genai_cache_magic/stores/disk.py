@@ -19,10 +19,12 @@ from genai_cache_magic.stores.database import (
     identity,
     quarantine,
     remove_quarantine,
+    rewrite,
 )
 from genai_cache_magic.stores.directory import ensure_private_directory
-from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig
+from genai_cache_magic.stores.diskcache import FOREIGN_ERRORS, BytesCache, DiskConfig, evict
 from genai_cache_magic.stores.faults import describe, hinders_writing, is_damage, lacks_room, map_os_errors, remedy
+from genai_cache_magic.stores.files import ValueFiles
 from genai_cache_magic.stores.home import Home, Losses
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 from genai_cache_magic.stores.locks import FileLock
@@ -198,6 +200,13 @@ class DiskStore:
                 return operation(rows, *args)
             raise StoreUnavailable(rows.reason if isinstance(rows, ReadOnlyRows) else "")
 
+        try:
+            return self._run(write)
+        except StoreUnavailable as error:
+            if not lacks_room(error.__cause__):
+                raise
+        # What was removed is in the log still, where it takes room instead of giving it.
+        self._run(Rows.move_log)
         return self._run(write)
 
     def _free(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
@@ -212,7 +221,36 @@ class DiskStore:
         with self._opening:
             self._cache = None  # our own connections would be in the way
             with FileLock(self._directory / _LOCK_NAME).hold(timeout_s=self._config.open_timeout_s):
+                try:
+                    return self._run_alone(operation, *args)
+                except StoreUnavailable as error:
+                    if not lacks_room(error.__cause__):
+                        raise
+                self._rewrite()
                 return self._run_alone(operation, *args)
+
+    def _rewrite(self) -> None:
+        """Give up what was stored longest ago where there is not even the room to move the log into the database."""
+        names: list[object] = []
+        try:
+            rewrite(
+                self._directory,
+                self._config.busy_timeout_s,
+                change=lambda connection: names.extend(evict(connection, _ROOM_BYTES)),
+            )
+        except FOREIGN_ERRORS as error:
+            raise self._no_room(error) from error
+        for name in names:
+            ValueFiles(str(self._directory)).remove(name)
+        self._home.losses.add(
+            f"the disk of {self._directory} is full: answers stored longest ago were given up for room"
+        )
+
+    def _no_room(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"there is no room in {self._directory}, and none can be made ({describe(error)}): free some on that disk, "
+            "close other notebooks that use the cache, or run `genai-cache clear`"
+        )
 
     def _run_alone(self, operation: Callable[[BytesCache, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
         directory = str(self._directory)
@@ -222,10 +260,7 @@ class DiskStore:
             with contextlib.closing(BytesCache(directory, self._config, self._clock, Access.ALONE)) as cache:
                 return operation(cache, *args)
         except FOREIGN_ERRORS as error:
-            raise StoreUnavailable(
-                f"there is no room in {directory}, and none can be made ({describe(error)}): free some on that disk, "
-                "close other notebooks that use the cache, or run `genai-cache clear`"
-            ) from error
+            raise self._no_room(error) from error
 
     def _run(self, operation: Callable[[Rows, Unpack[_Ts]], _T], *args: *_Ts) -> _T:
         """Return what `operation` returns, after a rebuild if it finds the database damaged."""

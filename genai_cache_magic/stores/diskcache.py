@@ -289,6 +289,13 @@ class BytesCache(Rows, diskcache.Cache):  # type: ignore[misc]  # diskcache has 
             _delete(sql, cleanup, _oldest(sql, excess_bytes))
 
 
+def evict(connection: sqlite3.Connection, room_bytes: int) -> list[object]:
+    """Delete the rows stored longest ago, as many as take up `room_bytes`; return the names of their files."""
+    names: list[object] = []
+    _delete(connection.execute, names.append, _oldest(connection.execute, room_bytes))
+    return names
+
+
 def _oldest(sql: Any, excess_bytes: int) -> list[tuple[Any, ...]]:
     """Return (rowid, file name) of what was stored longest ago, as many as take up `excess_bytes`."""
     oldest = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -13,7 +15,6 @@ from genai_cache_magic.stores.files import ValueFiles
 from genai_cache_magic.stores.record import REVISION_BYTES, Flaw, unpack
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
 
 IN_ROW, IN_FILE = 1, 2  # diskcache's MODE_RAW and MODE_BINARY
@@ -100,6 +101,11 @@ class Rows(ABC):
         """Return the next keys within `bounds` that follow `last` and have not expired; none at the end."""
         rows = self._con.execute(_KEYS, (*bounds, last, self._clock(), _BATCH_KEYS)).fetchall()
         return [row[0] for row in rows]
+
+    def move_log(self) -> None:
+        """Move SQLite's log into the database, as far as that can be done now."""
+        with contextlib.suppress(sqlite3.Error):
+            self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def volume(self) -> int:
         """Return the room taken by the database's pages and the value files [bytes]."""

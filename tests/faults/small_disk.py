@@ -1,8 +1,9 @@
 """Runs in a mount namespace of its own: stores on a small file system, then fills it or mounts it for reading only.
 
-Usage: ``unshare -Urm python small_disk.py full|read-only|killed|stuck DIRECTORY``; prints what new processes then meet,
-as JSON. With "killed" it is mounted for reading only after a kill has left SQLite's log behind; with "stuck" a process
-filled it with answers, so that its log can't even be moved into the database.
+Usage: ``unshare -Urm python small_disk.py full|read-only|killed|stuck|open DIRECTORY``; prints as JSON what new
+processes then meet. With "killed" it is mounted for reading only after a kill has left SQLite's log behind; with
+"stuck" a process filled it with answers, so that its log can't even be moved into the database; with "open" a
+process stays.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 COUNT = 24
@@ -85,6 +87,35 @@ def store_too_much(url):
     return _die(asked)
 
 
+def live(_url):
+    """Return what a process meets that has the cache open, in two threads, while its disk becomes full."""
+    from genai_cache_magic import create_cache
+
+    told = []
+    cache = create_cache(on_event=lambda event: told.append(event.message))
+    for number in range(COUNT):
+        cache.set(f"k{number}", VALUES[number], tags=["odd"] if number % 2 else [])
+    is_over = threading.Event()
+    reader = threading.Thread(target=lambda: (cache.get("k1"), is_over.wait()), daemon=True)
+    reader.start()
+    fill(Path(os.environ["GENAI_CACHE_DIR"]).parent)
+    found = {
+        "get": cache.get("k3") == VALUES[3],
+        "set": said(lambda: cache.set("new", LARGE)),
+        "invalidate": said(lambda: cache.invalidate_tag("odd").count > 0),
+        "gc": said(lambda: cache.collect().entries >= 0),
+        "left": (left := cache.keys()),
+        "intact": all(cache.get(key) == VALUES[int(key[1:])] for key in left),
+        "clear": said(lambda: cache.clear().count >= 0),
+        "told": told,
+    }
+    cache.collect()
+    found["again"] = said(lambda: cache.set("new", VALUES[0]))
+    is_over.set()
+    reader.join()
+    return found
+
+
 def _die(result):
     json.dump(result, sys.stdout)
     sys.stdout.flush()
@@ -151,7 +182,7 @@ def commands(_url):
     return found
 
 
-STEPS = {step.__name__: step for step in (store, store_and_die, store_too_much, use, commands, write)}
+STEPS = {step.__name__: step for step in (store, store_and_die, store_too_much, live, use, commands, write)}
 FIRST = {"killed": "store_and_die", "stuck": "store_too_much"}
 
 
@@ -162,6 +193,8 @@ def main(case, directory):
     mount("-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", directory)
     os.environ["GENAI_CACHE_DIR"] = str(directory / "cache")
     with SimulatedModelServer("unique") as server:
+        if case == "open":
+            return new_process("live", server.url)
         found = {"stored": new_process(FIRST.get(case, "store"), server.url)}
         if case == "full":
             fill(directory)
