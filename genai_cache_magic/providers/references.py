@@ -20,19 +20,30 @@ REASON: Final = "urls"
 
 _ROOTS: Final = (
     *("messages", "input", "inputs", "contents", "system", "systemInstruction", "system_instruction", "prompt"),
-    *("image", "images", "mask", "document", "documents"),
+    *("image", "images", "mask", "document"),
 )
 """Top-level fields that hold what a model is shown."""
 
 _ADDRESSES: Final = frozenset(
-    {"url", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri", "file_uri", "uri"}
+    {"url", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri", "file_uri", "image", "uri"}
 )
 _IDS: Final = frozenset({"file_id", "fileUri", "file_uri"})
 _CACHES: Final = ("cachedContent", "cached_content")
 
 # What a model said or was told, in whatever words: an address in it is a text.
 _QUOTED: Final = frozenset(
-    {"annotations", "arguments", "args", "citations", "function_call", "functionCall", "json", "response", "toolUse"}
+    {
+        "annotations",
+        "arguments",
+        "args",
+        "citations",
+        "data",
+        "function_call",
+        "functionCall",
+        "json",
+        "response",
+        "toolUse",
+    }
 )
 _QUOTED_KINDS: Final = frozenset({"tool_use", "server_tool_use", "web_search_result", "url_citation", "search_result"})
 

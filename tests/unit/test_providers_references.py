@@ -48,6 +48,7 @@ def converse(block):
 LINKED = {
     "chat image": lambda url: chat({"type": "image_url", "image_url": {"url": url}}),
     "chat image as a text": lambda url: chat({"type": "image_url", "image_url": url}),
+    "jina image": lambda url: ("/v1/embeddings", {"model": "m", "input": [{"image": url}]}, "api.jina.ai"),
     "chat video": lambda url: chat({"type": "video_url", "video_url": {"url": url}}),
     "mistral document": lambda url: chat({"type": "document_url", "document_url": url}),
     "responses image": lambda url: responses({"type": "input_image", "image_url": url}),
@@ -77,6 +78,21 @@ def test_media_by_their_address_are_told(way, url):
         chat({"type": "text", "text": f"See {PICTURE}"}),
         chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}),
         claude({"type": "tool_use", "id": "t1", "name": "f", "input": {"url": PICTURE}}),
+        ("/v2/chat", {"model": "m", "messages": HELLO, "documents": [{"data": {"url": PICTURE}}]}, "api.cohere.com"),
+        (
+            "/v2/chat",
+            {
+                "model": "m",
+                "messages": [
+                    {
+                        "role": "tool",
+                        "tool_call_id": "call-1",
+                        "content": [{"type": "document", "document": {"data": {"url": PICTURE}}}],
+                    }
+                ],
+            },
+            "api.cohere.com",
+        ),
         claude({"type": "search_result", "source": PICTURE, "title": "a", "content": [{"type": "text", "text": "b"}]}),
         gemini({"functionCall": {"name": "f", "args": {"url": PICTURE}}}),
         gemini({"functionResponse": {"name": "f", "response": {"url": PICTURE}}}),
