@@ -101,7 +101,7 @@ class Catalogue:
         self._random_bytes = random_bytes
         self._tell = tell
         self._surplus = 0  # rows less entries when they were last compared
-        self.sweeper = Sweeper(entries, rows)
+        self.sweeper = Sweeper(entries, rows, self._questions)
 
     # Listing
 
@@ -285,7 +285,8 @@ class Catalogue:
                 return
             added = self._reconcile()
             if isinstance(store, SupportsSize):
-                self._surplus = self.rows.present() - store.count()
+                # More rows than entries is on its way to be made good: here just now, or by another process.
+                self._surplus = min(0, self.rows.present() - store.count())
         if added and not is_complete:
             self._tell(Trouble("catalogue", "CatalogueRebuilt", f"the catalogue was made anew from {added:,} answers"))
 

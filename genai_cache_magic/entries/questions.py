@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.entries.rows import PART_BYTES, ROW, SWEPT, present_rows, row_of, split
@@ -111,6 +111,21 @@ class Questions:
             named.append((entry_id, f"{models[label]}:{entry_id[:12]}"))
         return named
 
+    def dead(self, view: View, limit: int) -> list[int]:
+        """Return the numbers of some rows that look alive in the table and are not, as this document says."""
+
+        def work(db: sqlite3.Connection) -> list[int]:
+            bounds = {**_bounds(db, view), "limit": limit}
+            found: set[int] = set()
+            for table, condition in (*_left_out(bounds), *_records(db, view, bounds)):
+                statement = f"SELECT n FROM {table} WHERE {condition[0]} LIMIT :limit"
+                found.update(n for (n,) in db.execute(statement, {**bounds, **condition[1]}))
+                if len(found) >= limit:
+                    break
+            return list(found)
+
+        return self._rows.state.read(work)
+
     def starting_with(self, view: View, prefix: str) -> list[EntryId]:
         """Return the live entries whose id starts with a few hex digits."""
         bounds = (bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f")))
@@ -174,40 +189,52 @@ class Questions:
 
 def _dead(db: sqlite3.Connection, view: View) -> set[int]:
     """Return the rows that `_LIVE` takes for alive although a record of a tag or entry has made them invalid."""
-    generations = view.generations
-    marks = db.execute("SELECT value FROM mark WHERE name = ?", (SWEPT,)).fetchall()
-    done = int.from_bytes(marks[0][0][16:]) if marks and marks[0][0][:16] == generations.root else -1
     dead: set[int] = set()
     bounds = _bounds(db, view)
-    for tag, ver in generations.tags.items():
-        if ver > done:
-            statement = f"SELECT n FROM tag WHERE {_LIVE_TAG} AND ver < :ver"
-            dead.update(n for (n,) in db.execute(statement, {**bounds, "tag": tag, "ver": ver}))
-    for entry_id, record in generations.entries.items():
-        if record.ver > done:
-            statement = f"SELECT n FROM entry WHERE id = :id AND {_LIVE} AND ver < :ver"
-            dead.update(
-                n for (n,) in db.execute(statement, {**bounds, "id": bytes.fromhex(entry_id), "ver": record.ver})
-            )
+    for table, (condition, values) in _records(db, view, bounds):
+        live = _LIVE_TAG if table == "tag" else _LIVE
+        dead.update(
+            n for (n,) in db.execute(f"SELECT n FROM {table} WHERE {condition} AND {live}", {**bounds, **values})
+        )
     return dead
 
 
-def _count_not_live(db: sqlite3.Connection, bounds: dict[str, Any]) -> int:
-    """Return how many rows of what should be in the store `_LIVE` leaves out: few, as a rule, and so fast to count."""
-    (where, where_not) = ("gone = 0 AND root {} :root", "gone = 0 AND root = :root AND {}")
-    left_out = [
-        "gone < 0",
-        where.format("<"),
-        where.format(">"),
-        where_not.format("expires_ms <= :now AND ver >= :floor"),
-    ]
-    left_out.append(where_not.format("label = x'' AND expires_ms > :now AND ver >= :floor"))
+_Condition: TypeAlias = "tuple[str, tuple[str, dict[str, Any]]]"
+"""A table, a condition on its rows, and the values that it compares with."""
+
+
+def _records(db: sqlite3.Connection, view: View, bounds: dict[str, Any]) -> Iterator[_Condition]:
+    """Yield what the records of tags and entries make invalid, of those that no complete sweep has dealt with."""
+    generations = view.generations
+    marks = db.execute("SELECT value FROM mark WHERE name = ?", (SWEPT,)).fetchall()
+    done = int.from_bytes(marks[0][0][16:]) if marks and marks[0][0][:16] == generations.root else -1
+    if bounds["root"] < 0:
+        return  # nothing is stored under this root
+    for tag, ver in generations.tags.items():
+        if ver > done:
+            yield "tag", ("tag = :tag AND ver < :ver", {"tag": tag, "ver": ver})
+    for entry_id, record in generations.entries.items():
+        if record.ver > done:
+            yield "entry", ("id = :id AND ver < :ver AND gone = 0", {"id": bytes.fromhex(entry_id), "ver": record.ver})
+
+
+def _left_out(bounds: dict[str, Any]) -> Iterator[_Condition]:
+    """Yield what of the rows whose entries are there `_LIVE` leaves out: few, as a rule, and so fast to find."""
+    yield "entry INDEXED BY entry_live", ("gone = 0 AND root < :root", {})
+    yield "entry INDEXED BY entry_live", ("gone = 0 AND root > :root", {})
+    yield "entry INDEXED BY entry_expiry", ("gone = 0 AND root = :root AND expires_ms <= :now AND ver >= :floor", {})
     if bounds["floor"]:
-        left_out.append(where_not.format("ver < :floor"))
+        yield "entry INDEXED BY entry_live", ("gone = 0 AND root = :root AND ver < :floor", {})
+
+
+def _count_not_live(db: sqlite3.Connection, bounds: dict[str, Any]) -> int:
+    """Return how many rows whose entries are there are not among `_LIVE`."""
+    live = "gone = 0 AND root = :root AND expires_ms > :now AND ver >= :floor"
+    hidden: _Condition = ("entry INDEXED BY entry_live", (f"{live} AND label = x''", {}))
+    doomed: _Condition = ("entry INDEXED BY entry_live", ("gone < 0", {}))
     count = 0
-    for condition in left_out:
-        index = "entry_expiry" if "expires_ms <=" in condition else "entry_live"
-        ((found,),) = db.execute(f"SELECT count(*) FROM entry INDEXED BY {index} WHERE {condition}", bounds)
+    for table, (condition, _) in (*_left_out(bounds), hidden, doomed):
+        ((found,),) = db.execute(f"SELECT count(*) FROM {table} WHERE {condition}", bounds)
         count += int(found)
     return count
 

@@ -13,9 +13,8 @@ from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.questions import Questions
     from genai_cache_magic.entries.rows import Row, Rows
 
 _PAUSE_S = 0.001
@@ -30,9 +29,10 @@ class Sweeper:
     process ends. Who holds `pause` sees what was there before it goes on.
     """
 
-    def __init__(self, entries: Entries, rows: Rows) -> None:
+    def __init__(self, entries: Entries, rows: Rows, questions: Questions) -> None:
         self._entries = entries
         self._rows = rows
+        self._questions = questions
         self._lock = threading.RLock()
         self.pause = threading.RLock()
         self._stopping = threading.Event()
@@ -74,30 +74,27 @@ class Sweeper:
                 self._sweep()
 
     def _sweep(self) -> None:
-        begun = self._entries.generations.current()
         # First what is quick: once the rows say it, nobody has to find out anew for each question who is dead.
-        for doomed in self._dead():
-            with self.pause:
-                self._rows.mark_gone([row.n for row in doomed], Gone.DOOMED)
-        if self._entries.generations.current() == begun and not self._stopping.is_set():
-            self._rows.set_swept(begun)
+        while not self._stopping.is_set() and not self._doom():
+            time.sleep(_PAUSE_S)
         while not self._stopping.is_set() and (doomed := self._rows.doomed(_REMOVED_AT_ONCE)):
             with self.pause:  # between an entry and its row nobody compares the two
                 self._remove(doomed)
             time.sleep(_PAUSE_S)  # whoever has a call to answer goes first
         self._rows.forget_long_gone()
 
-    def _dead(self) -> Iterator[list[Row]]:
-        after = 0
-        while not self._stopping.is_set() and (rows := self._rows.page(after)):
-            after = rows[-1].n
-            view = self._view()  # after the rows: by an older document what was born since would not be valid
-            dead = [row for row in rows if not view.is_live(row.entry_id, row.header)]
-            for start in range(0, len(dead), _MARKED_AT_ONCE):
-                if self._stopping.is_set():
-                    return
-                yield dead[start : start + _MARKED_AT_ONCE]
-                time.sleep(_PAUSE_S)
+    def _doom(self) -> bool:
+        """Mark some rows of what is dead, and return whether there are no more."""
+        with self.pause:
+            view = self._view()
+            dead = self._questions.dead(view, _MARKED_AT_ONCE)
+            if self._entries.generations.current() != view.generations:
+                return False  # what was born since is not to be judged by an older document
+            if dead:
+                self._rows.mark_gone(dead, Gone.DOOMED)
+            else:
+                self._rows.set_swept(view.generations)
+            return not dead
 
     def _view(self) -> View:
         return View(self._entries.generations.current(), self._entries.now_ms())

@@ -440,17 +440,20 @@ def test_a_row_number_is_never_used_twice(cache):
 def test_what_is_born_while_the_sweeper_looks_is_not_swept(cache):
     """Rows are judged by a document that is younger than they are."""
     cache.set("old", 1)
-    page = cache.catalogue.rows.page
+    dead = cache.catalogue._questions.dead
 
-    def born_meanwhile(after):
-        if after == 0:
-            cache._entries.generations.change(lambda g: g.cleared(os.urandom(16)))
-            cache.set("new", 2)
-        return page(after)
+    def born_meanwhile(view, limit):
+        cache.catalogue._questions.dead = dead
+        cache._entries.generations.change(lambda g: g.cleared(os.urandom(16)))
+        cache.set("new", 2)
+        return dead(view, limit)
 
-    cache.catalogue.rows.page = born_meanwhile
-    doomed = [row for rows in cache.catalogue.sweeper._dead() for row in rows]
-    assert [row.entry_id for row in doomed] == [cache._value_id("old")]
+    cache.catalogue._questions.dead = born_meanwhile
+    cache.catalogue.sweeper.start()
+    cache.catalogue.sweeper.wait()
+    assert cache.catalogue.rows.find(cache._value_id("old")).gone is Gone.INVALIDATED
+    assert cache.catalogue.rows.find(cache._value_id("new")).gone is Gone.HERE
+    assert cache.keys() == ["new"]
 
 
 def test_expired_entries_are_removed_from_disk_too(isolated):
