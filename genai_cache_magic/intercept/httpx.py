@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,8 @@ _NOTHING: Final[dict[str, tuple[str, ...]]] = {}
 _AGENT: Final = b"user-agent"
 _OWN: Final = b"python-httpx"
 """How the library names itself, where no SDK does."""
+
+_ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
@@ -237,7 +240,8 @@ def _http_call(request: Any, transport: Any) -> HttpCall:
         headers, repeated = in_lines(fields)
     path, query = url.path, url.query.decode("ascii", "replace")
     if (target := request.extensions.get("target")) is not None:
-        path, _, query = target.decode("latin-1").partition("?")  # goes on the wire in the place of the URL's
+        # Goes on the wire in the place of the URL's; it may be a whole URL itself (RFC 9112 §3.2.2).
+        path, _, query = _ABSOLUTE.sub("", target.decode("latin-1")).partition("?")
     return HttpCall(
         method=request.method,
         scheme=url.scheme,
