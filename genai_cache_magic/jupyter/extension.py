@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
+_PACKAGE = __name__.partition(".")[0]
 _ATTRIBUTE = "_genai_cache_extension"
 _KEPT = "_genai_cache_kept"
 """What ``%reload_ext`` hands over to the extension that it loads anew, in plain values."""
@@ -34,6 +35,7 @@ class Loaded:
     transform: CellTransform
     matcher: Callable[..., Any]
     callbacks: dict[str, Callable[..., None]] = field(repr=False)
+    spare: Callable[..., None] = field(repr=False)
     replays: bool
 
 
@@ -52,8 +54,12 @@ def load(shell: InteractiveShell) -> None:
     check_syntax()
     scopes = CellScopes(shell)
     replays = os.environ.get("GENAI_CACHE_MODE") == "replay"
-    callbacks = {event: getattr(scopes, event) for event in _EVENTS}
-    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), callbacks, replays)
+    callbacks: dict[str, Callable[..., None]] = {event: getattr(scopes, event) for event in _EVENTS}
+
+    def spare(_result: object = None) -> None:
+        spare_from_autoreload(shell)
+
+    loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), callbacks, spare, replays)
     if replays:
         from genai_cache_magic.api.process import process
 
@@ -63,6 +69,8 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.append(loaded.transform)
     for event, callback in loaded.callbacks.items():
         shell.events.register(event, callback)
+    shell.events.register("post_run_cell", loaded.spare)
+    loaded.spare()
     shell.Completer.custom_matchers.append(loaded.matcher)
     setattr(shell, _ATTRIBUTE, loaded)
     kept = getattr(shell, _KEPT, None)
@@ -83,6 +91,7 @@ def unload(shell: InteractiveShell) -> None:
     _remove(shell.input_transformers_cleanup, loaded.transform)
     for event, callback in loaded.callbacks.items():
         _remove(shell.events.callbacks[event], callback)
+    _remove(shell.events.callbacks["post_run_cell"], loaded.spare)
     _remove(shell.Completer.custom_matchers, loaded.matcher)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
@@ -92,6 +101,17 @@ def unload(shell: InteractiveShell) -> None:
 
         process.end()
     _close_session()
+
+
+def spare_from_autoreload(shell: InteractiveShell) -> None:
+    """Keep ``%autoreload`` away from this package: patches, open caches and the running cell hang on its objects.
+
+    Run one by one again, its files would have two of everything that a process has one of.
+    """
+    magics = getattr(shell.find_line_magic("autoreload"), "__self__", None)  # type: ignore[no-untyped-call]
+    skipped: dict[str, bool] | None = getattr(getattr(magics, "_reloader", None), "skip_modules", None)
+    if skipped is not None:
+        skipped.update(dict.fromkeys((name for name in sys.modules if name.startswith(_PACKAGE)), True))
 
 
 def _is_reloading() -> bool:

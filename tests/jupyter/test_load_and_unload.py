@@ -139,3 +139,26 @@ def test_reloading_keeps_what_is_on(make_kernel, preamble):
     assert kernel.run("ask('reloaded')").counts == (1, 0)
     kernel.run("%llm_cache off\n%reload_ext genai_cache_magic")
     assert kernel.run("ask('reloaded')").badges == []
+
+
+def test_autoreload_does_no_harm(make_kernel, preamble):
+    """``%autoreload`` leaves our files alone, whatever was loaded first: they hold what a process has one of."""
+    kernel = make_kernel()
+    kernel.run(f"%load_ext autoreload\n%autoreload 2\n%load_ext genai_cache_magic\n{preamble}")
+    kernel.run("%%llm_cache\nask('autoreload')")
+    kernel.run("%llm_cache on --tag kept")
+    changed = (
+        "import sys\nfrom genai_cache_magic.jupyter.cell import CellScopes as before\n"
+        "reloader = get_ipython().find_line_magic('autoreload').__self__._reloader\n"
+        "for name in list(sys.modules):\n"
+        "    if name.startswith('genai_cache_magic'):\n"
+        "        reloader.modules_mtimes[name] = 0"
+    )
+    assert kernel.run(changed).status == "ok"
+    for source in ("ask('autoreload')", "%%llm_cache\nask('autoreload')", "%reload_ext genai_cache_magic"):
+        ran = kernel.run(source)
+        assert (ran.status, "rror" in ran.text) == ("ok", False), ran.error + ran.text
+    assert kernel.run("ask('autoreload')").counts == (1, 0)
+    assert kernel.run("from genai_cache_magic.jupyter import cell\ncell.CellScopes is before").result == "True"
+    ran = kernel.run("%unload_ext genai_cache_magic\n1")
+    assert (ran.status, ran.result, ran.text) == ("ok", "1", ""), ran.error
