@@ -27,11 +27,18 @@ _MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LEVELS = 4  # how far above a tier the cache's own directory is at most
 
 
-def ensure_private_directory(path: Path) -> Path:
+def ensure_private_directory(path: Path, *, device: int | None = None) -> Path:
     """Return `path`, absolute and without links, as a directory that only its owner may enter.
 
     A missing directory is made, with its missing parents, for the owner alone. One that others may enter is
     tightened if it is empty or bears our marker; another might hold somebody's files, so its mode is left.
+
+    Parameters
+    ----------
+    path
+        The directory; made if it is missing.
+    device
+        That of a directory whose file system was found good: on the same one `path` needs no second look.
 
     Raises
     ------
@@ -42,7 +49,8 @@ def ensure_private_directory(path: Path) -> Path:
         It could not be made now: no room, an error of the medium.
     """
     path = Path(path).resolve()
-    kind, options = file_system_of(path, mount_table())
+    is_known = device is not None and device_of(path) == device
+    kind, options = ("", "") if is_known else file_system_of(path, mount_table())
     _refuse_shared(path, kind, options)
     try:
         is_new = _make(path)
@@ -58,7 +66,8 @@ def ensure_private_directory(path: Path) -> Path:
             )
         if is_writable(path):
             _mark(path)
-            _try_unknown(path, kind)
+            if not is_known:
+                _try_unknown(path, kind)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(f"cache directory {path} can't be used: {describe(error)}. {_elsewhere()}") from error
     except OSError as error:
@@ -105,6 +114,13 @@ def _content(marker: Path) -> str:
         return marker.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def device_of(path: Path) -> int:
+    """Return the device of `path`, or of the nearest directory above it that exists."""
+    while (found := identity_of(path)) is None:
+        path = path.parent
+    return found[0]
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:

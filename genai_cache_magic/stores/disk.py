@@ -80,7 +80,7 @@ class DiskStore:
         home: Home | None = None,
     ) -> None:
         self._home = home or Home(directory, losses=Losses(on_loss))
-        self._directory = ensure_private_directory(directory)
+        self._directory = ensure_private_directory(directory, device=self._home.device)
         self._config = config or DiskConfig()
         self._clock = clock
         self._opening = threading.Lock()
@@ -313,7 +313,7 @@ class DiskStore:
     def _open(self, suspect: tuple[int, int] | None) -> Rows:
         """Open the database, for reading alone where it can't be written now."""
         with _map_configuration():
-            ensure_private_directory(self._directory)
+            ensure_private_directory(self._directory, device=self._home.device)
         try:
             with (
                 map_os_errors(f"opening {self._directory}"),

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.directory import ensure_private_directory, identity_of
+from genai_cache_magic.stores.directory import device_of, ensure_private_directory, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +116,7 @@ class Home:
 
     def _make(self) -> Path:
         path = ensure_private_directory(self._root)
+        self.device = device_of(path)
         for names in self._inside:
-            path = ensure_private_directory(path.joinpath(*names))
+            path = ensure_private_directory(path.joinpath(*names), device=self.device)
         return path
