@@ -15,7 +15,7 @@ MINIMUM := $(VENV)/generations/minimum
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
+.PHONY: help demo lab team test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(VENV)/.has-demo ## run the quickstart notebook twice against simulated m
 
 lab: $(VENV)/.has-lab ## open the notebook in JupyterLab against simulated models (ARGS=... for jupyter lab)
 	$(BIN)/python tools/lab.py $(ARGS)
+
+team: $(VENV)/.has-team services ## two kernels share answers through a real Redis, then through Azurite
+	$(BIN)/python tools/team.py
 
 test: services $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
 
@@ -93,6 +96,10 @@ $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python
 	$(BIN)/python tools/minimum.py > $(MINIMUM)/constraints.txt
 	$(MINIMUM)/bin/python -m pip install --quiet --editable '.[test,redis,azure]' \
 		--requirement tests/environments/current.txt --constraint $(MINIMUM)/constraints.txt
+	@touch $@
+
+$(VENV)/.has-team: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo,redis,azure]'
 	@touch $@
 
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/python
