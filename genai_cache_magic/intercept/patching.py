@@ -15,6 +15,7 @@ from genai_cache_magic.intercept import (
     aiobotocore,
     aiohttp,
     botocore,
+    comms,
     gevent,
     httpx,
     lm15,
@@ -35,7 +36,20 @@ if TYPE_CHECKING:
 
 _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
     name: library.patches
-    for library in (threads, httpx, requests, botocore, aiobotocore, aiohttp, lm15, unowned, gevent, pools, processes)
+    for library in (
+        threads,
+        httpx,
+        requests,
+        botocore,
+        aiobotocore,
+        aiohttp,
+        lm15,
+        unowned,
+        gevent,
+        pools,
+        processes,
+        comms,
+    )
     for name in library.MODULES
 }
 """Module of a library -> what to patch in it, once it is imported."""
