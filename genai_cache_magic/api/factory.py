@@ -111,7 +111,7 @@ def build_cache(
         mac_key=keys.mac_key,
         random_bytes=os.urandom,
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
-        on_loss=lost,
+        on_loss=lost if home is None else home.note_lost_record,
         pending=waiting.pending if waiting else tuple,
     )
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)

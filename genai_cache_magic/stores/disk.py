@@ -301,7 +301,8 @@ class DiskStore:
         if is_gone and not was_removed:
             self._home.losses.add(
                 f"the database of answers in {self._directory} was removed, or begun anew by another process: "
-                "what it held is gone"
+                "what it held is gone",
+                part="database",
             )
         if cache is None or cache is damaged or is_gone or isinstance(cache, ReadOnlyRows):
             self._cache = None

@@ -21,10 +21,18 @@ class Losses:
     def __init__(self, on_loss: Callable[[str], None] = lambda _: None) -> None:
         self._on_loss = on_loss
         self._waiting: deque[str] = deque()
+        self._covered: set[str] = set()
 
-    def add(self, sentence: str) -> None:
-        """Keep `sentence` for `tell`."""
-        self._waiting.append(sentence)
+    def add(self, sentence: str, *, part: str = "") -> None:
+        """Keep `sentence` for `tell`, unless it only says of a `part` what was said of the whole."""
+        if part in self._covered:
+            self._covered.discard(part)
+        else:
+            self._waiting.append(sentence)
+
+    def cover(self, *parts: str) -> None:
+        """Take it that of each of `parts` the next loss is told already."""
+        self._covered.update(parts)
 
     def tell(self) -> None:
         """Pass on what waits."""
@@ -84,6 +92,11 @@ class Home:
         finally:
             self.losses.tell()
 
+    def note_lost_record(self, sentence: str) -> None:
+        """Tell that the record of what was invalidated is lost, unless it went with the directory."""
+        self.losses.add(sentence, part="generations")
+        self.losses.tell()
+
     def restore(self) -> bool:
         """As `ensure`, but leave it to the caller to tell; return whether the directory was made again."""
         was_removed = identity_of(self.path) != self._identity
@@ -96,6 +109,7 @@ class Home:
                 f"the cache directory {self.path} was removed while it was in use: it was made again, and what it held "
                 "is gone"
             )
+            self.losses.cover("database", "generations")
             self._identity = identity_of(self.path)
         if self._kept is not None:
             self._restore_kept(*self._kept, was_removed=was_removed)
