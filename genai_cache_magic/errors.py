@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from genai_cache_magic.host import tilde
+
 
 class GenaiCacheError(Exception):
     """Root of what this package raises on its own behalf.
 
     In a notebook only the message is shown, as two lines without a traceback; tools that execute
-    notebooks still see a failed cell.
+    notebooks still see a failed cell. Paths in the user's home are shown from ``~``: a message is saved with
+    the notebook.
     """
+
+    def __str__(self) -> str:
+        return tilde(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         return render_short(self)

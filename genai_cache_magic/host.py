@@ -167,6 +167,8 @@ def tilde(path: str | Path) -> str:
     """Return `path`, or a sentence that names paths, as people write them: ``~`` for their home."""
     text, own = str(path), home()
     for known in sorted({own, os.path.realpath(own)} if own else (), key=len, reverse=True):
+        # A shell knows it outside of quotes alone.
+        text = re.sub(rf"'{re.escape(known)}/([^'\n]*\s[^'\n]*)'", r"~/'\1'", text)
         text = re.sub(rf"(?<![\w.-]){re.escape(known)}(?![\w-]|\.\w)", "~", text)
     return text
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
-from genai_cache_magic.host import tilde
+from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.arguments import COMMANDS, asks_for_help, split_command, usage, with_cell_options
 from genai_cache_magic.jupyter.expansion import expanded
 from genai_cache_magic.jupyter.transform import AWAIT_UNDER, BEGIN, NAME
@@ -45,13 +44,6 @@ class CacheMagics(Magics):
         %%llm_cache [options] as the first line of a cell gives its calls a cache; %llm_cache COMMAND speaks
         to the cache itself.
         """
-        try:
-            self._obey(line, cell)
-        except GenaiCacheError as exc:
-            exc.args = (tilde(str(exc)),)  # it is saved with the notebook
-            raise
-
-    def _obey(self, line: str, cell: str | None) -> None:
         if cell is not None:
             self._scopes.run(self._options(line), cell)
             return

@@ -10,6 +10,7 @@ import pytest
 
 from genai_cache_magic.api.factory import origins_of
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.host import tilde
 from genai_cache_magic.settings.files import check_syntax
 from genai_cache_magic.settings.model import machine_identity
 from genai_cache_magic.settings.reading import describe, load_settings
@@ -252,3 +253,32 @@ def test_wrong_sizes():
     """A size needs a number."""
     with pytest.raises(ConfigurationError):
         parse_size("large")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("{home}", "~"),
+        ("{home}/x", "~/x"),
+        ("kept in {home}/x.", "kept in ~/x."),
+        ("`chmod 700 {home}/x`", "`chmod 700 ~/x`"),
+        ("`chmod 700 '{home}/a b'`", "`chmod 700 ~/'a b'`"),
+        ("file://{home}/x", "file://~/x"),
+        ("{home}2/x", "{home}2/x"),
+        ("/srv{home}/x", "/srv{home}/x"),
+        ("{home}.old", "{home}.old"),
+    ],
+)
+def test_the_home_is_shown_as_people_write_it(elsewhere, monkeypatch, path, shown):
+    """Wherever a path or a sentence is shown, and in every error of ours; a path that only begins alike is another."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    given, expected = (text.format(home="/home/someone") for text in (path, shown))
+    assert tilde(given) == expected
+    assert str(ConfigurationError(given)) == expected
+
+
+@pytest.mark.parametrize("home", ["", "/"])
+def test_no_home_is_none(elsewhere, monkeypatch, home):
+    """A home that is everything, or unknown, shortens nothing."""
+    monkeypatch.setenv("HOME", home)
+    assert tilde("/etc/x") == "/etc/x"
