@@ -112,9 +112,13 @@ def _method(process: Any) -> str:
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def submit(self: Any, *args: Any, **kwargs: Any) -> Any:
         here = active.get()
-        return original(self, fn if here is None else carried(fn, here.scope), *args, **kwargs)
+        if here is not None and args:
+            args = (carried(args[0], here.scope), *args[1:])
+        elif here is not None and "fn" in kwargs:  # loky takes the work by its name, too
+            kwargs["fn"] = carried(kwargs["fn"], here.scope)
+        return original(self, *args, **kwargs)
 
     return submit
 
