@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
 
 _MIN_PREFIX = 6
+_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,16 +295,18 @@ class Catalogue:
         """Compare rows and entries by their ids; return how many rows were added."""
         self._entries.has_unrecorded = False
         rows = self.rows.present_ids()
-        added = 0
-        for key in self._entries.store.scan():
-            if rows.pop(bytes.fromhex(key), None) is None:
-                added += self._entries.record_again(key)
+        missing = [key for key in self._entries.store.scan() if rows.pop(bytes.fromhex(key), None) is None]
         now_ms = self._entries.now_ms()
         expired = [n for n, expires_ms in rows.values() if expires_ms <= now_ms]
+        added = 0
         with suppress(StoreUnavailable):  # a file that can only be read says what it said
             # What expired is not listed by the store, but may be there yet: the sweeper makes sure.
             self.rows.mark_gone(expired, Gone.DOOMED)
             self.rows.mark_gone([n for n, expires_ms in rows.values() if expires_ms > now_ms], Gone.VANISHED)
+            for start in range(0, len(missing), _BATCH):
+                batch = missing[start : start + _BATCH]
+                # One transaction for many, and short enough for whoever has an answer to store meanwhile.
+                added += self.rows.state.write(lambda _: sum(map(self._entries.record_again, batch)))  # noqa: B023 - run at once
             self.rows.set_complete()
         if expired:
             self.sweeper.start()

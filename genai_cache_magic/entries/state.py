@@ -196,7 +196,8 @@ class StateFile:
                     path.with_name(path.name + suffix).replace(path.with_name(path.name + _ASIDE + suffix))
         except OSError as error:
             raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
-        self._tell(_lost(f"{path} was damaged and starts anew; what it was is kept as {path.name}{_ASIDE}"))
+        kept = f"{path.name}{_ASIDE}"
+        self._tell(_lost(f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"))
 
 
 def _can_not_write(error: Exception) -> bool:
