@@ -21,6 +21,7 @@ from genai_cache_magic.intercept import (
     lm15,
     pools,
     processes,
+    queues,
     requests,
     threads,
     unowned,
@@ -49,6 +50,7 @@ _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
         pools,
         processes,
         comms,
+        queues,
     )
     for name in library.MODULES
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing.pool import ThreadPool
@@ -236,3 +237,48 @@ async def test_task_that_outlives_its_scope_is_recorded_to_it(unique_server):
     assert [call.outcome for call in first.calls] == [Outcome.MISS]
     assert second.calls == ()
     await client.close()
+
+
+def test_worker_thread_works_for_whoever_gives_it_work():
+    """A thread that takes work from a queue does it in the scope in which it was put there, and keeps none."""
+    work, found = queue.Queue(), []
+
+    def consume():
+        while work.get() is not None:
+            found.append(in_force())
+            work.task_done()
+        work.task_done()
+
+    def give(piece):
+        work.put(piece)
+        work.join()
+
+    before = threading.Thread(target=consume)
+    with llm_cache():
+        pass  # who waits in a queue since before the first scope of a process takes one piece as ever
+    before.start()
+    with llm_cache() as one:
+        give(1)
+        give(1)
+    give(1)
+    with llm_cache() as two:
+        give("two")
+        within = threading.Thread(target=consume)
+        work.put(None)
+        before.join()
+        within.start()
+    give(2)
+    with llm_cache() as three:
+        give(3)
+        with pytest.raises(queue.Full):
+            full(queue.Queue(1))
+        assert in_force() is three
+    work.put(None)
+    within.join()
+    assert found == [one, one, None, two, None, three]
+
+
+def full(bounded):
+    """Put two things where there is room for one."""
+    bounded.put(1)
+    bounded.put_nowait(2)
