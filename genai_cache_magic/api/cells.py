@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genai_cache_magic.api.following import Passport
 from genai_cache_magic.api.opened import OpenCell, put_in_force
 from genai_cache_magic.api.session import current_session
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.errors import CellInterrupt, ConfigurationError, make_ordinary
+from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.intercept.threads import wrapped
 
@@ -60,12 +63,14 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         self._open.append(opened)
         return opened.scope
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, raised: object = None, *_: object) -> None:
         # One object may be entered by several threads or tasks at once: each leaves its own scope.
         opened = tuple(self._open)
         mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
         self._open.remove(mine)
         mine.close()
+        if isinstance(raised, CellInterrupt) and active.own() is None and _is_a_worker():
+            make_ordinary(raised)
         if kind is None and (lost := mine.scope.outstanding()) is not None:
             raise lost
 
@@ -109,6 +114,13 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
     def wrap(function: F) -> F:
         """Return `function` so that it runs in the present scope, in whatever thread or pool."""
         return cast("F", wrapped(function))
+
+
+def _is_a_worker() -> bool:
+    """Whether this thread, or its process, works for another, which may wait for ever if it dies of no `Exception`."""
+    parent = sys.modules.get("multiprocessing.process")
+    is_child = parent is not None and parent.parent_process() is not None
+    return is_child or threading.current_thread() is not threading.main_thread()
 
 
 def last_cell() -> CellScope | None:

@@ -84,6 +84,18 @@ def test_pool_whose_work_opens_its_own_scope(ask):
         pool.map(llm_cache(mode="replay")(ask), ["a"])
 
 
+def test_worker_of_a_queue_that_opens_its_own_scope(ask):
+    """In a thread the block's error can be caught as people catch errors, so that the worker goes on."""
+    work = queue.Queue()
+    thread = threading.Thread(target=consume, args=(work, llm_cache(mode="replay")(ask)))
+    thread.start()
+    for piece in ("a", "b"):
+        work.put(piece)
+    work.join()
+    work.put(None)
+    thread.join()
+
+
 def test_executor_hands_it_on(ask):
     """The error comes back as itself, is an `Exception` for the runner, and what catches it by name has it."""
     with llm_cache(mode="replay"), ThreadPoolExecutor(2) as pool, pytest.raises(ReplayMiss) as caught:
@@ -157,13 +169,10 @@ def test_workers_of_a_queue(ask):
     """Who joins a queue whose worker has died gets the error instead of waiting for ever."""
     work = queue.Queue()
     with pytest.raises(ReplayMiss), llm_cache(mode="replay"):
-        for _ in range(2):
-            threading.Thread(target=consume, args=(work, ask), daemon=True).start()
+        threading.Thread(target=consume, args=(work, ask), daemon=True).start()
         for piece in ("a", "b", "c"):
             work.put(piece)
         work.join()
-    work.put(None)
-    work.put(None)
 
 
 @pytest.mark.parametrize("wait", ["get", "event", "barrier"])
