@@ -31,7 +31,8 @@ def expanded(line: str, shell: InteractiveShell) -> str:
     """Return `line` with its variables put in, each value within one word.
 
     ``{expression}`` may be any expression and have a format, ``$name`` a dotted name; ``{{``, ``}}`` and ``$$`` stand
-    for one of them. Names are those of the notebook and of the function that the magic is in.
+    for one of them. In single quotes ``$`` is a dollar, and braces that hold no variable are braces. Names are those of
+    the notebook and of the function that the magic is in.
 
     Raises
     ------
@@ -41,12 +42,46 @@ def expanded(line: str, shell: InteractiveShell) -> str:
     if "{" not in line and "$" not in line and "}" not in line:
         return line
     values: list[str] = []
-    marked = _marked(line, _names(shell), values)
+    names = _names(shell)
+    marked = "".join(
+        _marked_in_quotes(piece, names, values) if piece.startswith("'") else _marked(piece, names, values)
+        for piece in _pieces(line)
+    )
     try:
         words = shlex.split(marked)
     except ValueError:
         words = [marked]  # an open quote, which is spoken of where options are read
     return shlex.join(_MARKED.sub(lambda found: values[int(found[1])], word) for word in words)
+
+
+def _pieces(line: str) -> list[str]:
+    """Return `line` in pieces; what stands in single quotes, and in no expression, is a piece that begins with one."""
+    pieces, start, depth, quote = [], 0, 0, ""
+    for at, sign in enumerate(line):
+        if quote:
+            if sign == quote:
+                quote = ""
+                if sign == "'" and not depth:
+                    pieces.append(line[start : at + 1])
+                    start = at + 1
+        elif sign in "'\"":
+            quote = sign
+            if sign == "'" and not depth:
+                pieces.append(line[start:at])
+                start = at
+        elif sign in "{}":
+            depth = max(0, depth + (1 if sign == "{" else -1))
+    return [piece for piece in (*pieces, line[start:]) if piece]
+
+
+def _marked_in_quotes(piece: str, names: Mapping[str, Any], values: list[str]) -> str:
+    """Return `piece` with a mark for each value, or as it stands if it has none: single quotes hold texts."""
+    kept = len(values)
+    try:
+        return _marked(piece.replace("$", "$$"), names, values)
+    except ConfigurationError:
+        del values[kept:]
+        return piece
 
 
 def _marked(line: str, names: Mapping[str, Any], values: list[str]) -> str:

@@ -53,6 +53,8 @@ SETUP = (
         ("{{name}}", "{name}"),
         ("$$name", "$name"),
         ("5$", "5$"),
+        ("'{name} $name'", "exp $name"),
+        ("'a {nobody} $c'", "a {nobody} $c"),
     ],
 )
 def test_an_option_is_expanded(shell, written, read):
