@@ -129,7 +129,7 @@ class Questions:
     def starting_with(self, view: View, prefix: str) -> list[EntryId]:
         """Return the live entries whose id starts with a few hex digits."""
         bounds = (bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f")))
-        statement = f"{ROW} WHERE e.id BETWEEN ? AND ? AND e.gone = 0"
+        statement = f"{ROW} WHERE e.id BETWEEN ? AND ? AND +e.gone = 0"
         found = self._rows.state.read(lambda db: db.execute(statement, bounds).fetchall())
         rows = (row_of(*row) for row in found)
         return [row.entry_id for row in rows if not row.is_hidden and view.is_live(row.entry_id, row.header)]

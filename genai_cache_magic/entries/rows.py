@@ -48,7 +48,8 @@ SCHEMA = (
 )
 
 _COLUMNS = "e.n, e.id, r.root, e.ver, e.created_ms, e.expires_ms, e.tags, e.gone, e.label = x''"
-ROW = f"SELECT {_COLUMNS} FROM entry e JOIN root r ON r.no = e.root"
+# CROSS: the rows first, found by what is asked of them; and `+` keeps an index of all rows out of it.
+ROW = f"SELECT {_COLUMNS} FROM entry e CROSS JOIN root r ON r.no = e.root"
 SWEPT = "swept"
 _COMPLETE = "complete"
 _TAG_BYTES = 16
@@ -238,7 +239,7 @@ class Rows:
 
     def page(self, after: int) -> list[Row]:
         """Return the next rows, after number `after`, whose entries are there and not doomed."""
-        statement = f"{ROW} WHERE e.gone = 0 AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
+        statement = f"{ROW} WHERE +e.gone = 0 AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
         return [row_of(*row) for row in self.state.read(lambda db: db.execute(statement, (after,)).fetchall())]
 
     def doomed(self, limit: int) -> list[Row]:
