@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document, Store
+    from genai_cache_magic.stores.disk import DiskStore
     from genai_cache_magic.stores.home import Home
 
 _LATER = {"azure_cdn": "Azure Front Door"}
@@ -199,7 +201,6 @@ def _disk_parts(
     on_loss: Callable[[str], None],
     line: TeamLine | None = None,
 ) -> _Parts:
-    from genai_cache_magic.stores.database import DATABASE_NAME
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
     from genai_cache_magic.stores.documents import FileDocument
     from genai_cache_magic.stores.home import Home, Losses
@@ -208,10 +209,11 @@ def _disk_parts(
     inside = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
     inside += [(line.place,)] if line else []
     home = Home(settings.dir, *inside, losses=Losses(on_loss))
-    has_entries = (home.path / _ENTRIES / DATABASE_NAME).exists()
     store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
     generations = FileDocument(home.path / "generations", ensure=home.ensure, make_room=store.make_room)
-    if has_entries and generations.version() is None:
+    # Not whether there is a database: another process may be making all of it in this very moment.
+    has_entries = partial(_has_entries, store)
+    if generations.version() is None and has_entries():
         home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
     with contextlib.ExitStack() as undo:
         state = StateFile(home.path / "state.db", SCHEMA, ensure=home.ensure, tell=tell)
@@ -228,6 +230,13 @@ def _disk_parts(
     return _Parts(store, ruling, state, seal, keys, home, line)
 
 
+def _has_entries(store: DiskStore) -> bool:
+    try:
+        return store.count() > 0
+    except StoreUnavailable:
+        return False
+
+
 def _keyring(  # noqa: PLR0913 - what it depends on
     settings: Settings,
     home: Home,
@@ -235,7 +244,7 @@ def _keyring(  # noqa: PLR0913 - what it depends on
     state: StateFile,
     line: TeamLine | None,
     *,
-    has_entries: bool,
+    has_entries: Callable[[], bool],
 ) -> Keyring:
     from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
@@ -248,7 +257,8 @@ def _keyring(  # noqa: PLR0913 - what it depends on
         # What this machine has sealed before stays readable to it, and becomes so to its team.
         line.keyset(manifest, lambda: own.load() or create_manifest(namespace, wrapper))
     # Whoever is first wins: the manifest that is there afterwards counts.
-    if manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None) and has_entries:
+    is_made = manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None)
+    if is_made and has_entries():
         home.losses.add(
             f"the keyset in {home.path} was gone, and a new one was made: "
             "the answers that the old one sealed are misses"

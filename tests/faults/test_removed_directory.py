@@ -18,6 +18,7 @@ import pytest
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.stores.disk import DiskStore
 
 LEVELS = ("..", ".", "v1", "v1/default", "v1/default/l1")
 
@@ -283,3 +284,16 @@ def test_the_command_line_says_it_too(ask, cache_directory, capsys):
     done = CliRunner().invoke(app, ["stats"])
     assert done.exit_code == 0
     assert "put aside" in done.output
+
+
+def test_a_cache_that_is_just_being_made_has_lost_nothing(cache_directory):
+    """Of two processes that begin at once, one finds an empty database without a record of what is invalid: no loss."""
+    create_cache().close()
+    home = cache_directory / "v1" / "default"
+    DiskStore(home / "l1").count()
+    (home / "generations").unlink(missing_ok=True)
+    told = []
+    with create_cache(on_event=told.append) as cache:
+        cache.set("a", 1)
+        assert cache.get("a") == 1
+    assert told == []
