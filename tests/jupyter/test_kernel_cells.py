@@ -234,7 +234,7 @@ def test_late_tasks_are_recorded_and_the_badge_follows(kernel, server):
     server.hold()
     expected = server.count + 1
     ran = kernel.run("%%llm_cache\ntask = asyncio.create_task(aask('late'))\nawait asyncio.sleep(0)")
-    assert ran.badges[0]["headline"] == "no model calls"
+    assert ran.badges[0]["misses"] == 0  # it may have been sent by then, and be open
     assert server.wait_for(expected)
     server.release()
     after = kernel.run(
