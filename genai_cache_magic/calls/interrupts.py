@@ -75,6 +75,8 @@ class Interrupts:
         """
         with self._lock:
             raised, self._raised = self._raised, []
+        if not raised:
+            return None
         closing = frozenset(_stack(None))
         lost = [one.error for one in raised if not _has_arrived(one, closing)]
         if not lost or (len(lost) < len(raised) and self.stray is None):
@@ -87,8 +89,11 @@ class Interrupts:
 
 
 def _stack(top: FrameType | None) -> Iterator[FrameType]:
-    """Return the frames of the running code, innermost first, up to and including `top`."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to walk a stack
+    """Return the frames of the running code, innermost first, up to and including `top`; not that of who asks.
+
+    That one would hold itself by what is returned here, and with it whatever people's own frames below it hold.
+    """
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - CPython's documented way to walk a stack
     while frame is not None:
         yield frame
         if frame is top:

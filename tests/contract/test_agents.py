@@ -269,7 +269,7 @@ def test_first_turn_asked_anew(isolated, server, agent):
     assert said_again == said
     assert not set(ids_again[:2]) & set(ids[:2])
     assert server.requests[-1].body == server.requests[0].body
-    assert [call.outcome.value for call in cell.calls] == ["miss", *["hit"] * (TURNS - 1)]
+    assert [call.outcome.value for call in cell.calls] == ["stale", *["hit"] * (TURNS - 1)]
     assert server.count == TURNS + 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -239,6 +240,26 @@ def test_abandoned_coroutine_raises_nowhere(isolated):
         assert base_scope() is second
     assert [(call.outcome, call.reason) for call in first.calls] == [(Outcome.ERROR, "GeneratorExit")]
     assert (first.troubles, second.calls) == ((), ())
+
+
+def test_block_lets_go_of_what_people_hold(client):
+    """What the code around a block holds is freed as it returns, as without the block: a table may be large."""
+
+    class Table:
+        pass
+
+    def work():
+        table = Table()
+        with llm_cache():
+            ask(client)
+        return weakref.ref(table)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert work()() is None
+    finally:
+        gc.enable()
 
 
 def base_scope():
