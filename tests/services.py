@@ -5,8 +5,11 @@ Where one is absent its tests skip with the command that installs it; where it w
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import socket
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -55,3 +58,23 @@ def azurite() -> Iterator[Azurite]:
 def team() -> str:
     """A name space that no other test uses."""
     return f"team-{os.getpid()}-{next(_numbers)}-own"  # no name is the beginning of another
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """Serve `answer` to whatever is asked on a port of loopback, and close each connection then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(timeout=10)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import threading
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,8 +132,8 @@ class BlobTarget:
         return path.rstrip("/").rpartition("/")[0]
 
 
-class BlobConnection:
-    """The client of one container, made on first use. Safe to share between threads.
+class BlobConnection(Connection):
+    """The client of one container. That a blob is not there, or is not the expected one, is for its users to handle.
 
     Parameters
     ----------
@@ -141,39 +142,15 @@ class BlobConnection:
     """
 
     def __init__(self, target: BlobTarget) -> None:
+        super().__init__(target.address, partial(_connect, target), translated)
         self.target = target
-        self.name = target.address
-        self._lock = threading.Lock()
-        self._client: Any = None  # guarded by _lock
 
-    def __repr__(self) -> str:
-        """Show the address and nothing of the credentials."""
-        return f"<BlobConnection {self.name}>"
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[Any]:
-        """Give the container's client to a block, and turn what it raises into ``StoreUnavailable``.
-
-        That a blob is not there, or is not the expected one, is for the block to handle.
-        """
-        with translated(self.name):
-            yield self._ensure_client()
-
-    def close(self) -> None:
-        """Give up all connections; may be called twice, and used again."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _ensure_client(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                client = self.target.connect()
-                if self.target.create_container:
-                    _create(client)
-                self._client = client
-            return self._client
+def _connect(target: BlobTarget) -> Any:
+    client = target.connect()
+    if target.create_container:
+        _create(client)
+    return client
 
 
 def _create(client: Any) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,8 +156,8 @@ class RedisTarget:
         return _DEFAULT_PORTS[parts.scheme.replace("rediss", "redis")]
 
 
-class RedisConnection:
-    """A pool of connections to one Redis, made on first use. Safe to share between threads and forked children.
+class RedisConnection(Connection):
+    """A pool of connections to one Redis.
 
     Parameters
     ----------
@@ -165,34 +166,8 @@ class RedisConnection:
     """
 
     def __init__(self, target: RedisTarget) -> None:
+        super().__init__(target.address, partial(_connect, target), translated)
         self.target = target
-        self.name = target.address
-        self._lock = threading.Lock()
-        self._client: Any = None  # guarded by _lock
-
-    def __repr__(self) -> str:
-        """Show the address and nothing of the credentials."""
-        return f"<RedisConnection {self.name}>"
-
-    @contextlib.contextmanager
-    def use(self) -> Iterator[Any]:
-        """Give the client to a block, and turn what it raises into ``StoreUnavailable``."""
-        with translated(self.name):
-            yield self._ensure_client()
-
-    def close(self) -> None:
-        """Give up all connections; may be called twice, and used again."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):  # closing is all that is wanted
-                client.close()
-
-    def _ensure_client(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = _connect(self.target)
-            return self._client
 
 
 def _connect(target: RedisTarget) -> Any:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,28 +85,20 @@ class Process:
             time.sleep(0.005)  # a port that begins to listen is no event that can be awaited
 
 
-class RedisServer:
-    """A redis-server of its own that keeps nothing on disk. A context manager.
+class Server(ABC):
+    """A server that runs in a directory of its own, from now until it is closed. A context manager.
 
     Parameters
     ----------
-    arguments
-        More of its configuration, such as ``("--maxmemory", "10mb")``.
     port
-        Where it listens; by default a free port.
+        Where it listens.
     """
 
-    def __init__(self, *arguments: str, port: int | None = None) -> None:
-        self.port = port or free_port()
-        self._arguments = arguments
-        self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-redis-")
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-server-")
         self._process: Process | None = None
         self.start()
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
@@ -113,15 +106,16 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+
     def start(self) -> None:
         """Start it, empty, after it was stopped."""
-        program = find_program("redis-server")
-        plain = () if "--tls-port" in self._arguments else ("--port", str(self.port))
-        command = [program, *plain, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *self._arguments]
-        self._process = Process(command, port=self.port, directory=Path(self._directory.name))
+        self._process = Process(self.command(), port=self.port, directory=Path(self._directory.name))
 
     def stop(self) -> None:
-        """End it; what it held is gone."""
+        """End it as a failing machine does; what it held is gone."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -136,6 +130,33 @@ class RedisServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+class RedisServer(Server):
+    """A redis-server of its own that keeps nothing on disk.
+
+    Parameters
+    ----------
+    arguments
+        More of its configuration, such as ``("--maxmemory", "10mb")``.
+    port
+        Where it listens; by default a free port.
+    """
+
+    def __init__(self, *arguments: str, port: int | None = None) -> None:
+        self._arguments = arguments
+        super().__init__(port or free_port())
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+        plain = () if "--tls-port" in self._arguments else ("--port", str(self.port))
+        nowhere = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        return [find_program("redis-server"), *plain, *nowhere, *self._arguments]
 
 
 class RedisNodes:
@@ -192,8 +213,8 @@ class RedisNodes:
         self.close()
 
 
-class Azurite:
-    """An Azurite that serves blobs from memory. A context manager.
+class Azurite(Server):
+    """An Azurite that serves blobs from memory.
 
     Parameters
     ----------
@@ -202,18 +223,9 @@ class Azurite:
     """
 
     def __init__(self, *arguments: str) -> None:
-        self.port = free_port()
-        self._scheme = "https" if "--cert" in arguments else "http"
         self._arguments = arguments
-        self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-azurite-")
-        self._process: Process | None = None
-        self.start()
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server that runs."""
-        assert self._process is not None
-        return self._process.pid
+        self._scheme = "https" if "--cert" in arguments else "http"
+        super().__init__(free_port())
 
     @property
     def account_url(self) -> str:
@@ -228,31 +240,13 @@ class Azurite:
             f"BlobEndpoint={self.account_url};"
         )
 
-    def start(self) -> None:
-        """Start it, empty, after it was stopped."""
-        command = [
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+        return [
             find_program("azurite-blob"),
             *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
             *("--blobHost", "127.0.0.1", "--blobPort", str(self.port), *self._arguments),
         ]
-        self._process = Process(command, port=self.port, directory=Path(self._directory.name))
-
-    def stop(self) -> None:
-        """End it; what it held is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def close(self) -> None:
-        """End it and remove its directory."""
-        self.stop()
-        self._directory.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
 
 def find_program(name: str) -> str:
@@ -281,7 +275,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cut_off(server: RedisServer | Azurite) -> Iterator[None]:
+def cut_off(server: Server) -> Iterator[None]:
     """Stop a server's process for a block: it holds connections and answers nothing, as behind a broken network."""
     import signal
 

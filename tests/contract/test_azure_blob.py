@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
-import socket
-import threading
 
 import pytest
-from services import started
+from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
@@ -218,7 +216,7 @@ class TestErrors:
     def test_other_answers(self, answer, kind):
         """Errors of the service, an answer that ends early and one that is no HTTP are told apart."""
         with (
-            _answering(answer) as port,
+            answering(answer) as port,
             connected(f"http://127.0.0.1:{port}/a/shared", account_key="AAAA") as connection,
         ):
             with pytest.raises(kind) as caught:
@@ -255,23 +253,3 @@ class TestTarget:
         target = BlobTarget("https://account.blob.core.windows.net/shared?sv=1&sig=s3cret")
         assert target.address == "https://account.blob.core.windows.net/shared"
         assert "s3cret" not in repr(target)
-
-
-@contextlib.contextmanager
-def _answering(answer):
-    """Serve `answer` to whatever is asked, then close."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection, contextlib.suppress(OSError):
-                        connection.recv(65536)
-                        connection.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(timeout=10)

@@ -6,11 +6,10 @@ import contextlib
 import datetime as dt
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
-from services import started
+from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany
@@ -229,7 +228,7 @@ class TestErrors:
     @pytest.mark.parametrize("answer", [b"\x00" * 64, b"$99999999999\r\n", b"*-5\r\n", b"+OK", b"%\xff\r\n", b":\r\n"])
     def test_garbage(self, answer):
         """Bytes that are no protocol are trouble, not a crash."""
-        with _answering(answer) as port:
+        with answering(answer) as port:
             self.said(f"redis://127.0.0.1:{port}")
 
     def test_wrong_password(self):
@@ -376,26 +375,6 @@ def _await_port(port):
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         assert time.monotonic() < give_up_at
-
-
-@contextlib.contextmanager
-def _answering(answer):
-    """Serve `answer` to whatever is asked, then close."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection, contextlib.suppress(OSError):
-                        connection.recv(65536)
-                        connection.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join(timeout=10)
 
 
 def _make_certificate(directory, name, *, days):
