@@ -108,8 +108,11 @@ class Generations:
         return replace(self, ver=ver, floor=floor, entries=records)
 
     def cleared(self, new_root: bytes) -> Generations:
-        """Return a document in which nothing stored so far is valid; `ver` goes on rising."""
-        return Generations(new_root, self.ver + 1)
+        """Return a document in which nothing stored so far is valid; `ver` goes on rising.
+
+        The floor rises too: a root that comes back, with a queue that was restored, revives nothing.
+        """
+        return Generations(new_root, self.ver + 1, self.ver + 1)
 
     def encode(self) -> bytes:
         """Return the document as bytes; the caller adds a MAC."""
@@ -131,7 +134,13 @@ class Change:
     """Not empty: everything is invalid."""
 
     def apply(self, generations: Generations) -> Generations:
-        """Return `generations` with this published."""
+        """Return `generations` with this published.
+
+        What was published may be so again, by who was killed before it could note that it was: a clearing that rules
+        already changes nothing, and keeps what was invalidated since.
+        """
+        if self.new_root == generations.root:
+            return generations
         if self.new_root:
             return generations.cleared(self.new_root)
         if self.tags:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from genai_cache_magic.core import validity
 from genai_cache_magic.core.model import EntryId, Header, Stamp
-from genai_cache_magic.core.validity import EntryRecord, Generations, decode_generations
+from genai_cache_magic.core.validity import Change, EntryRecord, Generations, decode_generations
 from genai_cache_magic.errors import EntryUndecodable
 
 IDS = [EntryId(f"{n:064x}") for n in range(3)]
@@ -85,6 +85,20 @@ def test_ver_rises_across_roots():
     """Clearing does not turn the counter back."""
     document = Generations(b"r" * 16, ver=41)
     assert document.cleared(b"s" * 16).ver == 42
+
+
+def test_a_clearing_that_is_published_again_revives_nothing():
+    """Neither at once, by who was killed before it noted that it had been told, nor after another clearing."""
+    change = Change(1, new_root=b"r" * 16)
+    first = change.apply(Generations(b"a" * 16))
+    born = Header(first.stamp, 0, 60, (b"t" * 16,))
+    assert first.is_valid(IDS[0], born)
+    assert not change.apply(first.invalidating_tags([b"t" * 16])).is_valid(IDS[0], born)
+    assert not change.apply(first.invalidating_entries([IDS[0]], now_ms=0)).is_valid(IDS[0], born)
+    assert change.apply(first) is first
+    again = change.apply(first.cleared(b"s" * 16))
+    assert not again.is_valid(IDS[0], born)
+    assert again.is_valid(IDS[0], Header(again.stamp, 0, 60, ()))
 
 
 @pytest.mark.parametrize("kind", ["tags", "entries"])
