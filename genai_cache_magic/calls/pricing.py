@@ -52,6 +52,10 @@ _ASKED_TERMS: Final = (
 _GUARDED: Final = ("guardrailConfig", "x-amzn-bedrock-guardrailidentifier")
 """Field, and header, by which Amazon is asked to check what is said, at a price by the text."""
 
+_ROUTERS: Final = re.compile(r"(?i)router|model-optimizer")
+"""Names of what chooses a model for each request, for a fee beside that model's price, or at one between the models':
+https://learn.microsoft.com/azure/foundry/openai/concepts/model-router."""
+
 _TOLD_FEES: Final = frozenset({"anthropic"})
 """Families whose usage counts what its server's tools did."""
 
@@ -211,7 +215,8 @@ def _has_untold_fees(call: ModelCall, family: str) -> bool:
     """Tell whether `call` may cost more than its tokens, and no answer says how much."""
     request = call.request
     is_guarded = _GUARDED[0] in request.body or any(name == _GUARDED[1] for name, _ in request.headers)
-    return is_guarded or ("server-tools" in call.refused and family not in _TOLD_FEES)
+    is_routed = _ROUTERS.search(request.model) is not None
+    return is_guarded or is_routed or ("server-tools" in call.refused and family not in _TOLD_FEES)
 
 
 def _has_untold_terms(call: ModelCall, bill: Bill) -> bool:

@@ -734,6 +734,23 @@ class TestFees:
         grounded = [{**CANDIDATES["candidates"][0], "groundingMetadata": {"webSearchQueries": ["a"]}}]
         assert gemini(usage, candidates=grounded) is None
 
+    @pytest.mark.parametrize(
+        ("url", "asked"),
+        [
+            (AZURE.replace("/d/", "/model-router/"), {}),
+            ("https://a.openai.azure.com/openai/v1/chat/completions", {"model": "model-router"}),
+            (
+                "https://a.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
+                {"model": "My-Router"},
+            ),
+        ],
+    )
+    def test_routers(self, url, asked):
+        """What chooses the model takes a fee of its own, which no answer tells."""
+        answer = {"model": "gpt-5-nano-2025-08-07", **CHOICES, "usage": {"prompt_tokens": M, "completion_tokens": 0}}
+        assert cost(url, {**CHAT, **asked}, answer) is None
+        assert cost(url.replace("model-router", "d"), {**CHAT, "model": "d"}, answer) == Decimal("0.05")
+
     def test_guardrails_of_amazon(self):
         """Guardrails are billed by the text that they check."""
         usage = {"inputTokens": 1000, "outputTokens": 10}
