@@ -31,6 +31,17 @@ _LITELLM_COST: Final = "x-litellm-response-cost"
 _GATEWAYS: Final = (_LITELLM, "x-portkey-", "helicone-", "cf-aig-", "x-kong-llm-", "x-bf-")
 """Beginnings of response headers by which gateways to paid models are known."""
 
+_OWN_CACHES: Final = frozenset(
+    {"cf-aig-cache-status", "helicone-cache", "x-openrouter-cache-status", "x-portkey-cache-status"}
+)
+"""Headers by which gateways tell that their own cache answered, so that nobody was asked and nothing is billed:
+https://developers.cloudflare.com/ai-gateway/features/caching/, https://docs.helicone.ai/features/advanced-usage/caching,
+https://openrouter.ai/docs/guides/features/response-caching, https://portkey.ai/docs/api-reference/response-schema."""
+
+_A_CACHE: Final = re.compile(r"(^|-)cache(-status|-hit)?$|^x-litellm-cache-key$")
+_A_PROMPT_CACHE: Final = re.compile(r"prompt|prefix|(^|-)kv-")
+_HIT: Final = re.compile(r"(?i)(semantic[ _-]?)?hit\b|true$")
+
 _COSTS: Final = ("cost", "estimated_cost", "total_cost", "cost_usd", "cost_in_usd_ticks")
 """Fields of a usage by which who answers tells that it bills."""
 
@@ -59,10 +70,25 @@ def with_bill(answer: Answer, response: Response) -> Answer:
         stated = next((_money(value) for name, value in response.headers if name == _LITELLM_COST), None)
     tier = next((value for name, value in response.headers if name == "x-gemini-service-tier"), "")
     terms = {"service_tier": tier.lower(), **bill.terms} if tier else bill.terms
-    unclear = bill.unclear
+    cached = _answered_by_a_cache(response.headers)
+    if stated is None and cached in _OWN_CACHES:
+        stated = Decimal(0)
+    unclear = bill.unclear or cached
     if answer.end is End.ERROR and response.form is Form.STREAM and is_success(response):
         unclear = unclear or "failed after it began"
     return replace(answer, bill=Bill(bill.units, terms, stated, gateway, unclear))
+
+
+def _answered_by_a_cache(headers: Headers) -> str:
+    """Return the name of a header by which a cache on the way says that the answer is its own; empty if none does."""
+    found = (
+        name
+        for name, value in headers
+        if _A_CACHE.search(name)
+        and not _A_PROMPT_CACHE.search(name)
+        and (_HIT.match(value.strip()) or name == "x-litellm-cache-key")
+    )
+    return next(found, "")
 
 
 def leftover(fields: JsonObject, known: Collection[str]) -> str:

@@ -113,8 +113,8 @@ _FOUND: Final = frozenset(
 _RUN: Final = re.compile(
     r"((url|container_file|place)_citation|file_path|web_search_result_location|server_tool_use|image_generation_call"
     r"|mcp_\w+|url_context\w*|code_(interpreter|execution)\w*|(bash|text_editor)_code_execution\w*"
-    r"|tool_reference|tool\.execution|((web|file|x|google|google_maps|maps|enterprise_web|collections|attachment)_)"
-    r"(search|fetch)\w*)(\.\w+)*"
+    r"|tool_reference|tool\.execution|shell_call_output"
+    r"|((web|file|x|google|google_maps|maps|enterprise_web|collections|attachment)_)(search|fetch)\w*)(\.\w+)*"
 )
 """Types of items, blocks, events and annotations that a server's own tool makes."""
 
@@ -153,7 +153,7 @@ _ECHOED: Final = frozenset(
 
 _MARKS: Final = (
     *(b"citation", b"search", b"ounding", b"fetch", b"ontext", b"mcp_", b"xecut", b"tool_use", b"tool_reference"),
-    *(b"num_s", b"server_side", b"interpreter", b"file_path", b"image_generation"),
+    *(b"num_s", b"server_side", b"interpreter", b"file_path", b"image_generation", b"shell_call_output"),
 )
 """Without one of these no name above is in an answer, and it need not be looked into."""
 

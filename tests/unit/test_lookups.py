@@ -58,6 +58,7 @@ TOLD = {
     "web_search_call": responses({"type": "web_search_call", "status": "completed"}, message()),
     "file_search_call": responses({"type": "file_search_call", "queries": ["q"]}, message()),
     "mcp_call": responses({"type": "mcp_call", "name": "f"}, message()),
+    "shell that ran there": responses({"type": "shell_call"}, {"type": "shell_call_output"}, message()),
     "mcp_list_tools": responses({"type": "mcp_list_tools", "tools": []}, message()),
     "code_interpreter_call": responses({"type": "code_interpreter_call"}, message()),
     "url_citation of an item": responses(message(annotations=[{"type": "url_citation", "url": URL}])),

@@ -507,6 +507,34 @@ class TestBills:
         early = [("x-litellm-response-cost", "0.0"), ("x-litellm-call-id", "1")]
         assert cost(url, body, stream, early, Form.STREAM) == USD("0.00025")
 
+    @pytest.mark.parametrize("form", [Form.JSON, Form.STREAM])
+    @pytest.mark.parametrize(
+        ("told", "expected"),
+        [
+            (("cf-aig-cache-status", "HIT"), "0"),
+            (("helicone-cache", "HIT"), "0"),
+            (("x-portkey-cache-status", "SEMANTIC HIT"), "0"),
+            (("x-openrouter-cache-status", "HIT"), "0"),
+            (("x-cache-status", "Hit"), None),
+            (("x-cache", "HIT, MISS"), None),
+            (("x-gateway-cache-hit", "true"), None),
+            (("x-litellm-cache-key", "4c3a"), None),
+            (("cf-aig-cache-status", "MISS"), "list"),
+            (("x-portkey-cache-status", "SEMANTIC MISS"), "list"),
+            (("cf-cache-status", "DYNAMIC"), "list"),
+            (("x-cache-hit", "false"), "list"),
+            (("x-prompt-cache-hit", "true"), "list"),
+        ],
+    )
+    def test_gateways_that_answer_from_a_cache(self, told, expected, form):
+        """What a gateway's own cache answered was asked of nobody: nothing, where it is documented so, else unknown."""
+        said = {"choices": [{"index": 0, "delta": SAID, "finish_reason": "stop"}], "model": "gpt-4.1-mini"}
+        whole = {"model": "gpt-4.1-mini", **CHOICES, "usage": USED}
+        answer = events(said, {"choices": [], "usage": USED}) if form is Form.STREAM else whole
+        body = {"model": "gpt-4.1-mini", "stream": form is Form.STREAM, **CHAT}
+        priced = chat(GATEWAY, "gpt-4.1-mini", USED) if expected == "list" else expected and USD(expected)
+        assert cost(GATEWAY, body, answer, [told], form) == priced
+
     @pytest.mark.parametrize("url", [OPENAI, GATEWAY, AZURE])
     def test_a_cost_that_no_documentation_explains(self, url):
         """Dollars, cents or credits? An amount that nobody documents is no price, and makes the list's one doubtful."""
@@ -701,7 +729,16 @@ class TestFees:
         content = [*MESSAGE["content"], block]
         assert claude({"input_tokens": 10, "output_tokens": 1}, content=content) is None
 
-    @pytest.mark.parametrize("kind", ["web_search_call", "file_search_call", "code_interpreter_call"])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "web_search_call",
+            "file_search_call",
+            "code_interpreter_call",
+            "shell_call_output",
+            "call_of_the_future_call",
+        ],
+    )
     def test_tools_of_openai(self, kind):
         """A tool that ran has a fee, and so may one that was offered."""
         usage = {"input_tokens": 1000, "output_tokens": 10, "total_tokens": 1010}
@@ -710,6 +747,7 @@ class TestFees:
         assert cost(RESPONSES, body, answer) is not None
         assert cost(RESPONSES, {**body, "tools": [{"type": "web_search"}]}, answer) is None
         assert cost(RESPONSES, body, {**answer, "output": [{"type": kind}, *OUTPUT["output"]]}) is None
+        assert cost(RESPONSES, body, {**answer, "output": [{"type": "shell_call"}, *OUTPUT["output"]]}) is not None
 
     @pytest.mark.parametrize(
         "found",

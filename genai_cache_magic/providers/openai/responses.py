@@ -92,8 +92,20 @@ _STATEFUL: Final = (_PREVIOUS, "conversation", "background")
 # Output items that are no output of their own: what the model thought, and what a search found.
 _SILENT_ITEMS: Final = frozenset({"reasoning", "web_search_call", "file_search_call", "mcp_list_tools"})
 
-_FEES: Final = frozenset({"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"})
-"""Output items of tools that cost more than their tokens."""
+_FREE_CALLS: Final = frozenset(
+    {
+        "function_call",
+        "custom_tool_call",
+        "computer_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "mcp_call",
+        "tool_search_call",
+    }
+)
+"""Output items of tools that cost their tokens alone. Any other call may cost more, and so does a shell that ran there:
+what it said is an item of the output too."""
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -290,9 +302,13 @@ def _read_object(answer: JsonObject, streamed: list[JsonObject], vendor: str, he
     items = [as_object(item) for item in as_list(answer.get("output"))] or streamed
     ends = {_end_of_item(item) for item in items} - {End.EMPTY}
     end = gravest({status, *ends}, is_empty=not ends)
-    fee = next((kind for kind in (as_text(item.get("type")) for item in items) if kind in _FEES), "")
+    fee = next((kind for kind in (as_text(item.get("type")) for item in items) if _may_cost(kind)), "")
     told = read_openai(answer.get("usage"), vendor, tier=answer.get("service_tier"), headers=headers, fee=fee)
     return Answer(end, told.usage, as_text(answer.get("model")), told.bill)
+
+
+def _may_cost(kind: str) -> bool:
+    return kind == "shell_call_output" or (kind.endswith("_call") and kind not in _FREE_CALLS)
 
 
 def _end_of_item(item: JsonObject) -> End:
