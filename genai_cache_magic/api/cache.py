@@ -240,7 +240,7 @@ class Cache:
         birth = self.birth()
         with ThreadPoolExecutor(max_workers) as pool:
             for key, result in zip(missing, pool.map(function, missing.values()), strict=True):
-                known[key] = result
+                known[key] = as_it_comes_back(result)
                 self.fill(key, result, birth=birth, ttl=ttl, tags=tags)
         return [known[key] for key in keys]
 
@@ -325,6 +325,24 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
         if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
             raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
     return named
+
+
+def as_it_comes_back(value: Any) -> Any:
+    """Return a copy of `value` as a look-up will give it, so that the first time is like every other.
+
+    JSON has no tuples: they come back as lists. What is not JSON is never kept, and is returned itself.
+    """
+    try:
+        check_json(value)
+    except UncacheableRequest:
+        return value
+    return _without_tuples(value)
+
+
+def _without_tuples(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _without_tuples(inner) for name, inner in value.items()}
+    return [_without_tuples(inner) for inner in value] if type(value) in {list, tuple} else value
 
 
 def _encoded(value: Any) -> tuple[str, bytes]:

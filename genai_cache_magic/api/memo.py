@@ -7,7 +7,7 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.api.cache import as_it_comes_back, checked_tags
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.calls.tasks import Waiter
@@ -51,9 +51,9 @@ def cached(
 ) -> F | Callable[[F], F]:
     """Keep what a function returns, synchronous or not, and compute each different call once.
 
-    Arguments must be JSON; results bytes, text or JSON. A call whose arguments are not JSON is computed
-    each time. The function is known by its qualified name, so a changed body wants a new name or an
-    invalidation. Errors are not kept.
+    Arguments must be JSON; results bytes, text or JSON, in which a tuple is a list, the first time too. A
+    call whose arguments are not JSON is computed each time. The function is known by its qualified name,
+    so a changed body wants a new name or an invalidation. Errors are not kept.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class _Results:
                     value = cache.get(key, _MISSING)
                     if value is _MISSING:
                         birth = cache.birth()
-                        value = self._function(*args, **kwargs)
+                        value = as_it_comes_back(self._function(*args, **kwargs))
                         self._keep(cache, key, value, joined, birth)
                 finally:
                     self._flights.land(joined, Released())
@@ -143,7 +143,7 @@ class _Results:
                     value = cache.get(key, _MISSING)
                     if value is _MISSING:
                         birth = cache.birth()
-                        value = await self._function(*args, **kwargs)
+                        value = as_it_comes_back(await self._function(*args, **kwargs))
                         self._keep(cache, key, value, joined, birth)
                 finally:
                     self._flights.land(joined, Released())

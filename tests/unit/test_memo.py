@@ -123,6 +123,32 @@ def test_what_can_not_be_keyed_or_kept_is_computed(cache):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("kind", ["call", "coroutine", "map"])
+def test_the_first_result_is_like_every_other(cache, kind):
+    """What the first caller gets has the types that later ones get, and is no object that somebody else holds."""
+    made = []
+
+    def pair(text):
+        made.append({"pair": (text, ["b"])})
+        return made[-1]
+
+    @cached(cache=cache)
+    async def pair_later(text):
+        return pair(text)
+
+    now = cached(cache=cache)(pair)
+    ask = {
+        "call": lambda: now("a"),
+        "coroutine": lambda: asyncio.run(pair_later("a")),
+        "map": lambda: cache.map(pair, ["a"])[0],
+    }[kind]
+    for _ in range(2):
+        found = ask()
+        assert found == {"pair": ["a", ["b"]]}
+        found["pair"].append("mine")
+    assert made == [{"pair": ("a", ["b"])}]
+
+
 def test_wrong_options_are_refused_when_decorating():
     """A wrong time to live or tag is found at once, not in the middle of a run."""
     with pytest.raises(ConfigurationError):
