@@ -63,7 +63,7 @@ _SELECTORS = (
     _option("--model", metavar="MODEL", help="answers of this model"),
     _option("--person", metavar="NAME", help="answers that this person stored"),
     _option("--older-than", metavar="AGE", help="answers older than this, such as 7d"),
-    _option("pattern", nargs="?", metavar="PATTERN", help="answers whose key matches, such as 'openai/gpt-4.1*'"),
+    _option("pattern", nargs="?", metavar="PATTERN", help="answers whose name matches, such as 'gpt-4.1*'"),
 )
 _CONFIRMATION = (
     _option("--dry-run", action="store_true", help="count, change nothing"),
@@ -141,11 +141,14 @@ def asks_for_help(line: str) -> bool:
 
 
 def usage(command: str) -> Report:
-    """Return what can be written after `command`; for none that takes options, those of a cell, and all commands."""
-    described = _BY_COMMAND.get(command, _cell)
-    rows = [(_written(action), action.help or "") for action in _parser(described)._actions]  # noqa: SLF001 - as below
-    if described is not _cell or command == "on":
-        return Report(f"%llm_cache {command}: {COMMANDS[command]}", Table(tuple(rows), ("write", "for")))
+    """Return what can be written after `command`; for none and ``help``, the options of a cell and all commands."""
+    is_own = command in COMMANDS and command != "help"
+    described = _BY_COMMAND.get(command) if is_own else _cell
+    actions = _parser(described)._actions if described else ()  # noqa: SLF001 - as below
+    rows = [(_written(action), action.help or "") for action in actions]
+    if is_own:
+        alone = "" if rows else "; it takes no options"
+        return Report(f"%llm_cache {command}: {COMMANDS[command]}{alone}", Table(tuple(rows), ("write", "for")))
     rows += [(f"%llm_cache {name}", what) for name, what in COMMANDS.items()]
     title = "%%llm_cache OPTIONS, as the first line of a cell, gives its calls a cache; %llm_cache COMMAND speaks to it"
     return Report(title, Table(tuple(rows), ("write", "for")))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MIME = "application/vnd.genai-cache.cell+json"
 VERSION = 2
 TITLE = "llm_cache"
+_NUMBERS = frozenset({"calls", "tokens in", "provider-cached", "out", "spent", "saved"})
 
 
 def bundle(summary: Summary) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _table(summary: Summary) -> Table:
         "why": [row.reason for row in summary.rows],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
-    return Table(tuple(zip(*shown.values(), strict=True)), tuple(shown))
+    return Table(tuple(zip(*shown.values(), strict=True)), tuple(shown), _NUMBERS)
 
 
 def _json_numbers(row: Row) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _stats() -> Report:
     notes = [f"kept in {tilde(stats.directory)}"]
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
-    return Report(title, Table(rows, ("model", "answers")), tuple(notes))
+    return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))
 
 
 def _explain() -> Report:

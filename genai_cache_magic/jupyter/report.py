@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,24 +14,33 @@ Cells = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Texts in rows; `header` names the columns, or is empty."""
+    """Texts in rows; `header` names the columns, `numbers` those that hold numbers."""
 
     rows: tuple[Cells, ...]
-    header: Cells = ()
+    header: Cells
+    numbers: frozenset[str] = field(default=frozenset(), repr=False)
 
     def as_text(self) -> str:
         """Return lines of columns, two blanks apart."""
-        lines = [self.header, *self.rows] if self.header else list(self.rows)
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         )
 
     def as_html(self) -> str:
         """Return a table without style, script or raw text of others: front ends strip or distrust those."""
-        head = f"<thead>{_html_row(self.header, 'th')}</thead>" if self.header else ""
-        rows = "\n".join(_html_row(row, "td") for row in self.rows)  # each is a line of the saved file
+        head = f"<thead>{self._html_row(self.header, 'th')}</thead>"
+        rows = "\n".join(self._html_row(row, "td") for row in self.rows)  # each is a line of the saved file
         return f"<table>{head}<tbody>\n{rows}\n</tbody></table>"
+
+    def _html_row(self, cells: Cells, tag: str) -> str:
+        # Jupyter's sheet puts every cell to the right, by a rule that an attribute of the cell itself doesn't undo.
+        shown = (
+            escape(cell) if name in self.numbers else f'<div align="left">{escape(cell)}</div>'
+            for name, cell in zip(self.header, cells, strict=True)
+        )
+        return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown)}</tr>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,3 @@ class Report:
 def paragraphs(lines: Sequence[str]) -> str:
     """Return each of `lines` as an HTML paragraph of its own."""
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
-
-
-def _html_row(cells: Cells, tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"

@@ -185,8 +185,9 @@ def _row(calls: Sequence[CallRecord]) -> Row:
 
 
 def _has_tokens(call: CallRecord) -> bool:
-    """Whether there are tokens to know of: a call that is known to have cost nothing never got that far."""
-    return call.input_tokens is not None or call.outcome is Outcome.HIT or call.spent_usd != 0
+    """Whether there are tokens to know of: a failure that is known to have cost nothing never got that far."""
+    is_failure = call.outcome in (Outcome.ERROR, Outcome.UNRECOGNISED)
+    return call.input_tokens is not None or call.spent_usd != 0 or not is_failure
 
 
 def _sum(parts: Iterable[int | Decimal | None]) -> Amount:

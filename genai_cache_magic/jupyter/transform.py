@@ -12,6 +12,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from genai_cache_magic.jupyter.arguments import asks_for_help
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,6 +66,8 @@ class CellTransform:
 
 
 def _open_here(lines: list[str], head: CellMagic) -> list[str]:
+    if asks_for_help(head.line):  # who asks what can be written has not written it yet: nothing runs, nothing is spent
+        return [*lines[: head.start], _call("help") + "\n", *["\n"] * (len(lines) - head.start - 1)]
     calls = [_call(f"{BEGIN} {head.line}".rstrip())]
     hiding = _hides_await(lines, head)
     if hiding:

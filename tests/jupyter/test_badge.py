@@ -100,6 +100,10 @@ def test_what_is_saved_is_short():
         ([call(Outcome.ERROR, reason="rate limit"), call(Outcome.ERROR)], "2 errors (rate limit)"),
         ([call(Outcome.STALE, reason="expired")], "0 hits, 1 miss"),
         ([call(Outcome.MISS, input_tokens=None, output_tokens=None)], "tokens unknown"),
+        (
+            [call(Outcome.MISS, input_tokens=None, output_tokens=None, cost=ZERO)],
+            "spent $0, saved $0 · 0 hits, 1 miss · tokens unknown",
+        ),
         ([call(), call(input_tokens=None)], "at least 10 tokens in, 10 out"),
         ([CallRecord(Outcome.ERROR, spent_usd=ZERO)], "1 error · spent $0, saved $0 · 0 hits, 0 misses · 0 tokens in"),
     ],
@@ -206,8 +210,8 @@ class Tags(HTMLParser):
 
 
 ALLOWED = {
-    ("div", ("class",)), ("p", ()), ("details", ()), ("summary", ()), ("strong", ()), ("table", ()), ("thead", ()),
-    ("tbody", ()), ("tr", ()), ("th", ()), ("td", ()),
+    ("div", ("class",)), ("div", ("align",)), ("p", ()), ("details", ()), ("summary", ()), ("strong", ()),
+    ("table", ()), ("thead", ()), ("tbody", ()), ("tr", ()), ("th", ()), ("td", ()),
 }  # fmt: skip
 
 
@@ -220,6 +224,15 @@ def test_html_is_plain_and_escaped(model, reason):
     parser.feed(bundle(summarise(scope_of(*events)))["text/html"])
     assert set(parser.seen) <= ALLOWED
     assert parser.open == []
+
+
+def test_words_stand_to_the_left_and_numbers_to_the_right():
+    """Jupyter's own sheet puts all of a table to the right, where words can't be read down a column."""
+    shown = bundle(summarise(scope_of(call(reason="shared a call in flight"))))["text/html"]
+    for word in ("outcome", "hit L1", "model", "gpt-4.1-mini", "why", "shared a call in flight"):
+        assert f'<div align="left">{word}</div>' in shown
+    for number in ("calls", "tokens in", "10", "out", "5", "spent", "$0", "saved", "$0.0012"):
+        assert f">{number}</t" in shown
 
 
 def test_the_data_is_json_with_money_as_text():

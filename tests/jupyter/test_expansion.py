@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from genai_cache_magic import last_cell
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.arguments import COMMANDS
 from genai_cache_magic.jupyter.expansion import expanded
 
 
@@ -131,13 +132,24 @@ def test_help_is_shown(shell, line):
         assert word in shown
 
 
-@pytest.mark.parametrize("command", ["invalidate", "clear", "on"])
+@pytest.mark.parametrize("head", ["%%llm_cache -h", "# why\n%%llm_cache --ttl 1d --help", "%%llm_cache help"])
+def test_a_cell_that_asks_for_help_does_not_run(shell, head):
+    """Who asks what can be written has not chosen it yet, so nothing of the cell may be spent."""
+    run(shell, f"{head}\nran = 1\n")
+    assert "--ttl TTL" in shell.shown[0]["text/plain"]
+    assert len(shell.shown) == 1
+    assert "ran" not in shell.user_ns
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"help"}))
 def test_a_command_tells_its_options(shell, command):
-    """`--help` after a command does nothing but tell."""
+    """`--help` after a command does nothing but tell, of that command alone."""
     for option in ("--help", "-h"):
         run(shell, f"%llm_cache {command} {option}")
-        assert f"%llm_cache {command}: " in shell.shown[-1]["text/plain"]
-    assert "--tag TAG" in shell.shown[-1]["text/plain"] or command == "clear"
+        assert f"%llm_cache {command}: {COMMANDS[command]}" in shell.shown[-1]["text/plain"]
+    shown = shell.shown[-1]["text/plain"]
+    assert ("--tag TAG" in shown) is (command in {"invalidate", "on"})
+    assert ("takes no options" in shown) is (command not in {"invalidate", "on", "clear"})
 
 
 @pytest.mark.parametrize(

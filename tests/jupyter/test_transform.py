@@ -59,6 +59,7 @@ BELOW = "get_ipython().run_cell_magic"
         ("%%llm_cache", BEGIN),
         ("%%llm_cache --tag a\nx\n", "get_ipython().run_line_magic('llm_cache', 'begin --tag a')\nx\n"),
         ("# c\n\n%%llm_cache\nx", f"# c\n\n{BEGIN}x"),
+        ("# c\n%%llm_cache --help\nx\ny", "# c\nget_ipython().run_line_magic('llm_cache', 'help')\n\n\n"),
         (
             "%%llm_cache --tag 'a' \\\r\n  --run \"{b}\"\r\nx\r\n",
             "get_ipython().run_line_magic('llm_cache', 'begin --tag \\'a\\' --run \"{b}\"')\n\nx\r\n",
