@@ -120,18 +120,29 @@ def _without_questions(value: Any) -> Any:
 
 
 def _addresses(value: Any) -> Any:
-    """Return addresses given as a list, or as one text that parts them by commas."""
+    """Return addresses given as a list, or as one text that parts them by commas; ``none`` stands for no address."""
+    if value == "none":
+        return ()
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def _from_environment(name: str) -> Callable[[], SecretStr]:
-    """Return the default of a credential: what Azure's own variable `name` says."""
-    return lambda: SecretStr(os.environ.get(name, ""))
+AZURES_OWN = {
+    "l2": "AZURE_REDIS_HOST",
+    "l2_password": "AZURE_REDIS_KEY",
+    "l2_connection_string": "AZURE_STORAGE_CONNECTION_STRING",
+    "l2_account_key": "AZURE_STORAGE_KEY",
+}
+"""Setting -> the variable, of Azure's own, that is its default."""
+
+
+def _of_azure(setting: str) -> Callable[[], SecretStr]:
+    """Return the default of a credential: what Azure's own variable says."""
+    return lambda: SecretStr(os.environ.get(AZURES_OWN[setting], ""))
 
 
 def _azure_redis() -> tuple[SecretStr, ...]:
-    """Return the address that Azure's own variables name, if they do."""
-    host = os.environ.get("AZURE_REDIS_HOST", "")
+    """Return the address that Azure's own variable names, if it does."""
+    host = os.environ.get(AZURES_OWN["l2"], "")
     return (SecretStr(f"rediss://{host}"),) if host else ()
 
 
@@ -210,17 +221,15 @@ class Settings(BaseSettings):
     )
     l2: Addresses = Field(default_factory=_azure_redis, repr=False)
     l2_username: str = Field(default="", repr=False)
-    l2_password: Secret = Field(default_factory=_from_environment("AZURE_REDIS_KEY"), repr=False)
-    l2_connection_string: Secret = Field(
-        default_factory=_from_environment("AZURE_STORAGE_CONNECTION_STRING"), repr=False
-    )
-    l2_account_key: Secret = Field(default_factory=_from_environment("AZURE_STORAGE_KEY"), repr=False)
+    l2_password: Secret = Field(default_factory=_of_azure("l2_password"), repr=False)
+    l2_connection_string: Secret = Field(default_factory=_of_azure("l2_connection_string"), repr=False)
+    l2_account_key: Secret = Field(default_factory=_of_azure("l2_account_key"), repr=False)
     l2_ca_file: Place | None = None
     l2_create_container: bool = False
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)
     command_timeout: Timeout = Field(default=1.5, validate_default=False)
     max_stale: Duration | None = None
-    size_limit: Size = 1024**3
+    size_limit: Size = Field(default=1024**3, ge=1024**2)
     memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)
     compression: CompressionSettings = Field(default_factory=CompressionSettings)

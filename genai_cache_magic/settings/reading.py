@@ -17,6 +17,7 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde, what_is_unchecked
 from genai_cache_magic.settings.files import complaints, read_layers
 from genai_cache_magic.settings.model import (
+    AZURES_OWN,
     LATER,
     LATER_VALUES,
     PREFIX,
@@ -28,12 +29,31 @@ from genai_cache_magic.settings.model import (
 from genai_cache_magic.settings.units import spell_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
 
     from genai_cache_magic.settings.files import Layer
 
 _HIDDEN = "(hidden: it would name this host in a saved notebook)"
 _ENVIRONMENT = "environment"
+_PARTS = {
+    "compression": tuple(CompressionSettings.model_fields),
+    "origins": tuple(name for name in OriginSettings.model_fields if name != "circle"),
+}
+_WANTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "frozen_set_type": "a list",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "string_type": "a text, in quotes",
+}
+"""Kind of pydantic's errors -> what to write; its own texts name types of Python and no way out."""
+_BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
 _JSON = {
     "compression": '{"algorithm": "gzip"}',
     "extra_headers": '["x-tenant"]',
@@ -94,7 +114,7 @@ def describe(settings: Settings, **options: Any) -> Described:
     layers = _layers(options, files)
     lines = []
     for name in Settings.model_fields:
-        source = next((where for where, table in layers if name in table), "default")
+        source = next((where for where, table in layers if name in table), _default_of(name))
         source += "".join(f"; ignored in {tilde(file.path)}" for file in files if name in file.withheld)
         lines.append(SettingSource(name, _spelled(name, getattr(settings, name)), source))
     notes = complaints(files)
@@ -106,8 +126,16 @@ def describe(settings: Settings, **options: Any) -> Described:
     return Described(tuple(lines), tuple(note for note in (*notes, what_is_unchecked()) if note))
 
 
+def _default_of(name: str) -> str:
+    """Return where the default of a setting comes from."""
+    variable = AZURES_OWN.get(name, "")
+    return f"{_ENVIRONMENT}, {variable}" if os.environ.get(variable) else "default"
+
+
 def _spelled(name: str, value: object) -> str:
     """Return `value` as people write it."""
+    if name == "max_stale" and value is None:
+        return "5s; Blob 30s"
     if name == "machine":
         return _HIDDEN
     spelled = next((how for how in Settings.model_fields[name].metadata if isinstance(how, Spelled)), None)
@@ -125,6 +153,8 @@ def _written(value: object) -> str:
         return "; ".join(f"{url}: {_rule(rule)}" for url, rule in value.items())
     if isinstance(value, frozenset):
         return ", ".join(sorted(value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
 
 
@@ -156,9 +186,7 @@ def _check_names(names: Mapping[str, Any], where: str) -> None:
                 f"{name} ({place}) needs {LATER[head]}, which this version does not have yet: remove it",
             )
         if head not in known:
-            close = difflib.get_close_matches(head, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
-            raise ConfigurationError(f"{name} ({place}) is no setting of genai-cache: {hint}")
+            raise ConfigurationError(f"{name} ({place}) is no setting of genai-cache: {_nearest(head, known)}")
 
 
 def _place(where: str, *names: str) -> str:
@@ -178,15 +206,45 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
     context = first.get("ctx") or {}
     name = ".".join((head, *rest))
     if first["type"] == "extra_forbidden":
-        return f"{name} ({place}) is no setting of {head}"
+        return f"{name} ({place}) is no setting of {head}: {_nearest(rest[-1], _PARTS.get(head, ()))}"
     if (later := LATER_VALUES.get((head, str(first["input"])))) is not None:
         return f"{head}={first['input']} ({place}) needs {later}, which this version does not have yet"
-    said = context.get("expected") or context.get("error") or first["msg"]
     # SECURITY: a header that holds a credential by mistake is not shown again.
-    value = "" if head == "extra_headers" or head.startswith("l2") else f"={first['input']!r}"
+    value = "" if head == "extra_headers" or head.startswith("l2") else f"={_given(first, head)}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
     close = difflib.get_close_matches(str(first["input"]), allowed, n=1)
-    return f"{name}{value} ({place}): {said}" + (f"; did you mean {close[0]}?" if close else "")
+    return f"{name}{value} ({place}): {_wanted(first, head)}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _wanted(error: ErrorDetails, head: str) -> str:
+    """Return what is allowed there, as a thing to write."""
+    context, kind = error.get("ctx") or {}, error["type"]
+    if "error" in context:
+        return str(context["error"])
+    if "expected" in context:
+        return f"write {context['expected']}"
+    if kind in _BOUNDS:
+        limit, words = _BOUNDS[kind]
+        return f"write {words} {_counted(head, context[limit])}"
+    if kind not in _WANTED:
+        return error["msg"]
+    is_whole = len(error["loc"]) == 1
+    return f"write {_WANTED[kind]}" + (f", such as {_JSON[head]}" if is_whole and head in _JSON else "")
+
+
+def _given(error: ErrorDetails, head: str) -> str:
+    """Return a value as it was written: what breaks a bound has been read before, and is a number of bytes by now."""
+    return _counted(head, error["input"]) if error["type"] in _BOUNDS else repr(error["input"])
+
+
+def _counted(head: str, number: object) -> str:
+    """Return a number, with its unit if `head` is a size."""
+    return _spelled(head, number) if Settings.model_fields[head].annotation is int else repr(number)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def _explain_json(exc: SettingsError) -> str:

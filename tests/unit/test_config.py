@@ -122,7 +122,18 @@ def test_nested_settings_in_the_environment(monkeypatch):
         ("MODE", "replya", "did you mean replay?"),
         ("COMPRESSION__ALGORITHM", "gzp", "did you mean gzip?"),
         ("COMPRESSION__LEVEL", "99", "compression.level='99'"),
+        ("COMPRESSION__LEVEL", "99", "write at most 19"),
+        ("COMPRESSION__LEVEL", "fast", "write a whole number"),
+        ("COMPRESSION__ALGORITM", "gzip", "did you mean algorithm?"),
         ("SIZE_LIMIT", "big", "size_limit='big'"),
+        ("SIZE_LIMIT", "500", "size_limit=500 B (environment, GENAI_CACHE_SIZE_LIMIT): write at least 1 MiB"),
+        ("MAX_RESPONSE", "64mb", "max_response=64 MiB (environment, GENAI_CACHE_MAX_RESPONSE): write at most 32 MiB"),
+        ("L2_CREATE_CONTAINER", "maybe", "write true or false"),
+        ("ORIGINS", '["https://x"]', 'write a table, such as {"https://'),
+        ("ORIGINS", '{"https://x": {"models": "gpt"}}', "write a table"),
+        ("ORIGINS", '{"https://x": {"zzz": 1}}', "known: alias, models, no_store, provider"),
+        ("EXTRA_HEADERS", '"x-tenant"', 'write a list, such as ["x-tenant"]'),
+        ("EXTRA_HEADERS", "[3]", "write a text, in quotes"),
         ("COMPRESSION__LEVEL", "99", "(environment, GENAI_CACHE_COMPRESSION__LEVEL)"),
         ("NAMESPACE", "../up", "such as team-a"),
         ("NAMESPACE", "../up", "namespace='../up' (environment, GENAI_CACHE_NAMESPACE)"),
@@ -144,6 +155,37 @@ def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, val
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "shown"),
+    [
+        ("l2", "AZURE_REDIS_HOST", "rediss://team.redis.example"),
+        ("l2_password", "AZURE_REDIS_KEY", "(set)"),
+        ("l2_connection_string", "AZURE_STORAGE_CONNECTION_STRING", "(set)"),
+        ("l2_account_key", "AZURE_STORAGE_KEY", "(set)"),
+    ],
+)
+def test_a_variable_of_azures_own_is_named_as_the_source(monkeypatch, setting, variable, shown):
+    """Nobody shares a cache, or shows a credential to a server, by a default that doesn't say where it came from."""
+    assert source_of(setting) == ("none", "default")
+    monkeypatch.setenv(variable, "team.redis.example")
+    assert source_of(setting) == (shown, f"environment, {variable}")
+    monkeypatch.setenv(f"GENAI_CACHE_{setting.upper()}", "none")
+    assert source_of(setting)[1] == "environment"
+
+
+def test_a_team_tier_can_be_switched_off(monkeypatch):
+    """By `none`, whatever Azure's variables say."""
+    monkeypatch.setenv("AZURE_REDIS_HOST", "team.redis.example")
+    monkeypatch.setenv("GENAI_CACHE_L2", "none")
+    assert load_settings().l2 == ()
+
+
+def test_values_are_shown_as_they_are_written():
+    """What ``config`` shows can be written into a file."""
+    assert source_of("l2_create_container")[0] == "false"
+    assert source_of("max_stale")[0] == "5s; Blob 30s"
 
 
 @pytest.mark.parametrize("text", ["ttl = ", "[tool.genai-cache-magic\n", "\xff"])
