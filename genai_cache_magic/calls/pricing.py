@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 _AZURE: Final = "azure"
 _GOOGLE: Final = "google"
+_AMAZON: Final = "aws"
+
+_GOVERNMENTS: Final = re.compile(r"\.(us-gov|us-iso[a-z]*|cn)-")
+"""Amazon's regions with price lists of their own for everything."""
+
+_BESIDE_CACHE: Final = re.compile(r"([a-z-]+\.)?(anthropic|amazon)\.")
+"""Amazon's models whose input in Converse stands beside what was read from a cache and written to it; that of others
+may hold both, and then the total counts them twice."""
 
 _PRICED_ARN: Final = re.compile(r"arn:aws[a-z-]*:bedrock:[^/]*:(?:foundation-model|inference-profile)/(.+)")
 """Amazon's names of models that are billed by token, in full. What else has an ARN (a custom model, provisioned
@@ -63,8 +71,10 @@ _REGIONAL: Final = {
     "openai": re.compile(r"//[^/.]+\.api\.openai\.com"),
     "x-ai": re.compile(r"//[^/.]+\.api\.x\.ai"),
     _GOOGLE: re.compile(r"/locations/(?!global(/|$))"),
+    _AMAZON: re.compile(r"\.(?!(us-east-[12]|us-west-2)\.)[a-z]{2,4}(-[a-z]+)+-[0-9]+\."),
 }
-"""Vendor -> its origins that answer from one region, at a surcharge for newer models that the list doesn't have."""
+"""Vendor -> its origins that answer from one region, at prices that the list doesn't have: surcharges for newer models,
+and Amazon's of other regions than the first American ones."""
 
 _SAME_EVERYWHERE: Final = {
     # Released before 5 March 2026, https://developers.openai.com/api/docs/guides/data-residency.
@@ -73,6 +83,8 @@ _SAME_EVERYWHERE: Final = {
     ),
     # https://cloud.google.com/vertex-ai/generative-ai/pricing
     _GOOGLE: re.compile(r"gemini-([12]\.|embedding)|text-|claude-([123]|instant|(opus|sonnet)-4(-[01])?(@|$))"),
+    # https://aws.amazon.com/bedrock/pricing/: Claude's, and profiles that ask wherever there is room.
+    _AMAZON: re.compile(r"global\.|([a-z-]+\.)?anthropic\.claude-(?!instant|v[0-9])"),
 }
 """Vendor -> models that cost the same in each region."""
 
@@ -99,7 +111,8 @@ def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
         return Decimal(0) if is_own else None
     if _has_untold_fees(call, family) or _has_untold_terms(call, bill) or _has_untold_writes(call, answer):
         return None
-    if _has_surcharge(provider.vendor, call.request.origin, answer.model or call.request.model):
+    model = answer.model or call.request.model
+    if _has_surcharge(provider.vendor, call.request.origin, model) or _may_count_twice(provider.surface, model, answer):
         return None
     at = datetime.fromtimestamp(now_ms / 1000, UTC)
     return price_usd(provider.vendor, family, answer.model, answer.usage, bill, asked=call.request.model, at=at)
@@ -237,8 +250,22 @@ def _has_surcharge(vendor: str, origin: str, model: str) -> bool:
     here = _REGIONAL.get(vendor)
     if here is None or not here.search(origin):
         return False
+    if vendor == _AMAZON and _GOVERNMENTS.search(origin):
+        return True
     same = _SAME_EVERYWHERE.get(vendor)
     return same is None or not same.match(model.rpartition("/")[2])
+
+
+def _may_count_twice(surface: str, model: str, answer: Answer) -> bool:
+    """Tell whether the input of an answer may hold what stands beside it as read from a cache, or written to it."""
+    usage = answer.usage
+    beside = usage.cached_input_tokens + usage.cache_write_tokens
+    return (
+        surface == "aws.converse"
+        and beside > 0
+        and (usage.input_tokens or 0) >= 2 * beside
+        and not _BESIDE_CACHE.match(model.rpartition("/")[2])
+    )
 
 
 def _term_of(value: JsonValue) -> str:

@@ -431,6 +431,17 @@ class TestTerms:
         """What is paid by the hour has no price by the token."""
         assert gemini({**FLASH, "trafficType": "PROVISIONED_THROUGHPUT"}) is None
 
+    def test_input_that_holds_the_cached(self):
+        """What was read and written may be in the input of a model of OpenAI's at Amazon, and counted once more."""
+        gross = {"inputTokens": 12401, "outputTokens": 0, "totalTokens": 24800}
+        cached = {"cacheReadInputTokens": 8367, "cacheWriteInputTokens": 4032}
+        model = "openai.gpt-5.6-sol"
+        assert converse({**gross, **cached}, model=model) is None
+        assert converse(gross, model=model) == USD("0.0545644")
+        beside = {**gross, "inputTokens": 2, **cached}
+        assert converse(beside, model=model) == (2 * USD("4.4") + 8367 * USD("0.44") + 4032 * USD("5.5")) / M
+        assert converse({**gross, **cached}) is not None
+
     @pytest.mark.parametrize("name", ["service-tier", "performanceconfig-latency"])
     def test_bedrock_invoke(self, name):
         """InvokeModel says them in headers."""
@@ -647,6 +658,23 @@ class TestRegions:
         regional = global_url.replace("//aip", "//us-east5-aip").replace("/global/", "/us-east5/")
         assert claude(usage, asked, global_url, model) is not None
         assert (claude(usage, asked, regional, model) is not None) is is_same
+
+    @pytest.mark.parametrize(
+        ("model", "is_same"),
+        [(SONNET, True), ("eu.anthropic.claude-haiku-4-5-20251001-v1:0", True), ("eu.amazon.nova-lite-v1:0", False)],
+    )
+    def test_regions_of_amazon(self, model, is_same):
+        """Amazon's prices are those of its first regions; Claude costs the same in the others, but for governments."""
+        usage = {"inputTokens": 1000, "outputTokens": 10, "totalTokens": 1010}
+
+        def price(region):
+            body = {"messages": [{"role": "user", "content": [{"text": "a"}]}]}
+            url = f"{BEDROCK}/{model}/converse".replace("us-east-1", region)
+            return cost(url, body, {**CONVERSED, "usage": usage})
+
+        assert price("us-west-2") is not None
+        assert (price("eu-central-1") is not None) is is_same
+        assert price("us-gov-west-1") is None
 
 
 class TestNotUnderstood:
