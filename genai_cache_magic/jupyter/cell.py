@@ -216,7 +216,7 @@ class CellScopes:
         lost = [self._close(frame) for frame in reversed(frames)]
         late = [scope.outstanding() for scope in tuple(self._ended)]
         self._ended.update(opened.cell.scope for frame in frames for opened in frame.opened)
-        error = next((error for error in [*lost, *late] if error is not None), None)
+        error = next((error for error in [*lost, *map(_of_another, late)] if error is not None), None)
         if error is not None and result is not None and result.success:
             result.error_in_exec = error
             self._shell.showtraceback((type(error), error, None))
@@ -315,6 +315,11 @@ def _announcement() -> dict[str, Any]:
 
 def _show_nothing(data: dict[str, Any], /, *, display_id: str = "", update: bool = False) -> None:
     """Take the place of a publisher where ``status = "off"``."""
+
+
+def _of_another(error: CellInterrupt | None) -> CellInterrupt | None:
+    """Return what was missing behind a cell that had ended, as what stops another cell, which may call no model."""
+    return None if error is None else type(error)(f"in a thread or task of an earlier cell: {error}")
 
 
 def _has_run(info: ExecutionInfo) -> bool:

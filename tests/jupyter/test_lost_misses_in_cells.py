@@ -73,11 +73,12 @@ def test_one_cell_after_another(kernel, source):
 
 
 def test_a_task_that_misses_after_its_cell(kernel, server):
-    """A task that runs only when its cell is over stops the next cell that ends."""
+    """A task that runs only when its cell is over stops the next cell that ends, which is told whose it was."""
     ran = kernel.run("%%llm_cache --mode replay\ntask = asyncio.ensure_future(aask('missed late'))")
     assert ran.status == "ok"
     after = kernel.run("await asyncio.wait({task})\n'more'")
     assert (after.status, after.reply.get("ename")) == ("error", "ReplayMiss")
+    assert after.reply["evalue"].startswith("in a thread or task of an earlier cell: gpt-")
     assert kernel.run("1").status == "ok"
 
 
