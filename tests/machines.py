@@ -128,11 +128,15 @@ class Team:
         events: list = []
         with self._lined(TeamLine(tier, breaker, 3600.0)):
             cache = factory.build_cache(
-                load_settings(dir=os.fspath(self._base / name), key_file=os.fspath(self._base / f"{key}.key")),
+                load_settings(dir=os.fspath(self._base / name), key_file=os.fspath(self.key_file(key))),
                 on_event=events.append,
             )
         self.machines.append(Machine(cache, tier, breaker, events))
         return self.machines[-1]
+
+    def key_file(self, key: str = "key") -> Path:
+        """Return where the key lies that machines share."""
+        return self._base / f"{key}.key"
 
     @contextmanager
     def _lined(self, line: TeamLine):

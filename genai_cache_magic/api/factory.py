@@ -24,7 +24,7 @@ from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, k
 from genai_cache_magic.entries.rows import SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
-from genai_cache_magic.errors import ConfigurationError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
@@ -118,7 +118,9 @@ def build_cache(
     )
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
     clock = TeamClock()
-    team = make_team(parts.line, waiting, parts.generations, live, codec, clock) if parts.line and waiting else None
+    team = None
+    if parts.line is not None and waiting is not None and home is not None:
+        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, home.path / "keyset")
     entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory, clock=clock, team=team)
     permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
@@ -188,7 +190,7 @@ def _local_or_team_parts(
         line = team_line(settings, namespace)
         if line is not None:
             return _disk_parts(settings, namespace, tell, on_loss, line)
-    except (ConfigurationError, KeyUnavailable, StoreUnavailable) as exc:
+    except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
         # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
         tell(Trouble("L2", type(exc).__name__, apart(exc)))
     return _disk_parts(settings, namespace, tell, on_loss)
@@ -252,10 +254,23 @@ def _keyring(  # noqa: PLR0913 - what it depends on
 
     manifest = FileDocument(home.path / "keyset")
     wrapper = LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
+    lowest = highest_keyset(state, namespace)
     if line is not None:
         own = FileDocument(home.path.parent / "keyset")
-        # What this machine has sealed before stays readable to it, and becomes so to its team.
-        line.keyset(manifest, lambda: own.load() or create_manifest(namespace, wrapper))
+
+        def check(blob: bytes) -> Keyring:
+            return open_manifest(blob, namespace, wrapper, lowest_version=lowest)
+
+        def offered() -> bytes:
+            # What this machine has sealed before stays readable to it, and to its team if that has lost everything.
+            for blob in (manifest.load(), own.load()):
+                with contextlib.suppress(DecryptionError, KeyUnavailable):
+                    if blob is not None:
+                        check(blob)
+                        return blob
+            return create_manifest(namespace, wrapper)
+
+        line.keyset(manifest, offered, check)
     # Whoever is first wins: the manifest that is there afterwards counts.
     is_made = manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None)
     if is_made and has_entries():
@@ -266,7 +281,7 @@ def _keyring(  # noqa: PLR0913 - what it depends on
     blob = manifest.load()
     if blob is None:
         raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
-    keyring = open_manifest(blob, namespace, wrapper, lowest_version=highest_keyset(state, namespace))
+    keyring = open_manifest(blob, namespace, wrapper, lowest_version=lowest)
     keep_keyset(state, namespace, keyring.manifest_version)
     home.keep(manifest, blob)
     return keyring

@@ -57,13 +57,17 @@ class TeamLine:
         self.breaker.trip(error)
         return str(error)
 
-    def keyset(self, copy: Document, make: Callable[[], bytes]) -> bytes:
-        """Return the keyset of the team; `make` says what is offered where it has none.
+    def keyset(self, copy: Document, make: Callable[[], bytes], check: Callable[[bytes], object]) -> None:
+        """Bring into `copy` the keyset of the team; where it has none, what `make` returns is offered.
+
+        `check` raises for a keyset that can't be this team's: it is neither kept nor used.
 
         Raises
         ------
         StoreUnavailable
             The team can't be asked, and this machine has never seen its keyset.
+        KeyUnavailable, DecryptionError
+            As `check`.
         """
         shared = self.document(_KEYSET)
 
@@ -74,18 +78,24 @@ class TeamLine:
                 found = shared.load()
             return found
 
+        known = copy.load()
         try:
             blob = within(DEADLINE_S, load_or_offer, overdue=self.overdue)
         except StoreUnavailable:
-            known = copy.load()
             if known is None:
                 raise
-            return known
+            return
         if blob is None:
             raise KeyUnavailable(f"the keyset in {self.tier.name} vanished while it was read: try again")
-        if copy.load() != blob:
-            copy.replace(blob, expected=copy.load())
-        return blob
+        if known != blob:
+            check(blob)  # SECURITY: a forged one must not take the place of the last good one, which serves offline
+            copy.replace(blob, expected=known)
+
+    def offer_again(self, copy: Document) -> None:
+        """Give a tier that lost everything the keyset back, before somebody makes another one."""
+        known = copy.load()
+        if known is not None:
+            self.document(_KEYSET).replace(known, expected=None)
 
 
 def team_line(settings: Settings, namespace: str) -> TeamLine | None:
@@ -134,8 +144,14 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
     live: LiveGenerations,
     codec: Codec,
     clock: TeamClock,
+    keyset: Path,
 ) -> Team:
-    """Return the team at the other end of `line`; `generations` is the snapshot that `live` rules by."""
+    """Return the team at the other end of `line`; `generations` is the snapshot that `live` rules by.
+
+    `keyset` is where this machine keeps its copy of the team's.
+    """
+    from genai_cache_magic.stores.documents import FileDocument
+
     assert isinstance(generations, SnapshotDocument)
     return Team(
         line.tier,
@@ -148,6 +164,7 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
         clock=clock,
         max_stale_s=line.max_stale_s,
         lock=waiting.lock,
+        emptied=lambda: line.offer_again(FileDocument(keyset)),
     )
 
 

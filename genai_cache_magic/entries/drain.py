@@ -167,3 +167,6 @@ class Drain:
             self._team.fill(waiting)
         except EntryUndecodable:
             return  # damaged at rest: nobody will ever read it
+        except StoreUnavailable:
+            self._outbox.put_last(waiting.number)  # it may be this one alone that the tier does not take
+            raise

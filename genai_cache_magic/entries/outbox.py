@@ -29,6 +29,11 @@ _SCHEMA = (
     "CREATE TABLE pending_entry (number INTEGER PRIMARY KEY, id BLOB NOT NULL, envelope BLOB NOT NULL)",
     "CREATE INDEX pending_entry_id ON pending_entry (id)",
 )
+_ID_BYTES = 32
+_DROP_MISSHAPEN = f"""
+DELETE FROM pending_entry WHERE typeof(id) <> 'blob' OR length(id) <> {_ID_BYTES} OR typeof(envelope) <> 'blob'
+"""  # noqa: S608 - a constant
+_LAST_NUMBER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,23 @@ class Outbox:
 
     def entries(self, limit: int) -> list[Waiting]:
         """Return up to `limit` of the entries that wait longest."""
-        rows = self._file.read(
-            lambda db: db.execute(
-                "SELECT number, id, envelope FROM pending_entry ORDER BY number LIMIT ?", (limit,)
-            ).fetchall()
-        )
+        statement = "SELECT number, id, envelope FROM pending_entry ORDER BY number LIMIT ?"
+        rows = self._file.read(lambda db: db.execute(statement, (limit,)).fetchall())
+        if any(
+            type(key) is not bytes or len(key) != _ID_BYTES or type(envelope) is not bytes for _, key, envelope in rows
+        ):
+            self._file.write(lambda db: db.execute(_DROP_MISSHAPEN))  # somebody else wrote them: no entry of ours
+            rows = self._file.read(lambda db: db.execute(statement, (limit,)).fetchall())
         return [Waiting(number, EntryId(key.hex()), envelope) for number, key, envelope in rows]
+
+    def put_last(self, number: int) -> None:
+        """Let an entry that could not be told wait behind all others, so that it holds none of them up."""
+
+        def work(db: sqlite3.Connection) -> None:
+            last = _next_number(db, "SELECT max(number) FROM pending_entry")
+            db.execute("UPDATE pending_entry SET number = ? WHERE number = ?", (last, number))
+
+        self._file.write(work)
 
     def drop_entries(self, numbers: Iterable[int]) -> None:
         """Take entries off the queue; one that was queued anew meanwhile has another number and stays."""
@@ -105,9 +121,9 @@ class Outbox:
         for number, blob in sorted(rows):
             try:
                 found.append((number, decode_change(blob)))
-            except EntryUndecodable:
+            except (EntryUndecodable, TypeError):
                 # It named something that can't be known any more. Everything may have been meant.
-                found.append((number, Change(0, new_root=hashlib.sha256(blob).digest()[:16])))
+                found.append((number, Change(0, new_root=hashlib.sha256(repr(blob).encode()).digest()[:16])))
         return found
 
     def drop_changes(self, numbers: Iterable[int]) -> None:
@@ -133,4 +149,6 @@ class Outbox:
 
 def _next_number(db: sqlite3.Connection, highest: str) -> int:
     """Return a number above all that wait, and above those of before: a number stands for one row for ever."""
-    return max(time.time_ns(), (db.execute(highest).fetchone()[0] or 0) + 1)
+    # One that is beyond all clocks is none of ours, and would leave no room above it.
+    found = db.execute(f"{highest} WHERE number < {_LAST_NUMBER}").fetchone()[0]
+    return max(time.time_ns(), (found or 0) + 1)

@@ -91,6 +91,8 @@ class Team:
         How old the snapshot may be for an answer from L1 alone [s].
     lock
         Held by the process of this machine that tells.
+    emptied
+        Called when the tier has lost the document that rules, and probably more.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -106,6 +108,7 @@ class Team:
         clock: TeamClock,
         max_stale_s: float,
         lock: FileLock | None = None,
+        emptied: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = tier.name
         self._tier = tier
@@ -117,6 +120,7 @@ class Team:
         self._pending = pending
         self._clock = clock
         self._max_stale_s = max_stale_s
+        self._emptied = emptied
         self._link = Link(self._ask, overdue=self._overdue)
         self._refreshes = Link(self._publish, overdue=self._overdue)
         self._drain = Drain(outbox, self, lock=lock, told=pending.read)
@@ -205,6 +209,8 @@ class Team:
             with guarded(self._breaker):
                 found = self._tier.look_up(GENERATIONS, entry_ids)
             self._clock.hear(found.now_s)
+            if found.token is None:
+                self._emptied()
             self._snapshot.seen(found.token)
             self._generations.published()  # made, where it was never there or got lost
         except StoreUnavailable as error:

@@ -27,20 +27,53 @@ if TYPE_CHECKING:
 
 _SCAN_COUNT = 1_000
 
+_LARGEST_VALUE = 64 * 1024**2
+_LARGEST_DOCUMENT = 4 * 1024**2
+"""Nothing of ours is larger [bytes]: what is, or is of another type, counts as absent, and is never sent."""
+
+_READ = f"""
+local values = {{}}
+for i, key in ipairs(KEYS) do
+  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {_LARGEST_VALUE}
+  values[i] = is_ours and redis.call('GET', key)
+end
+return values
+"""
 # Whether the value is still the one that was read. Sent by digest: the value itself may be a megabyte.
-_PUT_IF = """
-local now = redis.call('GET', KEYS[1])
+_PUT_IF = f"""
+local is_ours = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) <= {_LARGEST_VALUE}
+local now = is_ours and redis.call('GET', KEYS[1])
 if (now and redis.sha1hex(now) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
 elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """
-_REPLACE = """
-local now = redis.call('HGET', KEYS[1], 'value')
+_DOCUMENT = f"""
+local is_hash = redis.call('TYPE', KEYS[1]).ok == 'hash'
+local is_ours = is_hash and redis.call('HSTRLEN', KEYS[1], 'value') <= {_LARGEST_DOCUMENT}
+"""
+_LOAD = f"""{_DOCUMENT}
+return is_ours and redis.call('HGET', KEYS[1], 'value')
+"""
+_VERSION_AND_TIME = f"""{_DOCUMENT}
+local now = redis.call('TIME')
+return {{is_ours and redis.call('HGET', KEYS[1], 'token'), now[1], now[2]}}
+"""
+_REPLACE = f"""{_DOCUMENT}
+local now = is_ours and redis.call('HGET', KEYS[1], 'value')
 if ARGV[1] == '1' then if not now or redis.sha1hex(now) ~= ARGV[2] then return 0 end
 elseif now then return 0 end
+if not is_hash then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'value', ARGV[3], 'token', ARGV[4])
+return 1
+"""
+_LONGEST_LEASE_MS = 600_000
+# What has no end, or none that is near, was given by none of us.
+_TAKE = f"""
+local left = redis.call('PTTL', KEYS[1])
+if left >= 0 and left <= {_LONGEST_LEASE_MS} then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _RENEW = """
@@ -50,12 +83,6 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
-"""
-
-
-_VERSION_AND_TIME = """
-local now = redis.call('TIME')
-return {redis.call('HGET', KEYS[1], 'token'), now[1], now[2]}
 """
 
 
@@ -103,7 +130,7 @@ class RedisTier:
                 with client.pipeline(transaction=False) as batch:
                     batch.eval(_VERSION_AND_TIME, 1, key)
                     if names:
-                        batch.mget(names)
+                        batch.eval(_READ, len(names), *names)
                     told, *rest = batch.execute()
                 values = rest[0] if rest else []
             token, seconds, microseconds = told
@@ -132,9 +159,7 @@ class RedisStore:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent or expired."""
-        name = self.name_of(key)
-        with self._connection.use() as client:
-            return _bytes_or_none(client.get(name))
+        return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there, in one round trip per server."""
@@ -205,12 +230,12 @@ class RedisStore:
         if not names:
             return []
         if not self._connection.target.is_cluster:
-            return list(client.mget(names))
+            return list(client.eval(_READ, len(names), *names))
         # A cluster refuses one command over several slots; a pipeline goes to each node once.
         with client.pipeline() as batch:
             for name in names:
-                batch.get(name)
-            return list(batch.execute())
+                batch.execute_command("EVAL", _READ, 1, name)  # its own `eval` it refuses, whatever the keys
+            return [value for (value,) in batch.execute()]
 
 
 class RedisDocument:
@@ -233,12 +258,12 @@ class RedisDocument:
     def version(self) -> object:
         """Return a token that differs after every change; None if absent."""
         with self._connection.use() as client:
-            return _bytes_or_none(client.hget(self._key, "token"))
+            return _bytes_or_none(client.eval(_VERSION_AND_TIME, 1, self._key)[0])
 
     def load(self) -> bytes | None:
         """Return the whole value, or None if it was never written."""
         with self._connection.use() as client:
-            return _bytes_or_none(client.hget(self._key, "value"))
+            return _bytes_or_none(client.eval(_LOAD, 1, self._key))
 
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
@@ -267,13 +292,13 @@ class RedisLeases:
         """Take the lease of `key` for `life_s` [s] if nobody has it; return the token that gives it back, or None."""
         token = secrets.token_bytes(16)
         with self._connection.use() as client:
-            taken = client.set(self._name(key), token, px=_milliseconds(life_s), nx=True)
+            taken = client.eval(_TAKE, 1, self._name(key), token, _milliseconds(life_s))
         return token if taken else None
 
     def is_held(self, key: str) -> bool:
         """Return whether somebody has the lease of `key`."""
         with self._connection.use() as client:
-            return bool(client.exists(self._name(key)))
+            return 0 <= int(client.pttl(self._name(key))) <= _LONGEST_LEASE_MS
 
     def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
         """Let the lease live `life_s` [s] from now; False if it is no longer ours."""

@@ -253,7 +253,8 @@ def _as_cluster(name: str) -> str:
 
 
 def _response_error(name: str, error: Exception) -> StoreUnavailable:
-    text = str(error)
+    # Of a batch, redis-py says first which command it was.
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
     if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in text[:60]:
         return StoreDenied(_denied(name, error))
     if text.startswith("OOM"):

@@ -12,6 +12,7 @@ import pytest
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores import redis
 from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany
 from genai_cache_magic.stores.redis import RedisDocument, RedisLeases, RedisStore, RedisTier
 from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
@@ -81,12 +82,24 @@ class TestRedisStore(OverRedis):
             client.set(f"genai-cache:1:{team}:e:someone-else", b"x", px=60_000)
         assert list(store.scan()) == []
 
-    def test_a_value_of_another_type_is_said(self, connection, store, team):
-        """A list under an entry's name is trouble in words, not a crash."""
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            lambda client, key: client.rpush(key, b"x"),
+            lambda client, key: client.hset(key, "value", b"x"),
+            lambda client, key: client.setrange(key, redis._LARGEST_VALUE, b"x"),
+        ],
+    )
+    def test_what_can_be_no_value_is_absent(self, connection, store, team, forge):
+        """A list under an entry's name, or more than any entry holds, is not read, and gives way to an entry."""
         with connection.use() as client:
-            client.rpush(f"genai-cache:1:{team}:e:{key_of('a')}", b"x")
-        with pytest.raises(StoreUnavailable):
-            store.get(key_of("a"))
+            forge(client, f"genai-cache:1:{team}:e:{key_of('a')}")
+        store.put(key_of("b"), b"b", ttl_s=60)
+        assert store.get(key_of("a")) is None
+        assert store.get_many([key_of("a"), key_of("b")]) == {key_of("b"): b"b"}
+        assert RedisTier(connection, team).look_up("generations", [key_of("a")]).blobs == {}
+        assert store.put_if(key_of("a"), b"a", ttl_s=60, held=None)
+        assert store.get(key_of("a")) == b"a"
 
     def test_many_take_one_round_trip(self, connection, store, monkeypatch):
         """A thousand look-ups are one command."""
@@ -95,7 +108,7 @@ class TestRedisStore(OverRedis):
             execute = client.execute_command
             monkeypatch.setattr(client, "execute_command", lambda *a, **k: sent.append(a[0]) or execute(*a, **k))
         store.get_many([key_of(str(number)) for number in range(1000)])
-        assert sent == ["MGET"]
+        assert sent == ["EVAL"]
 
 
 class TestRedisClusterStore(OverRedis):
@@ -127,6 +140,24 @@ class TestRedisDocument(DocumentContract):
             client.delete(f"genai-cache:1:{team}:d:generations")
         assert document.replace(b"a", expected=None)
         assert document.version() != token
+
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            lambda client, key: client.set(key, b"x"),
+            lambda client, key: client.hset(key, "value", bytes(redis._LARGEST_DOCUMENT + 1)),
+        ],
+    )
+    def test_what_can_be_no_document_is_absent(self, url, team, document, forge):
+        """A text under its name, or more than any document holds, is not read, and gives way to a document."""
+        with connected(url) as connection:
+            with connection.use() as client:
+                forge(client, f"genai-cache:1:{team}:d:generations")
+            assert document.load() is None
+            assert document.version() is None
+            assert RedisTier(connection, team).look_up("generations", []).token is None
+        assert document.replace(b"a", expected=None)
+        assert document.load() == b"a"
 
 
 class TestRedisClusterDocument(TestRedisDocument):
@@ -178,6 +209,15 @@ class TestLeases:
         assert leases.try_take(key_of("a"), life_s=30)
         assert leases.release(key_of("a"), b"another") is False
         assert leases.extend(key_of("a"), b"another", life_s=30) is False
+        assert leases.is_held(key_of("a"))
+
+    @pytest.mark.parametrize("life_ms", [None, 10**9])
+    def test_a_lease_without_an_end_is_none(self, leases, redis_server, team, life_ms):
+        """What no holder of ours has given keeps nobody waiting."""
+        with connected(redis_server.url) as connection, connection.use() as client:
+            client.set(f"genai-cache:1:{team}:l:{key_of('a')}", b"x", px=life_ms)
+        assert not leases.is_held(key_of("a"))
+        assert leases.try_take(key_of("a"), life_s=30)
         assert leases.is_held(key_of("a"))
 
     def test_a_dead_holder_lets_go(self, leases):

@@ -7,6 +7,8 @@ import threading
 import pytest
 from machines import Origin, Team
 
+from genai_cache_magic.crypto.keyset import create_manifest
+from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier
 
@@ -301,3 +303,57 @@ def test_trouble_on_the_way_is_told_and_breaks_nothing(a, origin, monkeypatch):
     text, _ = a.ask(origin)
     assert text == "answer 1"
     assert a.ask(origin)[1].outcome is Outcome.HIT
+
+
+def test_a_tier_that_lost_everything_gets_the_same_keyset(team, a, origin):
+    """From the next process of a machine that knows it: what the machines have stays theirs, and is valid for none."""
+    a.ask(origin)
+    a.told()
+    keyset = team.server.documents["keyset"].load()
+    team.server.flush()
+    team.machine("a")
+    assert team.server.documents["keyset"].load() == keyset
+
+
+def test_a_running_kernel_gives_the_keyset_back(team, a, origin):
+    """Before a machine that never saw it makes another one, with which the two could share nothing."""
+    a.ask(origin)
+    a.told()
+    team.server.flush()
+    a.ask(origin, "new")
+    a.told()
+    c = team.machine("c")
+    assert c.ask(origin, "new")[1].tier is Tier.L2
+    assert c.events == []
+
+
+@pytest.mark.parametrize("forged", [b"garbage", "foreign"])
+def test_a_forged_keyset_replaces_no_good_one(team, a, origin, forged):
+    """Neither rubbish nor another name space's: this machine works on its own, says so, and keeps the last good one."""
+    a.ask(origin)
+    a.told()
+    document = a.tier.document("keyset")
+    if forged == "foreign":
+        wrapper = LocalKeyFile.load_or_create(team.key_file(), cache_directory=team.key_file().parent / "none")
+        forged = create_manifest("other", wrapper)
+    good = document.load()
+    assert document.replace(forged, expected=good)
+    alone = team.machine("a")
+    assert alone.ask(origin)[1].outcome is Outcome.MISS
+    assert [event.where for event in alone.events] == ["L2"]
+    assert document.replace(good, expected=forged)
+    offline = team.machine("a", is_away=True)
+    assert offline.ask(origin)[1].tier is Tier.L1
+
+
+def test_a_damaged_keyset_is_not_offered(tmp_path, team, isolated, origin):
+    """What a machine can't read itself it gives to nobody."""
+    place = tmp_path / "a" / "v1" / "default"
+    team.machine("a")
+    (copy,) = place.glob("team-*/keyset")
+    copy.write_bytes(b"garbage")
+    team.server.flush()
+    fresh = team.machine("a")
+    fresh.ask(origin)
+    fresh.told()
+    assert team.machine("b").ask(origin)[1].tier is Tier.L2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 
@@ -26,6 +27,7 @@ class FakeTeam:
         self.told = []
         self.is_away = False
         self.undecodable = set()
+        self.refused = set()
         self.heard = threading.Semaphore(0)
 
     def publish(self, changes):
@@ -37,6 +39,8 @@ class FakeTeam:
         self._reach()
         if waiting.envelope in self.undecodable:
             raise EntryUndecodable("damaged at rest")
+        if waiting.envelope in self.refused:
+            raise StoreUnavailable("refused")
         self.told.append(waiting.envelope)
         self.heard.release()
 
@@ -179,3 +183,51 @@ def test_finishing_gives_up(outbox, team):
     outbox.add_entry(A, b"a")
     assert not Drain(outbox, team).finish(within_s=5)
     assert outbox.count() == (0, 1)
+
+
+@pytest.mark.parametrize("value", ["text", 7, 1.5, b"", None])
+@pytest.mark.parametrize("column", ["change", "id", "envelope"])
+def test_rows_that_somebody_else_wrote_hold_nothing_up(tmp_path, outbox, team, column, value):
+    """Whatever stands in the file: an entry that can't be one is dropped, an invalidation means everything."""
+    table = "pending_change" if column == "change" else "pending_entry"
+    outbox.add_change(Change(1, tags=frozenset({TAG})))
+    outbox.add_entry(A, b"a")
+    with sqlite3.connect(tmp_path / "outbox.db") as db, contextlib.suppress(sqlite3.IntegrityError):
+        db.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    db.close()
+    outbox.add_entry(B, b"b")
+    Drain(outbox, team).once()
+    assert team.told[-1] == b"b"
+    assert outbox.count() == (0, 0)
+    assert all(change.new_root or TAG in change.tags for change in team.told[0])
+
+
+def test_a_number_beyond_all_others_leaves_room(tmp_path, outbox, team):
+    """Who writes the highest number that there is does not stop the queue."""
+    outbox.add_entry(A, b"a")
+    outbox.add_change(Change(1, tags=frozenset({TAG})))
+    with sqlite3.connect(tmp_path / "outbox.db") as db:
+        db.execute("UPDATE pending_entry SET number = ?", (2**63 - 1,))
+        db.execute("UPDATE pending_change SET number = ?", (2**63 - 1,))
+    db.close()
+    outbox.add_entry(B, b"b")
+    outbox.add_change(Change(2, tags=frozenset({TAG})))
+    Drain(outbox, team).once()
+    assert sorted(team.told[1:]) == [b"a", b"b"]
+    assert outbox.count() == (0, 0)
+
+
+def test_an_entry_that_is_not_taken_holds_no_other_up(outbox, team):
+    """It waits behind the others, and is tried again."""
+    team.refused = {b"a"}
+    outbox.add_entry(A, b"a")
+    outbox.add_entry(B, b"b")
+    drain = Drain(outbox, team)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            drain.once()
+    assert team.told == [b"b"]
+    assert outbox.count() == (0, 1)
+    team.refused = set()
+    drain.once()
+    assert team.told == [b"b", b"a"]
