@@ -25,8 +25,29 @@ _ROOTS: Final = (
 """Top-level fields that hold what a model is shown."""
 
 _ADDRESSES: Final = frozenset(
-    {"url", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri", "file_uri", "image", "uri"}
+    {
+        "url",
+        "image_url",
+        "video_url",
+        "audio_url",
+        "file_url",
+        "document_url",
+        "fileUri",
+        "file_uri",
+        "file_data",  # OpenRouter
+        "image",
+        "input_audio",  # Mistral
+        "mask",
+        "uri",
+        "video",  # Qwen
+    }
 )
+_LISTS: Final = _ADDRESSES | {"images", "image_urls"}
+"""Fields whose texts, several in a list, are addresses as well."""
+
+_SOUND: Final = ("/input_audio", "data")
+"""End of the path, and field, of a sound that is shown by its address where its bytes are expected."""
+
 _IDS: Final = frozenset({"file_id", "fileUri", "file_uri"})
 _CACHES: Final = ("cachedContent", "cached_content")
 
@@ -84,9 +105,12 @@ def resolve(body: JsonObject, raw: bytes, digest_of: Callable[[str], str | None]
     walk = _Walk(digest_of)
     for name in _ROOTS:
         if type(value := body.get(name)) in {dict, list}:
-            walk.into(value, f"/{name}")
+            walk.into(value, f"/{name}", name)
     for name in _CACHES:
         walk.identify(body, name, "")
+    for name in _ADDRESSES & body.keys():
+        if type(body[name]) is str:
+            walk.look_at(body, name, "")
     return References(walk.is_linked, tuple(walk.digests))
 
 
@@ -98,25 +122,35 @@ class _Walk:
         self.digests: list[str] = []
         self._digest_of = digest_of
 
-    def into(self, value: JsonValue, path: str) -> None:
-        """Look at what `value`, at JSON pointer `path`, shows a model."""
+    def into(self, value: JsonValue, path: str, field: str) -> None:
+        """Look at what `value`, at JSON pointer `path` and below the field `field`, shows a model."""
         if type(value) is list:
             for index, item in enumerate(value):
-                self.into(item, f"{path}/{index}")
+                if type(item) is not str:
+                    self.into(item, f"{path}/{index}", field)
+                elif field in _LISTS:
+                    value[index] = self._unsigned(item)
         elif type(value) is dict and value.get("type") not in _QUOTED_KINDS:
             for name, item in value.items():
                 if type(item) is str:
-                    self._read(value, name, path)
+                    self.look_at(value, name, path)
                 elif name not in _QUOTED:
-                    self.into(item, f"{path}/{name}")
+                    self.into(item, f"{path}/{name}", name)
 
-    def _read(self, holder: JsonObject, name: str, path: str) -> None:
+    def look_at(self, holder: JsonObject, name: str, path: str) -> None:
+        """Look at the text in ``holder[name]``."""
         if name in _IDS and self.identify(holder, name, path):
             return
         text = holder[name]
-        if name in _ADDRESSES and type(text) is str and _URL.match(text) and not _GOOGLES_FILE.match(text):
-            self.is_linked = True
-            holder[name] = unsigned(text)
+        is_address = name in _ADDRESSES or (name == _SOUND[1] and path.endswith(_SOUND[0]))
+        if is_address and type(text) is str:
+            holder[name] = self._unsigned(text)
+
+    def _unsigned(self, text: str) -> str:
+        if not _URL.match(text) or _GOOGLES_FILE.match(text):
+            return text
+        self.is_linked = True
+        return unsigned(text)
 
     def identify(self, holder: JsonObject, name: str, path: str) -> bool:
         """Put a digest in the place of the id in ``holder[name]``, if it is known, and tell whether it is."""
