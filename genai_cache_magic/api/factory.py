@@ -21,7 +21,7 @@ from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
-from genai_cache_magic.entries.rows import SCHEMA, Rows
+from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable
@@ -179,7 +179,9 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
 
     # Nothing is at rest: what could read this memory could read the key beside it.
     store = MemoryStore(settings.size_limit)
-    return _Parts(store, MemoryDocument(), StateFile(None, SCHEMA), Unsealed(), _public_keys(namespace))
+    return _Parts(
+        store, MemoryDocument(), StateFile(None, SCHEMA, columns=COLUMNS), Unsealed(), _public_keys(namespace)
+    )
 
 
 def _local_or_team_parts(
@@ -218,7 +220,7 @@ def _disk_parts(
     if generations.version() is None and has_entries():
         home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
     with contextlib.ExitStack() as undo:
-        state = StateFile(home.path / "state.db", SCHEMA, ensure=home.ensure, tell=tell)
+        state = StateFile(home.path / "state.db", SCHEMA, columns=COLUMNS, ensure=home.ensure, tell=tell)
         undo.callback(state.close)
         if settings.encryption == "off":
             seal: Seal = Unsealed()

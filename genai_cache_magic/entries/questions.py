@@ -58,7 +58,8 @@ class Questions:
             bounds = _bounds(db, view)
             if not dead:
                 return db.execute(
-                    f"SELECT label, count(*), min(created_ms), max(created_ms) FROM entry WHERE {_LIVE} GROUP BY label",
+                    "SELECT label, count(*), min(created_ms) AS first_ms, max(created_ms) AS last_ms"
+                    f" FROM entry WHERE {_LIVE} GROUP BY label",
                     bounds,
                 ).fetchall()
             found: dict[bytes, list[int]] = {}

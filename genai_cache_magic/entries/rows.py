@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.crypto.columns import ColumnSeal
-    from genai_cache_magic.entries.state import StateFile
+    from genai_cache_magic.entries.state import Columns, StateFile
 
 SCHEMA = (
     "CREATE TABLE root (no INTEGER PRIMARY KEY, root BLOB NOT NULL UNIQUE)",
@@ -46,6 +47,20 @@ SCHEMA = (
     "CREATE TABLE tally (present INTEGER NOT NULL, last INTEGER NOT NULL)",
     "CREATE TABLE name (tag BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID",
 )
+
+_WHOLE = range(2**62)
+_TIMES_MS = range(253_402_300_800_000)  # to the end of the year 9999: no date is later
+COLUMNS: Final[Columns] = MappingProxyType(
+    {
+        **dict.fromkeys(("id", "digest", "key", "label", "parts", "sealed", "tag", "tags", "value"), bytes),
+        **dict.fromkeys(("last", "n", "no", "ver"), _WHOLE),
+        **dict.fromkeys(("created_ms", "first_ms", "last_ms"), _TIMES_MS),
+        "expires_ms": _WHOLE,
+        "present": range(-(2**62), 2**62),
+        "gone": range(-1, 4),
+    }
+)
+"""What the columns hold."""
 
 _COLUMNS = "e.n, e.id, r.root, e.ver, e.created_ms, e.expires_ms, e.tags, e.gone, e.label = x''"
 # CROSS: the rows first, found by what is asked of them; and `+` keeps an index of all rows out of it.

@@ -11,8 +11,11 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Event, Trouble
@@ -34,6 +37,10 @@ _NOT_WRITABLE = frozenset(
 )
 
 
+Columns = Mapping[str, type[bytes] | range]
+"""What columns hold, by name: bytes, or whole numbers of a range. NULL is for the schema to forbid."""
+
+
 class StateFile:
     """A small SQLite database that the processes of a machine share, or (no path) one in memory.
 
@@ -46,23 +53,27 @@ class StateFile:
     ----------
     schema
         The statements that make its tables and indexes, beside the one of the marks.
+    columns
+        What those hold; a row that holds anything else was edited, and the file counts as damaged.
     ensure
         Called before the file is opened: makes its directory again if somebody removed it.
     busy_timeout_s
         How long to wait for another process's write [s].
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         path: Path | None,
         schema: tuple[str, ...] = (),
         *,
+        columns: Columns = MappingProxyType({}),
         ensure: Callable[[], None] = lambda: None,
         tell: Callable[[Event], None] = lambda _: None,
         busy_timeout_s: float = 1.0,
     ) -> None:
         self._path = None if path is None else os.fspath(path)
         self._schema = (_MARKS, *schema)
+        self._columns = columns
         self._ensure = ensure
         self._tell = tell
         self._busy_timeout_s = busy_timeout_s
@@ -167,6 +178,8 @@ class StateFile:
             for pragma in pragmas:
                 connection.execute(pragma).fetchall()
             _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE" if pragmas else "BEGIN")
+            if self._columns:
+                connection.row_factory = partial(_checked, self._columns)
             undo.pop_all()
         return connection
 
@@ -198,6 +211,18 @@ class StateFile:
             raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
         kept = f"{path.name}{_ASIDE}"
         self._tell(_lost(f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"))
+
+
+def _checked(columns: Columns, cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `row`, unless a column of it holds what it can't: SQLite keeps any type in any column."""
+    for (name, *_), value in zip(cursor.description, row, strict=True):
+        kind = columns.get(name)
+        if kind is None or value is None:
+            continue
+        is_well = type(value) is int and value in kind if isinstance(kind, range) else type(value) is kind
+        if not is_well:
+            raise damage(f"a row holds no {name}")
+    return row
 
 
 def _can_not_write(error: Exception) -> bool:

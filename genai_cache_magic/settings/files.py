@@ -163,7 +163,7 @@ def _content(path: Path) -> tuple[bytes, str]:
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
     try:
         table: Any = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{path} is not TOML ({exc}): mend that line") from exc
     if path.name == "pyproject.toml":
         tools = table.get("tool", {})

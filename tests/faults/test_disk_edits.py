@@ -7,9 +7,11 @@ import os
 import pickle
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
+from genai_cache_magic import create_cache
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
 from genai_cache_magic.stores.diskcache import BytesDisk
 from genai_cache_magic.testing.contracts.store import key_of
@@ -286,3 +288,39 @@ class TestEditedSettings:
             again.put(_KEY, b"new", ttl_s=60)
             assert again.get(_KEY) == b"new"
         assert len(aside) == 1
+
+
+_EDITED = [
+    (table, column)
+    for table, columns in {
+        "entry": ("id", "ver", "created_ms", "expires_ms", "label", "tags", "key", "gone"),
+        "detail": ("parts", "sealed"),
+        "tally": ("present", "last"),
+        "mark": ("value",),
+        "name": ("sealed",),
+        "tag": ("ver", "expires_ms"),
+    }.items()
+    for column in columns
+]
+
+
+@pytest.mark.parametrize("value", ["text", 2**63 - 1])
+@pytest.mark.parametrize(("table", "column"), _EDITED)
+def test_rows_that_somebody_else_wrote_stop_nothing(isolated, table, column, value):
+    """Whatever stands in the columns of the catalogue, everything that asks it answers, and answers are served."""
+    with create_cache("disk") as cache:
+        cache.mset({"a": 1, "b": 2}, tags=("t",))
+        state = Path(cache.stats().directory) / "state.db"
+    with contextlib.closing(sqlite3.connect(state)) as db, contextlib.suppress(sqlite3.IntegrityError):
+        db.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        db.commit()
+    with create_cache("disk") as cache:
+        assert cache.get("a") == 1
+        cache.stats()
+        cache.keys("*")
+        cache.invalidate_tag("t", dry_run=True)
+        cache.set("b", 3, tags=("t",))
+        assert cache.get("b") == 3
+        cache.invalidate_older_than("1h", dry_run=True)
+        cache.clear()
+        assert cache.get("a") is None

@@ -188,7 +188,9 @@ def test_values_are_shown_as_they_are_written():
     assert source_of("max_stale")[0] == "5s; Blob 30s"
 
 
-@pytest.mark.parametrize("text", ["ttl = ", "[tool.genai-cache-magic\n", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["ttl = ", "[tool.genai-cache-magic\n", "\xff", pytest.param("x = " + "[" * 3000, id="deep")]
+)
 def test_a_file_that_is_not_toml_is_named(elsewhere, text):
     """An unreadable file is an error with its path, at load time already."""
     path = elsewhere / "project" / "genai-cache.toml"
