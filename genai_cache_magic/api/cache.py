@@ -14,6 +14,7 @@ from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
@@ -41,7 +42,6 @@ R = TypeVar("R")
 _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
 _MISSING = object()
-MAX_TAGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,7 @@ class Cache:
 
     def expire(self, key: str, ttl: str | float) -> bool:
         """Give the value under `key` a new time to live from now on; return whether it was there."""
+        parse_seconds(ttl, name="ttl")  # a wrong one is wrong also where nothing is under `key`
         (found,) = self._found([key])
         if not isinstance(found, Found):
             return False
@@ -262,7 +263,8 @@ class Cache:
 
     def invalidate_tag(self, tag: str, *, kind: TagKind = "user", dry_run: bool = False) -> Invalidation:
         """Invalidate all entries with a tag; `kind` may be ``user``, ``run``, ``cell``, ``model`` or ``person``."""
-        return self.catalogue.invalidate_tag(kind, tag, dry_run=dry_run)
+        (named,) = checked_tags((tag,))
+        return self.catalogue.invalidate_tag(kind, named, dry_run=dry_run)
 
     def invalidate_entry(self, prefix: str, *, dry_run: bool = False) -> Invalidation:
         """Invalidate the one entry whose id starts with `prefix` (at least 6 hex digits)."""
@@ -306,25 +308,6 @@ class Cache:
                 f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON"
             )
         return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
-
-
-def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return `tags` without repetitions.
-
-    Raises
-    ------
-    ConfigurationError
-        More than 16, an empty one, or one that is not text.
-    """
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags={tags!r} is one text: write tags=({tags!r},)")
-    named = tuple(dict.fromkeys(tags))
-    if len(named) > MAX_TAGS:
-        raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
-    for tag in named:
-        if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
-            raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
-    return named
 
 
 def as_it_comes_back(value: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genai_cache_magic.api.following import Passport
 from genai_cache_magic.api.opened import OpenCell, put_in_force
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.session import checked_options, current_session
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import CellInterrupt, ConfigurationError, make_ordinary
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.patching import patcher
@@ -48,13 +49,16 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
     Raises
     ------
     ConfigurationError
-        On entry: an option or a setting is wrong.
+        At once: an option is wrong. On entry: a setting is.
     ReplayMiss
         On leaving: a call was missing in a thread, task or worker, where nobody saw it.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._given = options
+        self._given = {name: value for name, value in options.items() if value is not None}
+        if "tags" in self._given:
+            self._given["tags"] = checked_tags(self._given["tags"])  # each run reads them anew, an iterator but once
+        checked_options(self._given)
         self._open: list[OpenCell] = []
 
     def __enter__(self) -> CellScope:

@@ -7,11 +7,12 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from genai_cache_magic.api.cache import as_it_comes_back, checked_tags
+from genai_cache_magic.api.cache import as_it_comes_back
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import GenaiCacheError, UncacheableRequest
 from genai_cache_magic.settings.units import parse_seconds
 
@@ -63,9 +64,10 @@ def cached(
         Where to keep results: a namespace of this process's session (default: the configured one), or a
         cache of your own.
     """
+    named = checked_tags(tags)
 
     def decorate(function: F) -> F:
-        kept = _Results(function, ttl, tuple(tags), lambda: cache or _session_cache(namespace))
+        kept = _Results(function, ttl, named, lambda: cache or _session_cache(namespace))
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -101,7 +103,7 @@ class _Results:
         self._function = function
         self._signature = inspect.signature(function)
         self._ttl_s = None if ttl is None else parse_seconds(ttl, name="ttl")
-        self._tags = checked_tags(tags)
+        self._tags = tags
         self._cache = cache
         self._flights = Flights()
 

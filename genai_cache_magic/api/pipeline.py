@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genai_cache_magic.core.options import checked_tags
+from genai_cache_magic.settings.units import parse_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -37,13 +40,16 @@ class Pipeline:
         return self
 
     def set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> Pipeline:
-        """Queue a write."""
-        named = tuple(tags)
+        """Queue a write; a wrong `ttl` or `tags` is an error here, before anything is carried out."""
+        named = checked_tags(tags)
+        if ttl is not None:
+            parse_seconds(ttl, name="ttl")
         self._steps.append(lambda: self._values.set(key, value, ttl=ttl, tags=named))
         return self
 
     def expire(self, key: str, ttl: str | float) -> Pipeline:
-        """Queue a change of a time to live."""
+        """Queue a change of a time to live; a wrong one is an error here."""
+        parse_seconds(ttl, name="ttl")
         self._steps.append(lambda: self._values.expire(key, ttl))
         return self
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import atexit
 import difflib
 import weakref
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from genai_cache_magic import host
-from genai_cache_magic.api.cache import checked_tags
 from genai_cache_magic.api.factory import build_cache, origins_of
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.telling import bypass
-from genai_cache_magic.core.options import Mode, Options, Samples
+from genai_cache_magic.core.options import Mode, Options, Samples, checked_tags
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
@@ -23,7 +22,7 @@ from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from enum import StrEnum
 
     from genai_cache_magic.api.cache import Cache
@@ -144,31 +143,13 @@ class Session:
             An option is unknown, wrong, or not in this version; the message names the fix.
         """
         merged = {**self.notebook, **{name: value for name, value in given.items() if value is not None}}
-        known = {"ttl", *(field.name for field in fields(Options) if field.name != "ttl_s")}
-        for name in merged:
-            if name == "budget_usd":
-                raise ConfigurationError("budget: this version has no budgets yet; leave the option out")
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                raise ConfigurationError(
-                    f"option {name!r} is unknown{f': did you mean {close[0]!r}?' if close else ''}"
-                )
         settings = self.settings
-        ttl = merged.get("ttl")
+        options = checked_options(merged, mode=settings.mode, samples=settings.samples)
         namespace = str(merged.get("namespace", settings.namespace))
         if namespace != settings.namespace:
             # Checked where the pattern stands.
             namespace = load_settings(**{**self._given, "namespace": namespace}).namespace
-        return Options(
-            mode=_one_of(Mode, "mode", merged.get("mode", settings.mode)),
-            ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
-            tags=checked_tags(merged.get("tags", ())),
-            run=str(merged.get("run", "")),
-            namespace=namespace,
-            samples=_one_of(Samples, "samples", merged.get("samples", settings.samples)),
-            store=_kinds(merged.get("store", ())),
-            salt=str(merged.get("salt", "")),
-        )
+        return replace(options, namespace=namespace)
 
     def turn_on(self, **given: Any) -> Options:
         """Put options in force for every following cell; raises as `options`."""
@@ -263,6 +244,34 @@ def reset_session() -> None:
     session = _current.forget()
     if session is not None:
         session.close()
+
+
+def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples: Samples = Samples.SAME) -> Options:
+    """Return the options of a scope, all but its namespace; `mode` and `samples` hold where none are given.
+
+    Raises
+    ------
+    ConfigurationError
+        As `Session.options`.
+    """
+    known = {"ttl", *(field.name for field in fields(Options) if field.name != "ttl_s")}
+    for name in given:
+        if name == "budget_usd":
+            raise ConfigurationError("budget: this version has no budgets yet; leave the option out")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+            raise ConfigurationError(f"option {name!r} is unknown: {hint}")
+    ttl = given.get("ttl")
+    return Options(
+        mode=_one_of(Mode, "mode", given.get("mode", mode)),
+        ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
+        tags=checked_tags(given.get("tags", ())),
+        run=str(given.get("run", "")),
+        samples=_one_of(Samples, "samples", given.get("samples", samples)),
+        store=_kinds(given.get("store", ())),
+        salt=str(given.get("salt", "")),
+    )
 
 
 def _one_of(kind: Any, name: str, value: Any) -> Any:

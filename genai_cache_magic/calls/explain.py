@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.keeping import STORES_NOTHING
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import Metadata
     from genai_cache_magic.entries.catalogue import Catalogue
+    from genai_cache_magic.events import CallRecord
+
+_ABSENT = "not in the cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,18 @@ def explain(catalogue: Catalogue, scope: CellScope) -> tuple[Explanation, ...]:
         entry_id = EntryId(call.entry_id)
         own = catalogue.known(entry_id) if is_new else None
         differs = nearest_difference(catalogue, own, beside=entry_id) if own else ()
-        explained.append(Explanation(call.outcome, call.reason or "not in the cache", call.model, differs))
+        explained.append(Explanation(call.outcome, _why(call), call.model, differs))
     return tuple(explained)
+
+
+def _why(call: CallRecord) -> str:
+    """Return the reason in a record as a sentence that stands by itself, with the way out where there is one."""
+    if call.outcome is Outcome.REFUSED:
+        kind = next((kind for kind in STORE_KINDS if call.reason.endswith(kind)), "")
+        return f"not stored: {call.reason}" + (f"; --store {kind} keeps it" if kind else "")
+    if call.reason == STORES_NOTHING:
+        return f"{_ABSENT}; {call.reason}"
+    return call.reason or _ABSENT
 
 
 def nearest_difference(catalogue: Catalogue, own: Metadata, *, beside: EntryId | None = None) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _LEAST_LIFE_MS: Final = 1000
 """An answer that dies sooner is of no use to anyone else [ms]."""
 
+STORES_NOTHING = "mode read stores nothing"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -129,7 +131,7 @@ class Keeper:
         if isinstance(decision, Refuse):
             return Verdict(Outcome.REFUSED, decision.reason)
         if options.mode is Mode.READ:
-            return Verdict(Outcome.MISS, "mode read stores nothing")
+            return Verdict(Outcome.MISS, STORES_NOTHING)
         if len(response.body) > self.limits.max_response_bytes:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
         if answer.dies_s is not None and answer.dies_s * 1000 - self._entries.now_ms() < _LEAST_LIFE_MS:

@@ -110,7 +110,7 @@ class CellScope:
         self._troubles: list[Trouble] = []  # guarded by _lock
 
     def __repr__(self) -> str:
-        said = [f"{self.hits} hits", f"{self.misses} misses"]
+        said = [f"{self.hits} hit{'s' * (self.hits != 1)}", f"{self.misses} miss{'es' * (self.misses != 1)}"]
         said += [f"{self.open} still open"] if self.open else []
         said += [f"{self.unrecognised} not recognised"] if self.unrecognised else []
         return f"<llm_cache cell: {', '.join(said)}>"

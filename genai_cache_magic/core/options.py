@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_TAGS = 16
 
 
 class Mode(StrEnum):
@@ -44,3 +52,22 @@ class Options:
     samples: Samples = Samples.SAME
     store: frozenset[str] = frozenset()
     salt: str = field(repr=False, default="")
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return `tags` without repetitions.
+
+    Raises
+    ------
+    ConfigurationError
+        More than 16, an empty one, or one that is not text.
+    """
+    if isinstance(tags, str):
+        raise ConfigurationError(f"tags={tags!r} is one text: write tags=({tags!r},)")
+    named = tuple(dict.fromkeys(tags))
+    if len(named) > MAX_TAGS:
+        raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
+    for tag in named:
+        if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
+            raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
+    return named

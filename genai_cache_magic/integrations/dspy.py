@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dspy.clients.cache import Cache as DSPyBaseCache
 from pydantic import BaseModel, ValidationError
 
-from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
 from genai_cache_magic.integrations.admission import is_whole, stands_aside

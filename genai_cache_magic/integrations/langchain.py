@@ -29,7 +29,7 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
-from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
 from genai_cache_magic.integrations.admission import is_whole, stands_aside

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from litellm.caching.base_cache import BaseCache
 
-from genai_cache_magic.api.cache import checked_tags
+from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
 from genai_cache_magic.settings.units import parse_seconds
 

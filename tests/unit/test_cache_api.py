@@ -168,7 +168,24 @@ def test_wrong_options_are_refused_and_nothing_is_set(cache, given):
     """A wrong time to live or tag is an error, not a silent default."""
     with pytest.raises(ConfigurationError):
         cache.set("k", 1, **given)
+    pipeline = cache.pipeline().set("k", 1)
+    with pytest.raises(ConfigurationError):
+        pipeline.set("l", 1, **given)
     assert cache.get("k") is None
+
+
+def test_a_wrong_time_to_live_is_wrong_where_nothing_is(cache):
+    """An absent key hides no mistake, neither at once nor in a pipeline."""
+    for of in (cache, cache.pipeline()):
+        with pytest.raises(ConfigurationError):
+            of.expire("absent", "7")
+
+
+@pytest.mark.parametrize("tag", ["", ["a"], 7], ids=repr)
+def test_a_tag_that_is_none_invalidates_nothing(cache, tag):
+    """It is an error, not a count of zero or a trace of ours."""
+    with pytest.raises(ConfigurationError):
+        cache.invalidate_tag(tag)
 
 
 @pytest.mark.parametrize("kind", ["redis", "azure_redis", "azure_storage", "azure_cdn", "disc"])

@@ -12,7 +12,10 @@ import pytest
 from genai_cache_magic import last_cell, llm_cache
 from genai_cache_magic.api.cells import open_cell
 from genai_cache_magic.api.session import current_session
+from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.core.options import Options
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.intercept import patching
 from genai_cache_magic.intercept.active import active
 
@@ -64,13 +67,27 @@ def test_error_in_a_block_passes():
     assert last_cell() is cell
 
 
-def test_wrong_option_is_refused_on_entry():
-    """A wrong option is told on entry, and no scope is in force."""
-    with pytest.raises(ConfigurationError), llm_cache(mode="offf"):
-        pass
-    with pytest.raises(ConfigurationError), llm_cache(tag="a"):
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mode": "offf"}, {"tag": "a"}, {"zzz": "a"}, {"ttl": 7}, {"tags": "a"}, {"samples": "all"}, {"store": "url"}],
+    ids=repr,
+)
+def test_wrong_option_is_refused_where_it_is_written(wrong):
+    """A wrong option of a decorator is told when it is applied, not when the function runs at last."""
+    with pytest.raises(ConfigurationError):
+        llm_cache(**wrong)
+    with pytest.raises(ConfigurationError), llm_cache(namespace="a b"):
         pass
     assert in_force() is None
+
+
+def test_a_record_reads_as_english():
+    """One hit, two misses: also where the record itself is printed."""
+    scope = CellScope(Options())
+    assert repr(scope) == "<llm_cache cell: 0 hits, 0 misses>"
+    for outcome in (Outcome.HIT, Outcome.MISS):
+        scope.emit(CallRecord(outcome))
+    assert repr(scope) == "<llm_cache cell: 1 hit, 1 miss>"
 
 
 def test_decorated_function_has_a_scope_per_run():

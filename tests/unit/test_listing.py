@@ -61,10 +61,16 @@ def test_explain_names_the_component_that_differs(world):
 
 
 def test_explain_says_why_an_answer_was_refused(world):
-    """A refused answer is explained by its reason."""
+    """A refused answer is explained by its reason, and by the option that keeps it all the same."""
     world.server.fail_next(Fault.TRUNCATED)
     (explained,) = cache().explain(world("cut short"))
-    assert explained.reason == "truncated"
+    assert explained.reason == "not stored: truncated; --store truncated keeps it"
+
+
+def test_explain_says_why_in_mode_read(world):
+    """That the mode stores nothing is no reason why nothing was there."""
+    (explained,) = cache().explain(world("never asked", mode="read"))
+    assert explained.reason == "not in the cache; mode read stores nothing"
 
 
 def test_implicit_tags_can_be_invalidated(world):

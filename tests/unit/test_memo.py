@@ -155,3 +155,5 @@ def test_wrong_options_are_refused_when_decorating():
         cached(ttl="soon")(len)
     with pytest.raises(ConfigurationError):
         cached(tags=("",))(len)
+    with pytest.raises(ConfigurationError):
+        cached(tags="features")(len)  # not a tag for each letter, by which nobody could invalidate
