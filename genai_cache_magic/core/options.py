@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 MAX_TAGS = 16
 
@@ -54,7 +51,7 @@ class Options:
     salt: str = field(repr=False, default="")
 
 
-def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+def checked_tags(tags: object) -> tuple[str, ...]:
     """Return `tags` without repetitions.
 
     Raises
@@ -62,12 +59,14 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     ConfigurationError
         More than 16, an empty one, or one that is not text.
     """
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags={tags!r} is one text: write tags=({tags!r},)")
-    named = tuple(dict.fromkeys(tags))
-    if len(named) > MAX_TAGS:
-        raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
-    for tag in named:
+    if not isinstance(tags, Iterable) or isinstance(tags, str):
+        what = "one text" if isinstance(tags, str) else "no list of texts"
+        raise ConfigurationError(f"tags={tags!r} is {what}: write tags=({str(tags)!r},)")
+    given = tuple(tags)
+    for tag in given:
         if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
             raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
+    named = tuple(dict.fromkeys(given))
+    if len(named) > MAX_TAGS:
+        raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
     return named

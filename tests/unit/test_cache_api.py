@@ -161,6 +161,8 @@ def test_foreign_types_are_refused_by_name(cache):
         {"tags": [f"t{n}" for n in range(17)]},
         {"tags": [""]},
         {"tags": [7]},
+        {"tags": [["a"]]},
+        {"tags": 7},
     ],
     ids=repr,
 )
