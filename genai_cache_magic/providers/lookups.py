@@ -121,7 +121,7 @@ _RUN: Final = re.compile(
 _OWN_SEARCH: Final = "tool_search_tool_"
 """Names of the tool that searches among the request's own tools."""
 
-_CITED: Final = frozenset({"citations", "citation"})
+_CITED: Final = frozenset({"citations", "citation", "references", "sources"})
 _FILE_CITED: Final = "file_citation"
 
 # What the caller said itself, the model as JSON of its own, or a filter of what it knows by heart: nothing there was
@@ -153,7 +153,16 @@ _ECHOED: Final = frozenset(
 
 _MARKS: Final = (
     *(b"citation", b"search", b"ounding", b"fetch", b"ontext", b"mcp_", b"xecut", b"tool_use", b"tool_reference"),
-    *(b"num_s", b"server_side", b"interpreter", b"file_path", b"image_generation", b"shell_call_output"),
+    *(
+        b"references",
+        b"sources",
+        b"num_s",
+        b"server_side",
+        b"interpreter",
+        b"file_path",
+        b"image_generation",
+        b"shell_call_output",
+    ),
 )
 """Without one of these no name above is in an answer, and it need not be looked into."""
 

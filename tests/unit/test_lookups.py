@@ -57,6 +57,8 @@ TOLD = {
     "grounding by OpenAI's path": chat({"extra_content": {"google": {"grounding_metadata": {"x": ["y"]}}}}),
     "web_search_call": responses({"type": "web_search_call", "status": "completed"}, message()),
     "file_search_call": responses({"type": "file_search_call", "queries": ["q"]}, message()),
+    "references of Volcengine's bots": {**chat(), "references": [{"url": "https://example.com", "title": "a"}]},
+    "sources of Open WebUI": {**chat(), "sources": [{"source": {"name": "a"}, "document": ["b"]}]},
     "mcp_call": responses({"type": "mcp_call", "name": "f"}, message()),
     "shell that ran there": responses({"type": "shell_call"}, {"type": "shell_call_output"}, message()),
     "mcp_list_tools": responses({"type": "mcp_list_tools", "tools": []}, message()),
@@ -186,6 +188,22 @@ def test_citations_of_what_was_sent(asked, answer):
     assert not lookups.told_by(plain(answer), asked)
     assert lookups.told_by(plain(answer), {"messages": HELLO})
     assert lookups.told_by(plain({**answer, "citations": [URL]}), asked)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}, {"cachePoint": {"type": "default"}}]}},
+        {"tools": [{"type": "browser_search"}]},
+    ],
+)
+def test_tools_that_run_at_amazon(tools):
+    """InvokeModel takes what Nova and OpenAI's models call their server's tools; the caller's own are none."""
+    path, host = "/model/us.amazon.nova-2-lite-v1:0/invoke", "bedrock-runtime.us-east-1.amazonaws.com"
+    own = {"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}, {"cachePoint": {"type": "default"}}]}}
+    body = {"messages": [{"role": "user", "content": [{"text": "a"}]}]}
+    assert recognise(call(path, {**body, **tools}, host), NOWHERE).refused == ("server-tools",)
+    assert recognise(call(path, {**body, **own, "tools": [{"type": "function"}]}, host), NOWHERE).refused == ()
 
 
 def test_other_kinds_of_stream():

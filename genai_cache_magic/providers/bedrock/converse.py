@@ -133,8 +133,7 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         provider=BedrockConverse(target.place.vendor),
         request=target.request(BedrockConverse.surface, body, form, media),
         wants=Wants(form),
-        # Any tool without a specification of the caller's, such as `systemTool`, runs at Amazon.
-        refused=("server-tools",) if any("toolSpec" not in tool for tool in objects(tools)) else (),
+        refused=("server-tools",) if runs_there(body) else (),
         preview=preview,
         max_output_tokens=positive(as_object(body.get("inferenceConfig")).get("maxTokens")),
         keeps_an_hour=keeps_an_hour(call),
@@ -144,6 +143,12 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
 def is_prompt(model: str) -> bool:
     """Tell whether what stands in the place of a model, escaped or not, is a prompt of Prompt management."""
     return _PROMPT.fullmatch(unquote(model)) is not None
+
+
+def runs_there(body: JsonObject) -> bool:
+    """Tell whether a tool of `body` runs at Amazon: one that the caller does not specify, such as `systemTool`."""
+    tools = objects(as_object(body.get("toolConfig")).get("tools"))
+    return any("toolSpec" not in tool and "cachePoint" not in tool for tool in tools)
 
 
 def check_no_draft(model: str, guardrail_version: JsonValue) -> None:

@@ -148,11 +148,17 @@ def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall |
         provider=BedrockInvoke(target.place.vendor, len(as_list(body.get("texts") or body.get("images"))) or None),
         request=target.request(BedrockInvoke.surface, body, form, asked.media if asked else ()),
         wants=Wants(form),
-        refused=asked.refused if asked else (),
+        refused=asked.refused if asked else (("server-tools",) if _runs_there(body) else ()),
         preview=preview,
         max_output_tokens=limit,
         keeps_an_hour=keeps_an_hour(call),
     )
+
+
+def _runs_there(body: JsonObject) -> bool:
+    """Tell whether a tool of `body` runs at Amazon: one of Nova's own, or none of the caller's functions."""
+    kinds = {as_text(tool.get("type")) for tool in objects(body.get("tools"))}
+    return converse.runs_there(body) or not kinds <= {"", "function", "custom"}
 
 
 def _read_stream(response: Response, asked: int | None) -> Answer:
