@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.stores.base import CheckReport, Held, LookUp
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _WORKERS = 8
 _BATCH = 256  # the most that one batch request may delete, learn.microsoft.com/rest/api/storageservices/blob-batch
 _TTL = "ttl_ms"
+_TTL_DIGITS = 15
 _ENDLESS = "endless"
 
 
@@ -70,6 +71,8 @@ class _ServiceClock:
     def row(self, properties: Any) -> _Row:
         """Return what `properties`, of the answer that was heard, say."""
         ttl = (properties.metadata or {}).get(_TTL, "")
+        if properties.size > LARGEST_VALUE or len(ttl) > _TTL_DIGITS:
+            return _Row(properties.etag, 0.0)  # no value of ours: it is not fetched, and gives way
         if ttl == _ENDLESS:
             return _Row(properties.etag, math.inf)
         if not ttl.isdecimal() or self._now is None:
@@ -289,7 +292,8 @@ class BlobDocument:
         hears = {} if clock is None else {"raw_response_hook": clock}
         with self._connection.use() as container:
             try:
-                return str(container.get_blob_client(self._name).get_blob_properties(**hears).etag)
+                found = container.get_blob_client(self._name).get_blob_properties(**hears)
+                return None if found.size > LARGEST_DOCUMENT else str(found.etag)
             except ResourceNotFoundError as error:
                 _ensure_container(error)
                 return None
@@ -297,28 +301,29 @@ class BlobDocument:
     def load(self) -> bytes | None:
         """Return the whole value, or None if it was never written."""
         with self._connection.use() as container:
-            found = self._load(container)
-        return None if found is None else found.blob
+            return self._load(container)[0]
 
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
         check_blob(new)
         with self._connection.use() as container:
-            found = self._load(container)
-            if (found and found.blob) != expected:
+            value, etag = self._load(container)
+            if value != expected:
                 return False
-            row = _Row(str(found.revision), math.inf) if found else None
+            row = _Row(etag, math.inf) if etag else None
             return _upload_if(container, self._name, new, math.inf, row)
 
-    def _load(self, container: Any) -> Held | None:
+    def _load(self, container: Any) -> tuple[bytes | None, str]:
+        """Return the value, and the ETag of what is there: what is larger than any document of ours is no value."""
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
             answer = container.download_blob(self._name, max_concurrency=1)
-            return Held(answer.readall(), answer.properties.etag)
+            value = None if answer.properties.size > LARGEST_DOCUMENT else answer.readall()
+            return value, str(answer.properties.etag)
         except ResourceNotFoundError as error:
             _ensure_container(error)
-            return None
+            return None, ""
 
 
 def _upload_if(container: Any, name: str, blob: bytes, ttl_s: float, row: _Row | None) -> bool:

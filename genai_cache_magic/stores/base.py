@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+LARGEST_VALUE = 64 * 1024**2
+LARGEST_DOCUMENT = 4 * 1024**2
+"""Nothing of ours is larger [bytes]: what stands in a shared tier and is, isn't fetched."""
+
 
 class Store(Protocol):
     """Opaque bytes at rest.

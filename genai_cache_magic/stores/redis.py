@@ -17,7 +17,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.stores.base import Held, LookUp
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 
 if TYPE_CHECKING:
@@ -27,21 +27,18 @@ if TYPE_CHECKING:
 
 _SCAN_COUNT = 1_000
 
-_LARGEST_VALUE = 64 * 1024**2
-_LARGEST_DOCUMENT = 4 * 1024**2
-"""Nothing of ours is larger [bytes]: what is, or is of another type, counts as absent, and is never sent."""
-
+# What is larger than anything of ours, or of another type, counts as absent, and is never sent.
 _READ = f"""
 local values = {{}}
 for i, key in ipairs(KEYS) do
-  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {_LARGEST_VALUE}
+  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {LARGEST_VALUE}
   values[i] = is_ours and redis.call('GET', key)
 end
 return values
 """
 # Whether the value is still the one that was read. Sent by digest: the value itself may be a megabyte.
 _PUT_IF = f"""
-local is_ours = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) <= {_LARGEST_VALUE}
+local is_ours = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) <= {LARGEST_VALUE}
 local now = is_ours and redis.call('GET', KEYS[1])
 if (now and redis.sha1hex(now) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
@@ -51,7 +48,7 @@ return 1
 """
 _DOCUMENT = f"""
 local is_hash = redis.call('TYPE', KEYS[1]).ok == 'hash'
-local is_ours = is_hash and redis.call('HSTRLEN', KEYS[1], 'value') <= {_LARGEST_DOCUMENT}
+local is_ours = is_hash and redis.call('HSTRLEN', KEYS[1], 'value') <= {LARGEST_DOCUMENT}
 """
 _LOAD = f"""{_DOCUMENT}
 return is_ours and redis.call('HGET', KEYS[1], 'value')

@@ -10,6 +10,7 @@ import pytest
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores import azure_blob
 from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
@@ -110,6 +111,20 @@ class TestBlobStore(StoreContract):
         assert store.put_if(key_of("a"), b"ours", ttl_s=60, held=None)
         assert store.get(key_of("a")) == b"ours"
 
+    @pytest.mark.parametrize(
+        ("blob", "ttl"),
+        [(bytes(101), "endless"), (b"x", "9" * 5000), (b"x", "9" * 400), (b"x", "-1"), (b"x", "1e9")],
+        ids=["large", "no-number", "no-float", "negative", "no-whole-number"],
+    )
+    def test_what_can_be_no_value_is_absent(self, store, connection, team, monkeypatch, blob, ttl):  # noqa: PLR0917
+        """More than any entry holds, or a time to live that is none, is not fetched, and gives way to an entry."""
+        monkeypatch.setattr(azure_blob, "LARGEST_VALUE", 100)
+        with connection.use() as container:
+            container.upload_blob(f"genai-cache/1/{team}/e/{key_of('a')}", blob, metadata={"ttl_ms": ttl})
+        assert store.get(key_of("a")) is None
+        assert store.put_if(key_of("a"), b"ours", ttl_s=60, held=None)
+        assert store.get(key_of("a")) == b"ours"
+
 
 class TestBlobDocument(DocumentContract):
     @pytest.fixture
@@ -119,6 +134,16 @@ class TestBlobDocument(DocumentContract):
     @pytest.fixture
     def other(self, connection, team):
         return BlobDocument(connection, team, "generations")
+
+    def test_what_is_larger_than_any_is_absent(self, document, connection, team, monkeypatch):
+        """It is not fetched, and gives way to a document."""
+        monkeypatch.setattr(azure_blob, "LARGEST_DOCUMENT", 100)
+        with connection.use() as container:
+            container.upload_blob(f"genai-cache/1/{team}/d/generations", bytes(101))
+        assert document.load() is None
+        assert document.version() is None
+        assert document.replace(b"a", expected=None)
+        assert document.load() == b"a"
 
 
 class TestBlobTier(SharedTierContract):

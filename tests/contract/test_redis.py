@@ -12,8 +12,7 @@ import pytest
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores import redis
-from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, SupportsFill, SupportsGetMany
 from genai_cache_magic.stores.redis import RedisDocument, RedisLeases, RedisStore, RedisTier
 from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.contracts.document import DocumentContract
@@ -87,7 +86,7 @@ class TestRedisStore(OverRedis):
         [
             lambda client, key: client.rpush(key, b"x"),
             lambda client, key: client.hset(key, "value", b"x"),
-            lambda client, key: client.setrange(key, redis._LARGEST_VALUE, b"x"),
+            lambda client, key: client.setrange(key, LARGEST_VALUE, b"x"),
         ],
     )
     def test_what_can_be_no_value_is_absent(self, connection, store, team, forge):
@@ -145,7 +144,7 @@ class TestRedisDocument(DocumentContract):
         "forge",
         [
             lambda client, key: client.set(key, b"x"),
-            lambda client, key: client.hset(key, "value", bytes(redis._LARGEST_DOCUMENT + 1)),
+            lambda client, key: client.hset(key, "value", bytes(LARGEST_DOCUMENT + 1)),
         ],
     )
     def test_what_can_be_no_document_is_absent(self, url, team, document, forge):
