@@ -431,6 +431,18 @@ class TestTerms:
         """What is paid by the hour has no price by the token."""
         assert gemini({**FLASH, "trafficType": "PROVISIONED_THROUGHPUT"}) is None
 
+    @pytest.mark.parametrize("side", ["cache-read-input", "cache-write-input"])
+    def test_amazons_own_count_with_a_cache(self, side):
+        """Where the model counts nothing, Amazon's count of the input says nothing of what a prompt cache had."""
+        body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, **CHAT}
+        counts = [("x-amzn-bedrock-input-token-count", "1000"), ("x-amzn-bedrock-output-token-count", "0")]
+        cached = (f"x-amzn-bedrock-{side}-token-count", "5000")
+        url = f"{BEDROCK}/{SONNET}/invoke"
+        assert cost(url, body, MESSAGE, counts) == USD("0.003")
+        assert cost(url, body, MESSAGE, [*counts, cached]) is None
+        told = {**MESSAGE, "usage": {"input_tokens": 1000, "output_tokens": 0, "cache_read_input_tokens": 5000}}
+        assert cost(url, body, told, [*counts, cached]) == USD("0.0045")
+
     def test_input_that_holds_the_cached(self):
         """What was read and written may be in the input of a model of OpenAI's at Amazon, and counted once more."""
         gross = {"inputTokens": 12401, "outputTokens": 0, "totalTokens": 24800}

@@ -50,6 +50,14 @@ _TERMS: Final = {
 _COUNT_DIGITS: Final = 19
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
+_METRICS_OF_SIDES: Final = (
+    "inputTokenCount",
+    "outputTokenCount",
+    "cacheReadInputTokenCount",
+    "cacheWriteInputTokenCount",
+)
+_SIDES: Final = ("input", "output", "cache-read-input", "cache-write-input")
+"""What Amazon counts itself: fields of the last chunk of a stream, and parts of headers."""
 
 _PROMPTS: Final = ("prompt", "inputText", "message", "texts")
 _LIMITS: Final = (
@@ -114,8 +122,8 @@ class BedrockInvoke:
         if isinstance(answer, Answer):
             return answer
         told = dict(response.headers)
-        asked, answered = (told.get(f"x-amzn-bedrock-{side}-token-count") for side in ("input", "output"))
-        counted = Usage(_header_count(asked), _header_count(answered))
+        counts = (_header_count(told.get(f"x-amzn-bedrock-{side}-token-count")) for side in _SIDES)
+        counted = _counted(*counts)
         return _on_terms(_read(response, [answer], counted, self.asked), response)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
@@ -179,7 +187,7 @@ def _read_stream(response: Response, asked: int | None) -> Answer:
             # As the model's own maker would have streamed it, for those readers who know it so.
             own = replace(response, body=b"".join(events) + _event(sse.DONE))
             metrics = as_object(chunk[_METRICS])
-            counted = Usage(count(metrics.get("inputTokenCount")), count(metrics.get("outputTokenCount")))
+            counted = _counted(*(count(metrics.get(name)) for name in _METRICS_OF_SIDES))
             return _on_terms(_read(own, chunks, counted, asked), response)
     return Answer(End.CUT)
 
@@ -270,13 +278,20 @@ def _with_usage(answer: Answer, counted: Usage) -> Answer:
         input_tokens=counted.input_tokens if told.input_tokens is None else told.input_tokens,
         output_tokens=counted.output_tokens if told.output_tokens is None else told.output_tokens,
     )
-    return replace(answer, usage=usage, model="")
+    # Whether its count of the input holds what a prompt cache had is not told.
+    of_a_cache = counted.cached_input_tokens + counted.cache_write_tokens if told.input_tokens is None else 0
+    bill = replace(answer.bill, unclear="tokens of a cache") if of_a_cache else answer.bill
+    return replace(answer, usage=usage, model="", bill=bill)
 
 
 def _on_terms(answer: Answer, response: Response) -> Answer:
     """Return `answer` with the terms that the headers of `response` tell."""
     told = {_TERMS[name]: value.lower() for name, value in response.headers if name in _TERMS}
     return replace(answer, bill=replace(answer.bill, terms={**answer.bill.terms, **told})) if told else answer
+
+
+def _counted(asked: int | None, said: int | None, read: int | None, written: int | None) -> Usage:
+    return Usage(asked, said, read or 0, written or 0)
 
 
 def _header_count(text: str | None) -> int | None:
