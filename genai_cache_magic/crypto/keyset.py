@@ -172,5 +172,6 @@ def _unreadable(namespace: str, cause: EntryUndecodable) -> KeyUnavailable:
     # Not EntryUndecodable, whose disposition is to delete: without its keyset a namespace is lost.
     return KeyUnavailable(
         f"the keyset of namespace {namespace!r} can't be read ({cause}): update genai-cache-magic; "
-        "if that does not help it is damaged, and `genai-cache restore` brings it back"
+        "if that does not help it is damaged: put `keyset` back from a backup, or remove it; "
+        "a new one is made then, and what the old one sealed is lost"
     )

@@ -101,7 +101,7 @@ class LiveGenerations:
                 return found
             new = protect_document(self._mac_key, self._context, changed.encode())
             if self._document.replace(new, expected=blob):
-                if found is None and (blob is not None or self._seen is not None):
+                if found is None and (blob is not None or self._seen is not None or highest.ver):
                     self._on_loss(
                         "what was invalidated is not known any more, since its record was "
                         f"{'removed' if blob is None else 'damaged or put back'}: the answers stored before are misses"

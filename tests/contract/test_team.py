@@ -357,3 +357,15 @@ def test_a_damaged_keyset_is_not_offered(tmp_path, team, isolated, origin):
     fresh.ask(origin)
     fresh.told()
     assert team.machine("b").ask(origin)[1].tier is Tier.L2
+
+
+def test_a_record_that_the_tier_lost_is_said(team, a, origin):
+    """Also by a process that has not seen it itself: its machine has."""
+    a.ask(origin)
+    a.cache.invalidate_tag("t")
+    a.told()
+    team.server.documents.pop("generations")
+    later = team.machine("a")
+    later.goes_stale()
+    later.ask(origin)
+    assert ["not known any more" in event.message for event in later.events] == [True]

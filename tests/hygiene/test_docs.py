@@ -180,3 +180,16 @@ def test_every_rule_about_money_names_tests_that_exist():
     shown = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if not row.endswith("| test |")]
     assert all(shown)
     assert set().union(*shown) <= there
+
+
+def test_no_message_names_a_command_that_is_not_there():
+    """What a sentence tells people to run can be run."""
+    package = Path(__file__).parents[2] / "genai_cache_magic"
+    named = {
+        (path.name, command)
+        for path in package.rglob("*.py")
+        for command in re.findall(r"`genai-cache ([a-z-]+)", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    known = get_command(app).commands.keys()
+    assert {(file, command) for file, command in named if command not in known} == set()
