@@ -135,10 +135,8 @@ def summarise(scope: CellScope) -> Summary:
 
 
 def _rows(calls: tuple[CallRecord, ...]) -> tuple[tuple[Row, ...], int]:
-    """Group calls until they fit: first those that agree in everything shown, then by kind alone."""
-    rows = _grouped(calls, _looks)
-    if len(rows) > MAX_ROWS:
-        rows = _grouped(calls, _kind)
+    """Group calls: those that agree in everything shown, or, where nobody would read so many, those of one kind."""
+    rows = _grouped(calls, _kind if len(calls) > MAX_ROWS else _looks)
     return tuple(rows[:MAX_ROWS]), sum(row.count for row in rows[MAX_ROWS:])
 
 

@@ -161,6 +161,8 @@ def test_many_calls_are_grouped():
     summary = summarise(scope_of(*calls))
     assert [row.count for row in summary.rows] == [167, 167, 166]
     assert summary.more == 0
+    alike = summarise(scope_of(*(call(output_tokens=n % 20) for n in range(500))))
+    assert [row.count for row in alike.rows] == [500]  # not one for each length of an answer
 
 
 def test_even_grouped_rows_have_an_end():
