@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: F401 - the standard library chooses by the platform's name what to import: let it, first
 import concurrent.futures.process  # noqa: F401
+import contextlib
 import errno
 import fcntl
 import multiprocessing.util  # noqa: F401
@@ -20,6 +21,9 @@ from pathlib import Path
 
 import _pytest.tmpdir
 import platformdirs  # noqa: F401 - chooses by the platform's name as well
+
+with contextlib.suppress(ImportError):
+    import trio  # noqa: F401 - so does this, which httpcore and anyio import where it is installed
 
 NAMES = (
     "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "chown", "fchmod", "fork", "getegid", "geteuid", "getgid",

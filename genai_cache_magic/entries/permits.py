@@ -49,12 +49,18 @@ class Permit:
     lock: FileLock | None = field(default=None, repr=False)
     token: bytes | None = field(default=None, repr=False)
     extended: float = 0.0
+    pid: int = field(default_factory=os.getpid)
 
     def __del__(self) -> None:
         # A call that was dropped without an end; its lease ends by itself.
         with contextlib.suppress(AttributeError):  # of one that was never made whole
-            if self.lock is not None:
-                self.lock.release()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Free the lock, unless it is a parent's: a forked child that freed it would free it for both."""
+        lock, self.lock = self.lock, None
+        if lock is not None and self.pid == os.getpid():
+            lock.release()
 
 
 @dataclass(eq=False, slots=True)
@@ -95,6 +101,7 @@ class Permits:
         self._leases = leases
         self._is_told = is_told
         self._clock = clock
+        self._parents: set[str] = set()
         self._begin_anew()
 
     def try_take(self, entry_id: EntryId) -> Permit | None:
@@ -116,11 +123,10 @@ class Permits:
 
     def release(self, permit: Permit) -> None:
         """Let the next one ask: those of this machine now, the team as soon as it was told what was stored."""
-        lock, permit.lock = permit.lock, None
-        if lock is not None:
+        if permit.lock is not None:
             with self._lock:
-                self._held.pop(str(lock.path), None)
-            lock.release()
+                self._held.pop(str(permit.lock.path), None)
+            permit.let_go()
         if permit.token is not None:
             with self._lock:
                 self._leaving.append(permit)
@@ -137,7 +143,10 @@ class Permits:
 
     def _ensure_own(self) -> None:
         if self._pid != os.getpid():
-            self._begin_anew()  # locks, leases and threads are the parent's
+            # Locks, leases and threads are the parent's. It may be waiting for us, so we don't wait for it.
+            parents = {*self._parents, *self._held}
+            self._begin_anew()
+            self._parents = parents
 
     def _begin_anew(self) -> None:
         self._pid = os.getpid()
@@ -198,7 +207,7 @@ class Permits:
         lock = self._locks.of(permit.entry_id)
         name = str(lock.path)
         with self._lock:
-            if name in self._held:
+            if name in self._held or name in self._parents:
                 # This process's own, for this entry or for another on the same file: in here flights see to it, and
                 # to wait for ourselves could be to wait for ever.
                 return True

@@ -29,11 +29,16 @@ _ATTRIBUTE: Final = "_genai_cache_scopes"
 def patches(module: ModuleType) -> list[Group]:
     """Return what to patch in `queue`; of use together only.
 
+    Nothing, where gevent's queues stand in its place: they can't be patched, and who works at them is a greenlet, which
+    has the scope that it was started in.
+
     Raises
     ------
     AttributeError
         It is built differently.
     """
+    if module.Queue.__module__.startswith("gevent."):
+        return []
     return [(Point(module.Queue, "put", _put), Point(module.Queue, "get", _get))]
 
 

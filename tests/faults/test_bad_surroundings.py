@@ -158,7 +158,7 @@ def test_wrong_options_are_refused_before_anything_is_called(ask, given):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TTL", "soon"), ("L2", "redis://localhost"), ("MODUS", "use"), ("ORIGINS", '{"no url": "openai"}')],
+    [("TTL", "soon"), ("CONNECT_TIMEOUT", "soon"), ("MODUS", "use"), ("ORIGINS", '{"no url": "openai"}')],
 )
 def test_wrong_settings_are_refused_before_anything_is_called(ask, monkeypatch, name, value):
     """A wrong setting is a short error that names it."""

@@ -173,9 +173,8 @@ RENDERS = EXAMPLE.replace(
         (RAISES, "ZeroDivisionError"),
         (RETURNS, "ConfigurationError"),
         (READS, "ZeroDivisionError"),
-        (RENDERS, "ZeroDivisionError"),
     ],
-    ids=["import", "no function", "syntax", "recognise", "return", "read", "render"],
+    ids=["import", "no function", "syntax", "recognise", "return", "read"],
 )
 def test_a_provider_that_fails_never_breaks_a_call(install, acme, source, error):
     """The caller gets the model's answer each time; the trouble is told, and other providers go on."""
@@ -188,6 +187,16 @@ def test_a_provider_that_fails_never_breaks_a_call(install, acme, source, error)
     assert {trouble.error for trouble in cell.troubles} == {error}
     assert [c.outcome for c in cell.calls[-2:]] == ["miss", "hit"]
     assert not {"hit"} & {c.outcome for c in cell.calls[:-2]}
+
+
+def test_a_provider_that_can_not_render_is_not_asked_to(install, acme):
+    """Who asks in the very form of the first call gets what was received, whatever the provider can make of it."""
+    install([("v1/ask", "acme_broken")], acme_broken=RENDERS)
+    client, asked = acme
+    with llm_cache() as cell:
+        assert [client.post(URL, json=ASK).json() for _ in range(2)] == [ANSWER, ANSWER]
+    assert (cell.hits, cell.misses, cell.troubles) == (1, 1, ())
+    assert asked == ["/v1/ask"]
 
 
 @pytest.mark.parametrize(("value", "told"), [("acme_absent", "reinstall"), ("acme_named:absent", "reinstall")])

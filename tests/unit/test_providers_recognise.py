@@ -226,7 +226,7 @@ def test_the_cheap_look_rules_out_no_model_call(path):
     assert path.endswith(path_ends())
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/v1/items", "", "/v1/models/m:countTokens", "/api/chat.postMessage"])
+@pytest.mark.parametrize("path", ["/v1/file", "/v1/items", "", "/v1/models/m:countTokens", "/api/chat.postMessage"])
 def test_the_cheap_look_rules_out_others(path):
     """What is no model call is told by its path alone."""
     assert not path.endswith(path_ends())
