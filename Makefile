@@ -41,7 +41,7 @@ test-httpx: $(HTTPX)/.has-test
 # What does not depend on a kernel or a browser, on the lowest releases that pyproject.toml allows.
 test-minimum: $(MINIMUM)/.has-test ## run the tests on the lowest releases of what we run on
 	$(MINIMUM)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not service" \
-		tests/unit tests/property tests/vectors tests/contract tests/faults $(ARGS)
+		tests/unit tests/vectors tests/contract $(ARGS)
 
 services: ## install what the tests start beside Python: redis-server, Azurite
 	@tools/services.sh $(SERVICES)
