@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
 from genai_cache_magic.settings.files import NAMES, project_files, read_for_trust
 from genai_cache_magic.settings.trust import TrustedFiles, decides_trust, digest_of
+from genai_cache_magic.settings.units import spell_addresses
+
+_SECRETS = frozenset({"l2_password", "l2_connection_string", "l2_account_key"})
 
 
 def trust(
@@ -50,9 +54,19 @@ def _trust(trusted: TrustedFiles, file: Path) -> None:
     for name, value in table.items():
         # SECURITY: who wrote the file may not command the terminal that shows it.
         shown = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in without_credentials(f"{name} = {value!r}")
+            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in f"{name} = {_shown(name, value)}"
         )
         typer.echo(f"  {shown}{'  (decided by trusted files alone)' if decides_trust(name) else ''}")
+
+
+def _shown(name: str, value: object) -> str:
+    """Return a value as the user may see it, without what opens the team's tier."""
+    if name in _SECRETS:
+        return "(set)"
+    if name == "l2":
+        texts = value if isinstance(value, list) else str(value).split(",")
+        return repr(spell_addresses(tuple(SecretStr(str(text).strip()) for text in texts)))
+    return without_credentials(repr(value))
 
 
 def _files(path: Path) -> list[Path]:

@@ -96,8 +96,12 @@ def spell_secret(secret: SecretStr) -> str:
 
 
 def spell_addresses(addresses: tuple[SecretStr, ...]) -> str:
-    """Return addresses without their credentials."""
-    return ", ".join(without_credentials(address.get_secret_value()) for address in addresses) or "none"
+    """Return addresses without their credentials.
+
+    SECURITY: what is no address may be a whole connection string, or a key that was put there by mistake.
+    """
+    texts = (address.get_secret_value() for address in addresses)
+    return ", ".join(without_credentials(text) if "://" in text else "(no address)" for text in texts) or "none"
 
 
 def spell_size(size_bytes: int) -> str:

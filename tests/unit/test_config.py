@@ -175,6 +175,21 @@ def test_a_variable_of_azures_own_is_named_as_the_source(monkeypatch, setting, v
     assert source_of(setting)[1] == "environment"
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("hushhush", "(no address)"),
+        ("team.redis.example:6380,password=hushhush,ssl=True", "(no address), (no address), (no address)"),
+        ("AccountName=team;AccountKey=hushhush==", "(no address)"),
+        ("rediss://u:hushhush@team.redis.example,password=hushhush", "rediss://team.redis.example, (no address)"),
+    ],
+)
+def test_what_is_no_address_of_a_team_tier_is_not_shown(monkeypatch, given, shown):
+    """Portals offer connection strings to copy, with the key in them."""
+    monkeypatch.setenv("GENAI_CACHE_L2", given)
+    assert source_of("l2")[0] == shown
+
+
 def test_a_team_tier_can_be_switched_off(monkeypatch):
     """By `none`, whatever Azure's variables say."""
     monkeypatch.setenv("AZURE_REDIS_HOST", "team.redis.example")

@@ -448,3 +448,23 @@ def test_quiet_does_not_hide_that_answers_are_plain(project):
         LiveBadge(lambda data, **_: shown.append(data), quiet=True, updates=False).show(scope)  # noqa: B023 - called here
         assert len(shown) == calls
     assert "Not encrypted" in shown[0]["text/plain"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'l2_password = "hushhush"',
+        'l2_account_key = "hushhush"',
+        'l2-connection-string = "AccountName=team;AccountKey=hushhush=="',
+        'l2 = "rediss://u:hushhush@team.redis.example"',
+        'l2 = "team.redis.example:6380,password=hushhush"',
+        'l2 = ["rediss://team.redis.example", "hushhush"]',
+    ],
+)
+def test_what_opens_the_tier_is_not_shown(project, capsys, line):
+    """Trusting a file says that it sets a credential, not which."""
+    write(project / "genai-cache.toml", line)
+    code, out, err = command(capsys, "trust")
+    assert code == 0
+    assert "l2" in out
+    assert "hushhush" not in out + err
