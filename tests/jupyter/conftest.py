@@ -149,6 +149,14 @@ def server() -> Iterator[SimulatedModelServer]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _released(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that fails while it holds answers back hold up none that follows in the same kernel."""
+    yield
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").release()
+
+
 @pytest.fixture(scope="module")
 def kernel(server: SimulatedModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """One kernel for a module, with the extension loaded; its tests ask different questions."""
