@@ -318,7 +318,9 @@ def _confirm(question: str) -> None:
 
 
 def _tell(done: Invalidation) -> None:
-    what = "would be made invalid" if done.dry_run else "made invalid"
+    from genai_cache_magic.jupyter.words import REACH
+
+    what = "would be made invalid" if done.dry_run else f"made invalid, {REACH[done.published]}"
     typer.echo(f"{done.count:,} of {done.known:,} answers {what}")
 
 

@@ -7,7 +7,7 @@ none: a cache of an earlier version, a state file that was removed.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -63,7 +63,7 @@ class Stats:
 class Invalidation:
     """What an invalidation concerned: `count` of `known` entries, and how far the word has spread.
 
-    `published` is ``local`` as long as there is no team tier.
+    `published` is ``local`` without a team tier, ``queued`` where that can't be reached now, else ``published``.
     """
 
     count: int
@@ -248,9 +248,10 @@ class Catalogue:
         return self._done(Invalidation(count, self._questions.count(view), dry_run=dry_run))
 
     def _done(self, done: Invalidation) -> Invalidation:
-        if not done.dry_run:
-            self.sweeper.start()
-        return done
+        if done.dry_run:
+            return done
+        self.sweeper.start()
+        return replace(done, published=self._entries.reach)
 
     # Keeping
 

@@ -89,6 +89,10 @@ class Shares(Protocol):
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
         """Publish an invalidation, or (None) queue it."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether invalidations are queued that the team has not heard of."""
+
 
 class Entries:
     """Entries of one namespace over one store. Safe to share between threads."""
@@ -377,6 +381,13 @@ class Entries:
         if self._team is None:
             return self.generations.change(how)
         return self._team.invalidate(how, change) or self.generations.published()
+
+    @property
+    def reach(self) -> str:
+        """How far an invalidation of this moment has spread: ``local``, ``queued`` or ``published``."""
+        if self._team is None:
+            return "local"
+        return "queued" if self._team.is_behind else "published"
 
     def _encoded(self, entry_id: EntryId, entry: Entry) -> bytes:
         """Return the bytes to store, after proving that they come back as they went in."""

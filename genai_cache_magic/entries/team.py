@@ -174,6 +174,11 @@ class Team:
             self._drain.poke()
             return None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether invalidations are queued that the team has not heard of."""
+        return bool(self._pending())
+
     def is_told(self, entry_id: EntryId) -> bool:
         """Return whether the team was told of what is stored for `entry_id`, as far as it will be."""
         try:

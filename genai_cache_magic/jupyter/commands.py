@@ -12,7 +12,7 @@ from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, p
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import summarise
-from genai_cache_magic.jupyter.words import counted, in_words
+from genai_cache_magic.jupyter.words import REACH, counted, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _STEP = 1024
-_REACH = {
-    "published": "published to everyone who shares the namespace",
-    "queued": "queued: the team's tier can't be reached now, and will be told as soon as it can",
-    "local": "on this machine, which shares this namespace with no other",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +154,7 @@ def _invalidated(done: Invalidation) -> Report:
     counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
     if done.dry_run:
         return Report(f"{counts} would be invalid; nothing was changed")
-    return Report(f"{counts} made invalid, {_REACH[done.published]}")
+    return Report(f"{counts} made invalid, {REACH[done.published]}")
 
 
 def _last(scope: CellScope | None) -> CellScope:

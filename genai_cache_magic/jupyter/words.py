@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 WELL, LOOK, FAILED = "\N{CHECK MARK}", "!", "\N{BALLOT X}"
 """What the line begins with: of every font, of no colour, and none of them an emoji."""
 
+REACH = {
+    "published": "for everyone who shares the namespace",
+    "queued": "on this machine; the team's tier can't be reached now, and is told as soon as it can",
+    "local": "on this machine alone",
+}
+"""How far an invalidation has spread -> the words for it."""
+
 _MAX_REASONS = 2
 _AT_LEAST = "at least "
 

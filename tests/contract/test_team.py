@@ -55,7 +55,8 @@ def test_a_tag_invalidated_by_one_is_a_miss_for_the_other(a, b, origin):
     a.ask(origin, tags=["t"])
     a.told()
     b.ask(origin)
-    a.cache.invalidate_tag("t")
+    assert a.cache.invalidate_tag("t", dry_run=True).published == "local"
+    assert a.cache.invalidate_tag("t").published == "published"
     b.goes_stale()
     text, record = b.ask(origin)
     assert (text, record.outcome) == ("answer 2", Outcome.STALE)
@@ -130,7 +131,7 @@ def test_an_invalidation_without_the_tier_holds_here_at_once(a, b, origin):
     a.told()
     b.ask(origin)
     a.tier.is_away = True
-    a.cache.invalidate_tag("t")
+    assert a.cache.invalidate_tag("t").published == "queued"
     a.goes_stale()
     text, record = a.ask(origin, tags=["t"])
     assert text == "answer 2"
@@ -139,6 +140,7 @@ def test_an_invalidation_without_the_tier_holds_here_at_once(a, b, origin):
     a.told()
     b.goes_stale()
     assert b.ask(origin)[0] == "answer 3"
+    assert a.cache.clear().published == "published"
 
 
 def test_a_killed_kernel_loses_neither_queue(team, a, origin):

@@ -206,7 +206,7 @@ def test_clear_touches_one_namespace(run, home):
     """`clear --yes` empties the namespace that it was given, and no other."""
     with create_cache("disk", namespace="other") as cache:
         cache.set("a", 1)
-    assert run("clear", "--yes")[1] == "1 of 1 answers made invalid\n"
+    assert run("clear", "--yes")[1] == "1 of 1 answers made invalid, on this machine alone\n"
     assert "0 answers" in run("stats")[1]
     assert "1 answers" in run("stats", "--namespace", "other")[1]
 
