@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document, SharedTier
 
+_ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
 _MAX_STALE_REDIS_S = 5.0
 _MAX_STALE_BLOB_S = 30.0
 _KEYSET = "keyset"
@@ -112,6 +113,8 @@ def team_line(settings: Settings, namespace: str) -> TeamLine | None:
         raise ConfigurationError("l2 names several addresses: this version uses one, Redis or Azure Blob")
     url = settings.l2[0].get_secret_value()
     scheme = url.partition("://")[0]
+    if not scheme.startswith(("redis", "http", "azure-blob")):
+        raise ConfigurationError(f"l2 is no address of a team tier: write one that begins with {_ADDRESSES}")
     tier, max_stale_s = (
         (_redis(settings, url, namespace), _MAX_STALE_REDIS_S)
         if scheme.startswith("redis")

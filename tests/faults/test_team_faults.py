@@ -166,6 +166,7 @@ def test_a_faulty_server_costs_no_cell_anything(client, shared, fault):
         "http://example.com/container",
         "ftp://somewhere/else",
         "redis://host:port",
+        "redsi://host",
         "nonsense",
     ],
 )
@@ -179,6 +180,8 @@ def test_a_wrong_address_is_told_and_costs_nothing(client, shared, url):
     (trouble,) = [trouble for trouble in cell.troubles if trouble.where == "L2"]
     assert "stay on this machine" in trouble.message
     assert AZURITE_KEY not in trouble.message
+    if url in {"ftp://somewhere/else", "nonsense", "redsi://host"}:
+        assert "redis://, rediss://, https://" in trouble.message
 
 
 @pytest.mark.service
