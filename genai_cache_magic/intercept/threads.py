@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MODULES: Final = ("threading", "concurrent.futures")
 
 _LOOK_EVERY_S: Final = 0.05
+_INITARGS: Final = 3
+"""Where both kinds of pool give their threads the arguments of the initializer, which stands before them."""
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -114,12 +116,23 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
         # A pool's thread outlives the cell that made it start, and there each call carries its own scope.
         if getattr(self, "_target", None) is not worker and not _is_of_a_pool(self):
             self.run = _whole_thread(self.run, here)  # type: ignore[method-assign]  # this one thread's, not the class's
+        else:
+            _carry_initializer(self, here)
         # So it must not inherit this one, as threads do in some builds since Python 3.14; nor is the wait for the
         # thread's first breath a wait of the cell.
         with in_force(None):
             return original(self)
 
     return start
+
+
+def _carry_initializer(thread: Any, here: Active) -> None:
+    """Let what a pool's thread does before its first call belong to the cell that made it start."""
+    arguments = getattr(thread, "_args", None) or ()
+    if len(arguments) > _INITARGS and callable(arguments[_INITARGS - 1]):
+        initializer, initargs = arguments[_INITARGS - 1 : _INITARGS + 1]
+        run = _whole_thread(functools.partial(initializer, *initargs), here)
+        thread._args = (*arguments[: _INITARGS - 1], run, (), *arguments[_INITARGS + 1 :])  # noqa: SLF001 - it has no other name
 
 
 def _is_of_a_pool(thread: threading.Thread) -> bool:

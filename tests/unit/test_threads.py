@@ -14,8 +14,10 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 
 @pytest.fixture(autouse=True)
@@ -282,3 +284,23 @@ def full(bounded):
     """Put two things where there is room for one."""
     bounded.put(1)
     bounded.put_nowait(2)
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ThreadPool])
+def test_what_a_pool_does_first_belongs_to_the_cell(isolated, pool):
+    """An initializer that calls a model is cached and counted, and in `replay` its miss ends the cell."""
+    with SimulatedModelServer() as server, openai.OpenAI(base_url=server.openai_url, api_key="k") as client:
+
+        def first(text):
+            client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": text}])
+
+        with llm_cache() as cell, pool(1, initializer=first, initargs=("hello",)) as workers:
+            assert list(workers.map(len, ["a"])) == [1]
+        assert cell.misses == 1
+        with (
+            pytest.raises(ReplayMiss),
+            llm_cache(mode="replay"),
+            pool(1, initializer=first, initargs=("x",)) as workers,
+        ):
+            list(workers.map(len, ["a"]))
+        assert server.count == 1
