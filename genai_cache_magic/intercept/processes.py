@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.errors import CellInterrupt, make_ordinary
@@ -32,6 +32,8 @@ MODULES: Final = (
 )
 _POOLS: Final = ("multiprocessing.pool", "multiprocessing.managers", *MODULES[1:])
 """Where the code of processes stands that outlive the cell that made them start."""
+_INITIALIZER: Final = 2
+"""Its place among the arguments of such a worker, after the queues of its work and its results."""
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -65,6 +67,19 @@ class Carried:
             raise
 
 
+class CarriedInitializer(Carried):
+    """What a worker of a pool does before its first work; it is pickled.
+
+    A miss in it is the cell's. The pool must not hear of it: it would start another worker in place of one that fails
+    so, and that one would miss as well, for ever.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do it in the scope of the cell that made the pool start the worker."""
+        with suppress(CellInterrupt):
+            return super().__call__(*args, **kwargs)
+
+
 class _CarriedRun:
     """The ``run`` of a process that is spawned; it is pickled with its process."""
 
@@ -90,6 +105,7 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
         if here is None:
             return original(self)
         if getattr(getattr(self, "_target", None), "__module__", "") in _POOLS:
+            _carry_initializer(self, here.scope)
             with in_force(None):
                 return original(self)
         if here.scope.passport is None or _method(self) == "fork":
@@ -103,6 +119,15 @@ def _start(original: Callable[..., Any]) -> Callable[..., Any]:
             here.scope.follow(self)
 
     return start
+
+
+def _carry_initializer(process: Any, scope: CellScope) -> None:
+    """Let what a pool's worker does before its first work belong to the cell that made the pool start it."""
+    arguments: tuple[Any, ...] = getattr(process, "_args", None) or ()
+    if len(arguments) > _INITIALIZER and callable(arguments[_INITIALIZER]):
+        scope.reports.prepare()
+        initializer = CarriedInitializer(arguments[_INITIALIZER], scope.passport)
+        process._args = (*arguments[:_INITIALIZER], initializer, *arguments[_INITIALIZER + 1 :])  # noqa: SLF001 - it has no other name
 
 
 def _method(process: Any) -> str:

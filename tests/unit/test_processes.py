@@ -84,6 +84,28 @@ def test_pool_of_multiprocessing(method, unique_server):
     assert (outcomes(one), outcomes(two)) == (["miss"] * 2, ["hit"] * 2)
 
 
+@pytest.mark.parametrize("kind", ["Pool", "executor"])
+def test_what_a_worker_does_first_belongs_to_the_cell(method, unique_server, kind):
+    """An initializer's calls are cached and counted, and in a replay they are not made, and hang nobody."""
+    url = unique_server.openai_url
+
+    def work():
+        first = {"initializer": work_elsewhere.ask, "initargs": (url, "first")}
+        if kind == "Pool":
+            with method.Pool(1, **first) as pool:
+                return pool.map(work_elsewhere.scope_here, [1])
+        with ProcessPoolExecutor(1, mp_context=method, **first) as pool:
+            return list(pool.map(work_elsewhere.scope_here, [1]))
+
+    with pytest.raises(ReplayMiss), llm_cache(mode="replay", tags=("one",)):
+        assert work() == [("one",)]
+    assert unique_server.count == 0
+    for expected in ("miss", "hit"):
+        with llm_cache(tags=("one",)) as cell:
+            assert work() == [("one",)]
+        assert outcomes(cell) == [expected]
+
+
 def test_process(method, unique_server):
     """A process of its own belongs to the cell, with its threads, and whatever becomes of it in the end."""
     url = unique_server.openai_url
