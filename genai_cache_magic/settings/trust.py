@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DECIDING: Final = frozenset(
-    {"dir", "encryption", "key_file", "key_name", "machine", "person", "signing_key_name", "verify_challenge"}
+    {
+        "dir",
+        "encryption",
+        "key_file",
+        "key_name",
+        "machine",
+        "max_stale",  # how long what a teammate has invalidated may still be served
+        "person",
+        "signing_key_name",
+        "size_limit",  # a small one throws away what was paid for
+        "verify_challenge",
+    }
 )
 _DECIDING_FAMILIES: Final = ("l2", "key_vault")
 _WRITE_OF_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH

@@ -33,6 +33,8 @@ DECIDING = {
     "machine": '"theirs"',
     "person": '"them"',
     "l2": '"redis://theirs"',
+    "size_limit": '"1MiB"',
+    "max_stale": '"3650d"',
     "l2_username": '"theirs"',
     "l2_password": '"theirs"',
     "l2_connection_string": '"theirs"',
