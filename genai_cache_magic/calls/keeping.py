@@ -13,7 +13,8 @@ from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Res
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
-from genai_cache_magic.entries.entries import Entries, Found, Keys, Wanted, trouble
+from genai_cache_magic.entries.entries import Entries, Found, Keys, trouble
+from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.entries.given import GivenIds
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Outcome

@@ -6,12 +6,13 @@ import itertools
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
 from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted
 from genai_cache_magic.entries.reasons import reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
@@ -20,11 +21,12 @@ from genai_cache_magic.events import Event, Tier, Trouble
 from genai_cache_magic.stores.base import Held, SupportsFill, SupportsSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.validity import EntryRecord, Generations
     from genai_cache_magic.entries.codec import Codec, Sealed
+    from genai_cache_magic.entries.filling import Shares
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.rows import Rows
     from genai_cache_magic.stores.base import Store
@@ -48,22 +50,6 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a caller asks of a stored answer, beside that it is valid.
-
-    `ttl_s` is its explicit time to live [s], `scope_tags` the keyed tags that its scope names, and `is_unsuited`
-    a look at the answer itself.
-    """
-
-    ttl_s: int | None = None
-    scope_tags: Collection[bytes] = ()
-    is_unsuited: Callable[[Response], bool] = lambda _: False
-
-
-_ANY = Wanted()
-
-
-@dataclass(frozen=True, slots=True)
 class Keys:
     """What the ids and tags of a namespace are made with: its name, and two secrets of 32 bytes each."""
 
@@ -78,20 +64,6 @@ class Keys:
     def tag(self, kind: TagKind, name: str) -> bytes:
         """Return the keyed tag for a `kind` (``user``, ``run``, ``cell``, ``model``, ``person``)."""
         return keyed_tag(kind, name, self.mac_key)
-
-
-class Shares(Protocol):
-    """A team, as its entries see it; `team.Team` says more."""
-
-    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
-        """Give an entry to the team, as soon as it can be reached."""
-
-    def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
-        """Publish an invalidation, or (None) queue it."""
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether invalidations are queued that the team has not heard of."""
 
 
 class Entries:
@@ -205,7 +177,7 @@ class Entries:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
         return self.generations.published().stamp
 
-    def fill(self, entry_id: EntryId, entry: Entry, wanted: Wanted = _ANY) -> Filled:
+    def fill(self, entry_id: EntryId, entry: Entry, wanted: Wanted = ANY) -> Filled:
         """Store `entry` unless it is outdated, or one is there that its caller could be served.
 
         What is there is judged and replaced in one step, for all who share the store.
@@ -235,7 +207,7 @@ class Entries:
             sealed = self._codec.open(entry_id, envelope)
             if self.now_ms() - sealed.header.created_ms > longest_ms:
                 return Filled.OUTDATED
-            return self._place(entry_id, envelope, sealed, _ANY)
+            return self._place(entry_id, envelope, sealed, ANY)
         except DecryptionError as exc:
             raise EntryUndecodable("it was sealed by another key") from exc
 
@@ -263,7 +235,7 @@ class Entries:
             tell(trouble("L2", exc))
             return Fetch(Why.DAMAGED)
         try:
-            self._place(entry_id, envelope, sealed, _ANY)
+            self._place(entry_id, envelope, sealed, ANY)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
         return found
@@ -462,25 +434,6 @@ class Entries:
                     yield entry_id, sealed.header, sealed.metadata()
             except (DecryptionError, EntryUndecodable):
                 continue
-
-
-class LookThenPut:
-    """Fills a store that can't compare: it looks, then puts, and between the two another process may put."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def held(self, key: str) -> Held | None:
-        """Return what `get` does; the value is its own revision."""
-        blob = self._store.get(key)
-        return None if blob is None else Held(blob, blob)
-
-    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
-        """Put `blob` if `key` still holds `held`, as far as can be seen."""
-        if self._store.get(key) != (held and held.blob):
-            return False
-        self._store.put(key, blob, ttl_s=ttl_s)
-        return True
 
 
 def trouble(where: str, error: Exception) -> Trouble:

@@ -1,0 +1,64 @@
+"""What a fill needs beside its store: what its caller wants, who is told, and a way where no store can compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from genai_cache_magic.stores.base import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from genai_cache_magic.core.model import EntryId, Response
+    from genai_cache_magic.core.validity import Change, Generations
+    from genai_cache_magic.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller asks of a stored answer, beside that it is valid.
+
+    `ttl_s` is its explicit time to live [s], `scope_tags` the keyed tags that its scope names, and `is_unsuited`
+    a look at the answer itself.
+    """
+
+    ttl_s: int | None = None
+    scope_tags: Collection[bytes] = ()
+    is_unsuited: Callable[[Response], bool] = lambda _: False
+
+
+ANY = Wanted()
+
+
+class Shares(Protocol):
+    """A team, as its entries see it; `team.Team` says more."""
+
+    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
+        """Give an entry to the team, as soon as it can be reached."""
+
+    def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
+        """Publish an invalidation, or (None) queue it."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether invalidations are queued that the team has not heard of."""
+
+
+class LookThenPut:
+    """Fills a store that can't compare: it looks, then puts, and between the two another process may put."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` does; the value is its own revision."""
+        blob = self._store.get(key)
+        return None if blob is None else Held(blob, blob)
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Put `blob` if `key` still holds `held`, as far as can be seen."""
+        if self._store.get(key) != (held and held.blob):
+            return False
+        self._store.put(key, blob, ttl_s=ttl_s)
+        return True
