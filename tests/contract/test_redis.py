@@ -268,7 +268,7 @@ class TestErrors:
     def test_garbage(self, answer):
         """Bytes that are no protocol are trouble, not a crash."""
         with answering(answer) as port:
-            self.said(f"redis://127.0.0.1:{port}")
+            assert f"127.0.0.1:{port}" in self.said(f"redis://127.0.0.1:{port}")
 
     def test_wrong_password(self):
         """A wrong password is a denial, and so is none where one is wanted."""

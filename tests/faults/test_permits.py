@@ -97,7 +97,7 @@ def test_who_gave_up_gets_none(mine, theirs):
     late.wait()
     waiter = Waiter()
     mine.take(A, waiter)
-    waiter.wait()
+    assert waiter.wait().lock is not None
 
 
 def test_without_a_directory_everyone_may_ask(tmp_path):
@@ -159,7 +159,7 @@ class TestLeases:
         first.wait()
         theirs.take(A, second)
         mine.close()
-        second.wait()
+        assert second.wait().token is not None
 
 
 class Asking:
