@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
@@ -65,6 +64,8 @@ def _shown(name: str, value: object) -> str:
         return "(set)"
     if name == "l2":
         texts = value if isinstance(value, list) else str(value).split(",")
+        from pydantic import SecretStr
+
         return repr(spell_addresses(tuple(SecretStr(str(text).strip()) for text in texts)))
     return without_credentials(repr(value))
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from genai_cache_magic.providers.reading import as_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -130,7 +132,7 @@ class _Walk:
                     self.into(item, f"{path}/{index}", field)
                 elif field in _LISTS:
                     value[index] = self._unsigned(item)
-        elif type(value) is dict and value.get("type") not in _QUOTED_KINDS:
+        elif type(value) is dict and as_text(value.get("type")) not in _QUOTED_KINDS:
             for name, item in value.items():
                 if type(item) is str:
                     self.look_at(value, name, path)

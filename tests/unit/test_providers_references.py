@@ -202,3 +202,10 @@ def test_known_id_counts_as_what_was_uploaded(way):
 def test_plain_chat_refers_to_nothing():
     """Nothing is looked for where nothing can be."""
     assert shown("/v1/chat/completions", {**CHAT, "messages": HELLO}).refused == ()
+
+
+@pytest.mark.parametrize("kind", [[], {}, 1, None])
+def test_a_part_of_a_kind_that_is_no_text_is_looked_through(kind):
+    """What no server would understand is a model call all the same, and no error of ours."""
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": kind, "file": "https://x.example/a"}]}]}
+    assert recognise(call("/v1/chat/completions", body), NOWHERE) is not None

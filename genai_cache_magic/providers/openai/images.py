@@ -82,7 +82,7 @@ class OpenAIImages:
                 return End.UNREADABLE
             if is_error(event, fields):
                 return End.ERROR
-            if fields.get("type") in _LAST_EVENTS:
+            if as_text(fields.get("type")) in _LAST_EVENTS:
                 if not fields.get("b64_json"):
                     return End.EMPTY
                 images += 1
