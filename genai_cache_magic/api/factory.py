@@ -213,13 +213,14 @@ def _disk_parts(
     inside = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
     inside += [(line.place,)] if line else []
     home = Home(settings.dir, *inside, losses=Losses(on_loss))
-    store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
-    generations = FileDocument(home.path / "generations", ensure=home.ensure, make_room=store.make_room)
-    # Not whether there is a database: another process may be making all of it in this very moment.
-    has_entries = partial(_has_entries, store)
-    if generations.version() is None and has_entries():
-        home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
     with contextlib.ExitStack() as undo:
+        store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
+        undo.callback(store.close)
+        generations = FileDocument(home.path / "generations", ensure=home.ensure, make_room=store.make_room)
+        # Not whether there is a database: another process may be making all of it in this very moment.
+        has_entries = partial(_has_entries, store)
+        if generations.version() is None and has_entries():
+            home.losses.add(f"what was invalidated in {home.path} is not known any more: the answers there are misses")
         state = StateFile(home.path / "state.db", SCHEMA, columns=COLUMNS, ensure=home.ensure, tell=tell)
         undo.callback(state.close)
         if settings.encryption == "off":

@@ -105,10 +105,11 @@ def test_what_was_not_told_waits(outbox, team):
 
 def test_it_survives_its_process(tmp_path, team):
     """Another process tells what one that was killed has left."""
-    Outbox(tmp_path / "outbox.db").add_entry(A, b"a")  # not closed, as a kill leaves it
-    again = Outbox(tmp_path / "outbox.db")
+    killed, again = Outbox(tmp_path / "outbox.db"), Outbox(tmp_path / "outbox.db")
+    killed.add_entry(A, b"a")  # and not closed before the other begins, as a kill leaves it
     Drain(again, team).once()
     again.close()
+    killed.close()
     assert team.told == [b"a"]
 
 
