@@ -93,6 +93,8 @@ class Session:
         with self._lock:
             cache = self._caches.get(namespace)
             if cache is None or cache.is_superseded:
+                if cache is not None:
+                    cache.close()
                 cache = build_cache(self.settings, namespace=namespace, on_event=partial(self._tell, namespace))
                 self._caches[namespace] = cache
             return cache

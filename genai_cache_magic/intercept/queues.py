@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from contextlib import suppress
+from queue import LifoQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.intercept.active import active
@@ -46,7 +47,7 @@ def _put(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - the library's signature
         here = active.own()
-        if here is None:
+        if here is None or not _is_work(self, item):
             return original(self, item, block, timeout)
         scopes: list[Active] = vars(self).setdefault(_ATTRIBUTE, {}).setdefault(id(item), [])
         scopes.append(here)
@@ -64,6 +65,8 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - the library's signature
         item = original(self, block, timeout)
+        if not _is_work(self, item):
+            return item
         by_item: dict[int, list[Active]] | None = vars(self).get(_ATTRIBUTE)
         scopes = by_item.get(id(item)) if by_item else None
         here = scopes.pop(0) if scopes else None
@@ -74,6 +77,15 @@ def _get(original: Callable[..., Any]) -> Callable[..., Any]:
         return item
 
     return get
+
+
+def _is_work(own: Any, item: Any) -> bool:
+    """Tell whether `item` of a queue may be a piece of work.
+
+    What is put in last and taken first is a store of connections, such as urllib3's and redis-py's: whoever takes one
+    goes on with what it was doing.
+    """
+    return item is not None and not isinstance(own, LifoQueue)
 
 
 def _work_for(here: Active | None) -> None:

@@ -236,7 +236,7 @@ def test_gc_removes_what_can_not_be_served(run, home):
 
 def test_keys_travel(run, home, monkeypatch):
     """A key that was exported is imported elsewhere, has the same fingerprint, and its file is private."""
-    create_cache("disk").stats()
+    create_cache("disk").close()
     code, line, _ = run("keys", "export")
     shown = run("keys", "show")[1].split()[0]
     assert code == 0

@@ -280,6 +280,27 @@ def test_worker_thread_works_for_whoever_gives_it_work():
     assert found == [one, one, None, two, None, three]
 
 
+def test_a_store_of_connections_gives_nobody_work():
+    """Who takes a connection that another cell put back, as from urllib3's pool, goes on in the scope that it had."""
+    store, found = queue.LifoQueue(), []
+
+    def borrow():
+        connection = store.get()
+        found.append(in_force())
+        store.put(connection)
+
+    with llm_cache():
+        store.put("connection")
+    with llm_cache() as mine:
+        thread = threading.Thread(target=borrow)
+        thread.start()
+        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(borrow).result()
+            pool.submit(borrow).result()
+    assert found == [mine] * 3
+
+
 def full(bounded):
     """Put two things where there is room for one."""
     bounded.put(1)
