@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# A deadline would be a timing assertion: a busy machine is no fault of ours.
-hypothesis.settings.register_profile("here", deadline=None)
+# A deadline would be a timing assertion: a busy machine is no fault of ours. In CI the examples are the same each time,
+# so that a change is judged by what it changed; new ones are looked for by everybody who runs the tests.
+hypothesis.settings.register_profile("here", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("here")
 
 
