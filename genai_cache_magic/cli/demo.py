@@ -161,9 +161,12 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
 
     console = Console()
     models = _models(simulated_providers(os.environ if live else {}))
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"asking {models.partition(':')[0]}", total=None)
-        result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(f"asking {models.partition(':')[0]}", total=None)
+            result = run_demo(output, live=live, progress=lambda n, of: progress.update(task, completed=n, total=of))
+    else:
+        result = run_demo(output, live=live)  # older releases of rich leave an empty line of a bar that is not shown
     console.print(f"The quickstart notebook, executed twice against {models}.\n")
     for number, run in enumerate(result.runs, 1):
         console.print(_table(f"Run {number}: {_HEADINGS[number]}", run))
