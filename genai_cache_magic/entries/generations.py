@@ -92,6 +92,8 @@ class LiveGenerations:
             It could not be written; nothing is changed.
         """
         for attempt in range(_ATTEMPTS):
+            # Before the load: what other threads see as soon as this one has made it is no sign of an earlier one.
+            was_seen = self._seen is not None
             highest = self._known()
             blob = self._document.load()
             found = self._read(blob, highest)
@@ -101,7 +103,7 @@ class LiveGenerations:
                 return found
             new = protect_document(self._mac_key, self._context, changed.encode())
             if self._document.replace(new, expected=blob):
-                if found is None and (blob is not None or self._seen is not None or highest.ver):
+                if found is None and (blob is not None or was_seen or highest.ver):
                     self._on_loss(
                         "what was invalidated is not known any more, since its record was "
                         f"{'removed' if blob is None else 'damaged or put back'}: the answers stored before are misses"
