@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 DEADLINE_S = 1.8
 """How long a round may take [s]."""
-_BATCH = 1_000
 _IDLE_S = 30.0
 """After so long without work the threads end; the next look-up starts others [s]."""
 _GLANCE_S = 0.2
@@ -84,6 +83,8 @@ class Link:
         Called when a round takes too long, which is then given up; returns what to say.
     deadline_s
         How long a round may take [s].
+    round_size
+        How many ids one round asks for.
     clock
         Seconds that never run backwards.
     """
@@ -94,30 +95,36 @@ class Link:
         *,
         overdue: Callable[[], str],
         deadline_s: float = DEADLINE_S,
+        round_size: int = 1_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
         self._overdue = overdue
         self._deadline_s = deadline_s
+        self._round_size = round_size
         self._clock = clock
         self._begin_anew()
 
     def look_up(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
         """Look `entry_id` up; who asks for one that is on its way shares what comes of it."""
+        self.look_up_many({entry_id: deliver})
+
+    def look_up_many(self, delivers: Mapping[EntryId, Callable[[Looked], None]]) -> None:
+        """Look up what `delivers` names, as `look_up`: what one caller asks for together goes together."""
         if self._pid != os.getpid():
             self._begin_anew()  # threads and locks are the parent's
         with self._lock:
-            waiting = self._waiting.setdefault(entry_id, [])
-            waiting.append(deliver)
-            if len(waiting) > 1:
-                return
-            self._queue.put(entry_id)
-            if self._worker is None:
+            wanted = [entry_id for entry_id in delivers if entry_id not in self._waiting]
+            for entry_id, deliver in delivers.items():
+                self._waiting.setdefault(entry_id, []).append(deliver)
+            for start in range(0, len(wanted), self._round_size):
+                self._queue.put(tuple(wanted[start : start + self._round_size]))
+            if wanted and self._worker is None:
                 self._start()
 
     def _begin_anew(self) -> None:
         self._lock = host.process_lock()
-        self._queue: queue.SimpleQueue[EntryId] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[EntryId, ...]] = queue.SimpleQueue()
         self._waiting: dict[EntryId, list[Callable[[Looked], None]]] = {}  # guarded by _lock, like the next
         self._worker: _Worker | None = None
         self._pid = os.getpid()
@@ -139,7 +146,7 @@ class Link:
                         self._worker = None
                         return
                 continue
-            entry_ids = (first, *self._rest())
+            entry_ids = self._with_others(first)
             worker.entry_ids, worker.started = entry_ids, self._clock()
             found, trouble = self._ask(entry_ids)
             with self._lock:
@@ -148,14 +155,15 @@ class Link:
                 worker.entry_ids = ()
             self._deliver(entry_ids, found, trouble)
 
-    def _rest(self) -> list[EntryId]:
-        rest: list[EntryId] = []
-        while len(rest) < _BATCH - 1:
+    def _with_others(self, first: tuple[EntryId, ...]) -> tuple[EntryId, ...]:
+        """Return `first` and what else waits; a caller's own are never torn apart, so a round may be twice its size."""
+        entry_ids = list(first)
+        while len(entry_ids) < self._round_size:
             try:
-                rest.append(self._queue.get_nowait())
+                entry_ids += self._queue.get_nowait()
             except queue.Empty:
                 break
-        return rest
+        return tuple(entry_ids)
 
     def _watch(self, worker: _Worker) -> None:
         pause = threading.Event()

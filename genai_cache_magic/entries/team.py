@@ -121,7 +121,7 @@ class Team:
         self._clock = clock
         self._max_stale_s = max_stale_s
         self._emptied = emptied
-        self._link = Link(self._ask, overdue=self._overdue)
+        self._link = Link(self._ask, overdue=self._overdue, round_size=tier.round_size)
         self._refreshes = Link(self._publish, overdue=self._overdue)
         self._drain = Drain(outbox, self, lock=lock, told=pending.read)
 
@@ -137,8 +137,7 @@ class Team:
     def look_up_many(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
         """Look many up in one round, and wait for what comes of it in this thread."""
         asked: dict[EntryId, Future[Looked]] = {entry_id: Future() for entry_id in entry_ids}
-        for entry_id, future in asked.items():
-            self._link.look_up(entry_id, future.set_result)
+        self._link.look_up_many({entry_id: future.set_result for entry_id, future in asked.items()})
         return {entry_id: future.result() for entry_id, future in asked.items()}
 
     def publish_entry(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:

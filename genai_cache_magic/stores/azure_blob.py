@@ -92,6 +92,8 @@ class BlobTier:
         Whose: letters, digits, ``.``, ``_`` and ``-``.
     """
 
+    round_size = 8 * _WORKERS  # each is a request of its own, and may take tens of milliseconds
+
     def __init__(self, connection: BlobConnection, namespace: str) -> None:
         self.name = connection.name
         self.store = BlobStore(connection, namespace)

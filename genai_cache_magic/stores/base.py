@@ -165,6 +165,10 @@ class SharedTier(Protocol):
         """Its address, fit to be shown."""
 
     @property
+    def round_size(self) -> int:
+        """How many values one look-up should ask for, so that it is answered well within a second."""
+
+    @property
     def store(self) -> Store:
         """Where the values are; it ``SupportsFill`` and ``SupportsGetMany``."""
 

@@ -104,6 +104,8 @@ class RedisTier:
         Whose: letters, digits, ``.``, ``_`` and ``-``.
     """
 
+    round_size = 1_000
+
     def __init__(self, connection: RedisConnection, namespace: str) -> None:
         self.name = connection.name
         self.store = RedisStore(connection, namespace)

@@ -47,6 +47,8 @@ class MemoryTier:
         How many calls were made, those in vain included.
     """
 
+    round_size = 1_000
+
     def __init__(self, server: MemoryServer, name: str = "memory://team") -> None:
         self.server = server
         self.name = name
