@@ -49,7 +49,8 @@ class CacheParts:
     """What a cache is made of.
 
     `directory` is where it lies, empty in memory, and `ttl_s` its default [s]. `is_superseded` tells whether another
-    process has begun the directory anew, with other keys.
+    process has begun the directory anew, with other keys. `place` tells apart stores that one key opens; empty where
+    no other process can reach the store.
     """
 
     entries: Entries
@@ -63,6 +64,7 @@ class CacheParts:
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
     team: Team | None = None
     permits: Permits | None = field(default=None, repr=False)
+    place: str = field(default="", repr=False)
 
 
 class Cache:
@@ -87,6 +89,8 @@ class Cache:
         self._permits = parts.permits
         self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
+        self.fingerprint = parts.keys.fingerprint(parts.place) if parts.place else ""
+        """16 hex digits that tell this namespace in this store from any other; empty for one in memory."""
 
     def __repr__(self) -> str:
         return f"<Cache {self.namespace!r}>"

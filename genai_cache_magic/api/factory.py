@@ -143,9 +143,20 @@ def build_cache(
         ttl_s=settings.ttl,
         state=parts.state,
         directory="" if home is None else str(home.path),
+        place=_place(settings, parts),
         is_superseded=lambda: home is not None and home.is_superseded,
     )
     return Cache(made, on_event=on_event)
+
+
+def _place(settings: Settings, parts: _Parts) -> str:
+    """Return what tells the store of these parts from others that the same keys would open; empty for one in memory."""
+    if parts.home is None:
+        return ""
+    if parts.line is not None:
+        return parts.line.place
+    # A keyset belongs to one directory; without encryption everybody has the same keys.
+    return f"{settings.machine}\0{parts.home.path}" if settings.encryption == "off" else "local"
 
 
 def origins_of(settings: Settings) -> Origins:

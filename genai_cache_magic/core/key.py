@@ -24,6 +24,7 @@ COMPONENT_BYTES: Final = 8
 
 _TAG: Final = b"genai-cache/tag/1\0"
 _COMPONENT: Final = b"genai-cache/component/1\0"
+_PLACE: Final = b"genai-cache/place/1\0"
 
 
 def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
@@ -72,3 +73,12 @@ def keyed_digest(component: bytes, mac_key: bytes) -> str:
     It tells `explain` whether two components are equal, and nobody without the key what they are.
     """
     return hmac.digest(mac_key, _COMPONENT + component, "sha256")[:COMPONENT_BYTES].hex()
+
+
+def keyed_place(namespace: str, place: str, mac_key: bytes) -> bytes:
+    """Return what a namespace in the store at `place` is known by, bytes, shape (8,).
+
+    A saved notebook bears it: without the key it tells neither where the store is nor what it is called.
+    """
+    message = b"".join((_PLACE, namespace.encode(), b"\0", place.encode("utf-8", "surrogatepass")))
+    return hmac.digest(mac_key, message, "sha256")[:COMPONENT_BYTES]

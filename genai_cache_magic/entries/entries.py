@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.key import keyed_tag
+from genai_cache_magic.core.key import keyed_place, keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
 from genai_cache_magic.core.validity import Change
@@ -64,6 +64,10 @@ class Keys:
     def tag(self, kind: TagKind, name: str) -> bytes:
         """Return the keyed tag for a `kind` (``user``, ``run``, ``cell``, ``model``, ``person``)."""
         return keyed_tag(kind, name, self.mac_key)
+
+    def fingerprint(self, place: str) -> str:
+        """Return 16 hex digits by which this namespace, in the store at `place`, is known; they tell of neither."""
+        return keyed_place(self.namespace, place, self.mac_key).hex()
 
 
 class Entries:

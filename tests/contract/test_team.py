@@ -7,6 +7,7 @@ import threading
 import pytest
 from machines import Origin, Team
 
+from genai_cache_magic import create_cache
 from genai_cache_magic.crypto.keyset import create_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
@@ -372,3 +373,10 @@ def test_a_record_that_the_tier_lost_is_said(team, a, origin):
     later.goes_stale()
     later.ask(origin)
     assert ["not known any more" in event.message for event in later.events] == [True]
+
+
+def test_machines_of_a_team_know_their_store_by_one_fingerprint(a, b, tmp_path):
+    """What a colleague's notebook names is found on this machine too, and is not taken for a cache of its own."""
+    assert a.cache.fingerprint == b.cache.fingerprint
+    with create_cache(dir=tmp_path / "alone", key_file=tmp_path / "keys" / "alone") as alone:
+        assert alone.fingerprint != a.cache.fingerprint

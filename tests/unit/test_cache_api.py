@@ -235,3 +235,22 @@ def test_collect_removes_what_can_not_be_served_and_nothing_else(cache, monkeypa
     assert cache.collect().entries == 1
     assert cache.keys() == ["kept"]
     assert len(list(cache._entries.store.scan())) == 1
+
+
+@pytest.mark.parametrize("encryption", ["local", "off"])
+def test_a_fingerprint_is_of_one_namespace_in_one_store(tmp_path, encryption):
+    """Two handles on one store agree; another namespace, another directory, another key and memory do not."""
+
+    def fingerprint(directory="cache", **more):
+        with create_cache(
+            dir=tmp_path / directory, key_file=tmp_path / "keys" / "key", encryption=encryption, **more
+        ) as c:
+            return c.fingerprint
+
+    own = fingerprint()
+    assert own == fingerprint()
+    assert len(own) == 16
+    assert set(own) <= set("0123456789abcdef")
+    assert own not in {fingerprint(namespace="other"), fingerprint("elsewhere")}
+    with create_cache("memory") as cache:
+        assert cache.fingerprint == ""
