@@ -255,11 +255,23 @@ class Entries:
                     self.record_again(entry_id)  # the row that was written for ours
                 return Filled.KEPT
             self._recent.forget(entry_id)
+            if self._is_noted(entry_id):
+                # What gives way goes before its row does: a kill in between would leave it under the row of another.
+                if not self._remove(entry_id, held):
+                    continue
+                held = None
             # Before the entry: a kill in between leaves a row too many, which is found by counting.
             self._record(entry_id, header, placed.metadata if isinstance(placed, Entry) else placed.metadata())
             if self._fills.put_if(entry_id, blob, ttl_s=self._remaining_s(header), held=held):
                 return Filled.STORED
         return Filled.KEPT
+
+    def _is_noted(self, entry_id: EntryId) -> bool:
+        """Return whether the catalogue says that there is something, be it expired or damaged."""
+        with suppress(StoreUnavailable):
+            row = None if self._rows is None else self._rows.find(entry_id)
+            return row is not None and row.gone <= Gone.HERE
+        return False
 
     def _remaining_s(self, header: Header) -> float:
         """Return how long an entry may still live [s]: all its time if a clock says that it is not born yet."""

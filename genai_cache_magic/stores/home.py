@@ -77,7 +77,7 @@ class Home:
     def is_in_place(self) -> bool:
         """Return whether the directory, and what is kept in it, are the ones that we know."""
         kept = self._kept
-        return identity_of(self.path) == self._identity and (kept is None or kept[0].version() == kept[2])
+        return self._is_made() and (kept is None or _is_kept(kept[0], kept[2]))
 
     def ensure(self) -> None:
         """Make the directory and what is kept in it again if they are gone, and tell what was lost.
@@ -99,7 +99,7 @@ class Home:
 
     def restore(self) -> bool:
         """As `ensure`, but leave it to the caller to tell; return whether the directory was made again."""
-        was_removed = identity_of(self.path) != self._identity
+        was_removed = not self._is_made()
         if was_removed:
             try:
                 self._make()
@@ -116,17 +116,25 @@ class Home:
         return was_removed
 
     def _restore_kept(self, document: Document, content: bytes, version: object, *, was_removed: bool) -> None:
-        if not self.is_superseded and document.version() == version:
+        if not self.is_superseded and _is_kept(document, version):
             return
         if document.replace(content, expected=None) and not was_removed:
             self.losses.add(f"the keyset in {self.path} was removed while it was in use: it was written again")
-        if document.load() != content:
+        version = document.version()  # before the load: what changes in between is noticed once more
+        found = document.load()
+        if found is None:
+            raise StoreUnavailable(f"what is in {self.path} is being removed: try again")
+        if found != content:
             self.is_superseded = True
             raise StoreUnavailable(
                 f"{self.path} was begun anew by another process, with other keys: run the cell again to use what "
                 "is there now"
             )
-        self._kept = (document, content, document.version())
+        self._kept = (document, content, version)
+
+    def _is_made(self) -> bool:
+        # Where nothing was when we looked, nothing is no sign that all is as it was: somebody removes it meanwhile.
+        return self._identity is not None and identity_of(self.path) == self._identity
 
     def _make(self) -> Path:
         path = ensure_private_directory(self._root)
@@ -134,3 +142,8 @@ class Home:
         for names in self._inside:
             path = ensure_private_directory(path.joinpath(*names), device=self.device)
         return path
+
+
+def _is_kept(document: Document, version: object) -> bool:
+    """Return whether `document` has that version; it has none while it is absent."""
+    return version is not None and document.version() == version

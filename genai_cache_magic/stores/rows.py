@@ -51,7 +51,7 @@ class Rows(ABC):
 
     def is_in_place(self) -> bool:
         """Return whether our file still bears the database's name."""
-        return identity(self.place) == self.identity
+        return self.identity is not None and identity(self.place) == self.identity
 
     def read(self, key: bytes) -> bytes | None:
         """Return the value of `key`; remove it if it is damaged."""

@@ -469,3 +469,34 @@ def test_expired_entries_are_removed_from_disk_too(isolated):
     assert cache._entries.store.count() == cache.catalogue.rows.present() == 1
     assert cache.keys() == ["c"]
     cache.close()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("was", ["invalidated", "expired", "damaged", "there"])
+def test_killed_between_a_row_and_the_entry_that_takes_anothers_place(cache, monkeypatch, was):
+    """The old entry is not listed under the row of the new one, which was never stored."""
+    cache.set("a", 1, ttl=60)
+    cache.set("b", 1)
+    entry_id = cache._value_id("a")
+    if was == "invalidated":
+        cache._entries.publish([entry_id])
+    if was == "expired":
+        later(cache, monkeypatch, 61)
+        monkeypatch.setattr(cache._entries.store._cache, "_clock", cache._entries._clock)
+    if was == "damaged":
+        cache._entries.store.put(entry_id, b"rubbish", ttl_s=60)
+    record = cache.catalogue.rows.record
+
+    def killed(*args):
+        record(*args)
+        raise Killed
+
+    monkeypatch.setattr(cache.catalogue.rows, "record", killed)
+    with pytest.raises(Killed):
+        cache.set("a", 2, ttl=DAY_S)
+    monkeypatch.setattr(cache.catalogue.rows, "record", record)
+    assert cache.keys() == ["b"]
+    assert agrees(cache)

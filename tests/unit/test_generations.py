@@ -88,3 +88,22 @@ def test_a_document_that_always_changes_gives_up():
 
     with pytest.raises(StoreUnavailable):
         live(Restless()).change(lambda g: g.cleared(b"r" * 16))
+
+
+def test_who_makes_the_first_document_takes_nobodys_look_at_it_for_a_loss():
+    """Between the first writing and its return another thread sees the new document: nothing was lost."""
+    document = MemoryDocument()
+    told = []
+
+    class Looked(MemoryDocument):
+        def replace(self, new, *, expected):
+            is_written = document.replace(new, expected=expected)
+            reader.published()
+            return is_written
+
+    looked = Looked()
+    looked.version, looked.load = document.version, document.load
+    reader = LiveGenerations(looked, namespace="n", mac_key=MAC, random_bytes=os.urandom, on_loss=told.append)
+    made = reader.published()
+    assert told == []
+    assert reader.published() == made
