@@ -202,7 +202,10 @@ def _local_or_team_parts(
     try:
         line = team_line(settings, namespace)
         if line is not None:
-            return _disk_parts(settings, namespace, tell, on_loss, line)
+            parts = _disk_parts(settings, namespace, tell, on_loss, line)
+            for sentence in line.settle():
+                tell(Trouble("L2", "Limits", sentence))
+            return parts
     except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
         # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
         tell(Trouble("L2", type(exc).__name__, apart(exc)))

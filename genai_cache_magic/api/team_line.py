@@ -7,15 +7,17 @@ import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.permits import Permits
 from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsLeases
+from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.stores.base import SupportsLeases, SupportsSettling
 from genai_cache_magic.stores.breaker import Breaker
-from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, guard_store
+from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, guard_store, guarded
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -42,6 +44,7 @@ class TeamLine:
     tier: SharedTier = field(repr=False)
     breaker: Breaker = field(repr=False)
     max_stale_s: float
+    retries: Retries = field(default_factory=Retries)
 
     @property
     def place(self) -> str:
@@ -57,6 +60,17 @@ class TeamLine:
         error = StoreUnavailable(f"{self.tier.name} does not answer in time")
         self.breaker.trip(error)
         return str(error)
+
+    def settle(self) -> tuple[str, ...]:
+        """Set or compare the limits of the tier's server, and return what there is to say of them."""
+        tier = self.tier
+        if not isinstance(tier, SupportsSettling):
+            return ()
+        settle = guarded(self.breaker)(tier.settle)
+        try:
+            return within(DEADLINE_S, settle, overdue=self.overdue)
+        except StoreUnavailable:
+            return ()  # the first look-up says so
 
     def keyset(self, copy: Document, make: Callable[[], bytes], check: Callable[[bytes], object]) -> None:
         """Bring into `copy` the keyset of the team; where it has none, what `make` returns is offered.
@@ -120,7 +134,11 @@ def team_line(settings: Settings, namespace: str) -> TeamLine | None:
         if scheme.startswith("redis")
         else (_blob(settings, url, namespace), _MAX_STALE_BLOB_S)
     )
-    return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s)
+    retry = settings.retry
+    retries = Retries(
+        retry.max_attempts, retry.first_pause, retry.longest_pause, is_exponential=retry.backoff == "exponential"
+    )
+    return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s, retries)
 
 
 class Waiting:
@@ -167,6 +185,7 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
         clock=clock,
         max_stale_s=line.max_stale_s,
         lock=waiting.lock,
+        retries=line.retries,
         emptied=lambda: line.offer_again(FileDocument(keyset)),
     )
 
@@ -198,6 +217,7 @@ def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:
 
     from genai_cache_magic.stores.redis import RedisTier
     from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+    from genai_cache_magic.stores.redis_limits import RedisLimits
 
     target = RedisTarget(
         url,
@@ -208,7 +228,8 @@ def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:
         command_timeout_s=settings.command_timeout,
     )
     target.check()
-    return RedisTier(RedisConnection(target), namespace)
+    limits = RedisLimits(settings.maxmemory, settings.eviction_policy, spell_size)
+    return RedisTier(RedisConnection(target), namespace, limits)
 
 
 def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from contextvars import Context
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from genai_cache_magic.errors import EntryUndecodable, StoreThrottled, StoreUnavailable
@@ -19,10 +20,41 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.locks import FileLock
 
 _BATCH = 100
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 60.0
+_OTHERS_S = 0.5
+"""How long to leave the queue to another process before looking at it again [s]."""
+_MOST_DOUBLINGS = 16
 _IDLE_S = 30.0
 """After so long without work the thread ends; the next entry starts another [s]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a queue that can't be told is tried again, and after what pauses.
+
+    Parameters
+    ----------
+    max_attempts
+        After so many failures in a row it rests until there is something new to tell, or the team answers again; 0 is
+        without end.
+    first_pause_s, longest_pause_s
+        After the first failure, and at most [s]; each is shortened by up to a half, to spread the machines of a team.
+    is_exponential
+        Whether the pause doubles with each failure.
+    """
+
+    max_attempts: int = 0
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 60.0
+    is_exponential: bool = True
+
+    def pause_s(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row [s]."""
+        doubled = min(failures - 1, _MOST_DOUBLINGS) if self.is_exponential else 0
+        return min(self.first_pause_s * float(1 << doubled), self.longest_pause_s) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+
+    def is_last(self, failures: int) -> bool:
+        """Return whether that was the last failure before a rest."""
+        return 0 < self.max_attempts <= failures
 
 
 class Receives(Protocol):
@@ -48,23 +80,27 @@ class Drain:
         Held by the one process of this machine that tells; None where there is only this one.
     told
         Called after invalidations were published.
+    retries
+        How to go on when the team can't be told.
     clock
         Seconds that never run backwards.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         outbox: Outbox,
         team: Receives,
         *,
         lock: FileLock | None = None,
         told: Callable[[], None] = lambda: None,
+        retries: Retries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._team = team
         self._file_lock = lock
         self._told = told
+        self._retries = retries or Retries()
         self._clock = clock
         self._is_running = False  # whether there is a thread; guarded by _lock
         self._begin_anew()
@@ -79,6 +115,11 @@ class Drain:
                 self._is_running = True
                 thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
                 Context().run(thread.start)  # it belongs to no cell
+
+    def wake(self) -> None:
+        """Say that the team answers again: a queue that had given up is told now."""
+        if self._is_resting:
+            self.poke()
 
     def once(self) -> None:
         """Tell all that waits now, in this thread.
@@ -117,9 +158,10 @@ class Drain:
         self._has_work = threading.Event()
         self._pause = threading.Event()
         self._is_running = False
+        self._is_resting = False  # whether it was tried often enough in vain; set by the thread alone
 
     def _run(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        failures = 0
         pid = self._pid
         while pid == os.getpid():
             if not self._has_work.wait(_IDLE_S):
@@ -128,17 +170,21 @@ class Drain:
                         self._is_running = False
                         return
             self._has_work.clear()
+            self._is_resting = False
             try:
                 self.once()
-                pause_s = _FIRST_PAUSE_S
+                failures = 0
                 if self._is_empty():
                     continue
             except StoreUnavailable as error:
+                failures += 1
+                if self._retries.is_last(failures):
+                    failures, self._is_resting = 0, True
+                    continue
                 asked_s = error.retry_after_s if isinstance(error, StoreThrottled) else None
-                self._pause.wait(max(asked_s or 0.0, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads load
-                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                self._pause.wait(max(asked_s or 0.0, self._retries.pause_s(failures)))
             else:
-                self._pause.wait(_FIRST_PAUSE_S)  # another process tells, or was killed while it did
+                self._pause.wait(_OTHERS_S)  # another process tells, or was killed while it did
             self._has_work.set()
 
     def _is_empty(self) -> bool:

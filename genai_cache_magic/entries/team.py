@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.validity import Generations
+    from genai_cache_magic.entries.drain import Retries
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.link import Looked
@@ -91,6 +92,8 @@ class Team:
         How old the snapshot may be for an answer from L1 alone [s].
     lock
         Held by the process of this machine that tells.
+    retries
+        How to go on when it can't be told.
     emptied
         Called when the tier has lost the document that rules, and probably more.
     """
@@ -108,6 +111,7 @@ class Team:
         clock: TeamClock,
         max_stale_s: float,
         lock: FileLock | None = None,
+        retries: Retries | None = None,
         emptied: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = tier.name
@@ -123,7 +127,7 @@ class Team:
         self._emptied = emptied
         self._link = Link(self._ask, overdue=self._overdue, round_size=tier.round_size)
         self._refreshes = Link(self._publish, overdue=self._overdue)
-        self._drain = Drain(outbox, self, lock=lock, told=pending.read)
+        self._drain = Drain(outbox, self, lock=lock, told=pending.read, retries=retries)
 
     @property
     def is_fresh(self) -> bool:
@@ -234,6 +238,8 @@ class Team:
     def _drain_if_waiting(self) -> None:
         if self._pending():
             self._drain.poke()
+        else:
+            self._drain.wake()
 
     def _overdue(self) -> str:
         error = StoreUnavailable(f"{self.name} does not answer in time")

@@ -161,6 +161,17 @@ Addresses = Annotated[tuple[SecretStr, ...], _reported(_addresses), NoDecode, Sp
 Namespace = Annotated[str, _reported(_namespace)]
 HeaderName = Annotated[str, _reported(_header)]
 Place = Annotated[Path, _reported(parse_place)]
+EvictionPolicy = Literal[
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+]
+"""What a Redis gives up when it is full, redis.io/docs/latest/develop/reference/eviction."""
 
 
 class CompressionSettings(BaseModel):
@@ -171,6 +182,17 @@ class CompressionSettings(BaseModel):
     algorithm: Literal["zstd", "gzip", "none"] = "zstd"
     threshold: Size = 1024
     level: int = Field(default=3, ge=1, le=19)
+
+
+class RetrySettings(BaseModel):
+    """How the queue for the team tries again; `max_attempts` in a row (0: without end), pauses in seconds once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: int = Field(default=0, ge=0, le=1000)
+    backoff: Literal["exponential", "constant"] = "exponential"
+    first_pause: Timeout = 0.5
+    longest_pause: Timeout = 60.0
 
 
 class OriginSettings(BaseModel):
@@ -228,6 +250,9 @@ class Settings(BaseSettings):
     l2_create_container: bool = False
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)
     command_timeout: Timeout = Field(default=1.5, validate_default=False)
+    retry: RetrySettings = Field(default_factory=RetrySettings)
+    maxmemory: Size | None = None
+    eviction_policy: EvictionPolicy | None = None
     max_stale: Duration | None = None
     size_limit: Size = Field(default=1024**3, ge=1024**2)
     memory: Size = 32 * 1024**2

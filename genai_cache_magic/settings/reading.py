@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
@@ -23,10 +23,11 @@ from genai_cache_magic.settings.model import (
     PREFIX,
     CompressionSettings,
     OriginSettings,
+    RetrySettings,
     Settings,
     Spelled,
 )
-from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.settings.units import spell_size, spell_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +40,7 @@ _HIDDEN = "(hidden: it would name this host in a saved notebook)"
 _ENVIRONMENT = "environment"
 _PARTS = {
     "compression": tuple(CompressionSettings.model_fields),
+    "retry": tuple(RetrySettings.model_fields),
     "origins": tuple(name for name in OriginSettings.model_fields if name != "circle"),
 }
 _WANTED = {
@@ -60,6 +62,7 @@ _JSON = {
     "key_exclude": '["user"]',
     "key_include": '["user"]',
     "origins": '{"https://gateway.example.com": "openai"}',
+    "retry": '{"max_attempts": 3}',
 }
 
 
@@ -138,7 +141,9 @@ def _spelled(name: str, value: object) -> str:
         return "5s; Blob 30s"
     if name == "machine":
         return _HIDDEN
-    spelled = next((how for how in Settings.model_fields[name].metadata if isinstance(how, Spelled)), None)
+    field = Settings.model_fields[name]
+    alone = (how for kind in get_args(field.annotation) for how in getattr(kind, "__metadata__", ()))  # of `X | None`
+    spelled = next((how for how in (*field.metadata, *alone) if isinstance(how, Spelled)), None)
     if spelled is not None and value is not None:
         return spelled.write(value)
     return _written(value) or "none"
@@ -149,10 +154,12 @@ def _written(value: object) -> str:
         return tilde(value)
     if isinstance(value, CompressionSettings):
         return f"{value.algorithm}, from {spell_size(value.threshold)}, level {value.level}"
-    if isinstance(value, dict):
-        return "; ".join(f"{url}: {_rule(rule)}" for url, rule in value.items())
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value))
+    if isinstance(value, RetrySettings):
+        ends = f"at most {value.max_attempts} times" if value.max_attempts else "without end"
+        return f"{value.backoff}, {spell_timeout(value.first_pause)} to {spell_timeout(value.longest_pause)}, {ends}"
+    if isinstance(value, dict | frozenset):
+        rules = value if isinstance(value, dict) else {}
+        return "; ".join(f"{url}: {_rule(rule)}" for url, rule in rules.items()) or ", ".join(sorted(value))
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

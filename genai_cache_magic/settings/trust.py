@@ -35,9 +35,11 @@ _DECIDING: Final = frozenset(
     {
         "dir",
         "encryption",
+        "eviction_policy",  # what a server that others use gives up
         "key_file",
         "key_name",
         "machine",
+        "maxmemory",  # the same, and how much of it
         "max_stale",  # how long what a teammate has invalidated may still be served
         "person",
         "signing_key_name",

@@ -202,3 +202,11 @@ class SupportsLeases(Protocol):
     @property
     def leases(self) -> Leases:
         """Its leases."""
+
+
+@runtime_checkable
+class SupportsSettling(Protocol):
+    """A shared tier whose server has limits of its own."""
+
+    def settle(self) -> tuple[str, ...]:
+        """Set or compare them, as it was made to; return what there is to say. May raise ``StoreUnavailable``."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+from genai_cache_magic.stores.redis_limits import RedisLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -102,12 +103,15 @@ class RedisTier:
         The server.
     namespace
         Whose: letters, digits, ``.``, ``_`` and ``-``.
+    limits
+        What the server's limits should be.
     """
 
     round_size = 1_000
 
-    def __init__(self, connection: RedisConnection, namespace: str) -> None:
+    def __init__(self, connection: RedisConnection, namespace: str, limits: RedisLimits | None = None) -> None:
         self.name = connection.name
+        self._limits = limits or RedisLimits()
         self.store = RedisStore(connection, namespace)
         self.leases = RedisLeases(connection, namespace)
         self._connection = connection
@@ -135,6 +139,10 @@ class RedisTier:
             token, seconds, microseconds = told
             found = {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
             return LookUp(_bytes_or_none(token), int(seconds) + int(microseconds) / 1e6, found)
+
+    def settle(self) -> tuple[str, ...]:
+        """Set or compare the server's limits; see `RedisLimits.settle`."""
+        return self._limits.settle(self._connection)
 
     def close(self) -> None:
         """Give up the connections; may be called twice."""

@@ -21,7 +21,7 @@ from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.jupyter.arguments import LATER as LATER_MAGICS
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.model import LATER as LATER_SETTINGS
-from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, Settings
+from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
 from genai_cache_magic.settings.reading import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,8 @@ def variables(model, prefix=PREFIX):
 
 
 def named_by_settings():
-    return variables(Settings) | variables(CompressionSettings, f"{PREFIX}COMPRESSION__")
+    parts = {"COMPRESSION": CompressionSettings, "RETRY": RetrySettings}
+    return variables(Settings).union(*(variables(model, f"{PREFIX}{name}__") for name, model in parts.items()))
 
 
 @pytest.mark.parametrize("source", blocks("python"))
@@ -93,12 +94,17 @@ def test_documented_defaults_are_the_defaults():
     )
     told = {name: default for name, default in rows if name not in {"dir", "key_file", "origins", *LISTS}}
     flat = {name: value for name, value in told.items() if "." not in name}
-    nested = {name.partition(".")[2]: value for name, value in told.items() if "." in name}
-    settings = load_settings(**flat, compression=nested)
+    nested: dict[str, dict[str, str]] = {}
+    for name in told.keys() - flat.keys():
+        table, _, part = name.partition(".")
+        nested.setdefault(table, {})[part] = told[name]
+    assert set(nested) == {"compression", "retry"}
+    settings = load_settings(**flat, **nested)
     assert len(flat) >= 8
     for name in flat:
         assert getattr(settings, name) == Settings.model_fields[name].default
     assert settings.compression == CompressionSettings()
+    assert settings.retry == RetrySettings()
 
 
 def test_reserved_settings_are_told():

@@ -142,6 +142,13 @@ def test_nested_settings_in_the_environment(monkeypatch):
         ("ORIGINS", '{"https://x": {"aliass": "y"}}', "aliass"),
         ("TLL", "1h", "did you mean ttl?"),
         ("CONNECT_TIMEOUT", "500", "is not a time-out"),
+        ("MAXMEMORY", "much", "maxmemory='much' (environment, GENAI_CACHE_MAXMEMORY)"),
+        ("EVICTION_POLICY", "volatile_lru", "did you mean volatile-lru?"),
+        ("RETRY__MAX_ATTEMPTS", "many", "(environment, GENAI_CACHE_RETRY__MAX_ATTEMPTS): write a whole number"),
+        ("RETRY__BACKOFF", "exponentil", "did you mean exponential?"),
+        ("RETRY__FIRST_PAUSE", "2", "is not a time-out"),
+        ("RETRY__ATTEMPTS", "2", "did you mean max_attempts?"),
+        ("RETRY", "3", "write a table"),
         ("COMMAND_TIMEOUT", "2h", "is not a time-out"),
         ("KEY_VAULT_URL", "https://v.vault.azure.net", "does not have yet"),
         ("ENCRYPTION", "key-vault", "does not have yet"),
@@ -341,3 +348,15 @@ def test_no_home_is_none(elsewhere, monkeypatch, home):
     """A home that is everything, or unknown, shortens nothing."""
     monkeypatch.setenv("HOME", home)
     assert tilde("/etc/x") == "/etc/x"
+
+
+def test_settings_of_the_tier_are_shown_as_they_are_written(monkeypatch):
+    """Also where the default is none."""
+    assert [source_of(name)[0] for name in ("maxmemory", "eviction_policy")] == ["none", "none"]
+    assert source_of("retry") == ("exponential, 500ms to 60s, without end", "default")
+    monkeypatch.setenv("GENAI_CACHE_MAXMEMORY", "2gb")
+    monkeypatch.setenv("GENAI_CACHE_EVICTION_POLICY", "volatile-lru")
+    monkeypatch.setenv("GENAI_CACHE_RETRY__MAX_ATTEMPTS", "3")
+    monkeypatch.setenv("GENAI_CACHE_MAX_STALE", "90s")
+    shown = [source_of(name)[0] for name in ("maxmemory", "eviction_policy", "retry", "max_stale")]
+    assert shown == ["2 GiB", "volatile-lru", "exponential, 500ms to 60s, at most 3 times", "90s"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, Generations, decode_change
-from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.entries.drain import Drain, Retries
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.stores.locks import FileLock
@@ -232,3 +233,41 @@ def test_an_entry_that_is_not_taken_holds_no_other_up(outbox, team):
     team.refused = set()
     drain.once()
     assert team.told == [b"b", b"a"]
+
+
+def test_pauses_double_up_to_the_longest():
+    """Each is shortened by up to a half, so that the machines of a team don't come back in one moment."""
+    retries = Retries(first_pause_s=1.0, longest_pause_s=8.0)
+    for failures, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (500, 8)):
+        assert longest / 2 <= retries.pause_s(failures) <= longest
+    constant = Retries(first_pause_s=1.0, longest_pause_s=8.0, is_exponential=False)
+    assert constant.pause_s(500) <= 1.0
+    assert len({retries.pause_s(4) for _ in range(20)}) > 1
+
+
+def test_after_the_last_attempt_a_queue_rests_until_the_team_answers(outbox, team):
+    """It is tried as often as was said; what waits is told when somebody says that the team is there again."""
+    team.is_away = True
+    tries = threading.Semaphore(0)
+    reach = team._reach
+
+    def counted():
+        tries.release()
+        reach()
+
+    team._reach = counted
+    drain = Drain(outbox, team, retries=Retries(max_attempts=2, first_pause_s=0.001, longest_pause_s=0.001))
+    drain.wake()
+    assert not tries.acquire(blocking=False)  # nothing had been given up
+    outbox.add_entry(A, b"a")
+    drain.poke()
+    for _ in range(2):
+        assert tries.acquire(timeout=30)
+    give_up_at = time.monotonic() + 30
+    while not drain._is_resting:
+        assert time.monotonic() < give_up_at
+    assert not tries.acquire(blocking=False)
+    team.is_away = False
+    drain.wake()
+    assert team.heard.acquire(timeout=30)
+    assert team.told == [b"a"]

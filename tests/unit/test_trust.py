@@ -34,6 +34,8 @@ DECIDING = {
     "person": '"them"',
     "l2": '"redis://theirs"',
     "size_limit": '"1MiB"',
+    "maxmemory": '"1mb"',
+    "eviction_policy": '"allkeys-random"',
     "max_stale": '"3650d"',
     "l2_username": '"theirs"',
     "l2_password": '"theirs"',
