@@ -19,6 +19,7 @@ from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.ledger.usage import Period, checked_by, today
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.permits import Permits
     from genai_cache_magic.entries.state import StateFile
     from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.ledger.usage import Ledger, UsageReport
     from genai_cache_magic.providers.base import Origins
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class CacheParts:
     origins: Origins
     ttl_s: int
     state: StateFile
+    ledger: Ledger
     directory: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
     team: Team | None = None
@@ -78,6 +81,7 @@ class Cache:
         self.calls = parts.calls
         self.origins = parts.origins
         self.catalogue = parts.catalogue
+        self.ledger = parts.ledger
         self.namespace = parts.keys.namespace
         self._entries = parts.entries
         self._keys = parts.keys
@@ -109,6 +113,7 @@ class Cache:
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
         self.catalogue.close()
+        self.ledger.close()
         if self._team is not None:
             self._team.close()
         if self._permits is not None:
@@ -289,6 +294,31 @@ class Cache:
     def stats(self) -> Stats:
         """Return what this namespace holds."""
         return self.catalogue.stats(self._directory)
+
+    def usage(
+        self, since: object = None, until: object = None, *, by: str | Iterable[str] = ("day", "model")
+    ) -> UsageReport:
+        """Return what the calls of this namespace came to on this machine: spent, saved, hits, misses, tokens.
+
+        Parameters
+        ----------
+        since, until
+            Days, both included: a date, ``"2026-05-31"``, ``"today"``, ``"yesterday"``, or an age such as ``"7d"``,
+            the first of the last seven days. Without `since` from the first call on. Days are those of UTC, as on a
+            provider's bill.
+        by
+            What tells one row from another: ``day``, ``model``, ``provider``, ``run``, ``person``, as names or as
+            one text with commas.
+
+        Raises
+        ------
+        ConfigurationError
+            A day or a name is none.
+        StoreUnavailable
+            The books can't be read.
+        """
+        period = Period.of(since, until, today=today(self._entries.now_ms()))
+        return self.ledger.usage(period, checked_by(by))
 
     def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
         """Say of each call of `scope` that was no hit why."""

@@ -26,6 +26,9 @@ from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
+from genai_cache_magic.ledger import accounts
+from genai_cache_magic.ledger.books import Books
+from genai_cache_magic.ledger.usage import Ledger
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
 from genai_cache_magic.settings.reading import ignored, load_settings
@@ -51,6 +54,8 @@ _SHARED = {
 """Kinds that a team shares, and how their address is given."""
 _LAYOUT = "v1"
 _ENTRIES = "l1"
+_LEDGER_WAITS_S = 0.25
+"""How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
 
 
 def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lambda _: None, **settings: Any) -> Cache:
@@ -125,6 +130,7 @@ def build_cache(
     permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
+    ledger = _ledger(keys, home, entries.now_ms, on_event)
     made = CacheParts(
         entries=entries,
         keys=keys,
@@ -142,6 +148,7 @@ def build_cache(
         origins=origins_of(settings),
         ttl_s=settings.ttl,
         state=parts.state,
+        ledger=ledger,
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
         is_superseded=lambda: home is not None and home.is_superseded,
@@ -157,6 +164,21 @@ def _place(settings: Settings, parts: _Parts) -> str:
         return parts.line.place
     # A keyset belongs to one directory; without encryption everybody has the same keys.
     return f"{settings.machine}\0{parts.home.path}" if settings.encryption == "off" else "local"
+
+
+def _ledger(keys: Keys, home: Home | None, now_ms: Callable[[], int], tell: Callable[[Event], None]) -> Ledger:
+    """Return the books of a namespace, which lie beside its entries and outlive them."""
+    file = StateFile(
+        None if home is None else home.path / "ledger.db",
+        accounts.SCHEMA,
+        columns=accounts.COLUMNS,
+        ensure=(lambda: None) if home is None else home.ensure,
+        tell=tell,
+        part="ledger",
+        busy_timeout_s=_LEDGER_WAITS_S,
+    )
+    kept = accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
+    return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms))
 
 
 def origins_of(settings: Settings) -> Origins:

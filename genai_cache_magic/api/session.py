@@ -122,10 +122,12 @@ class Session:
         try:
             for event in self.untold(namespace):
                 scope.emit(event)
-            return self.cache(namespace)
+            cache = self.cache(namespace)
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
             return ClosedCache(ClosedDesk(exc), origins_of(self.settings))
+        scope.books = cache.ledger.books
+        return cache
 
     @property
     def open_caches(self) -> tuple[Cache, ...]:

@@ -59,6 +59,13 @@ class CarriesScope(Protocol):
         """Put the scope in force there."""
 
 
+class Books(Protocol):
+    """Counts what calls come to, in the process that makes them."""
+
+    def note(self, call: CallRecord, *, run: str, person: str) -> None:
+        """Count `call`, which has come to its end; never raises for trouble of its own."""
+
+
 class CellScope:
     """The record of one cell: its options, its calls, its sums.
 
@@ -78,6 +85,8 @@ class CellScope:
         What other processes did for it; in such a process, where that is told.
     passport
         What takes it to another process; None where nothing does.
+    books
+        Where its calls are counted; None while there is no cache to be opened.
     """
 
     def __init__(
@@ -100,6 +109,7 @@ class CellScope:
         self.is_over = False
         self.reports = Reports()
         self.passport: CarriesScope | None = None
+        self.books: Books | None = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
         self._followers = 0  # those that said so; guarded by _lock
         self._hooks = tuple(hooks)
@@ -125,7 +135,12 @@ class CellScope:
         return ticket
 
     def emit(self, event: Event, *, closes: int = 0) -> None:
-        """Keep `event`, in the place of the open call of the ticket `closes`, and pass it to the hooks."""
+        """Keep `event`, in the place of the open call of the ticket `closes`, count it, and pass it to the hooks."""
+        if self.books is not None and isinstance(event, CallRecord):
+            self.books.note(event, run=self.options.run, person=self.person)
+        self._keep(event, closes)
+
+    def _keep(self, event: Event, closes: int = 0) -> None:
         with self._lock:
             self._open.pop(closes, None)
             if isinstance(event, CallRecord):
@@ -171,7 +186,7 @@ class CellScope:
             if isinstance(told.what, CellInterrupt):
                 self.interrupts.note_told(told.what)
             elif told.what is not None and not told.is_open:
-                self.emit(told.what)
+                self._keep(told.what)  # it was counted there
 
     @property
     def repeated(self) -> int:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.money import usage
+from genai_cache_magic.cli.opening import Namespace, opened, warn
+from genai_cache_magic.cli.showing import local_time, print_table, shown
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 from genai_cache_magic.host import tilde
@@ -24,14 +26,13 @@ except ImportError:  # older ones raise what `click` does
     from click import ClickException as CommandLineError  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit", "backup", "doctor", "restore", "runs", "usage", "warm")
+LATER = ("access", "audit", "backup", "doctor", "restore", "runs", "warm")
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -47,8 +48,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions
 keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.command()(trust)
+app.command()(usage)
 
-Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Whose cache; default: the configured one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
@@ -110,7 +111,7 @@ def config() -> None:
     from genai_cache_magic.api.session import Session
 
     found = Session().describe()
-    _print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
+    print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
     for note in found.notes:
         typer.echo(note)
 
@@ -120,13 +121,13 @@ def stats(*, namespace: Namespace = None) -> None:
     """Show how much the cache holds."""
     from rich.filesize import decimal
 
-    with _opened(namespace) as cache:
+    with opened(namespace) as cache:
         found = cache.stats()
         typer.echo(f"namespace {cache.namespace}: {found.entries:,} answers, {decimal(found.size_bytes)}")
     if found.oldest and found.newest:
-        typer.echo(f"stored between {_local(found.oldest)} and {_local(found.newest)}")
+        typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")
-    _print_table(("model", "answers"), [(_shown(model), f"{count:,}") for model, count in found.by_model.items()])
+    print_table(("model", "answers"), [(shown(model), f"{count:,}") for model, count in found.by_model.items()])
 
 
 @app.command()
@@ -139,14 +140,14 @@ def entries(
     namespace: Namespace = None,
 ) -> None:
     """List stored answers, the newest first."""
-    with _opened(namespace) as cache:
+    with opened(namespace) as cache:
         count, found = cache.catalogue.newest(pattern, limit)
     rows = [_described(item, previews=previews) for item in found]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row, default=str))
         return
-    _print_table(tuple(rows[0]) if rows else (), [tuple(map(_shown, row.values())) for row in rows])
+    print_table(tuple(rows[0]) if rows else (), [tuple(map(shown, row.values())) for row in rows])
     more = f", the newest {limit:,} are shown" if count > limit else ""
     typer.echo(f"{count:,} answers{more}")
 
@@ -173,7 +174,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
         got = " and ".join(by for by, _ in chosen) or "nothing"
         raise ConfigurationError(f"invalidate wants one of {_SELECTORS}, and got {got}; all of it is `clear`")
     by, value = chosen[0]
-    with _opened(namespace) as cache:
+    with opened(namespace) as cache:
         if not (dry_run or yes) and _at_terminal():
             counted = _invalidate(cache, by, value, dry_run=True)
             _confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?")
@@ -184,7 +185,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
 @app.command()
 def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Make every answer of the namespace invalid."""
-    with _opened(namespace) as cache:
+    with opened(namespace) as cache:
         if not (dry_run or yes):
             if not _at_terminal():
                 raise ConfigurationError("clear makes everything invalid: add --yes, or --dry-run to count it first")
@@ -196,7 +197,7 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 @app.command()
 def gc(*, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
-    with _opened(namespace) as cache:
+    with opened(namespace) as cache:
         removed = cache.collect()
     typer.echo(f"{removed.entries:,} answers and {removed.orphan_files:,} orphan files removed")
 
@@ -240,7 +241,7 @@ def keys_import() -> None:
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
     session = Session()
-    _warn(session)
+    warn(session)
     settings = session.settings
     path = settings.key_file
     # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
@@ -262,36 +263,12 @@ for _name in LATER:
     _add_later(_name)
 
 
-@contextmanager
-def _opened(namespace: str | None) -> Iterator[Cache]:
-    """Open the cache of `namespace`, None for the configured one, for the body; what was lost is said at the end."""
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.events import Trouble
-
-    session = Session()
-    name = session.options(namespace=namespace).namespace
-    try:
-        _warn(session)
-        yield session.cache(name)
-    finally:
-        session.close()
-        for event in session.untold(name):
-            if isinstance(event, Trouble):
-                typer.echo(event.message, err=True)
-
-
-def _warn(session: Session) -> None:
-    """Say what is ignored of the files found here: another directory or key may be meant than somebody expects."""
-    for sentence in session.ignored:
-        typer.echo(f"genai-cache: {sentence}", err=True)
-
-
 def _local_key() -> tuple[LocalKeyFile, Path]:
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
     session = Session()
-    _warn(session)
+    warn(session)
     settings = session.settings
     return LocalKeyFile.load(settings.key_file, cache_directory=settings.dir), settings.key_file
 
@@ -338,28 +315,6 @@ def _described(item: Listed, *, previews: bool) -> dict[str, Any]:
         "tags": of.tags,
     }
     return {**row, "prompt": of.preview} if previews else row
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from genai_cache_magic.jupyter.report import Table
-
-    if rows:
-        typer.echo(Table(tuple(rows), header).as_text())
-
-
-def _shown(value: object) -> str:
-    """Return `value` as it stands in a table."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, datetime):
-        return _local(value)
-    text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    # SECURITY: names come from servers and other people: none may command the terminal.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _local(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _at_terminal() -> bool:

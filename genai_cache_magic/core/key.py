@@ -25,6 +25,7 @@ COMPONENT_BYTES: Final = 8
 _TAG: Final = b"genai-cache/tag/1\0"
 _COMPONENT: Final = b"genai-cache/component/1\0"
 _PLACE: Final = b"genai-cache/place/1\0"
+_OWNER: Final = b"genai-cache/owner/1\0"
 
 
 def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
@@ -65,6 +66,11 @@ def keyed_tag(kind: TagKind, name: str, mac_key: bytes) -> bytes:
     # system may hold half surrogate pairs.
     message = b"".join((_TAG, kind.encode(), b"\0", name.encode("utf-8", "surrogatepass")))
     return hmac.digest(mac_key, message, "sha256")[:TAG_BYTES]
+
+
+def keyed_owner(digest: bytes, mac_key: bytes) -> bytes:
+    """Return what stands for the owner of an account, of whose names this is a digest; bytes, shape (16,)."""
+    return hmac.digest(mac_key, _OWNER + digest, "sha256")[:TAG_BYTES]
 
 
 def keyed_digest(component: bytes, mac_key: bytes) -> str:

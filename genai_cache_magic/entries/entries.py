@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.key import keyed_place, keyed_tag
+from genai_cache_magic.core.key import keyed_owner, keyed_place, keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
 from genai_cache_magic.core.validity import Change
@@ -68,6 +68,10 @@ class Keys:
     def fingerprint(self, place: str) -> str:
         """Return 16 hex digits by which this namespace, in the store at `place`, is known; they tell of neither."""
         return keyed_place(self.namespace, place, self.mac_key).hex()
+
+    def owner(self, digest: bytes) -> bytes:
+        """Return what stands in the ledger for the names of a digest: bytes, shape (16,)."""
+        return keyed_owner(digest, self.mac_key)
 
 
 class Entries:

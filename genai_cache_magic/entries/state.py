@@ -57,6 +57,8 @@ class StateFile:
         What those hold; a row that holds anything else was edited, and the file counts as damaged.
     ensure
         Called before the file is opened: makes its directory again if somebody removed it.
+    part
+        What `tell` is told to be concerned.
     busy_timeout_s
         How long to wait for another process's write [s].
     """
@@ -69,6 +71,7 @@ class StateFile:
         columns: Columns = MappingProxyType({}),
         ensure: Callable[[], None] = lambda: None,
         tell: Callable[[Event], None] = lambda _: None,
+        part: str = "catalogue",
         busy_timeout_s: float = 1.0,
     ) -> None:
         self._path = None if path is None else os.fspath(path)
@@ -76,6 +79,7 @@ class StateFile:
         self._columns = columns
         self._ensure = ensure
         self._tell = tell
+        self._part = part
         self._busy_timeout_s = busy_timeout_s
         # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
         self._lock = threading.RLock()
@@ -154,7 +158,7 @@ class StateFile:
         self._connection = connection
         self._identity = file_identity(self._path)
         if is_lost:
-            self._tell(_lost(f"{self._path} was removed or replaced: it starts anew"))
+            self._tell(_lost(self._part, f"{self._path} was removed or replaced: it starts anew"))
         return connection
 
     def _is_in_place(self) -> bool:
@@ -210,7 +214,8 @@ class StateFile:
         except OSError as error:
             raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
         kept = f"{path.name}{_ASIDE}"
-        self._tell(_lost(f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"))
+        what = f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"
+        self._tell(_lost(self._part, what))
 
 
 def _checked(columns: Columns, cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -253,5 +258,5 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _lost(message: str) -> Trouble:
-    return Trouble("catalogue", "StateLost", f"{message}; answers are not concerned")
+def _lost(part: str, message: str) -> Trouble:
+    return Trouble(part, "StateLost", f"{message}; answers are not concerned")

@@ -18,6 +18,7 @@ from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.ledger.usage import BY
 
 if TYPE_CHECKING:
     from argparse import Action, ArgumentParser, Namespace
@@ -29,13 +30,14 @@ COMMANDS = {
     "off": "end that",
     "config": "every setting, its value and where it was set",
     "stats": "how much the cache holds",
+    "usage": "what calls cost and what hits saved, by day and model: --since, --until, --by",
     "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
     "clear": "make everything in the namespace invalid",
     "explain": "why the calls of the last cell were no hits",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
-LATER = frozenset({"usage", "estimate", "runs", "warm", "panel", "doctor"})
+LATER = frozenset({"estimate", "runs", "warm", "panel", "doctor"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
 
@@ -64,6 +66,11 @@ _SELECTORS = (
     _option("--person", metavar="NAME", help="answers that this person stored"),
     _option("--older-than", metavar="AGE", help="answers older than this, such as 7d"),
     _option("pattern", nargs="?", metavar="PATTERN", help="answers whose name matches, such as 'gpt-4.1*'"),
+)
+_PERIOD = (
+    _option("--since", metavar="DAY", help="the first day: 2026-05-31, today, yesterday, or 7d; default 30d"),
+    _option("--until", metavar="DAY", help="the last day; default today"),
+    _option("--by", metavar="WHAT", help=f"{', '.join(BY)}, with commas between; default day,model"),
 )
 _CONFIRMATION = (
     _option("--dry-run", action="store_true", help="count, change nothing"),
@@ -201,6 +208,17 @@ def parse_clear(line: str) -> Selection:
     return Selection("all", "", **vars(_parse(_clear, line)))
 
 
+def parse_usage(line: str) -> dict[str, str]:
+    """Read the arguments of ``%llm_cache usage``, for `Cache.usage`.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown or lacks its value; days are judged by `Cache.usage`.
+    """
+    return {name: value for name, value in vars(_parse(_usage, line)).items() if value is not None}
+
+
 def option_strings(command: str = "") -> dict[str, bool]:
     """Return the options that `command` (empty: a cell) takes, and whether each wants a value."""
     if command not in _BY_COMMAND:
@@ -269,7 +287,12 @@ def _clear() -> None:
     """Make every answer of the namespace invalid."""
 
 
-_BY_COMMAND = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear}
+@_with_arguments("llm_cache usage", _PERIOD)
+def _usage() -> None:
+    """Show what calls cost and what hits saved."""
+
+
+_BY_COMMAND = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear, "usage": _usage}
 
 
 def _parse(described: Callable[..., Any], line: str) -> Namespace:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
-from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing
+from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing, parse_usage
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.usage import SINCE, usage_report
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Commands:
             "on": self._on,
             "invalidate": self._invalidate,
             "clear": self._clear,
+            "usage": _usage,
         }
         if command in by_name:
             return by_name[command](rest)
@@ -113,6 +115,12 @@ def _stats() -> Report:
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
     return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))
+
+
+def _usage(line: str) -> Report:
+    session = current()
+    cache = session.cache(session.options().namespace)
+    return usage_report(cache.usage(**{"since": SINCE, **parse_usage(line)}))
 
 
 def _explain() -> Report:

@@ -45,16 +45,21 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one line command has to say."""
+    """What one line command has to say; `picture` is SVG of our own making, for who sees HTML."""
 
     title: str
     table: Table | None = None
     notes: tuple[str, ...] = ()
+    picture: str = field(default="", repr=False)
 
     def bundle(self) -> dict[str, str]:
         """Return ``text/plain`` and ``text/html``."""
         plain = [self.title, *([self.table.as_text()] if self.table and self.table.rows else []), *self.notes]
-        html = [f"<p>{escape(self.title)}</p>", *([self.table.as_html()] if self.table and self.table.rows else [])]
+        html = [
+            f"<p>{escape(self.title)}</p>",
+            self.picture,
+            *([self.table.as_html()] if self.table and self.table.rows else []),
+        ]
         return {
             "text/plain": "\n".join(plain),
             "text/html": f'<div class="genai-cache">{"".join(html)}{paragraphs(self.notes)}</div>',

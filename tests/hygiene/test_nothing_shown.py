@@ -29,12 +29,12 @@ _SHOWN = """
     differs digest dir directory domain encryption entries entry_id error etag eviction_policy extensions
     extra_headers failure family fields fingerprint first_pause flight form future gateway generations head
     header hints host ignored input_tokens is_unsuited items key_exclude key_file key_id key_include keys kind
-    l2_ca_file lead leader line lines longest_pause matcher max_response max_stale maxmemory media memory
+    l2_ca_file lead leader ledger line lines longest_pause matcher max_response max_stale maxmemory media memory
     message metadata method model models name namespace no_store notes opened options origin original origins
     output_tokens owner path person provider published pulse read_body reason reasons refused remove replacement
     request request_id response retries retry root rows run runs saved scheme scope scope_tags scopes seal
     sealed signature signature_algorithm signed signing_key_id size_limit source spell spent stamp state status
-    store suffix surface table tags task team terms text threshold tidy tier title totals transform troubles ttl
+    store suffix surface table tags task team terms text threshold tidy tier title total totals transform troubles ttl
     unclear units unrecognised uploads usage username value vendor waiting wants where why withheld wrap write
     AccessToken.token Looked.trouble LookUp.token ManifestParts.bound ManifestParts.sealed_table
     References.digests _Layout.salt _Signature.parameters _Signature.prefix _Signature.told_by
@@ -43,7 +43,7 @@ SHOWN = frozenset(_SHOWN.split())
 
 
 # Types that hold none of that.
-PLAIN = re.compile(r"\b(bool|int|float|Decimal|None|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone)\b|[| ]")
+PLAIN = re.compile(r"\b(bool|int|float|Decimal|None|date|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone)\b|[| ]")
 
 
 class Hidden(str):

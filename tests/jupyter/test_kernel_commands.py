@@ -36,6 +36,15 @@ def test_stats_and_config_are_tables(kernel):
     assert any(line.split()[0] == "dir" and line.endswith("environment") for line in said.splitlines())
 
 
+def test_usage_shows_what_calls_came_to(kernel):
+    """Under a cell, by the days and columns that are asked for; a wrong one names the fix."""
+    kernel.run("%%llm_cache --run usage-run\nask('usage')")
+    said = shown(kernel.run("%llm_cache usage --since today --by run,model"))
+    assert "usage-run" in said
+    assert "UTC" in said
+    assert "is no day" in kernel.run("%llm_cache usage --since soon").error
+
+
 def test_explain_names_what_differs(kernel):
     """A miss beside a nearly equal entry says which component differs."""
     kernel.run("%%llm_cache\nask('explain me')")

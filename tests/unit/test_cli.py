@@ -352,3 +352,40 @@ def test_both_spellings_of_help(run):
     for words in (["-h"], ["--help"], ["trust", "-h"], ["keys", "show", "-h"]):
         code, out, _ = run(*words)
         assert (code, "Usage" in out) == (0, True)
+
+
+def test_usage_is_a_table_and_an_object(run, answered):
+    """What the calls of a cell came to stands in a table for people and in one JSON object for scripts."""
+    code, out, err = run("usage", "--by", "day,model,run")
+    assert (code, err) == (0, "")
+    assert "gpt-4.1-mini" in out
+    assert "sweep" in out
+    code, out, _ = run("usage", "--since", "today", "--by", "model", "--json")
+    found = json.loads(out)
+    assert (code, found["by"], found["total"]["misses"], len(found["rows"])) == (0, ["model"], 1, 1)
+    assert found["rows"][0]["model"].startswith("gpt-4.1-mini")
+    assert PROMPT not in out
+
+
+def test_usage_of_nothing(run, home):
+    """A cache that nobody has used says so, and fails nobody."""
+    code, out, _ = run("usage")
+    assert code == 0
+    assert "spent $0, saved $0, 0 hits, 0 misses" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--since", "last week"), "since='last week' is no day"),
+        (("--until", "7"), "until='7' is no day"),
+        (("--since", "today", "--until", "yesterday"), "exchange them"),
+        (("--by", "colour"), "by='colour': write one or more of day, model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_usage_of_wrong_days(run, home, arguments, said):
+    """One line says which option is wrong, and what may be written."""
+    code, _, err = run("usage", *arguments)
+    assert code == 2
+    assert said in err

@@ -10,8 +10,13 @@ import openai
 
 def ask(url, text, *, max_retries=0):
     """Ask the simulated model, and return the id of its answer."""
+    return ask_model(url, "m", text, max_retries=max_retries)
+
+
+def ask_model(url, model, text, *, max_retries=0):
+    """The same of a model by name."""
     with openai.OpenAI(base_url=url, api_key="k", max_retries=max_retries) as client:
-        return client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}]).id
+        return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}]).id
 
 
 def ask_in_thread(url, text):

@@ -1,0 +1,47 @@
+"""``genai-cache usage``: what calls cost and what hits saved."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.showing import shown
+
+
+def usage(
+    *,
+    since: Annotated[
+        str, typer.Option(metavar="DAY", help="The first day: 2026-05-31, today, yesterday, or an age such as 7d.")
+    ] = "30d",
+    until: Annotated[str, typer.Option(metavar="DAY", help="The last day.")] = "today",
+    by: Annotated[
+        str, typer.Option(metavar="WHAT", help="day, model, provider, run, person, with commas between.")
+    ] = "day,model",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    namespace: Namespace = None,
+) -> None:
+    """Show what calls cost and what hits saved, on this machine."""
+    with opened(namespace) as cache:
+        found = cache.usage(since, until, by=by)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from genai_cache_magic.jupyter.usage import headline, usage_table
+
+    typer.echo(shown(headline(found)))
+    table = usage_table(found)
+    if table.rows:
+        ruled = Table(box=None, pad_edge=False, header_style="bold")
+        for name in table.header:
+            ruled.add_column(name, justify="right" if name in table.numbers else "left", overflow="fold")
+        for row in table.rows:
+            ruled.add_row(*(Text(shown(cell)) for cell in row))  # not as markup, which a model's name may hold
+        Console().print(ruled)
+    typer.echo("days are those of UTC, as on a provider's bill")

@@ -1,0 +1,77 @@
+"""What the ledger says, as people read it: a sentence, a table, and a picture of the days."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.jupyter.plot import DayBar, bars
+from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.jupyter.summary import Amount
+from genai_cache_magic.jupyter.words import counted, money
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from genai_cache_magic.ledger.usage import UsageReport, UsageRow
+
+SINCE: Final = "30d"
+"""The first day where none is asked for."""
+
+_NUMBERS: Final = frozenset({"spent", "saved", "hits", "misses", "tokens in", "out", "tokens saved", "other calls"})
+
+
+def usage_report(found: UsageReport) -> Report:
+    """Return all of it for a notebook."""
+    spent: dict[object, DayBar] = {}
+    for row in found.rows:
+        if row.day is not None:
+            bar = spent.setdefault(row.day, DayBar(row.day))
+            bar.spent += row.spent_usd
+            bar.saved += row.saved_usd
+    picture = bars(list(spent.values()), last=found.until)
+    return Report(headline(found), usage_table(found), ("Days are those of UTC, as on a provider's bill.",), picture)
+
+
+def headline(found: UsageReport) -> str:
+    """Return the sum in one sentence."""
+    total = found.total
+    since = f"since {found.since}" if found.since else "in all"
+    until = f"{since} until {found.until}" if found.since != found.until else f"on {found.until}"
+    return (
+        f"namespace {found.namespace}, {until}: spent {_spent(total)}, saved {_saved(total)}, "
+        f"{counted(total.hits, 'hit')}, {counted(total.misses, 'miss', 'misses')}"
+    )
+
+
+def usage_table(found: UsageReport) -> Table:
+    """Return the rows; a column in which nothing stands is left out."""
+    named = {name: [str(getattr(row, name) or "") for row in found.rows] for name in found.by}
+    numbers = {
+        "spent": [_spent(row) for row in found.rows],
+        "saved": [_saved(row) for row in found.rows],
+        "hits": [f"{row.hits:,}" for row in found.rows],
+        "misses": [f"{row.misses:,}" for row in found.rows],
+        "other calls": [_counted(row.bypassed + row.errors + row.unrecognised) for row in found.rows],
+        "tokens in": [f"{row.input_tokens:,}" for row in found.rows],
+        "out": [f"{row.output_tokens:,}" for row in found.rows],
+        "tokens saved": [_counted(row.saved_input_tokens + row.saved_output_tokens) for row in found.rows],
+    }
+    columns = {name: cells for name, cells in {**named, **numbers}.items() if any(cells)}
+    return Table(tuple(zip(*columns.values(), strict=True)), tuple(columns), _NUMBERS)
+
+
+def _spent(row: UsageRow) -> str:
+    asked = row.misses + row.bypassed + row.errors + row.unrecognised
+    return _money(row.spent_usd, row.spent_unknown, asked)
+
+
+def _saved(row: UsageRow) -> str:
+    return _money(row.saved_usd, row.saved_unknown, row.hits)
+
+
+def _money(known: Decimal, unknown: int, calls: int) -> str:
+    return money(Amount(known, unknown, calls))
+
+
+def _counted(count: int) -> str:
+    return f"{count:,}" if count else ""

@@ -1,0 +1,1 @@
+"""What calls came to: spent, saved, hits and misses, by day."""

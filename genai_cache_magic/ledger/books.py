@@ -1,0 +1,177 @@
+"""Keeps the books: calls are noted as they end, and added to their accounts behind.
+
+What was spent is in the database when its caller goes on, so that a killed kernel forgets no bill. A hit is only put
+on a list, which a thread adds up a moment later.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic import host
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.ledger.accounts import DAY_MS, Account, Batch, Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.events import CallRecord
+    from genai_cache_magic.ledger.accounts import Accounts
+
+_BEHIND_S: Final = 0.5
+"""How long hits are gathered before they are added [s]."""
+
+_IDLE_S: Final = 10.0
+"""After so long without a hit the thread ends; the next hit starts another [s]."""
+
+
+class Books:
+    """What the calls of this process come to, for one namespace. Safe to share between threads and by forked children.
+
+    Trouble with the database is nobody's but ours: what could not be added is tried again with what comes next.
+
+    Parameters
+    ----------
+    accounts
+        Where they are added up.
+    now_ms
+        The wall clock [ms since the epoch].
+    random_bytes
+        Makes this process's name among the writers.
+    """
+
+    def __init__(
+        self, accounts: Accounts, *, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        self._accounts = accounts
+        self._now_ms = now_ms
+        self._random_bytes = random_bytes
+        self._lock = host.process_lock()
+        self._is_closed = False
+        self._is_adding = False  # guarded by _lock
+        self._begin_anew()
+
+    def note(self, call: CallRecord, *, run: str, person: str) -> None:
+        """Count `call`, which has come to its end."""
+        if self._pid != os.getpid():
+            self._begin_anew()  # what waits is the parent's to add, and so is its thread
+        self._waiting.append((self._now_ms(), call, run, person))
+        if call.outcome is not Outcome.HIT:
+            self.flush()
+        elif not self._has_work.is_set():
+            self._has_work.set()
+            self._ensure_thread()
+
+    def flush(self) -> bool:
+        """Add what waits to the accounts, and return whether all of it is there."""
+        with self._lock:
+            if self._is_adding:  # the garbage collector ended a call in the middle of this: it comes with the next
+                return False
+            self._is_adding = True
+            try:
+                return self._add_all()
+            finally:
+                self._is_adding = False
+
+    def unwritten(self) -> dict[Account, Sums]:
+        """Return what could not be added so far."""
+        with self._lock:
+            return {} if self._batch is None else dict(self._batch.sums)
+
+    def close(self) -> None:
+        """Add what waits, and end the thread; may be called twice."""
+        if self._is_closed or self._pid != os.getpid():
+            return
+        self._is_closed = True
+        self._has_work.set()
+        self._stopping.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self.flush()
+        self._accounts.file.close()
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._writer = self._random_bytes(16)
+        self._number = 0  # of the last batch; guarded by _lock, like the next two
+        self._batch: Batch | None = None
+        self._is_adding = False  # by a thread that is not here
+        self._thread: threading.Thread | None = None
+        self._waiting: deque[tuple[int, CallRecord, str, str]] = deque()
+        self._has_work = threading.Event()
+        self._stopping = threading.Event()
+        _at_the_end(self)
+
+    def _add_all(self) -> bool:
+        """Add the batch that could not be added before, then what has come since; the caller holds the lock."""
+        for _ in range(2):
+            if self._batch is None and not self._gather():
+                return True
+            assert self._batch is not None
+            try:
+                # Under its number: where nobody can tell whether it went through, it is added again and counts once.
+                self._accounts.add(self._writer, self._batch, day=self._now_ms() // DAY_MS)
+            except StoreUnavailable:
+                return False
+            self._batch = None
+        return not self._waiting
+
+    def _gather(self) -> bool:
+        """Make what waits the next batch, and return whether there is anything."""
+        if not self._waiting:
+            return False
+        sums: dict[Account, Sums] = {}
+        self._number += 1
+        self._batch = Batch(self._number, sums)  # now, so that an interrupt in the middle loses nothing
+        with contextlib.suppress(IndexError):  # others put on while this takes off
+            while True:
+                at_ms, call, run, person = self._waiting.popleft()
+                account = Account(max(0, at_ms) // DAY_MS, call.provider, call.model, run, person)
+                sums.setdefault(account, Sums()).add_call(call)
+        return True
+
+    def _ensure_thread(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._run, name="genai-cache ledger", daemon=True)
+                # It belongs to no cell, whose scope it would keep alive.
+                contextvars.Context().run(self._thread.start)
+
+    def _run(self) -> None:
+        while True:
+            if not self._has_work.wait(_IDLE_S):
+                with self._lock:
+                    if not self._has_work.is_set():
+                        self._thread = None
+                        return
+            self._stopping.wait(_BEHIND_S)
+            self._has_work.clear()  # before what waits is taken: whoever comes later says so again
+            if not self.flush():
+                self._has_work.set()
+            if self._is_closed:
+                return
+
+
+def _at_the_end(books: Books) -> None:
+    """Let what waits be added when this process ends, also in a worker, which skips what ``atexit`` holds."""
+    known = weakref.ref(books)
+
+    def flush() -> None:
+        if (there := known()) is not None and not there._is_closed:  # noqa: SLF001 - a function of this file's only class
+            there.flush()
+
+    atexit.register(flush)
+    workers = sys.modules.get("multiprocessing.util")
+    if workers is not None:
+        workers.Finalize(None, flush, exitpriority=1)

@@ -1,0 +1,212 @@
+"""What calls came to between two days, added up by day, model, run or whoever is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.ledger.accounts import DAY_MS, Sums, usd
+from genai_cache_magic.settings.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genai_cache_magic.ledger.accounts import Accounts
+    from genai_cache_magic.ledger.books import Books
+
+BY: Final = ("day", "model", "provider", "run", "person")
+_EPOCH: Final = date(1970, 1, 1)
+_DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What some calls came to. What was not asked for is empty: without ``by="run"`` a row is of all runs.
+
+    Attributes
+    ----------
+    day
+        In UTC, as on a provider's bill; None for all days together.
+    misses
+        Calls that the model answered although the cache was asked; refused ones included.
+    spent_usd, saved_usd
+        What is known of it [USD]; of `spent_unknown` and `saved_unknown` calls the price is not known.
+    input_tokens, cached_input_tokens, output_tokens
+        Of the calls that a model was asked; the second is part of the first.
+    saved_input_tokens, saved_output_tokens
+        Of the hits.
+    """
+
+    day: date | None = None
+    model: str = ""
+    provider: str = ""
+    run: str = ""
+    person: str = field(repr=False, default="")
+    spent_usd: Decimal = Decimal(0)
+    saved_usd: Decimal = Decimal(0)
+    spent_unknown: int = 0
+    saved_unknown: int = 0
+    hits: int = 0
+    misses: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    unrecognised: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    saved_input_tokens: int = 0
+    saved_output_tokens: int = 0
+
+    def as_json(self, by: Iterable[str] = BY) -> dict[str, Any]:
+        """Return plain values: what tells the row from others, and its numbers; money is a decimal text [USD]."""
+        said = {name: getattr(self, name) for name in by}
+        if "day" in said:
+            said["day"] = None if self.day is None else self.day.isoformat()
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in BY}
+        return {**said, **{name: f"{n:f}" if isinstance(n, Decimal) else n for name, n in numbers.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """The rows between two days, both included, and their sum.
+
+    Attributes
+    ----------
+    since
+        None: from the first call on.
+    by
+        What tells one row from another.
+    """
+
+    namespace: str
+    since: date | None
+    until: date
+    by: tuple[str, ...]
+    rows: tuple[UsageRow, ...]
+    total: UsageRow
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, for scripts and the notebook's sidebar."""
+        return {
+            "namespace": self.namespace,
+            "since": None if self.since is None else self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "by": list(self.by),
+            "rows": [row.as_json(self.by) for row in self.rows],
+            "total": self.total.as_json(()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days, both included; `since` None is from the first call on."""
+
+    since: date | None
+    until: date
+
+    @classmethod
+    def of(cls, since: object, until: object, *, today: date) -> Period:
+        """Return the days that `since` and `until` mean.
+
+        Raises
+        ------
+        ConfigurationError
+            One of them is no day, or the first is later than the last.
+        """
+        last = today if until is None else day_of(until, today, name="until")
+        first = None if since is None else day_of(since, today, name="since")
+        if first is not None and first > last:
+            raise ConfigurationError(f"since {first} is later than until {last}: exchange them")
+        return cls(first, last)
+
+
+def day_of(given: object, today: date, *, name: str) -> date:
+    """Return the day that somebody means by a date, ``today``, ``yesterday`` or an age such as ``7d``.
+
+    ``7d`` is the first of the last seven days, of which today is the last.
+
+    Raises
+    ------
+    ConfigurationError
+        It is none of these; the message names `name`.
+    """
+    if isinstance(given, datetime):
+        return (given if given.tzinfo is None else given.astimezone(UTC)).date()
+    if isinstance(given, date):
+        return given
+    text = str(given).strip()
+    if text in ("today", "yesterday"):
+        return today - timedelta(days=text == "yesterday")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        age_s = parse_duration(text)
+    except ConfigurationError as exc:
+        allowed = "a date such as 2026-05-31, today, yesterday, or an age such as 7d"
+        raise ConfigurationError(f"{name}={text!r} is no day: write {allowed}") from exc
+    return today - timedelta(days=max(0, -(-age_s // _DAY_S) - 1))
+
+
+def checked_by(by: object) -> tuple[str, ...]:
+    """Return what rows are told apart by, given as names or as one text with commas.
+
+    Raises
+    ------
+    ConfigurationError
+        One of them is none.
+    """
+    given = by.split(",") if isinstance(by, str) else [str(name) for name in by]  # type: ignore[attr-defined]
+    names = tuple(dict.fromkeys(name.strip() for name in given if name.strip()))
+    for name in names:
+        if name not in BY:
+            raise ConfigurationError(f"by={name!r}: write one or more of {', '.join(BY)}, with commas between")
+    return names
+
+
+class Ledger:
+    """The books of one namespace, and what is asked of them."""
+
+    def __init__(self, namespace: str, accounts: Accounts, books: Books) -> None:
+        self._namespace = namespace
+        self._accounts = accounts
+        self.books = books
+
+    def usage(self, period: Period, by: tuple[str, ...]) -> UsageReport:
+        """Return what the calls of `period` came to; raises ``StoreUnavailable``."""
+        self.books.flush()
+        first, last = (_number(period.since) if period.since else 0), _number(period.until)
+        found = self._accounts.between(first, last)
+        found += [(account, sums) for account, sums in self.books.unwritten().items() if first <= account.day <= last]
+        groups: dict[tuple[str | int, ...], Sums] = {}
+        total = Sums()
+        for account, sums in found:
+            groups.setdefault(tuple(getattr(account, name) for name in by), Sums()).add(sums)
+            total.add(sums)
+        rows = [_row(dict(zip(by, key, strict=True)), sums) for key, sums in groups.items()]
+        rows.sort(key=lambda row: (row.day or _EPOCH, -row.spent_usd, -row.saved_usd, *(getattr(row, b) for b in by)))
+        return UsageReport(self._namespace, period.since, period.until, by, tuple(rows), _row({}, total))
+
+    def close(self) -> None:
+        """Add what waits; may be called twice."""
+        self.books.close()
+
+
+def today(now_ms: int) -> date:
+    """Return the day of `now_ms` [ms since the epoch], in UTC."""
+    return _EPOCH + timedelta(days=now_ms // DAY_MS)
+
+
+def _number(day: date) -> int:
+    return max(0, (day - _EPOCH).days)
+
+
+def _row(names: dict[str, Any], sums: Sums) -> UsageRow:
+    if "day" in names:
+        names["day"] = _EPOCH + timedelta(days=names["day"])
+    counts = {f.name: getattr(sums, f.name) for f in fields(sums) if f.name not in ("spent", "saved")}
+    return UsageRow(**names, **counts, spent_usd=usd(sums.spent), saved_usd=usd(sums.saved))
