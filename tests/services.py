@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from genai_cache_magic.testing.identity_server import SimulatedIdentity
 from genai_cache_magic.testing.servers import Azurite, RedisNodes, RedisServer, ServerMissingError
+from genai_cache_magic.testing.vault_server import SimulatedKeyVault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +54,22 @@ def azurite() -> Iterator[Azurite]:
     """An Azurite."""
     with started(Azurite) as server:
         yield server
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedIdentity]:
+    """A simulated identity service, and this process on a machine that has a managed identity of it."""
+    with SimulatedIdentity() as service:
+        for name, value in service.environment().items():
+            monkeypatch.setenv(name, value)
+        yield service
+
+
+@pytest.fixture
+def vault(identity: SimulatedIdentity) -> Iterator[SimulatedKeyVault]:
+    """A simulated Key Vault without keys, where this machine is a crypto officer."""
+    with SimulatedKeyVault(identity) as service:
+        yield service
 
 
 @pytest.fixture

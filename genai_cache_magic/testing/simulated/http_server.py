@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import socketserver
+import ssl
 import sys
 import threading
 import zlib
@@ -13,14 +15,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import JSONDecodeError, loads
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from genai_cache_magic.testing.simulated.form_data import fields_of
 from genai_cache_magic.testing.simulated.replying import Reply, json_reply
 from genai_cache_magic.testing.simulated.wire import openai_error
-
-if TYPE_CHECKING:
-    import socket
 
 LOOPBACK = "127.0.0.1"
 _LARGEST_BODY_BYTES = 256 * 1024 * 1024
@@ -73,6 +72,13 @@ class Application(Protocol):
 class LoopbackServer(ThreadingHTTPServer):
     """One thread per connection, all of which `stop` ends and joins.
 
+    Parameters
+    ----------
+    port : int
+        0 for any free one.
+    tls : ssl.SSLContext or None
+        Serve HTTPS with this certificate.
+
     Raises
     ------
     OSError
@@ -82,8 +88,9 @@ class LoopbackServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, port: int, application: Application) -> None:
+    def __init__(self, port: int, application: Application, *, tls: ssl.SSLContext | None = None) -> None:
         self.application = application
+        self._tls = tls
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, threading.Thread] = {}  # guarded by _lock
         # SECURITY: loopback only; a simulation that answers anything must not be reachable from elsewhere.
@@ -110,7 +117,8 @@ class LoopbackServer(ThreadingHTTPServer):
             connections = list(self._connections.items())
         for connection, _ in connections:
             with suppress(OSError):  # its thread was faster
-                connection.shutdown(SHUT_RDWR)
+                # The plain socket's: that of TLS takes the connection apart under the thread that reads from it.
+                socket.socket.shutdown(connection, SHUT_RDWR)
         for _, thread in connections:
             thread.join(timeout_s)
 
@@ -118,6 +126,13 @@ class LoopbackServer(ThreadingHTTPServer):
         """Bind without asking DNS for this host's name, which is HTTPServer's way and can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = LOOPBACK, self.port
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; its own thread shakes hands, so that a slow client holds up nobody."""
+        connection, address = super().get_request()
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a thread, and remember both for `stop`."""
@@ -139,7 +154,7 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent about clients that leave, and about connections that are closed on purpose."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
 
