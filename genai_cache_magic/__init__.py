@@ -56,6 +56,16 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
     unload(ipython)
 
 
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Say which module the Jupyter server loads."""
+    return [{"module": "genai_cache_magic.jupyter.server.extension"}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Say where the built extension of JupyterLab and Notebook 7 lies."""
+    return [{"src": "jupyter/labextension", "dest": "genai-cache-magic"}]
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version

@@ -106,6 +106,11 @@ class Cache:
         self.close()
 
     @property
+    def team(self) -> Team | None:
+        """The team's tier, None where this machine works alone."""
+        return self._team
+
+    @property
     def is_superseded(self) -> bool:
         """Whether its directory was begun anew by another process: this cache stores and serves nothing any more."""
         return self._is_superseded()
@@ -319,6 +324,11 @@ class Cache:
         """
         period = Period.of(since, until, today=today(self._entries.now_ms()))
         return self.ledger.usage(period, checked_by(by))
+
+    def stored(self, entry_id: EntryId) -> Response | None:
+        """Return the answer that is stored here under an id, None if there is no valid one."""
+        found = self._entries.find(entry_id, ttl_s=None, tell=self._on_event)
+        return found.response if isinstance(found, Found) else None
 
     def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
         """Say of each call of `scope` that was no hit why."""

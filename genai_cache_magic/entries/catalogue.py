@@ -7,7 +7,7 @@ none: a cache of an earlier version, a state file that was removed.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from genai_cache_magic.events import Trouble
 from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsErase, SupportsSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import EntryId, Header, Metadata
@@ -70,6 +70,14 @@ class Invalidation:
     known: int
     published: str = "local"
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries a page of a listing shows: `text` stands in their names, in any case, and they carry all `tags`."""
+
+    text: str = field(repr=False, default="")
+    tags: tuple[tuple[TagKind, str], ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +145,54 @@ class Catalogue:
         """Return how many entries have a name that matches a shell pattern, and the newest `limit` of them."""
         self._settle()
         found = [entry_id for entry_id, name in self._questions.names(self._view()) if fnmatchcase(name, pattern)]
-        listed = []
-        for entry_id in found[:limit]:
-            row, metadata = self.rows.find(entry_id), self.rows.metadata(entry_id)
-            if row is not None and metadata is not None:
-                listed.append(Listed(entry_id, row.header, metadata))
-        return len(found), listed
+        return len(found), self._listed(found[:limit])
+
+    def page(self, wanted: Wanted, *, offset: int, limit: int) -> tuple[int, list[Listed]]:
+        """Return how many entries are `wanted`, and those of one page of them, the newest first."""
+        self._settle()
+        view = self._view()
+        text = wanted.text.casefold()
+        carrying = [self._questions.ids(view, tags=[self._keys.tag(kind, name)]) for kind, name in wanted.tags]
+        found = [
+            entry_id
+            for entry_id, name in self._questions.names(view)
+            if text in name.casefold() and all(entry_id in ids for ids in carrying)
+        ]
+        return len(found), self._listed(found[offset : offset + limit])
+
+    def _listed(self, entry_ids: Iterable[EntryId]) -> list[Listed]:
+        """Return what is listed of entries, without those that went meanwhile."""
+        return [listed for entry_id in entry_ids if (listed := self.listed(entry_id)) is not None]
+
+    def listed(self, entry_id: EntryId) -> Listed | None:
+        """Return what is listed of one entry, None if it is not there."""
+        row, metadata = self.rows.find(entry_id), self.rows.metadata(entry_id)
+        return Listed(entry_id, row.header, metadata) if row is not None and metadata is not None else None
+
+    def resolved(self, prefixes: Collection[str]) -> dict[str, EntryId]:
+        """Return the valid entries whose ids start so; prefixes of none, or of several, are left out.
+
+        Raises
+        ------
+        ConfigurationError
+            A prefix is too short, or no start of an id.
+        """
+        for prefix in prefixes:
+            _check_prefix(prefix)
+        self._settle()
+        view = self._view()
+        found = {prefix: self._questions.starting_with(view, prefix[:64]) for prefix in prefixes}
+        return {prefix: ids[0] for prefix, ids in found.items() if len(ids) == 1}
+
+    def tags(self) -> dict[TagKind, dict[str, int]]:
+        """Return of each tag, run, cell, person and model how many valid entries carry it, the most frequent first."""
+        self._settle()
+        counts: dict[TagKind, dict[str, int]] = {}
+        for tag, count in sorted(self._questions.by_tag(self._view()), key=lambda found: -found[1]):
+            name = self.rows.name(tag)
+            if name is not None:
+                counts.setdefault(name.kind, {})[name.name] = count
+        return counts
 
     def known(self, entry_id: EntryId) -> Metadata | None:
         """Return what is known of an entry, without opening it."""
@@ -194,14 +244,18 @@ class Catalogue:
         ConfigurationError
             The prefix is too short, or fits several entries.
         """
-        if len(prefix) < _MIN_PREFIX or prefix.strip("0123456789abcdef"):
-            raise ConfigurationError(f"--entry {prefix}: give at least {_MIN_PREFIX} hex digits of the entry id")
+        _check_prefix(prefix)
         self._settle()
         view = self._view()
         found = self._questions.starting_with(view, prefix[:64])
         if len(found) > 1:
             raise ConfigurationError(f"--entry {prefix} fits {len(found)} entries: give more digits")
         return self._invalidate_entries(set(found), view, dry_run=dry_run)
+
+    def invalidate_ids(self, found: Collection[EntryId], *, dry_run: bool) -> Invalidation:
+        """Invalidate the given entries."""
+        self._settle()
+        return self._invalidate_entries(set(found), self._view(), dry_run=dry_run)
 
     def invalidate_older_than(self, age_s: float, *, dry_run: bool) -> Invalidation:
         """Invalidate the entries that were fetched more than `age_s` [s] ago."""
@@ -312,6 +366,11 @@ class Catalogue:
         if expired:
             self.sweeper.start()
         return added
+
+
+def _check_prefix(prefix: str) -> None:
+    if len(prefix) < _MIN_PREFIX or prefix.strip("0123456789abcdef"):
+        raise ConfigurationError(f"--entry {prefix}: give at least {_MIN_PREFIX} hex digits of the entry id")
 
 
 def _time(ms: int) -> datetime:

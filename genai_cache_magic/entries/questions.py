@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genai_cache_magic.core.model import EntryId
@@ -70,6 +71,25 @@ class Questions:
 
         rows = self._rows.state.read(work)
         return [(self._rows.label(label), count, first, last) for label, count, first, last in rows]
+
+    def by_tag(self, view: View) -> list[tuple[bytes, int]]:
+        """Return of each keyed tag how many live entries carry it."""
+        live = _LIVE_TAG.removeprefix("tag = :tag AND ")
+
+        def work(db: sqlite3.Connection) -> list[tuple[bytes, int]]:
+            dead = _dead(db, view)
+            bounds = _bounds(db, view)
+            if not dead:
+                return db.execute(
+                    f"SELECT tag, count(*) AS present FROM tag WHERE {live} GROUP BY tag", bounds
+                ).fetchall()
+            return list(
+                Counter(
+                    tag for tag, n in db.execute(f"SELECT tag, n FROM tag WHERE {live}", bounds) if n not in dead
+                ).items()
+            )
+
+        return self._rows.state.read(work)
 
     def ids(self, view: View, *, tags: Sequence[bytes] = (), before_ms: int | None = None) -> set[EntryId]:
         """Return the live entries that carry one of `tags`, or that were stored before a time [ms]."""

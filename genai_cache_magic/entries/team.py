@@ -144,6 +144,13 @@ class Team:
         self._link.look_up_many({entry_id: future.set_result for entry_id, future in asked.items()})
         return {entry_id: future.result() for entry_id, future in asked.items()}
 
+    def trouble(self) -> str:
+        """Ask the tier what is valid; return why it can't be asked, empty if it could."""
+        try:
+            return within(DEADLINE_S, lambda: self._ask(())[1], overdue=self._overdue)
+        except StoreUnavailable as error:
+            return str(error)
+
     def publish_entry(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
         """Publish that an entry is invalid, together with others of this moment; `deliver` is called soon.
 

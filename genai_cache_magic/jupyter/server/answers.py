@@ -1,0 +1,311 @@
+"""What each route answers, as JSON: blocking, and without a word of HTTP."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic import __version__
+from genai_cache_magic.calls.explain import nearest_difference
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, StoreUnavailable
+from genai_cache_magic.host import tilde
+from genai_cache_magic.jupyter.server.asked import (
+    PREFIX_DIGITS,
+    entries_of,
+    page_of,
+    place_of,
+    prefix_of,
+    selection_of,
+)
+from genai_cache_magic.jupyter.server.caches import NotHere, Unusable
+from genai_cache_magic.jupyter.words import REACH, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.core.model import EntryId, Response
+    from genai_cache_magic.entries.catalogue import Invalidation, Listed
+    from genai_cache_magic.jupyter.server.asked import Selection
+    from genai_cache_magic.jupyter.server.caches import Caches
+
+API = 1
+MAX_BODY_CHARACTERS = 200_000
+_GONE = "this answer is not in the cache any more: it expired, was invalidated or removed"
+_LISTED_TAGS = {"user": "tags", "run": "runs", "person": "persons"}
+_MAX_TAGS = 500
+_ROOM_LOW = 0.05
+
+Given = dict[str, Any]
+
+
+def health(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return whether the cache can be used, and the team's tier reached; trouble is part of the answer."""
+    answer: dict[str, Any] = {"version": __version__, "api": API, "namespace": "", "store": "", "notes": []}
+    try:
+        cache = caches.cache(place_of(given))
+    except Unusable as exc:
+        return {**answer, "l1": _state("broken", str(exc)), "l2": _state("unknown", "")}
+    stands_alone = bool(caches.session().settings.l2) and cache.team is None
+    l1 = _state("ok", "")
+    try:
+        cache.catalogue.rows.present()
+    except StoreUnavailable as exc:
+        l1 = _state("broken", str(exc))
+    l2 = _l2_health(cache, stands_alone=stands_alone)
+    notes = [sentence for sentence in caches.told(cache.namespace) if sentence != l2["sentence"]]
+    if stands_alone:
+        l2["sentence"] = next((note for note in notes if note.startswith("L2 ")), l2["sentence"])
+    return {**answer, **_whose(cache), "l1": l1, "l2": l2, "notes": notes}
+
+
+def stats(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return how much the cache holds, by model, tag, run and person."""
+    cache = caches.cache(place_of(given))
+    found = cache.stats()
+    tags = cache.catalogue.tags()
+    return {
+        **_whose(cache),
+        "entries": found.entries,
+        "size_bytes": found.size_bytes,
+        "oldest": _time(found.oldest),
+        "newest": _time(found.newest),
+        "models": [{"name": name, "count": count} for name, count in found.by_model.items()],
+        **{
+            name: [{"name": tag, "count": n} for tag, n in list(tags.get(kind, {}).items())[:_MAX_TAGS]]  # type: ignore[call-overload]
+            for kind, name in _LISTED_TAGS.items()
+        },
+    }
+
+
+def usage(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return what calls came to between two days: spent, saved, hits, misses, tokens."""
+    cache = caches.cache(place_of(given))
+    found = cache.usage(given.get("since"), given.get("until"), by=given.get("by", ("day", "model")))
+    return {**_whose(cache), **found.as_json()}
+
+
+def entries(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return a page of what is stored, the newest first."""
+    cache = caches.cache(place_of(given))
+    page = page_of(given)
+    total, found = cache.catalogue.page(page.wanted, offset=page.offset, limit=page.limit)
+    items = [_item(listed) for listed in found]
+    return {**_whose(cache), "total": total, "offset": page.offset, "limit": page.limit, "entries": items}
+
+
+def entry(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return what is known of one entry, without opening it."""
+    cache = caches.cache(place_of(given))
+    return {**_whose(cache), "entry": _item(_listed(cache, given))}
+
+
+def body(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return an answer as text, and the beginning of what was asked. SECURITY: both are untrusted, never markup."""
+    cache = caches.cache(place_of(given))
+    listed = _listed(cache, given)
+    response = cache.stored(listed.entry_id)
+    if response is None:
+        raise NotHere(_GONE)
+    text = _text(response)
+    return {
+        "id": listed.entry_id[:PREFIX_DIGITS],
+        "asked": listed.metadata.preview,
+        "text": text[:MAX_BODY_CHARACTERS],
+        "is_truncated": len(text) > MAX_BODY_CHARACTERS,
+        "size_bytes": len(response.body),
+    }
+
+
+def live(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return what no saved notebook holds of the entries that it names: age, latency, whether they are still valid."""
+    cache = caches.cache(place_of(given))
+    names = entries_of(given)
+    found = cache.catalogue.resolved(names)
+    now = datetime.now(UTC).timestamp()
+    facts: dict[str, Any] = {name: {"state": "gone"} for name in names}
+    for name, entry_id in found.items():
+        listed = cache.catalogue.listed(entry_id)
+        if listed is not None:
+            age_s = max(0.0, now - listed.header.created_ms / 1000)
+            facts[name] = {"state": "valid", "age_s": age_s, "latency_s": listed.metadata.latency_s}
+    return {"entries": facts, "notes": []}
+
+
+def explain(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return in which parts a stored call's request differs from the nearest other one."""
+    cache = caches.cache(place_of(given))
+    listed = _listed(cache, given)
+    differs = nearest_difference(cache.catalogue, listed.metadata, beside=listed.entry_id)
+    return {"reason": "", "differs": list(differs)}
+
+
+def invalidate(caches: Caches, given: Given) -> dict[str, Any]:
+    """Make entries invalid, or count them first, which is what a request without `dry_run` gets."""
+    cache = caches.cache(place_of(given))
+    selection = selection_of(given)
+    if selection.by == "entries":
+        done, missing = _invalidate_entries(cache, selection)
+    else:
+        done, missing = _invalidate(cache, selection), 0
+    return {
+        **_whose(cache),
+        "count": done.count,
+        "known": done.known,
+        "dry_run": done.dry_run,
+        "published": done.published,
+        "sentence": _sentence(done, missing),
+    }
+
+
+def config(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return every setting with its source, secrets masked, as `%llm_cache config` shows it."""
+    del given
+    found = caches.session().describe()
+    settings = [{"name": line.name, "value": line.value, "source": line.source} for line in found.lines]
+    return {"settings": settings, "notes": list(found.notes)}
+
+
+def doctor(caches: Caches, given: Given) -> dict[str, Any]:
+    """Return checks, each a name, whether it is well, and a sentence."""
+    checks = [_check("settings", lambda: _checked_settings(caches))]
+    checks.append(_check("cache", lambda: _checked_cache(caches, given)))
+    if checks[-1]["ok"]:
+        checks.append(_check("room", lambda: _checked_room(caches)))
+        checks.append(_check("L2", lambda: _checked_l2(caches, given)))
+    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+
+
+def _whose(cache: Cache) -> dict[str, Any]:
+    return {"namespace": cache.namespace, "store": cache.fingerprint}
+
+
+def _state(state: str, sentence: str) -> dict[str, str]:
+    return {"state": state, "sentence": sentence}
+
+
+def _l2_health(cache: Cache, *, stands_alone: bool) -> dict[str, str]:
+    if cache.team is None:
+        apart = "a team tier is configured, and not used: answers stay on this machine"
+        return _state("unreachable", apart) if stands_alone else _state("none", "")
+    trouble = cache.team.trouble()
+    if trouble:
+        return _state("unreachable", trouble)
+    return _state("behind", "invalidations wait to be told to the team") if cache.team.is_behind else _state("ok", "")
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def _item(listed: Listed) -> dict[str, Any]:
+    """Return what a listing shows of an entry. Its prompt is part of its body, which has a permission of its own."""
+    of, header = listed.metadata, listed.header
+    stored = header.created_ms // 1000
+    return {
+        "id": listed.entry_id[:PREFIX_DIGITS],
+        "name": of.key or of.model or of.surface,
+        "model": of.model,
+        "provider": of.provider,
+        "surface": of.surface,
+        "stored": _time(datetime.fromtimestamp(stored, UTC)),
+        "expires": _expiry(stored + header.ttl_s),
+        "input_tokens": of.usage.input_tokens,
+        "cached_input_tokens": of.usage.cached_input_tokens,
+        "output_tokens": of.usage.output_tokens,
+        "cost_usd": None if of.cost_usd is None else f"{of.cost_usd:f}",
+        "latency_s": of.latency_s,
+        "sample": of.sample,
+        "tags": list(of.tags),
+        "run": of.run,
+        "person": of.person,
+    }
+
+
+def _expiry(seconds: int) -> str | None:
+    try:
+        return _time(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, ValueError, OSError):
+        return None  # later than calendars go
+
+
+def _listed(cache: Cache, given: Given) -> Listed:
+    prefix = prefix_of(given.get("entry"))
+    entry_id = cache.catalogue.resolved([prefix]).get(prefix)
+    listed = None if entry_id is None else cache.catalogue.listed(entry_id)
+    if listed is None:
+        raise NotHere(_GONE)
+    return listed
+
+
+def _text(response: Response) -> str:
+    if b"\0" in response.body:
+        return f"({counted(len(response.body), 'byte')} that are no text)"
+    return response.body.decode("utf-8", "replace")
+
+
+def _invalidate_entries(cache: Cache, selection: Selection) -> tuple[Invalidation, int]:
+    """Make the named entries invalid; return also how many of them are not there any more."""
+    found: Mapping[str, EntryId] = cache.catalogue.resolved(selection.entries)
+    ids = set(found.values())
+    missing = len(selection.entries) - len(found)
+    if selection.cell:
+        return cache.catalogue.invalidate_cell(selection.cell, ids, dry_run=selection.dry_run), missing
+    return cache.catalogue.invalidate_ids(ids, dry_run=selection.dry_run), missing
+
+
+def _invalidate(cache: Cache, selection: Selection) -> Invalidation:
+    value, dry_run = selection.value, selection.dry_run
+    if selection.kind is not None:
+        return cache.invalidate_tag(value, kind=selection.kind, dry_run=dry_run)
+    if selection.by == "older_than":
+        return cache.invalidate_older_than(value, dry_run=dry_run)
+    return cache.invalidate(value, dry_run=dry_run)
+
+
+def _sentence(done: Invalidation, missing: int) -> str:
+    gone = f"; {counted(missing, 'answer is', 'answers are')} not in the cache any more" if missing else ""
+    counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
+    if done.dry_run:
+        return f"{counts} would be invalid{gone}"
+    return f"{counts} made invalid, {REACH[done.published]}{gone}"
+
+
+def _check(name: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"name": name, "ok": True, "sentence": check()}
+    except GenaiCacheError as exc:
+        return {"name": name, "ok": False, "sentence": str(exc)}
+
+
+def _checked_settings(caches: Caches) -> str:
+    session = caches.session()
+    if session.ignored:
+        raise ConfigurationError("; ".join(session.ignored))
+    return " ".join(["every setting can be read", *session.notices])
+
+
+def _checked_cache(caches: Caches, given: Given) -> str:
+    cache = caches.cache(place_of(given))
+    found = cache.stats()
+    return f"namespace {cache.namespace} holds {counted(found.entries, 'answer')} in {tilde(found.directory)}"
+
+
+def _checked_room(caches: Caches) -> str:
+    settings = caches.session().settings
+    try:
+        usage = shutil.disk_usage(settings.dir)
+    except OSError as exc:
+        raise StoreUnavailable(f"how much room there is can't be told: {exc.strerror}") from exc
+    if usage.free < usage.total * _ROOM_LOW:
+        raise StoreUnavailable(f"only {usage.free // 2**20:,} MiB are free where the cache is: make room, or set dir")
+    return f"{usage.free // 2**20:,} MiB are free where the cache is"
+
+
+def _checked_l2(caches: Caches, given: Given) -> str:
+    found = health(caches, given)["l2"]
+    if found["state"] == "unreachable":
+        raise StoreUnavailable(found["sentence"])
+    known = {"none": "no team tier is configured", "ok": "the team's tier answers"}
+    return known.get(found["state"]) or str(found["sentence"])
