@@ -40,7 +40,7 @@ def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
         SECURITY: without it an id can't be computed, so nobody who can list a store can test a guessed prompt.
     """
     # The message is 32 bytes long, the others in this file start with a label: no two kinds can meet.
-    return hmac.digest(id_key, hashlib.sha256(canonical).digest(), "sha256").hex()  # type: ignore[return-value]  # this is where ids are made
+    return _keyed(id_key, hashlib.sha256(canonical).digest()).hex()  # type: ignore[return-value]  # this is where ids are made
 
 
 def keyed_tag(kind: TagKind, name: str, mac_key: bytes) -> bytes:
@@ -65,12 +65,12 @@ def keyed_tag(kind: TagKind, name: str, mac_key: bytes) -> bytes:
     # No kind holds a NUL, so the first one ends it whatever the name holds. A name from the operating
     # system may hold half surrogate pairs.
     message = b"".join((_TAG, kind.encode(), b"\0", name.encode("utf-8", "surrogatepass")))
-    return hmac.digest(mac_key, message, "sha256")[:TAG_BYTES]
+    return _keyed(mac_key, message)[:TAG_BYTES]
 
 
 def keyed_owner(digest: bytes, mac_key: bytes) -> bytes:
     """Return what stands for the owner of an account, of whose names this is a digest; bytes, shape (16,)."""
-    return hmac.digest(mac_key, _OWNER + digest, "sha256")[:TAG_BYTES]
+    return _keyed(mac_key, _OWNER + digest)[:TAG_BYTES]
 
 
 def keyed_digest(component: bytes, mac_key: bytes) -> str:
@@ -78,7 +78,7 @@ def keyed_digest(component: bytes, mac_key: bytes) -> str:
 
     It tells `explain` whether two components are equal, and nobody without the key what they are.
     """
-    return hmac.digest(mac_key, _COMPONENT + component, "sha256")[:COMPONENT_BYTES].hex()
+    return _keyed(mac_key, _COMPONENT + component)[:COMPONENT_BYTES].hex()
 
 
 def keyed_place(namespace: str, place: str, mac_key: bytes) -> bytes:
@@ -87,4 +87,9 @@ def keyed_place(namespace: str, place: str, mac_key: bytes) -> bytes:
     A saved notebook bears it: without the key it tells neither where the store is nor what it is called.
     """
     message = b"".join((_PLACE, namespace.encode(), b"\0", place.encode("utf-8", "surrogatepass")))
-    return hmac.digest(mac_key, message, "sha256")[:COMPONENT_BYTES]
+    return _keyed(mac_key, message)[:COMPONENT_BYTES]
+
+
+def _keyed(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA256, bytes, shape (32,)."""
+    return hmac.digest(key, message, "sha256")

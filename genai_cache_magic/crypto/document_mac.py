@@ -51,4 +51,9 @@ def verify_document(mac_key: bytes, context: str, blob: bytes) -> bytes:
 
 def _tag(mac_key: bytes, context: str, payload: bytes) -> bytes:
     encoded = context.encode()
-    return hmac.digest(mac_key, _LABEL + len(encoded).to_bytes(2, "big") + encoded + payload, "sha256")
+    return _mac(mac_key, _LABEL + len(encoded).to_bytes(2, "big") + encoded + payload)
+
+
+def _mac(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA256."""
+    return hmac.digest(key, message, "sha256")
