@@ -60,6 +60,43 @@ class KeyUnavailable(GenaiCacheError):  # noqa: N818 - the state of a key, named
     """Encryption is configured but its key can't be used. Nothing is stored or served (fail closed)."""
 
 
+class KeysetUnusable(KeyUnavailable):
+    """A keyset can't be opened by this process, whatever the state of its key: another key's, damaged, or newer."""
+
+
+class KeyDenied(KeyUnavailable):
+    """Who guards the key refuses this identity.
+
+    Attributes
+    ----------
+    right, key_name
+        The operation that was refused, and on which key.
+    """
+
+    def __init__(self, message: str, *, right: str, key_name: str) -> None:
+        super().__init__(message)
+        self.right = right
+        self.key_name = key_name
+
+
+class KeyMissing(KeyUnavailable):
+    """There is no such key, or no such version of it, where it was looked for."""
+
+
+class KeyThrottled(KeyUnavailable):
+    """Who guards the key asks us to come back later.
+
+    Attributes
+    ----------
+    retry_after_s
+        When it said that asking again makes sense [s]; None if it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class UncacheableRequest(GenaiCacheError):  # noqa: N818 - says what the request is
     """A request can't be given a key that is certain to be its own. The call bypasses the cache."""
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
+from genai_cache_magic.api.custody import is_remote, keyring_of
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
 from genai_cache_magic.calls.keeping import Limits
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
 from genai_cache_magic.crypto.columns import ColumnSeal
+from genai_cache_magic.crypto.held_keys import MAX_AGE_S
 from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
-from genai_cache_magic.entries.highest import HighestDocument, highest_keyset, keep_keyset
+from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
@@ -151,7 +154,7 @@ def build_cache(
         ledger=ledger,
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
-        is_superseded=lambda: home is not None and home.is_superseded,
+        is_superseded=partial(_is_superseded, home, time.monotonic() if is_remote(settings) else None),
     )
     return Cache(made, on_event=on_event)
 
@@ -179,6 +182,13 @@ def _ledger(keys: Keys, home: Home | None, now_ms: Callable[[], int], tell: Call
     )
     kept = accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
     return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms))
+
+
+def _is_superseded(home: Home | None, keys_since_s: float | None) -> bool:
+    """Return whether a cache has to be opened anew: its directory was begun anew, or its keys are held for too long."""
+    if home is not None and home.is_superseded:
+        return True
+    return keys_since_s is not None and time.monotonic() - keys_since_s > MAX_AGE_S
 
 
 def origins_of(settings: Settings) -> Origins:
@@ -229,6 +239,8 @@ def _local_or_team_parts(
                 tell(Trouble("L2", "Limits", sentence))
             return parts
     except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
+        if isinstance(exc, KeyUnavailable) and is_remote(settings):
+            raise  # one key guards the team's keyset and any of this machine: it would be asked for in vain again
         # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
         tell(Trouble("L2", type(exc).__name__, apart(exc)))
     return _disk_parts(settings, namespace, tell, on_loss)
@@ -263,7 +275,7 @@ def _disk_parts(
             seal: Seal = Unsealed()
             keys = _public_keys(namespace)
         else:
-            keyring = _keyring(settings, home, namespace, state, line, has_entries=has_entries)
+            keyring = keyring_of(settings, home, namespace, state, line, has_entries=has_entries)
             seal, keys = _sealed(keyring, namespace)
         undo.pop_all()
     home.losses.tell()
@@ -276,54 +288,6 @@ def _has_entries(store: DiskStore) -> bool:
         return store.count() > 0
     except StoreUnavailable:
         return False
-
-
-def _keyring(  # noqa: PLR0913 - what it depends on
-    settings: Settings,
-    home: Home,
-    namespace: str,
-    state: StateFile,
-    line: TeamLine | None,
-    *,
-    has_entries: Callable[[], bool],
-) -> Keyring:
-    from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
-    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-    from genai_cache_magic.stores.documents import FileDocument
-
-    manifest = FileDocument(home.path / "keyset")
-    wrapper = LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
-    lowest = highest_keyset(state, namespace)
-    if line is not None:
-        own = FileDocument(home.path.parent / "keyset")
-
-        def check(blob: bytes) -> Keyring:
-            return open_manifest(blob, namespace, wrapper, lowest_version=lowest)
-
-        def offered() -> bytes:
-            # What this machine has sealed before stays readable to it, and to its team if that has lost everything.
-            for blob in (manifest.load(), own.load()):
-                with contextlib.suppress(DecryptionError, KeyUnavailable):
-                    if blob is not None:
-                        check(blob)
-                        return blob
-            return create_manifest(namespace, wrapper)
-
-        line.keyset(manifest, offered, check)
-    # Whoever is first wins: the manifest that is there afterwards counts.
-    is_made = manifest.load() is None and manifest.replace(create_manifest(namespace, wrapper), expected=None)
-    if is_made and has_entries():
-        home.losses.add(
-            f"the keyset in {home.path} was gone, and a new one was made: "
-            "the answers that the old one sealed are misses"
-        )
-    blob = manifest.load()
-    if blob is None:
-        raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
-    keyring = open_manifest(blob, namespace, wrapper, lowest_version=lowest)
-    keep_keyset(state, namespace, keyring.manifest_version)
-    home.keep(manifest, blob)
-    return keyring
 
 
 def _sealed(keyring: Keyring, namespace: str) -> tuple[Seal, Keys]:

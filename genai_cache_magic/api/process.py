@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.api.following import Passport
+from genai_cache_magic.api.opening import ClosedCache, ClosedDesk
 from genai_cache_magic.api.placeholders import placeholders
-from genai_cache_magic.api.session import ClosedCache, ClosedDesk, current_session
+from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.coalesce import Caller
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options

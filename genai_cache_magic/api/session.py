@@ -5,18 +5,19 @@ from __future__ import annotations
 import atexit
 import difflib
 import weakref
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from genai_cache_magic import host
+from genai_cache_magic.api.custody import is_slow
 from genai_cache_magic.api.factory import build_cache, origins_of
+from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache
 from genai_cache_magic.calls.scope import CellScope
-from genai_cache_magic.calls.telling import bypass
 from genai_cache_magic.core.options import Mode, Options, Samples, checked_tags
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, ReplayMiss
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.calls.steps import Bypass
     from genai_cache_magic.events import Event, EventHook
     from genai_cache_magic.intercept.active import Answers
-    from genai_cache_magic.providers.base import ModelCall, Origins
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.settings.reading import Described
 
@@ -44,6 +43,7 @@ class Session:
         self._lock = host.process_lock()
         self._settings: Settings | None = None  # guarded by _lock, like the next
         self._caches: dict[str, Cache] = {}
+        self._openings: dict[str, Opening] = {}
         self._untold: tuple[str, ...] = ()  # guarded by _lock
         self._events: dict[str, list[Event]] = {}  # of caches whose scope is not there any more or not yet
         self._latest: dict[str, weakref.ref[CellScope]] = {}
@@ -90,14 +90,30 @@ class Session:
         ConfigurationError, KeyUnavailable, StoreUnavailable
             It can't be opened; the message names the fix.
         """
+        if is_slow(self.settings):
+            return self._opening(namespace).wait()
         with self._lock:
             cache = self._caches.get(namespace)
             if cache is None or cache.is_superseded:
                 if cache is not None:
                     cache.close()
-                cache = build_cache(self.settings, namespace=namespace, on_event=partial(self._tell, namespace))
-                self._caches[namespace] = cache
+                cache = self._caches[namespace] = self._build(namespace)
             return cache
+
+    def _build(self, namespace: str) -> Cache:
+        return build_cache(self.settings, namespace=namespace, on_event=partial(self._tell, namespace))
+
+    def _opening(self, namespace: str) -> Opening:
+        """Return the attempt to open the cache of `namespace`, begun if there is none or it has come to nothing."""
+        with self._lock:
+            opening = self._openings.get(namespace)
+            cache = None if opening is None else opening.cache
+            is_over = cache is not None and cache.is_superseded
+            if opening is None or opening.is_spent or is_over:
+                if opening is not None and is_over:
+                    opening.forget()
+                opening = self._openings[namespace] = Opening(partial(self._build, namespace))
+            return opening
 
     def untold(self, namespace: str) -> list[Event]:
         """Return, once, what happened to the cache of `namespace` while there was no scope to be told."""
@@ -122,6 +138,8 @@ class Session:
         try:
             for event in self.untold(namespace):
                 scope.emit(event)
+            if is_slow(self.settings):
+                return self._opened_soon(namespace, scope)
             cache = self.cache(namespace)
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
@@ -129,11 +147,17 @@ class Session:
         scope.books = cache.ledger.books
         return cache
 
+    def _opened_soon(self, namespace: str, scope: CellScope) -> Answers:
+        """Return the cache of `namespace` as far as it is open: nobody who asks no model waits for it."""
+        opening = self._opening(namespace)
+        return OpeningCache(opening, scope, origins_of(self.settings))
+
     @property
     def open_caches(self) -> tuple[Cache, ...]:
         """The caches that are open by now."""
         with self._lock:
-            return tuple(self._caches.values())
+            opened = (opening.cache for opening in self._openings.values())
+            return (*self._caches.values(), *(cache for cache in opened if cache is not None))
 
     def options(self, **given: Any) -> Options:
         """Return the options for a scope: `given`, else the notebook's, else the settings'.
@@ -186,30 +210,11 @@ class Session:
         """Close every cache; the session can be used again, and then opens them anew."""
         with self._lock:
             caches, self._caches = self._caches, {}
+            openings, self._openings = self._openings, {}
+        for opening in openings.values():
+            opening.forget()
         for cache in caches.values():
             cache.close()
-
-
-class ClosedDesk:
-    """Lets every call pass, visibly, since the cache can't be opened (fail closed for data)."""
-
-    def __init__(self, error: GenaiCacheError) -> None:
-        self._error = error
-
-    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Bypass:
-        """Let the call pass; in mode ``replay`` raise ``ReplayMiss``, since the model is never called."""
-        del is_async
-        if scope.options.mode is Mode.REPLAY:
-            raise ReplayMiss(f"nothing can be replayed, the cache can't be opened: {self._error}")
-        return bypass(scope, call, "the cache can't be opened")
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedCache:
-    """Stands in for a cache that can't be opened."""
-
-    calls: ClosedDesk
-    origins: Origins
 
 
 class _Current:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 _ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
 _MAX_STALE_REDIS_S = 5.0
 _MAX_STALE_BLOB_S = 30.0
-_KEYSET = "keyset"
+KEYSET = "keyset"
+"""The name of the document that holds a name space's keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +82,20 @@ class TeamLine:
         StoreUnavailable
             The team can't be asked, and this machine has never seen its keyset.
         KeyUnavailable, DecryptionError
-            As `check`.
+            As `check` and `make`.
         """
-        shared = self.document(_KEYSET)
-
-        def load_or_offer() -> bytes | None:
-            found = shared.load()
-            if found is None:
-                shared.replace(make(), expected=None)  # whoever is first wins
-                found = shared.load()
-            return found
-
+        shared = self.document(KEYSET)
         known = copy.load()
         try:
-            blob = within(DEADLINE_S, load_or_offer, overdue=self.overdue)
+            blob = within(DEADLINE_S, shared.load, overdue=self.overdue)
+            if blob is None:
+                made = make()  # takes as long as whoever guards the key
+
+                def offer() -> bytes | None:
+                    shared.replace(made, expected=None)  # whoever is first wins
+                    return shared.load()
+
+                blob = within(DEADLINE_S, offer, overdue=self.overdue)
         except StoreUnavailable:
             if known is None:
                 raise
@@ -110,7 +110,7 @@ class TeamLine:
         """Give a tier that lost everything the keyset back, before somebody makes another one."""
         known = copy.load()
         if known is not None:
-            self.document(_KEYSET).replace(known, expected=None)
+            self.document(KEYSET).replace(known, expected=None)
 
 
 def team_line(settings: Settings, namespace: str) -> TeamLine | None:
@@ -201,16 +201,6 @@ def make_permits(directory: Path, line: TeamLine | None, team: Team | None) -> P
 def apart(error: GenaiCacheError) -> str:
     """Return the sentence that says that this machine works without its team, and why."""
     return f"L2 is not used, answers stay on this machine: {error}"
-
-
-def _ensure_installed(extra: str, package: str) -> None:
-    """Say that a package is missing now, and not at the first look-up."""
-    try:
-        is_there = importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even what it is in
-        is_there = False
-    if not is_there:
-        raise ConfigurationError(f"l2 needs {package}: pip install 'genai-cache-magic[{extra}]'")
 
 
 def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:

@@ -19,15 +19,16 @@ from genai_cache_magic.crypto.manifest import (
     prefixed,
     split_manifest,
 )
-from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeyUnavailable
+from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeysetUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
 
-__all__ = ["KeyTable", "Keyring", "create_manifest", "open_manifest", "write_manifest"]
+__all__ = ["KeyTable", "Keyring", "create_manifest", "open_manifest", "open_table", "write_manifest"]
 
+_KINDS: Final = ("local", "key-vault")
 _TABLE_DOMAIN: Final = b"genai-cache-magic/keyset/v1/aes-256-gcm+hkdf-sha512"
 _TABLE_LABEL: Final = b"genai-cache-magic/keyset/v1/table\x00"
 _SIGNATURE_LABEL: Final = b"genai-cache-magic/keyset/v1/signature\x00"
@@ -88,7 +89,14 @@ def write_manifest(
 
 
 def open_manifest(manifest: bytes, namespace: str, wrapper: KeyWrapper, *, lowest_version: int = 0) -> Keyring:
-    """Return the keys that `manifest` holds for `namespace`.
+    """Return the keys that `manifest` holds for `namespace`; parameters and errors as `open_table`."""
+    return _keyring(*open_table(manifest, namespace, wrapper, lowest_version=lowest_version))
+
+
+def open_table(
+    manifest: bytes, namespace: str, wrapper: KeyWrapper, *, lowest_version: int = 0
+) -> tuple[ManifestHead, KeyTable]:
+    """Return what `manifest` says in the open, authenticated, and its key table: what the next one is made from.
 
     Parameters
     ----------
@@ -131,25 +139,30 @@ def open_manifest(manifest: bytes, namespace: str, wrapper: KeyWrapper, *, lowes
         table = decode_table(plaintext)
     except EntryUndecodable as exc:
         raise _unreadable(namespace, exc) from exc
-    return _keyring(head, table)
+    return head, table
 
 
 def _require_key(head: ManifestHead, namespace: str, wrapper: KeyWrapper) -> None:
     """Refuse, with the fix, what this version or this key can't open."""
     if head.suite != SUITE_AES256GCM_HKDFSHA512:
-        raise KeyUnavailable(
+        raise KeysetUnusable(
             f"namespace {namespace!r} uses cipher suite {head.suite}, unknown to this version: update genai-cache-magic"
         )
     if head.kind != wrapper.kind:
-        raise KeyUnavailable(
+        raise KeysetUnusable(
             f"namespace {namespace!r} is sealed with a key of kind {head.kind!r}, this process uses {wrapper.kind!r}: "
-            f"set GENAI_CACHE_ENCRYPTION={head.kind}, or another GENAI_CACHE_NAMESPACE"
+            f"{_way_to(head.kind)}, or another GENAI_CACHE_NAMESPACE"
         )
     if head.fingerprint != wrapper.fingerprint:
-        raise KeyUnavailable(
+        raise KeysetUnusable(
             f"namespace {namespace!r} is sealed with key {head.fingerprint}, this machine has key "
             f"{wrapper.fingerprint}: {wrapper.remedy}"
         )
+
+
+def _way_to(kind: str) -> str:
+    # SECURITY: nobody has authenticated `kind` yet; what is no kind of ours must not become advice.
+    return f"set GENAI_CACHE_ENCRYPTION={kind}" if kind in _KINDS else "update genai-cache-magic"
 
 
 def _keyring(head: ManifestHead, table: KeyTable) -> Keyring:
@@ -168,9 +181,9 @@ def _keyring(head: ManifestHead, table: KeyTable) -> Keyring:
     )
 
 
-def _unreadable(namespace: str, cause: EntryUndecodable) -> KeyUnavailable:
+def _unreadable(namespace: str, cause: EntryUndecodable) -> KeysetUnusable:
     # Not EntryUndecodable, whose disposition is to delete: without its keyset a namespace is lost.
-    return KeyUnavailable(
+    return KeysetUnusable(
         f"the keyset of namespace {namespace!r} can't be read ({cause}): update genai-cache-magic; "
         "if that does not help it is damaged: put `keyset` back from a backup, or remove it; "
         "a new one is made then, and what the old one sealed is lost"

@@ -48,10 +48,6 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 LATER = {
-    "key_vault_url": "Key Vault",
-    "key_name": "Key Vault",
-    "signing_key_name": "Key Vault",
-    "verify_challenge": "Key Vault",
     "budget": "budgets",
 }
 """Settings whose capability is not in this version: refused with a sentence, never ignored."""
@@ -70,7 +66,6 @@ def machine_identity() -> str:
 
 
 LATER_VALUES = {
-    ("encryption", "key-vault"): "Key Vault",
     ("status", "widget"): "the widget",
 }
 """Values of which the same is true."""
@@ -127,6 +122,7 @@ def _addresses(value: Any) -> Any:
 
 
 AZURES_OWN = {
+    "key_vault_url": "AZURE_KEYVAULT_URL",
     "l2": "AZURE_REDIS_HOST",
     "l2_password": "AZURE_REDIS_KEY",
     "l2_connection_string": "AZURE_STORAGE_CONNECTION_STRING",
@@ -138,6 +134,11 @@ AZURES_OWN = {
 def _of_azure(setting: str) -> Callable[[], SecretStr]:
     """Return the default of a credential: what Azure's own variable says."""
     return lambda: SecretStr(os.environ.get(AZURES_OWN[setting], ""))
+
+
+def _azure_vault() -> str:
+    """Return the address that Azure's own variable names, if it does."""
+    return os.environ.get(AZURES_OWN["key_vault_url"], "")
 
 
 def _azure_redis() -> tuple[SecretStr, ...]:
@@ -236,11 +237,16 @@ class Settings(BaseSettings):
     status: Literal["auto", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)
-    encryption: Literal["local", "off"] = "local"
+    encryption: Literal["local", "keyring", "key-vault", "off"] = "local"
     key_file: Place = Field(
         default_factory=lambda: own_directory("config") / "keys" / "default.key",
         validate_default=True,
     )
+    key_vault_url: str = Field(default_factory=_azure_vault)
+    key_vault_credential: Literal["default", "cli", "environment", "managed-identity", "workload-identity"] = "default"
+    key_name: str = "cache-key"
+    signing_key_name: str = "cache-key-sign"
+    verify_challenge: bool = True
     l2: Addresses = Field(default_factory=_azure_redis, repr=False)
     l2_username: str = Field(default="", repr=False)
     l2_password: Secret = Field(default_factory=_of_azure("l2_password"), repr=False)

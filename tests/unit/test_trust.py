@@ -44,6 +44,7 @@ DECIDING = {
     "l2_ca_file": '"/srv/theirs"',
     "l2_create_container": "true",
     "key_vault_url": '"https://theirs.vault.azure.net"',
+    "key_vault_credential": '"cli"',
     "key_name": '"theirs"',
     "signing_key_name": '"theirs"',
     "verify_challenge": "false",

@@ -1,0 +1,172 @@
+"""Custody of the keys: what guards them, as the settings say, and how a cache comes by those of its namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.crypto.held_keys import HeldKeys
+from genai_cache_magic.entries.highest import highest_keyset, keep_keyset
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyDenied, KeysetUnusable, KeyUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.crypto.keyring import Keyring
+    from genai_cache_magic.crypto.wrappers.azure_key_vault import AzureKeyVault
+    from genai_cache_magic.crypto.wrappers.base import KeyWrapper
+    from genai_cache_magic.entries.state import StateFile
+    from genai_cache_magic.settings.model import Settings
+    from genai_cache_magic.stores.home import Home
+
+_KNOWN = "known-keys"
+_held = HeldKeys()
+"""One, as the memory of a process is: all its caches and sessions together ask a vault once."""
+
+
+def is_remote(settings: Settings) -> bool:
+    """Return whether a service has to be asked for the key, which may take its time."""
+    return settings.encryption == "key-vault"
+
+
+def is_slow(settings: Settings) -> bool:
+    """Return whether the key may take its time: a service is asked, or a person, to unlock a keyring."""
+    return settings.encryption in {"key-vault", "keyring"}
+
+
+def key_wrapper(settings: Settings) -> KeyWrapper:
+    """Return what guards the keys, made where it is this machine's own and not there yet.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting can't be used, or a package is missing.
+    KeyUnavailable
+        The key can't be read or made. A vault is asked nothing yet.
+    """
+    if settings.encryption == "key-vault":
+        return vault_wrapper(settings)
+    if settings.encryption == "keyring":
+        from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
+
+        _ensure_installed("keyring", "keyring", "keyring")
+        return OsKeyring.load_or_create(settings.key_name, directory=settings.dir)
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+
+    return LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
+
+
+def vault_wrapper(settings: Settings) -> AzureKeyVault:
+    """Return the keys in a vault; raises as `key_wrapper`."""
+    if not settings.key_vault_url:
+        raise ConfigurationError(
+            "encryption=key-vault needs the vault's address: set GENAI_CACHE_KEY_VAULT_URL=https://NAME.vault.azure.net"
+        )
+    _ensure_installed("key-vault", "azure", "azure.keyvault.keys", "azure.identity")
+    from genai_cache_magic.crypto.wrappers.azure_key_vault import AzureKeyVault
+    from genai_cache_magic.crypto.wrappers.azure_vault_client import VaultClient, VaultTarget
+    from genai_cache_magic.crypto.wrappers.known_keys import KnownKeys
+
+    target = VaultTarget(
+        settings.key_vault_url, settings.key_vault_credential, verify_challenge=settings.verify_challenge
+    )
+    return AzureKeyVault(
+        VaultClient(target),
+        known=KnownKeys(settings.dir / _KNOWN),
+        held=_held,
+        key_name=settings.key_name,
+        signing_key_name=settings.signing_key_name,
+    )
+
+
+def keyring_of(  # noqa: PLR0913 - what it depends on
+    settings: Settings,
+    home: Home,
+    namespace: str,
+    state: StateFile,
+    line: TeamLine | None,
+    *,
+    has_entries: Callable[[], bool],
+) -> Keyring:
+    """Return the keys of `namespace`: those of the team at the other end of `line`, else this machine's own.
+
+    Raises
+    ------
+    ConfigurationError, KeyUnavailable, StoreUnavailable
+        They can't be had now.
+    DecryptionError
+        What stands there as their keyset is forged, or older than one that this machine has seen.
+    """
+    from genai_cache_magic.crypto.keyset import open_manifest
+    from genai_cache_magic.stores.documents import FileDocument
+
+    manifest = FileDocument(home.path / "keyset")
+    wrapper = key_wrapper(settings)
+    lowest = highest_keyset(state, namespace)
+
+    def check(blob: bytes) -> Keyring:
+        return open_manifest(blob, namespace, wrapper, lowest_version=lowest)
+
+    if line is not None:
+        own = FileDocument(home.path.parent / "keyset")
+
+        def offered() -> bytes:
+            # What this machine has sealed before stays readable to it, and to its team if that has lost everything.
+            for blob in (manifest.load(), own.load()):
+                with contextlib.suppress(DecryptionError, KeysetUnusable):
+                    if blob is not None:
+                        check(blob)
+                        return blob
+            return made_keyset(namespace, wrapper)
+
+        line.keyset(manifest, offered, check)
+    # Whoever is first wins: the manifest that is there afterwards counts.
+    is_made = manifest.load() is None and manifest.replace(made_keyset(namespace, wrapper), expected=None)
+    if is_made and has_entries():
+        home.losses.add(
+            f"the keyset in {home.path} was gone, and a new one was made: "
+            "the answers that the old one sealed are misses"
+        )
+    blob = manifest.load()
+    if blob is None:
+        raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
+    keyring = check(blob)
+    keep_keyset(state, namespace, keyring.manifest_version)
+    home.keep(manifest, blob)
+    return keyring
+
+
+def made_keyset(namespace: str, wrapper: KeyWrapper) -> bytes:
+    """Return the first keyset of `namespace`, after opening it: what can't be opened is offered to nobody.
+
+    Raises
+    ------
+    KeyUnavailable
+        It can't be made now, or this identity may not make it.
+    """
+    from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
+
+    try:
+        manifest = create_manifest(namespace, wrapper)
+    except KeyDenied as exc:
+        raise KeyUnavailable(
+            f"namespace {namespace!r} has no keyset yet, and this identity can't make one: let an administrator run "
+            f"`genai-cache keys init` ({exc})"
+        ) from exc
+    open_manifest(manifest, namespace, wrapper)
+    return manifest
+
+
+def _ensure_installed(encryption: str, extra: str, *packages: str) -> None:
+    """Say that a package is missing now, and not at the first call."""
+    for package in packages:
+        try:
+            is_there = importlib.util.find_spec(package) is not None
+        except ModuleNotFoundError:  # not even what it is in
+            is_there = False
+        if not is_there:
+            raise ConfigurationError(
+                f"encryption={encryption} needs {package}: pip install 'genai-cache-magic[{extra}]'"
+            )
