@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         default_factory=lambda: own_directory("config") / "keys" / "default.key",
         validate_default=True,
     )
-    key_vault_url: str = Field(default_factory=_azure_vault)
+    key_vault_url: str = Field(default_factory=_azure_vault, repr=False)
     key_vault_credential: Literal["default", "cli", "environment", "managed-identity", "workload-identity"] = "default"
     key_name: str = "cache-key"
     signing_key_name: str = "cache-key-sign"

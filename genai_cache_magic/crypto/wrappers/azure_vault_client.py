@@ -56,7 +56,7 @@ class VaultTarget:
         How long an operation may take with all repetitions [s].
     """
 
-    url: str
+    url: str = field(repr=False)
     credential: Any = field(default="default", repr=False)
     verify_challenge: bool = True
     connect_timeout_s: float = 2.0

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.errors import KeyUnavailable
@@ -26,7 +26,7 @@ _MAX_FILE_BYTES: Final = 16_384
 class KnownKey:
     """A key as it was seen: its version, public part, bounds of its validity, and when [s since the epoch]."""
 
-    url: str
+    url: str = field(repr=False)
     version: str
     modulus: int
     exponent: int
