@@ -177,25 +177,25 @@ class Cache:
     def _found(self, keys: Iterable[str]) -> list[Found | Fetch]:
         """Look all of `keys` up: here, and what is not here with the team, in one round."""
         ids = [self._value_id(key) for key in keys]
-        team = self._team
-        missing = set(ids)
         found: dict[EntryId, Found | Fetch] = {}
-        if team is None or team.is_fresh:
-            found = {entry_id: self._entries.find(entry_id, ttl_s=None, tell=self._on_event) for entry_id in missing}
-            missing = {entry_id for entry_id, what in found.items() if isinstance(what, Fetch)}
-        if team is not None and missing:
-            found |= self._looked_up(team, missing)
+        if self._team is None or self._team.is_fresh:
+            found = self._entries.find_many(ids, tell=self._on_event)
+        missing = [entry_id for entry_id in dict.fromkeys(ids) if not isinstance(found.get(entry_id), Found)]
+        if self._team is not None and missing:
+            found |= self._looked_up(self._team, missing)
         return [found[entry_id] for entry_id in ids]
 
     def _looked_up(self, team: Team, ids: Iterable[EntryId]) -> dict[EntryId, Found | Fetch]:
-        found = {}
-        for wanted, looked in team.look_up_many(ids).items():
-            if looked.trouble:
-                self._on_event(Trouble("L2", StoreUnavailable.__name__, looked.trouble))
-            found[wanted] = self._entries.find(wanted, ttl_s=None, tell=self._on_event)
-            if looked.envelope is not None and isinstance(found[wanted], Fetch):
-                found[wanted] = self._entries.take_in(wanted, looked.envelope, ttl_s=None, tell=self._on_event)
-        return found
+        looked = team.look_up_many(ids)
+        for message in dict.fromkeys(one.trouble for one in looked.values() if one.trouble):
+            self._on_event(Trouble("L2", StoreUnavailable.__name__, message))
+        found = self._entries.find_many(looked, tell=self._on_event)
+        brought = {
+            entry_id: one.envelope
+            for entry_id, one in looked.items()
+            if one.envelope is not None and isinstance(found[entry_id], Fetch)
+        }
+        return found | self._entries.take_in(brought, ttl_s=None, tell=self._on_event)
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""

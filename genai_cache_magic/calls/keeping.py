@@ -81,12 +81,11 @@ class Keeper:
     def take_in(self, lead: Lead, envelope: bytes) -> Found | Fetch:
         """Return, as `find`, what the team has stored, and store it here too."""
         found = self._entries.take_in(
-            lead.entry_id,
-            envelope,
+            {lead.entry_id: envelope},
             ttl_s=lead.scope.options.ttl_s,
             scope_tags=self._scope_tags(lead),
             tell=lead.scope.emit,
-        )
+        )[lead.entry_id]
         return found if isinstance(found, Fetch) else self._suited(lead, found)
 
     def _scope_tags(self, lead: Lead) -> list[bytes]:

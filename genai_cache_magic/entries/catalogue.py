@@ -334,7 +334,7 @@ class Catalogue:
         if self.rows.swept() != self._entries.stamp() and self.rows.present():
             self.sweeper.start()
         with self.sweeper.pause:
-            is_complete = self.rows.is_complete() and not self._entries.has_unrecorded
+            is_complete = self.rows.is_complete() and not self._entries.places.has_unrecorded
             # A row is written before its entry, so equal numbers are equal sets. What remains of a comparison, such as
             # what can't be opened, is as good as equal until it changes.
             if is_complete and isinstance(store, SupportsSize) and self.rows.present() - store.count() == self._surplus:
@@ -348,7 +348,7 @@ class Catalogue:
 
     def _reconcile(self) -> int:
         """Compare rows and entries by their ids; return how many rows were added."""
-        self._entries.has_unrecorded = False
+        self._entries.places.has_unrecorded = False
         rows = self.rows.present_ids()
         missing = [key for key in self._entries.store.scan() if rows.pop(bytes.fromhex(key), None) is None]
         now_ms = self._entries.now_ms()
@@ -361,7 +361,7 @@ class Catalogue:
             for start in range(0, len(missing), _BATCH):
                 batch = missing[start : start + _BATCH]
                 # One transaction for many, and short enough for whoever has an answer to store meanwhile.
-                added += self.rows.state.write(lambda _: sum(map(self._entries.record_again, batch)))  # noqa: B023 - run at once
+                added += self.rows.state.write(lambda _: sum(map(self._entries.places.record_again, batch)))  # noqa: B023 - run at once
             self.rows.set_complete()
         if expired:
             self.sweeper.start()

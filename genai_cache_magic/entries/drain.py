@@ -10,7 +10,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from genai_cache_magic.errors import EntryUndecodable, StoreThrottled, StoreUnavailable
+from genai_cache_magic.errors import StoreThrottled, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.outbox import Outbox, Waiting
     from genai_cache_magic.stores.locks import FileLock
 
-_BATCH = 100
+_BATCH = 1_000
 _OTHERS_S = 0.5
 """How long to leave the queue to another process before looking at it again [s]."""
 _MOST_DOUBLINGS = 16
@@ -63,8 +63,8 @@ class Receives(Protocol):
     def publish(self, changes: Sequence[Change]) -> None:
         """Publish invalidations, in this order, as one change."""
 
-    def fill(self, waiting: Waiting) -> None:
-        """Store an entry that would still be served, where nothing valid stands; raises ``EntryUndecodable``."""
+    def fill(self, waiting: Sequence[Waiting]) -> None:
+        """Store entries that would still be served, where nothing valid stands; leave out what nobody can read."""
 
 
 class Drain:
@@ -200,19 +200,19 @@ class Drain:
             self._outbox.drop_changes(number for number, _ in changes)
             self._told()
         while batch := self._outbox.entries(_BATCH):
-            done: list[int] = []
             try:
-                for waiting in batch:
-                    self._fill(waiting)
-                    done.append(waiting.number)
-            finally:
-                self._outbox.drop_entries(done)
+                self._fill(batch)
+            except StoreUnavailable:
+                if len(batch) == 1:
+                    raise
+                for waiting in batch:  # it may be one of them alone that the tier does not take
+                    self._fill([waiting])
 
-    def _fill(self, waiting: Waiting) -> None:
+    def _fill(self, batch: Sequence[Waiting]) -> None:
         try:
-            self._team.fill(waiting)
-        except EntryUndecodable:
-            return  # damaged at rest: nobody will ever read it
+            self._team.fill(batch)
         except StoreUnavailable:
-            self._outbox.put_last(waiting.number)  # it may be this one alone that the tier does not take
+            if len(batch) == 1:
+                self._outbox.put_last(batch[0].number)
             raise
+        self._outbox.drop_entries(waiting.number for waiting in batch)

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_owner, keyed_place, keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
-from genai_cache_magic.core.policy import Decision, Fetch, Filled, Serve, Why, decide, gives_way
+from genai_cache_magic.core.policy import Fetch, Filled, Serve, Why, decide
 from genai_cache_magic.core.validity import Change
-from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted
+from genai_cache_magic.entries.filling import ANY, Wanted, held_many
+from genai_cache_magic.entries.judging import Judge
+from genai_cache_magic.entries.placing import Placed, Places
 from genai_cache_magic.entries.reasons import reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
-from genai_cache_magic.stores.base import Held, SupportsFill, SupportsSize
+from genai_cache_magic.stores.base import SupportsDeleteMany, SupportsGetMany
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.validity import EntryRecord, Generations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.base import Store
 
 _ATTEMPTS = 20
-"""How often a fill looks again after another process was faster."""
+"""How often an overwriting tries again after another process was faster."""
 
 _LOOKED_AT = 200
 """How many records that have lived their time are looked at in one publication."""
@@ -90,21 +92,16 @@ class Entries:
     ) -> None:
         self.store = store
         self.generations = generations
-        self.has_unrecorded = False
-        self._has_begun = False
         self._codec = codec
         self._rows = rows
-        self._clock = clock
         self._team = team
         self._recent: Recent[Found] = Recent(recent_bytes)
-
-    @property
-    def _fills(self) -> SupportsFill:
-        return self.store if isinstance(self.store, SupportsFill) else LookThenPut(self.store)
+        self.judge = Judge(generations, clock)
+        self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
-        return int(self._clock() * 1000)
+        return self.judge.now_ms()
 
     def find(
         self,
@@ -117,24 +114,45 @@ class Entries:
         """Look `entry_id` up and judge it. Never raises for what it finds: trouble is told, and is a miss."""
         try:
             blob = self.store.get(entry_id)
-            if blob is None:
-                return Fetch(Why.ABSENT)
-            sealed = self._codec.open(entry_id, blob)
-            decision = self._judge(entry_id, sealed.header, ttl_s, scope_tags)
-            if isinstance(decision, Serve):
-                return Found(sealed, sealed.response(), Tier.L1)
+            return self._judged(entry_id, blob, ttl_s, scope_tags, tell)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
+
+    def find_many(self, entry_ids: Iterable[EntryId], *, tell: Callable[[Event], None]) -> dict[EntryId, Found | Fetch]:
+        """Look many up, as `find` does for a caller who asks for nothing special, by one read of the store."""
+        ids = list(dict.fromkeys(entry_ids))
+        if len(ids) == 1 or not isinstance(self.store, SupportsGetMany):
+            return {entry_id: self.find(entry_id, ttl_s=None, tell=tell) for entry_id in ids}
+        try:
+            blobs = self.store.get_many(ids)
+            return {entry_id: self._judged(entry_id, blobs.get(entry_id), None, (), tell) for entry_id in ids}
+        except StoreUnavailable as exc:
+            tell(trouble("L1", exc))
+            return dict.fromkeys(ids, Fetch(Why.ABSENT))
+
+    def _judged(
+        self,
+        entry_id: EntryId,
+        blob: bytes | None,
+        ttl_s: int | None,
+        scope_tags: Iterable[bytes],
+        tell: Callable[[Event], None],
+    ) -> Found | Fetch:
+        """Open and judge what the store holds; raises ``StoreUnavailable`` if nothing can be known to be valid."""
+        if blob is None:
+            return Fetch(Why.ABSENT)
+        try:
+            sealed = self._codec.open(entry_id, blob)
+            decision = self.judge.decide(entry_id, sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
+            return Found(sealed, sealed.response(), Tier.L1) if isinstance(decision, Serve) else decision
         except DecryptionError as exc:
             # Left where it is, as evidence; the next fill takes its place.
             tell(trouble("L1", exc))
-            return Fetch(Why.DAMAGED)
         except EntryUndecodable as exc:
             tell(trouble("L1", exc))
             self._discard(entry_id)
-            return Fetch(Why.DAMAGED)
-        return decision
+        return Fetch(Why.DAMAGED)
 
     def find_call(
         self,
@@ -151,7 +169,8 @@ class Entries:
         known = self._recent.get(entry_id)
         if known is not None:
             with suppress(StoreUnavailable):
-                if isinstance(self._judge(entry_id, known.sealed.header, ttl_s, scope_tags), Serve):
+                header = known.sealed.header
+                if isinstance(self.judge.decide(entry_id, header, ttl_s=ttl_s, scope_tags=scope_tags), Serve):
                     return known
             self._recent.forget(entry_id)
         found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
@@ -171,10 +190,6 @@ class Entries:
                 known = reason(row, view, ttl_s=ttl_s, scope_tags=scope_tags, name=self._rows.name)
                 return known or found
         return found
-
-    def _judge(self, entry_id: EntryId, header: Header, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Decision:
-        valid = self.generations.current().is_valid(entry_id, header, scope_tags)
-        return decide(header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
 
     def _discard(self, entry_id: EntryId) -> None:
         with suppress(StoreUnavailable):
@@ -197,44 +212,71 @@ class Entries:
         StoreUnavailable
             The store can't take it; nothing half-written will be served.
         """
-        blob = self._encoded(entry_id, entry)
-        filled = self._place(entry_id, blob, entry, wanted)
-        if filled is Filled.STORED and self._team is not None:
-            self._team.keep(entry_id, blob)
+        return self.fill_many({entry_id: entry}, wanted)[entry_id]
+
+    def fill_many(self, entries: Mapping[EntryId, Entry], wanted: Wanted = ANY) -> dict[EntryId, Filled]:
+        """Store many at once, each as `fill` does; nothing is stored if one of them would not come back."""
+        placed = {
+            entry_id: Placed(self._encoded(entry_id, entry), entry.header, entry.metadata)
+            for entry_id, entry in entries.items()
+        }
+        filled = self.places.place(placed, wanted)
+        stored = {entry_id: placed[entry_id].envelope for entry_id, what in filled.items() if what is Filled.STORED}
+        if stored and self._team is not None:
+            self._team.keep(stored)
         return filled
 
-    def fill_envelope(self, entry_id: EntryId, envelope: bytes, *, longest_ms: int) -> Filled:
-        """Store what was stored in another tier, as `fill`; what is older than `longest_ms` [ms] is outdated.
+    def fill_envelopes(self, envelopes: Mapping[EntryId, bytes], *, longest_ms: int) -> None:
+        """Store what was stored in another tier, as `fill`; most are taken to be new here.
 
-        Raises
-        ------
-        EntryUndecodable, StoreUnavailable
-            As `fill`.
+        What is older than `longest_ms` [ms], or can't be opened, is left out. Raises ``StoreUnavailable``.
         """
-        try:
-            sealed = self._codec.open(entry_id, envelope)
-            if self.now_ms() - sealed.header.created_ms > longest_ms:
-                return Filled.OUTDATED
-            return self._place(entry_id, envelope, sealed, ANY)
-        except DecryptionError as exc:
-            raise EntryUndecodable("it was sealed by another key") from exc
+        opened = {}
+        for entry_id, envelope in envelopes.items():
+            with suppress(DecryptionError, EntryUndecodable):
+                opened[entry_id] = self._codec.open(entry_id, envelope)
+        placed = {
+            entry_id: _again(sealed, envelopes[entry_id])
+            for entry_id, sealed in opened.items()
+            if self.now_ms() - sealed.header.created_ms <= longest_ms
+        }
+        if placed:
+            self.places.place(placed, ANY, are_new=True)
 
     def take_in(
         self,
-        entry_id: EntryId,
-        envelope: bytes,
+        envelopes: Mapping[EntryId, bytes],
         *,
         ttl_s: int | None,
         scope_tags: Iterable[bytes] = (),
         tell: Callable[[Event], None],
+    ) -> dict[EntryId, Found | Fetch]:
+        """Judge what look-ups in L2 brought, and store here what may be served. Never raises for it."""
+        found = {
+            entry_id: self._taken(entry_id, envelope, ttl_s, scope_tags, tell)
+            for entry_id, envelope in envelopes.items()
+        }
+        served = {entry_id: what.sealed for entry_id, what in found.items() if isinstance(what, Found)}
+        try:
+            placed = {entry_id: _again(sealed, envelopes[entry_id]) for entry_id, sealed in served.items()}
+            if placed:
+                self.places.place(placed, ANY, are_new=True)
+        except StoreUnavailable as exc:
+            tell(trouble("L1", exc))
+        return found
+
+    def _taken(
+        self,
+        entry_id: EntryId,
+        envelope: bytes,
+        ttl_s: int | None,
+        scope_tags: Iterable[bytes],
+        tell: Callable[[Event], None],
     ) -> Found | Fetch:
-        """Judge what a look-up in L2 brought, and store it here too if it may be served. Never raises for it."""
         try:
             sealed = self._codec.open(entry_id, envelope)
-            decision = self._judge(entry_id, sealed.header, ttl_s, scope_tags)
-            if not isinstance(decision, Serve):
-                return decision
-            found = Found(sealed, sealed.response(), Tier.L2)
+            decision = self.judge.decide(entry_id, sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
+            return Found(sealed, sealed.response(), Tier.L2) if isinstance(decision, Serve) else decision
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
@@ -242,85 +284,6 @@ class Entries:
             # Left where it is: a newer version of ours may have written it, and others can read it.
             tell(trouble("L2", exc))
             return Fetch(Why.DAMAGED)
-        try:
-            self._place(entry_id, envelope, sealed, ANY)
-        except StoreUnavailable as exc:
-            tell(trouble("L1", exc))
-        return found
-
-    def _place(self, entry_id: EntryId, blob: bytes, placed: Entry | Sealed, wanted: Wanted) -> Filled:
-        header = placed.header
-        for attempt in range(_ATTEMPTS):
-            if not self.generations.current().is_valid(entry_id, header):
-                return Filled.OUTDATED
-            held = self._fills.held(entry_id)
-            if held is not None and not self._gives_way(entry_id, held, header, wanted):
-                if attempt:
-                    self.record_again(entry_id)  # the row that was written for ours
-                return Filled.KEPT
-            self._recent.forget(entry_id)
-            if self._is_noted(entry_id):
-                # What gives way goes before its row does: a kill in between would leave it under the row of another.
-                if not self._remove(entry_id, held):
-                    continue
-                held = None
-            # Before the entry: a kill in between leaves a row too many, which is found by counting.
-            self._record(entry_id, header, placed.metadata if isinstance(placed, Entry) else placed.metadata())
-            if self._fills.put_if(entry_id, blob, ttl_s=self._remaining_s(header), held=held):
-                return Filled.STORED
-        return Filled.KEPT
-
-    def _is_noted(self, entry_id: EntryId) -> bool:
-        """Return whether the catalogue says that there is something, be it expired or damaged."""
-        with suppress(StoreUnavailable):
-            row = None if self._rows is None else self._rows.find(entry_id)
-            return row is not None and row.gone <= Gone.HERE
-        return False
-
-    def _remaining_s(self, header: Header) -> float:
-        """Return how long an entry may still live [s]: all its time if a clock says that it is not born yet."""
-        return min(header.ttl_s, header.ttl_s - (self.now_ms() - header.created_ms) / 1000)
-
-    def _record(self, entry_id: EntryId, header: Header, metadata: Metadata) -> None:
-        if self._rows is not None:
-            try:
-                if not self._has_begun:
-                    self._has_begun = True
-                    self._begin_rows(self._rows)
-                self._rows.record(entry_id, header, metadata)
-            except StoreUnavailable:
-                self.has_unrecorded = True  # the entry counts for more than its row, which is made up for later
-
-    def _begin_rows(self, rows: Rows) -> None:
-        """Beside an empty store the catalogue is complete from its first row on."""
-        if isinstance(self.store, SupportsSize) and not rows.is_complete() and self.store.count() == 0:
-            rows.set_complete()
-
-    def record_again(self, key: str) -> bool:
-        """Note in the catalogue what is stored under `key`, and return whether there is anything valid."""
-        entry_id = EntryId(key)
-        blob = self.store.get(key)
-        try:
-            sealed = None if blob is None else self._codec.open(entry_id, blob)
-            if sealed is None:
-                return False
-            self._record(entry_id, sealed.header, sealed.metadata())
-            return isinstance(self._judge(entry_id, sealed.header, None, ()), Serve)
-        except (DecryptionError, EntryUndecodable):
-            return False
-
-    def remove_dead(self, entry_ids: Iterable[EntryId]) -> None:
-        """Remove those of `entry_ids` that can't be served; what was stored meanwhile in their place stays."""
-        for entry_id in entry_ids:
-            held = self._fills.held(entry_id)
-            with suppress(DecryptionError, EntryUndecodable):
-                header = None if held is None else self._codec.open(entry_id, held.blob).header
-                if header is None or not isinstance(self._judge(entry_id, header, None, ()), Serve):
-                    self._remove(entry_id, held)
-
-    def _remove(self, entry_id: EntryId, held: Held | None) -> bool:
-        """Remove what was judged, or what has expired, unless something else has taken its place."""
-        return self._fills.put_if(entry_id, b"", ttl_s=0, held=held)  # no time to live: nothing is left
 
     def _mark_gone(self, entry_ids: Iterable[EntryId], why: Gone) -> None:
         if self._rows is not None:
@@ -328,21 +291,27 @@ class Entries:
                 rows = [row.n for entry_id in entry_ids if (row := self._rows.find(entry_id)) is not None]
                 self._rows.mark_gone(rows, why)
 
-    def overwrite(self, entries: Mapping[EntryId, Entry]) -> None:
-        """Store `entries` in place of whatever is there; what that was is published as invalid, all at once.
+    def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> None:
+        """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.
 
         Their births are set here. Of two that overwrite the same entry, the one that published last stays.
         Raises as `fill`.
         """
-        pending = dict(entries)
+        pending, doomed = dict(entries), list(removed)
         for _ in range(_ATTEMPTS):
-            there = [entry_id for entry_id in pending if self._fills.held(entry_id) is not None]
-            for entry_id in there:
-                self._encoded(entry_id, pending[entry_id])  # raises before anything is lost
-            birth = self.publish(there) if there else self.stamp()
-            for entry_id, entry in list(pending.items()):
-                born = replace(entry, header=replace(entry.header, birth=birth))
-                if self.fill(entry_id, born) is not Filled.KEPT:
+            there = [*held_many(self.places.fills, pending), *doomed]
+            if there:
+                for entry_id, entry in pending.items():
+                    self._encoded(entry_id, entry)  # raises before anything is lost
+            birth = self.publish(map(EntryId, there)) if there else self.stamp()
+            self._drop(doomed)
+            doomed = []
+            born = {
+                entry_id: replace(entry, header=replace(entry.header, birth=birth))
+                for entry_id, entry in pending.items()
+            }
+            for entry_id, filled in self.fill_many(born).items():
+                if filled is not Filled.KEPT:
                     del pending[entry_id]
             if not pending:
                 return
@@ -389,16 +358,6 @@ class Entries:
             raise EntryUndecodable("the answer does not survive being stored")
         return blob
 
-    def _gives_way(self, entry_id: EntryId, held: Held, new: Header, wanted: Wanted) -> bool:
-        try:
-            sealed = self._codec.open(entry_id, held.blob)
-            response = sealed.response()
-        except (DecryptionError, EntryUndecodable):
-            return True
-        decision = self._judge(entry_id, sealed.header, wanted.ttl_s, wanted.scope_tags)
-        is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
-        return gives_way(sealed.header, new, is_served=is_served)
-
     def _outlived(self, generations: Generations, now_ms: int) -> set[EntryId]:
         """Return the entries whose record is of no use any more; what was left of them is removed."""
         if self._team is not None:
@@ -408,12 +367,12 @@ class Entries:
 
     def _is_outlived(self, entry_id: EntryId, record: EntryRecord, generations: Generations) -> bool:
         try:
-            held = self._fills.held(entry_id)
+            held = self.places.fills.held(entry_id)
             if held is not None:
                 birth = self._codec.open(entry_id, held.blob).header.birth
                 if birth.root == generations.root and birth.ver >= record.ver:
                     return True
-            if not self._remove(entry_id, held):
+            if not all(self.places.remove({entry_id: held})):
                 return False
             self._mark_gone([entry_id], Gone.INVALIDATED)
         except (DecryptionError, EntryUndecodable, StoreUnavailable):
@@ -434,7 +393,16 @@ class Entries:
         ids = list(entry_ids)
         if ids:
             self.publish(ids)
-        count = sum(self.store.delete(entry_id) for entry_id in ids)
+        return self._drop(ids)
+
+    def _drop(self, ids: Collection[EntryId]) -> int:
+        """Remove what was published as invalid; return how many were there."""
+        if not ids:
+            return 0
+        if isinstance(self.store, SupportsDeleteMany):
+            count = len(self.store.delete_many(ids))
+        else:
+            count = sum(map(self.store.delete, ids))
         self._mark_gone(ids, Gone.INVALIDATED)
         return count
 
@@ -454,6 +422,11 @@ class Entries:
                     yield entry_id, sealed.header, sealed.metadata()
             except (DecryptionError, EntryUndecodable):
                 continue
+
+
+def _again(sealed: Sealed, envelope: bytes) -> Placed:
+    """Return what is stored of an entry that came from another tier, as it came."""
+    return Placed(envelope, sealed.header, sealed.metadata())
 
 
 def trouble(where: str, error: Exception) -> Trouble:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from genai_cache_magic.stores.base import Held
+from genai_cache_magic.stores.base import Held, SupportsFillMany
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId, Response
     from genai_cache_magic.core.validity import Change, Generations
-    from genai_cache_magic.stores.base import Store
+    from genai_cache_magic.stores.base import Put, Store, SupportsFill
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ ANY = Wanted()
 class Shares(Protocol):
     """A team, as its entries see it; `team.Team` says more."""
 
-    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
-        """Give an entry to the team, as soon as it can be reached."""
+    def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
+        """Give entries to the team, as soon as it can be reached."""
 
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
         """Publish an invalidation, or (None) queue it."""
@@ -62,3 +62,18 @@ class LookThenPut:
             return False
         self._store.put(key, blob, ttl_s=ttl_s)
         return True
+
+
+def held_many(store: SupportsFill, keys: Iterable[str]) -> dict[str, Held]:
+    """Return what `store` holds under those `keys` that are there, at once if it can."""
+    wanted = list(keys)
+    if len(wanted) > 1 and isinstance(store, SupportsFillMany):
+        return store.held_many(wanted)
+    return {key: held for key in wanted if (held := store.held(key)) is not None}
+
+
+def put_many(store: SupportsFill, puts: Sequence[Put]) -> list[bool]:
+    """Put each of `puts` where it still may be put, at once if `store` can; return which were."""
+    if len(puts) > 1 and isinstance(store, SupportsFillMany):
+        return store.put_many_if(puts)
+    return [store.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=put.held) for put in puts]

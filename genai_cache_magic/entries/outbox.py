@@ -7,10 +7,11 @@ valid.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, decode_change
@@ -19,7 +20,7 @@ from genai_cache_magic.errors import EntryUndecodable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from genai_cache_magic.events import Event
@@ -61,16 +62,18 @@ class Outbox:
     def __init__(self, path: Path | None, *, tell: Callable[[Event], None] = lambda _: None) -> None:
         self._file = StateFile(path, _SCHEMA, tell=tell)
 
-    def add_entry(self, entry_id: EntryId, envelope: bytes) -> None:
-        """Queue an entry, in place of an older one of the same id."""
-        key = bytes.fromhex(entry_id)
+    def add_entries(self, envelopes: Mapping[EntryId, bytes]) -> None:
+        """Queue entries, each in place of an older one of the same id; all of them or none."""
+        rows = [(bytes.fromhex(entry_id), envelope) for entry_id, envelope in envelopes.items()]
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM pending_entry WHERE id = ?", (key,))
+            db.executemany("DELETE FROM pending_entry WHERE id = ?", [row[:1] for row in rows])
             number = _next_number(db, "SELECT max(number) FROM pending_entry")
-            db.execute("INSERT INTO pending_entry VALUES (?, ?, ?)", (number, key, envelope))
+            numbered = [(number + place, *row) for place, row in enumerate(rows)]
+            db.executemany("INSERT INTO pending_entry VALUES (?, ?, ?)", numbered)
 
-        self._file.write(work)
+        if rows:
+            self._file.write(work)
 
     def has_entry(self, entry_id: EntryId) -> bool:
         """Return whether an entry of that id waits."""
@@ -79,15 +82,24 @@ class Outbox:
             self._file.read(lambda db: db.execute("SELECT 1 FROM pending_entry WHERE id = ?", (key,)).fetchall())
         )
 
-    def entries(self, limit: int) -> list[Waiting]:
-        """Return up to `limit` of the entries that wait longest."""
+    def entries(self, limit: int, limit_bytes: int = 4 * 1024**2) -> list[Waiting]:
+        """Return of the entries that wait longest up to `limit`, and up to about `limit_bytes` of them [bytes]."""
         statement = "SELECT number, id, envelope FROM pending_entry ORDER BY number LIMIT ?"
-        rows = self._file.read(lambda db: db.execute(statement, (limit,)).fetchall())
+
+        def work(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            rows, size_bytes = [], 0
+            with contextlib.closing(db.execute(statement, (limit,))) as cursor:
+                while size_bytes < limit_bytes and (row := cursor.fetchone()):
+                    rows.append(row)
+                    size_bytes += len(row[2]) if isinstance(row[2], bytes) else 0
+            return rows
+
+        rows = self._file.read(work)
         if any(
             type(key) is not bytes or len(key) != _ID_BYTES or type(envelope) is not bytes for _, key, envelope in rows
         ):
             self._file.write(lambda db: db.execute(_DROP_MISSHAPEN))  # somebody else wrote them: no entry of ours
-            rows = self._file.read(lambda db: db.execute(statement, (limit,)).fetchall())
+            rows = self._file.read(work)
         return [Waiting(number, EntryId(key.hex()), envelope) for number, key, envelope in rows]
 
     def put_last(self, number: int) -> None:

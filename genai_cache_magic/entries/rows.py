@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from genai_cache_magic.errors import DecryptionError, EntryUndecodable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.validity import Generations
@@ -92,6 +92,19 @@ class Name(NamedTuple):
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What is written of an entry: keyed or sealed, all of it."""
+
+    raw: bytes = field(repr=False)
+    header: Header
+    label: bytes = field(repr=False)
+    key: bytes | None = field(repr=False)
+    sealed: bytes = field(repr=False)
+    digests: Mapping[str, bytes] = field(repr=False)
+    names: Mapping[bytes, Name] = field(repr=False)
+
+
 class Row(NamedTuple):
     """One row: its number, which no two rows ever share, and what decides whether its entry is valid."""
 
@@ -131,46 +144,63 @@ class Rows:
 
     # Writing
 
-    def record(self, entry_id: EntryId, header: Header, metadata: Metadata) -> None:
-        """Note an entry that is about to be stored, in place of what was noted under its id."""
+    def record(self, noted: Iterable[tuple[EntryId, Header, Metadata]]) -> None:
+        """Note entries that are about to be stored, each in place of what was noted under its id."""
+        rows = [self._new(*one) for one in noted]
+
+        def work(db: sqlite3.Connection) -> None:
+            for row in rows:
+                self._write(db, row)
+
+        if rows:
+            self.state.write(work)
+
+    def _new(self, entry_id: EntryId, header: Header, metadata: Metadata) -> _New:
+        """Return what is written of an entry."""
         raw = bytes.fromhex(entry_id)
         # The digests stand beside, where they can be compared: among what is sealed only their names.
         named = replace(metadata, components=dict.fromkeys(metadata.components, ""))
-        sealed = self._seal.seal(encode_metadata(named), place=b"detail" + raw)
-        key = (
-            self._seal.seal(metadata.key.encode("utf-8", "surrogatepass"), place=b"key" + raw) if metadata.key else None
-        )
-        digests = {name: bytes.fromhex(digest) for name, digest in metadata.components.items()}
-        telling = {digest for name, digest in digests.items() if name.startswith(("body.", "header."))}
-        names = {} if metadata.surface == GIVEN_ID else self._names(metadata)
+        key = metadata.key.encode("utf-8", "surrogatepass")
         # A row that no listing shows has no label: it stands for an entry that only other entries are found by.
         is_hidden = metadata.surface == GIVEN_ID
-        label = b"" if is_hidden else self._tag("model", metadata.model or metadata.surface)
+        return _New(
+            raw,
+            header,
+            label=b"" if is_hidden else self._tag("model", metadata.model or metadata.surface),
+            key=self._seal.seal(key, place=b"key" + raw) if key else None,
+            sealed=self._seal.seal(encode_metadata(named), place=b"detail" + raw),
+            digests={name: bytes.fromhex(digest) for name, digest in metadata.components.items()},
+            names={} if is_hidden else self._names(metadata),
+        )
 
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR IGNORE INTO root (root) VALUES (?)", (header.birth.root,))
-            ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
-            added = 1
-            for n, tags, gone in db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (raw,)).fetchall():
-                added -= gone <= Gone.HERE
-                _strip(db, n, tags)
-                db.execute("DELETE FROM entry WHERE n = ?", (n,))
-            expires_ms = header.created_ms + header.ttl_s * 1000
-            n = _tally(db, added, is_new=True)
-            db.execute(
-                "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (n, raw, root, header.birth.ver, header.created_ms, expires_ms, label, b"".join(header.tags), key),
-            )
-            db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(digests.values()), sealed))
+    def _write(self, db: sqlite3.Connection, new: _New) -> None:
+        header = new.header
+        db.execute("INSERT OR IGNORE INTO root (root) VALUES (?)", (header.birth.root,))
+        ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
+        added = 1
+        for n, tags, gone in db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (new.raw,)).fetchall():
+            added -= gone <= Gone.HERE
+            _strip(db, n, tags)
+            db.execute("DELETE FROM entry WHERE n = ?", (n,))
+        expires_ms = header.created_ms + header.ttl_s * 1000
+        n = _tally(db, added, is_new=True)
+        db.execute(
+            "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            (
+                *(n, new.raw, root, header.birth.ver, header.created_ms, expires_ms),
+                *(new.label, b"".join(header.tags), new.key),
+            ),
+        )
+        db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(new.digests.values()), new.sealed))
+        if new.label:
             db.executemany(
                 "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
-                [(tag, n, root, header.birth.ver, expires_ms) for tag in header.tags if not is_hidden],
+                [(tag, n, root, header.birth.ver, expires_ms) for tag in header.tags],
             )
-            db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in telling])
-            self._note_names(db, names)
-
-        self.state.write(work)
+        telling = {digest for name, digest in new.digests.items() if name.startswith(("body.", "header."))}
+        db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in telling])
+        self._note_names(db, new.names)
 
     def mark_gone(self, rows: Iterable[int], why: Gone) -> None:
         """Note that the entries of these rows are not in the store any more, or are doomed."""
@@ -206,7 +236,7 @@ class Rows:
         named += [("model", metadata.model or metadata.surface)]
         return {self._tag(kind, name): Name(kind, name) for kind, name in named if name}
 
-    def _note_names(self, db: sqlite3.Connection, names: dict[bytes, Name]) -> None:
+    def _note_names(self, db: sqlite3.Connection, names: Mapping[bytes, Name]) -> None:
         for tag, name in names.items():
             if not db.execute("SELECT 1 FROM name WHERE tag = ?", (tag,)).fetchall():
                 sealed = self._seal.seal(orjson.dumps(list(name)), place=b"name" + tag)
@@ -218,6 +248,16 @@ class Rows:
         """Return the row of an entry, whether it is still there or not."""
         found = self.state.read(lambda db: db.execute(f"{ROW} WHERE e.id = ?", (bytes.fromhex(entry_id),)).fetchall())
         return row_of(*found[0]) if found else None
+
+    def noted(self, entry_ids: Iterable[EntryId]) -> list[EntryId]:
+        """Return those ids whose rows say that there is an entry, doomed or not."""
+        raws = [bytes.fromhex(entry_id) for entry_id in entry_ids]
+
+        def work(db: sqlite3.Connection) -> list[EntryId]:
+            statement = "SELECT id FROM entry WHERE id = ? AND gone <= 0"
+            return [EntryId(raw.hex()) for raw in raws if db.execute(statement, (raw,)).fetchall()]
+
+        return self.state.read(work)
 
     def metadata(self, entry_id: EntryId) -> Metadata | None:
         """Return what is known of an entry that is there."""

@@ -100,7 +100,7 @@ class Sweeper:
         return View(self._entries.generations.current(), self._entries.now_ms())
 
     def _remove(self, rows: list[Row]) -> None:
-        self._entries.remove_dead([row.entry_id for row in rows])
+        self._entries.places.remove_dead([row.entry_id for row in rows])
         view = self._view()
         expired = {row.n for row in rows if view.generations.is_valid(row.entry_id, row.header)}
         self._rows.mark_gone(expired, Gone.EXPIRED)

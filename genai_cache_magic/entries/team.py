@@ -158,9 +158,9 @@ class Team:
         """
         self._refreshes.look_up(entry_id, deliver)
 
-    def keep(self, entry_id: EntryId, envelope: bytes) -> None:
-        """Give an entry to the team as soon as it can be reached; raises ``StoreUnavailable`` if it can't be queued."""
-        self._outbox.add_entry(entry_id, envelope)
+    def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
+        """Give entries to the team as soon as it can be reached; raises ``StoreUnavailable`` if they can't wait."""
+        self._outbox.add_entries(envelopes)
         self._drain.poke()
 
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
@@ -213,11 +213,12 @@ class Team:
         self._snapshot.look()
         self._generations.change(how)
 
-    def fill(self, waiting: Waiting) -> None:
-        """Store a queued entry in the tier; see `Receives`."""
+    def fill(self, waiting: Sequence[Waiting]) -> None:
+        """Store queued entries in the tier; see `Receives`."""
         if not self.is_fresh:
             self._snapshot.look()
-        self._shared.fill_envelope(waiting.entry_id, waiting.envelope, longest_ms=_LONGEST_QUEUED_MS)
+        envelopes = {one.entry_id: one.envelope for one in waiting}
+        self._shared.fill_envelopes(envelopes, longest_ms=_LONGEST_QUEUED_MS)
 
     def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
         try:

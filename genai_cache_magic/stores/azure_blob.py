@@ -18,16 +18,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from genai_cache_magic.stores.azure_connection import BlobConnection
+    from genai_cache_magic.stores.base import Put
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _WORKERS = 8
 _BATCH = 256  # the most that one batch request may delete, learn.microsoft.com/rest/api/storageservices/blob-batch
@@ -154,14 +158,28 @@ class BlobStore:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there; at most 8 are asked for at a time."""
+        return {key: held.blob for key, held in self.held_many(keys).items()}
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what `held` does of those `keys` that are there; at most 8 are asked for at a time."""
         wanted = list(dict.fromkeys(keys))
         for key in wanted:
             check_key(key)
+        found = zip(wanted, self._side_by_side(self.held, wanted), strict=True)
+        return {key: held for key, held in found if held is not None}
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts` what `put_if` does, at most 8 at a time."""
+        for put in puts:
+            check_key(put.key)
+            check_blob(put.blob)
+        return self._side_by_side(lambda put: self.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=put.held), puts)
+
+    def _side_by_side(self, work: Callable[[_T], _R], given: Iterable[_T]) -> list[_R]:
         pool = self._pool()
         # In an empty context: threads carry the scope of the cell that starts them, and these serve all cells.
-        asked = {key: Context().run(pool.submit, self.get, key) for key in wanted}
-        found = ((key, answer.result()) for key, answer in asked.items())
-        return {key: blob for key, blob in found if blob is not None}
+        asked = [Context().run(pool.submit, work, one) for one in given]
+        return [answer.result() for answer in asked]
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""

@@ -94,6 +94,35 @@ class SupportsFill(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One of many conditional puts: what ``put_if`` is given."""
+
+    key: str = field(repr=False)
+    blob: bytes = field(repr=False)
+    ttl_s: float
+    held: Held | None = field(default=None, repr=False)
+
+
+@runtime_checkable
+class SupportsFillMany(Protocol):
+    """A store that fills many at once: in one transaction, or in one round trip per server."""
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return, of those `keys` that are there, what `held` would."""
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts`, no two of one key, what ``put_if`` does; return which were done."""
+
+
+@runtime_checkable
+class SupportsDeleteMany(Protocol):
+    """A store that removes many in one transaction."""
+
+    def delete_many(self, keys: Iterable[str]) -> set[str]:
+        """Remove `keys`, and return those that were there and had not expired."""
+
+
 @runtime_checkable
 class SupportsErase(Protocol):
     """A store that can give up everything at once, without room to write."""

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.base import CheckReport, Held
+from genai_cache_magic.stores.base import CheckReport, Held, Put
 from genai_cache_magic.stores.database import (
     DATABASE_FILES,
     Access,
@@ -31,7 +31,7 @@ from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.stores.rows import ReadOnlyRows, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["CheckReport", "DiskConfig", "DiskStore"]
@@ -102,10 +102,8 @@ class DiskStore:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there; half the time of as many ``get``."""
-        wanted = list(keys)
-        for key in wanted:
-            check_key(key)
-        found = self._run(Rows.read_many, [bytes.fromhex(key) for key in wanted])
+        wanted = [_raw(key) for key in keys]
+        found = self._run(Rows.read_many, wanted)
         return {key.hex(): blob for key, blob in found.items()}
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
@@ -122,15 +120,28 @@ class DiskStore:
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Put `blob` if `key` still holds `held`, and return whether it did: one transaction."""
-        check_key(key)
-        check_blob(blob)
-        revision = None if held is None else held.revision
-        return self._write(BytesCache.write_if, bytes.fromhex(key), blob, ttl_s, revision)
+        return self.put_many_if([Put(key, blob, ttl_s, held)])[0]
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what `held` does of those `keys` that are there."""
+        wanted = [_raw(key) for key in keys]
+        return {key.hex(): Held(*found) for key, found in self._run(Rows.read_revisions, wanted).items()}
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts` what `put_if` does, in one transaction."""
+        for put in puts:
+            check_blob(put.blob)
+        rows = [(_raw(put.key), put.blob, put.ttl_s, put.held and put.held.revision) for put in puts]
+        return self._write(BytesCache.write_many_if, rows) if rows else []
+
+    def delete_many(self, keys: Iterable[str]) -> set[str]:
+        """Remove `keys` in one transaction, and return those that were there and had not expired."""
+        wanted = [_raw(key) for key in keys]
+        return {key.hex() for key in self._free(BytesCache.remove_many, wanted)} if wanted else set()
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
-        check_key(key)
-        return self._free(BytesCache.remove, bytes.fromhex(key))
+        return bool(self.delete_many([key]))
 
     def scan(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that start with `prefix` and have not expired, in ascending order."""
@@ -373,6 +384,12 @@ class DiskStore:
             f"the database of answers in {self._directory} was damaged: it is put aside in {aside.name}, "
             "and its answers are misses"
         )
+
+
+def _raw(key: str) -> bytes:
+    """Return the 32 bytes that `key` stands for; raises ``ValueError`` for one of another shape."""
+    check_key(key)
+    return bytes.fromhex(key)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
 from genai_cache_magic.stores.rows import ROW, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FOREIGN_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout, UnicodeDecodeError)
 """What the methods of ``BytesCache`` raise; the last when a message of SQLite quotes a damaged schema."""
@@ -194,50 +194,70 @@ class BytesCache(Rows, diskcache.Cache):  # type: ignore[misc]  # diskcache has 
     def write(self, key: bytes, blob: bytes, ttl_s: float) -> None:
         """Keep `blob`, and make room for it."""
         if ttl_s <= 0 or len(blob) + HEADER_BYTES > self.size_limit:
-            self.remove(key)
+            self.remove_many([key])
             return
         now = self._clock()
         record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
         # diskcache counts from time.time(); the column then holds `expires_at` of our clock.
         self.set(key, record, expire=now + ttl_s - time.time())
 
-    def write_if(self, key: bytes, blob: bytes, ttl_s: float, revision: object) -> bool:
-        """Keep `blob` if `key` still has `revision` (None: no value that can be read); return whether it had."""
-        fits = ttl_s > 0 and len(blob) + HEADER_BYTES <= self.size_limit
+    def write_many_if(self, puts: Sequence[tuple[bytes, bytes, float, object]]) -> list[bool]:
+        """Keep each value of `puts` (key, value, time to live, revision) if its key still has that revision.
+
+        No revision stands for no value that can be read. All in one transaction; returns which had it.
+        """
+        with contextlib.ExitStack() as unwritten:
+            rows = [self._columns(*put[:3], unwritten) for put in puts]
+            with self._transact() as (sql, cleanup):
+                done = [
+                    self._replace_if(sql, cleanup, key, revision, columns)
+                    for (key, _, _, revision), columns in zip(puts, rows, strict=True)
+                ]
+                self._cull(time.time(), sql, cleanup, max(self.cull_limit, len(puts)))
+            unwritten.pop_all()
+        return done
+
+    def _columns(
+        self, key: bytes, blob: bytes, ttl_s: float, unwritten: contextlib.ExitStack
+    ) -> tuple[Any, ...] | None:
+        """Return the columns that keep `blob`, None if it is not to be kept; its file, if it has one, is written."""
+        if ttl_s <= 0 or len(blob) + HEADER_BYTES > self.size_limit:
+            return None
         now = self._clock()
-        size, mode, filename, value = 0, MODE_RAW, None, None
-        if fits:
-            record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
-            size, mode, filename, value = self._disk.store(record, read=False, key=key)
-        with self._transact(filename=filename) as (sql, cleanup):
-            rows = sql(_ROW_OF, (key,)).fetchall()
-            found = self._intact(key, *rows[0][1:]) if rows else None
-            if (found and found[1]) != revision:
-                cleanup(filename)
-                return False
-            if fits:
-                self._replace(sql, cleanup, key, rows, (now + ttl_s, None, size, mode, filename, value))
-            else:
-                _delete(sql, cleanup, [(rowid, name) for rowid, _, name, *_ in rows])
+        record = pack(key, blob, stored_at=now, expires_at=now + ttl_s)
+        size, mode, filename, value = self._disk.store(record, read=False, key=key)
+        unwritten.callback(self._disk.remove, filename)
+        return now + ttl_s, None, size, mode, filename, value
+
+    def _replace_if(
+        self, sql: Any, cleanup: Any, key: bytes, revision: object, columns: tuple[Any, ...] | None
+    ) -> bool:
+        """Write a row in place of what has `revision`, or (no columns) remove that; return whether it was there."""
+        rows = sql(_ROW_OF, (key,)).fetchall()
+        found = self._intact(key, *rows[0][1:]) if rows else None
+        if (found and found[1]) != revision:
+            cleanup(columns and columns[4])
+            return False
+        if columns is None:
+            _delete(sql, cleanup, [(rowid, name) for rowid, _, name, *_ in rows])
+        elif rows:
+            cleanup(rows[0][2])
+            self._row_update(rows[0][0], time.time(), columns)
+        else:
+            self._row_insert(key, True, time.time(), columns)  # noqa: FBT003 - diskcache's signature
         return True
 
-    def _replace(self, sql: Any, cleanup: Any, key: bytes, rows: list[Any], columns: tuple[Any, ...]) -> None:
-        """Write a row in place of `rows`, none or one, and make room: what ``set`` does within its transaction."""
-        stored_at = time.time()
-        if rows:
-            cleanup(rows[0][2])
-            self._row_update(rows[0][0], stored_at, columns)
-        else:
-            self._row_insert(key, True, stored_at, columns)  # noqa: FBT003 - diskcache's signature
-        self._cull(stored_at, sql, cleanup)
-
-    def remove(self, key: bytes) -> bool:
-        """Remove `key`, and return whether it was there and had not expired."""
+    def remove_many(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Remove `keys` in one transaction, and return those that were there and had not expired."""
+        statement = "SELECT rowid, filename, expire_time > ? FROM Cache WHERE key = ? AND raw = 1"
+        removed = set()
         with self._transact() as (sql, cleanup):
-            statement = "SELECT rowid, filename, expire_time > ? FROM Cache WHERE key = ? AND raw = 1"
-            rows = sql(statement, (self._clock(), key)).fetchall()
-            _delete(sql, cleanup, [row[:2] for row in rows])
-        return any(row[2] for row in rows)
+            for key in keys:
+                rows = sql(statement, (self._clock(), key)).fetchall()
+                _delete(sql, cleanup, [row[:2] for row in rows])
+                if any(row[2] for row in rows):
+                    removed.add(key)
+        return removed
 
     def repair(self) -> int:
         """Remove rows of a shape that we don't write and rows that expired; correct the counters; return how many.
@@ -283,7 +303,7 @@ class BytesCache(Rows, diskcache.Cache):  # type: ignore[misc]  # diskcache has 
 
     def _cull(self, now: float, sql: Any, cleanup: Any, limit: int | None = None) -> None:  # noqa: ARG002 - diskcache's signature
         """Evict a few rows that expired, then those stored longest ago until the rest fits."""
-        _delete(sql, cleanup, sql(_EXPIRED, (self._clock(), self.cull_limit)).fetchall())
+        _delete(sql, cleanup, sql(_EXPIRED, (self._clock(), limit or self.cull_limit)).fetchall())
         excess_bytes = self.volume() - self.size_limit
         if excess_bytes > 0:
             _delete(sql, cleanup, _oldest(sql, excess_bytes))

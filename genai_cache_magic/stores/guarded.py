@@ -9,12 +9,12 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
+from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Store
+    from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Put, Store
     from genai_cache_magic.stores.breaker import Breaker
 
 
@@ -85,8 +85,22 @@ class GuardedFillStore(GuardedStore):
             return cast("SupportsFill", self.inner).put_if(key, blob, ttl_s=ttl_s, held=held)
 
 
-class GuardedCheckStore(GuardedFillStore):
-    """A ``GuardedFillStore`` over one that can also look for what has expired."""
+class GuardedFillManyStore(GuardedFillStore):
+    """A ``GuardedFillStore`` over one that also fills many at once."""
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return cast("SupportsFillMany", self.inner).held_many(keys)
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Pass the values on."""
+        with guarded(self._breaker):
+            return cast("SupportsFillMany", self.inner).put_many_if(puts)
+
+
+class GuardedCheckStore(GuardedFillManyStore):
+    """A ``GuardedFillManyStore`` over one that can also look for what has expired."""
 
     def check(self) -> CheckReport:
         """Return what `inner` does."""
@@ -96,9 +110,11 @@ class GuardedCheckStore(GuardedFillStore):
 
 def guard_store(inner: Store, breaker: Breaker) -> GuardedStore:
     """Return `inner` behind `breaker`, with the powers that it has."""
-    if isinstance(inner, SupportsFill) and isinstance(inner, SupportsGetMany):
-        return (GuardedCheckStore if isinstance(inner, SupportsCheck) else GuardedFillStore)(inner, breaker)
-    return GuardedStore(inner, breaker)
+    if not isinstance(inner, SupportsFill) or not isinstance(inner, SupportsGetMany):
+        return GuardedStore(inner, breaker)
+    if not isinstance(inner, SupportsFillMany):
+        return GuardedFillStore(inner, breaker)
+    return (GuardedCheckStore if isinstance(inner, SupportsCheck) else GuardedFillManyStore)(inner, breaker)
 
 
 class GuardedDocument:

@@ -11,7 +11,9 @@ from genai_cache_magic.stores.base import Held
 from genai_cache_magic.stores.keys import check_blob, check_key, key_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from genai_cache_magic.stores.base import Put
 
 _ENTRY_OVERHEAD_BYTES = 400
 """What CPython spends on a key, a tuple, a float and a slot beside the value itself, rounded up [bytes]."""
@@ -67,6 +69,18 @@ class MemoryStore:
                 return False
             self.put(key, blob, ttl_s=ttl_s)
             return True
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what `held` does of those `keys` that are there."""
+        return {key: held for key in keys if (held := self.held(key)) is not None}
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts` what `put_if` does, as one step."""
+        for put in puts:
+            check_key(put.key)
+            check_blob(put.blob)
+        with self._lock:
+            return [self.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=put.held) for put in puts]
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], evicting what was stored longest ago to make room."""

@@ -13,11 +13,12 @@ Every command names one key, so that a cluster can place each where it likes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp, Put
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 from genai_cache_magic.stores.redis_limits import RedisLimits
 
@@ -39,13 +40,18 @@ return values
 """
 # Whether the value is still the one that was read. Sent by digest: the value itself may be a megabyte.
 _PUT_IF = f"""
-local is_ours = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) <= {LARGEST_VALUE}
-local now = is_ours and redis.call('GET', KEYS[1])
-if (now and redis.sha1hex(now) or '') ~= ARGV[1] then return 0 end
-if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
-elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
-else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return 1
+local done = {{}}
+for i, key in ipairs(KEYS) do
+  local revision, blob, life = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {LARGEST_VALUE}
+  local now = is_ours and redis.call('GET', key)
+  done[i] = 1
+  if (now and redis.sha1hex(now) or '') ~= revision then done[i] = 0
+  elseif life == '0' then redis.call('DEL', key)
+  elseif life == '' then redis.call('SET', key, blob)
+  else redis.call('SET', key, blob, 'PX', life) end
+end
+return done
 """
 _DOCUMENT = f"""
 local is_hash = redis.call('TYPE', KEYS[1]).ok == 'hash'
@@ -189,19 +195,38 @@ class RedisStore:
 
     def held(self, key: str) -> Held | None:
         """Return what `get` would, with its revision; None if absent or expired."""
-        blob = self.get(key)
-        return None if blob is None else Held(blob, _digest(blob))
+        return self.held_many([key]).get(key)
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return what `held` does of those `keys` that are there, in one round trip per server."""
+        return {key: Held(blob, _digest(blob)) for key, blob in self.get_many(keys).items()}
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
-        name = self.name_of(key)
-        check_blob(blob)
-        if held is None and ttl_s <= 0:
-            return False
-        life = "0" if ttl_s <= 0 else _milliseconds(ttl_s) or ""
-        revision = held.revision if held else ""
+        return self.put_many_if([Put(key, blob, ttl_s, held)])[0]
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts` what `put_if` does, in one round trip per server."""
+        for put in puts:
+            check_blob(put.blob)
+        names = [self.name_of(put.key) for put in puts]
+        # With nothing there and no time to live there is nothing to do.
+        wanted = [number for number, put in enumerate(puts) if put.held is not None or put.ttl_s > 0]
         with self._connection.use() as client:
-            return bool(client.eval(_PUT_IF, 1, name, revision, blob, life))
+            batch = [(names[number], _arguments(puts[number])) for number in wanted]
+            done = dict(zip(wanted, self._put_many(client, batch), strict=True))
+        return [bool(done.get(number)) for number in range(len(puts))]
+
+    def _put_many(self, client: Any, batch: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        if not batch:
+            return []
+        if not self._connection.target.is_cluster:
+            names = [name for name, _ in batch]
+            return list(client.eval(_PUT_IF, len(names), *names, *itertools.chain(*(given for _, given in batch))))
+        with client.pipeline() as pipeline:
+            for name, given in batch:
+                pipeline.execute_command("EVAL", _PUT_IF, 1, name, *given)
+            return [done for (done,) in pipeline.execute()]
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
@@ -325,6 +350,12 @@ class RedisLeases:
 def _digest(blob: bytes) -> str:
     """Return the digest by which a script of Redis knows a value; it protects from accidents, the seal from forgers."""
     return hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+
+
+def _arguments(put: Put) -> tuple[Any, ...]:
+    """Return what `_PUT_IF` is given beside the key: revision, value, time to live."""
+    revision = put.held.revision if put.held else ""
+    return revision, put.blob, "0" if put.ttl_s <= 0 else _milliseconds(put.ttl_s) or ""
 
 
 def _milliseconds(ttl_s: float) -> int | None:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.database import Access, Closer, connect, identity
 from genai_cache_magic.stores.faults import damage
@@ -69,16 +69,31 @@ class Rows(ABC):
     def read_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
         """Return the values of those `keys` that are there."""
         found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), _BATCH_KEYS):
-            batch = keys[start : start + _BATCH_KEYS]
-            statement = _ROWS.format(marks=",".join("?" * len(batch)))
-            for key, *row in self._con.execute(statement, batch).fetchall():
-                blob = unpack(key, self._record(*row), now=self._clock()) if type(key) is bytes else None
-                if blob is Flaw.DAMAGED:
-                    blob = self.read(key)
-                if type(blob) is bytes:
-                    found[key] = blob
+        for key, *row in self._rows_of(keys):
+            unpacked = unpack(key, self._record(*row), now=self._clock())
+            blob = self.read(key) if unpacked is Flaw.DAMAGED else unpacked
+            if type(blob) is bytes:
+                found[key] = blob
         return found
+
+    def read_revisions(self, keys: list[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """Return what `read_revision` does of those `keys` that are there."""
+        found = {}
+        for key, *row in self._rows_of(keys):
+            # A value file that is gone may have been replaced since: then one more look tells.
+            intact = self._intact(key, *row) or self.read_revision(key)
+            if intact is not None:
+                found[key] = intact
+        return found
+
+    def _rows_of(self, keys: list[bytes]) -> Iterator[tuple[Any, ...]]:
+        """Yield key and columns of the rows of `keys`, read by one statement if SQLite takes that many."""
+        con = self._con
+        most = con.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        for start in range(0, len(keys), most):
+            batch = keys[start : start + most]
+            rows = con.execute(_ROWS.format(marks=",".join("?" * len(batch))), batch).fetchall()
+            yield from (row for row in rows if type(row[0]) is bytes)
 
     def read_revision(self, key: bytes) -> tuple[bytes, bytes] | None:
         """Return the value of `key` and what tells it from every other, or None as `read` does."""

@@ -13,7 +13,7 @@ from genai_cache_magic.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from genai_cache_magic.stores.base import Document, Held
+    from genai_cache_magic.stores.base import Document, Held, Put
 
 
 class MemoryServer:
@@ -101,6 +101,12 @@ class _Reached:
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         return self._store().put_if(key, blob, ttl_s=ttl_s, held=held)
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        return self._store().held_many(keys)
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        return self._store().put_many_if(puts)
 
     def delete(self, key: str) -> bool:
         return self._store().delete(key)

@@ -303,7 +303,7 @@ def test_trouble_on_the_way_is_told_and_breaks_nothing(a, origin, monkeypatch):
     def fails(*_):
         raise StoreUnavailable("outbox.db can't be written")
 
-    monkeypatch.setattr(a.cache._team._outbox, "add_entry", fails)
+    monkeypatch.setattr(a.cache._team._outbox, "add_entries", fails)
     text, _ = a.ask(origin)
     assert text == "answer 1"
     assert a.ask(origin)[1].outcome is Outcome.HIT

@@ -202,8 +202,8 @@ def test_expiry_by_the_entries_own_time_to_live(cache, monkeypatch):
     cache.set("short", 1, ttl=10)
     cache.set("long", 2, ttl="1d")
     entries = cache._entries
-    now = entries._clock()
-    monkeypatch.setattr(entries, "_clock", lambda: now + 11)
+    now = entries.judge.clock()
+    monkeypatch.setattr(entries.judge, "clock", lambda: now + 11)
     assert cache.mget(["short", "long"]) == [None, 2]
 
 
@@ -230,8 +230,8 @@ def test_collect_removes_what_can_not_be_served_and_nothing_else(cache, monkeypa
     cache.set("old", 1, ttl=10)
     cache.set("kept", 2)
     cache._entries.generations.change(lambda g: g.invalidating_tags([cache._keys.tag("user", "t")]))
-    now = cache._entries._clock()
-    monkeypatch.setattr(cache._entries, "_clock", lambda: now + 11)
+    now = cache._entries.judge.clock()
+    monkeypatch.setattr(cache._entries.judge, "clock", lambda: now + 11)
     assert cache.collect().entries == 1
     assert cache.keys() == ["kept"]
     assert len(list(cache._entries.store.scan())) == 1

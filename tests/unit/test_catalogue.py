@@ -50,8 +50,8 @@ def cache(isolated):
 
 
 def later(cache, monkeypatch, seconds):
-    clock = cache._entries._clock
-    monkeypatch.setattr(cache._entries, "_clock", lambda: clock() + seconds)
+    clock = cache._entries.judge.clock
+    monkeypatch.setattr(cache._entries.judge, "clock", lambda: clock() + seconds)
 
 
 def agrees(cache):
@@ -94,7 +94,7 @@ MOVES = {
 def test_the_catalogue_agrees_with_the_entries(moves):
     """After any moves, rows and entries say the same, and counting agrees with listing."""
     cache = create_cache("memory")
-    cache.clock = cache._entries._clock = cache._entries.store._clock = FakeClock()
+    cache.clock = cache._entries.judge.clock = cache._entries.store._clock = FakeClock()
     for move, n in moves:
         MOVES[move](cache, n)
         assert agrees(cache)
@@ -459,7 +459,7 @@ def test_what_is_born_while_the_sweeper_looks_is_not_swept(cache):
 def test_expired_entries_are_removed_from_disk_too(isolated):
     """What the store does not list any more, but still holds, goes with its row."""
     cache = create_cache()
-    clock = cache._entries._clock = cache._entries.store._clock = FakeClock()
+    clock = cache._entries.judge.clock = cache._entries.store._clock = FakeClock()
     cache.mset({"a": 1, "b": 2}, ttl=60)
     cache.set("c", 3)
     cache.stats()
@@ -485,7 +485,7 @@ def test_killed_between_a_row_and_the_entry_that_takes_anothers_place(cache, mon
         cache._entries.publish([entry_id])
     if was == "expired":
         later(cache, monkeypatch, 61)
-        monkeypatch.setattr(cache._entries.store._cache, "_clock", cache._entries._clock)
+        monkeypatch.setattr(cache._entries.store._cache, "_clock", cache._entries.judge.clock)
     if was == "damaged":
         cache._entries.store.put(entry_id, b"rubbish", ttl_s=60)
     record = cache.catalogue.rows.record

@@ -13,7 +13,7 @@ from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, Generations, decode_change
 from genai_cache_magic.entries.drain import Drain, Retries
 from genai_cache_magic.entries.outbox import Outbox
-from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
+from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.testing.contracts.store import key_of
 
@@ -26,6 +26,7 @@ class FakeTeam:
 
     def __init__(self):
         self.told = []
+        self.rounds = 0
         self.is_away = False
         self.undecodable = set()
         self.refused = set()
@@ -38,12 +39,12 @@ class FakeTeam:
 
     def fill(self, waiting):
         self._reach()
-        if waiting.envelope in self.undecodable:
-            raise EntryUndecodable("damaged at rest")
-        if waiting.envelope in self.refused:
+        envelopes = [one.envelope for one in waiting if one.envelope not in self.undecodable]
+        if self.refused.intersection(envelopes):
             raise StoreUnavailable("refused")
-        self.told.append(waiting.envelope)
-        self.heard.release()
+        self.rounds += 1
+        self.told += envelopes
+        self.heard.release(max(1, len(envelopes)))
 
     def _reach(self):
         if self.is_away:
@@ -80,11 +81,11 @@ def test_a_change_survives_being_written(change):
 
 def test_invalidations_go_first(outbox, team):
     """However early an entry was queued, an invalidation goes before it, and all of them at once."""
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     changes = [Change(1, tags=frozenset({TAG})), Change(2, new_root=bytes([1] * 16))]
     for change in changes:
         outbox.add_change(change)
-    outbox.add_entry(B, b"b")
+    outbox.add_entries({B: b"b"})
     Drain(outbox, team).once()
     assert team.told == [tuple(changes), b"a", b"b"]
     assert outbox.count() == (0, 0)
@@ -93,7 +94,7 @@ def test_invalidations_go_first(outbox, team):
 def test_what_was_not_told_waits(outbox, team):
     """Without the team nothing is lost, and what was told before it went is not told again."""
     outbox.add_change(Change(1, tags=frozenset({TAG})))
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     team.is_away = True
     with pytest.raises(StoreUnavailable):
         Drain(outbox, team).once()
@@ -107,7 +108,7 @@ def test_what_was_not_told_waits(outbox, team):
 def test_it_survives_its_process(tmp_path, team):
     """Another process tells what one that was killed has left."""
     killed, again = Outbox(tmp_path / "outbox.db"), Outbox(tmp_path / "outbox.db")
-    killed.add_entry(A, b"a")  # and not closed before the other begins, as a kill leaves it
+    killed.add_entries({A: b"a"})  # and not closed before the other begins, as a kill leaves it
     Drain(again, team).once()
     again.close()
     killed.close()
@@ -116,9 +117,9 @@ def test_it_survives_its_process(tmp_path, team):
 
 def test_the_newer_of_two_counts(outbox, team):
     """An entry that is queued anew takes the older one's place, also while that is being told."""
-    outbox.add_entry(A, b"old")
+    outbox.add_entries({A: b"old"})
     (old,) = outbox.entries(10)
-    outbox.add_entry(A, b"new")
+    outbox.add_entries({A: b"new"})
     outbox.drop_entries([old.number])
     Drain(outbox, team).once()
     assert team.told == [b"new"]
@@ -127,8 +128,8 @@ def test_the_newer_of_two_counts(outbox, team):
 def test_what_nobody_can_read_is_dropped(outbox, team):
     """An entry that was damaged in the queue holds nothing up."""
     team.undecodable = {b"a"}
-    outbox.add_entry(A, b"a")
-    outbox.add_entry(B, b"b")
+    outbox.add_entries({A: b"a"})
+    outbox.add_entries({B: b"b"})
     Drain(outbox, team).once()
     assert team.told == [b"b"]
     assert outbox.count() == (0, 0)
@@ -147,7 +148,7 @@ def test_an_unreadable_invalidation_invalidates_everything(tmp_path, outbox, tea
 
 def test_one_process_tells(tmp_path, outbox, team):
     """While another process of the machine tells, ours waits for it."""
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     other = FileLock(tmp_path / "lock")
     assert other.try_acquire()
     drain = Drain(outbox, team, lock=FileLock(tmp_path / "lock"))
@@ -162,7 +163,7 @@ def test_in_the_background(outbox, team):
     """A poke is enough: what waits is told by a thread, and what comes later by the same."""
     drain = Drain(outbox, team)
     for envelope in (b"a", b"b"):
-        outbox.add_entry(A, envelope)
+        outbox.add_entries({A: envelope})
         drain.poke()
         assert team.heard.acquire(timeout=30)
     assert team.told == [b"a", b"b"]
@@ -172,7 +173,7 @@ def test_it_comes_back(outbox, team):
     """A team that was away and is back is told without another poke."""
     team.is_away = True
     drain = Drain(outbox, team)
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     drain.poke()
     team.is_away = False
     assert team.heard.acquire(timeout=30)
@@ -182,7 +183,7 @@ def test_it_comes_back(outbox, team):
 def test_finishing_gives_up(outbox, team):
     """At a kernel's end what can't be told is left for the next one."""
     team.is_away = True
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     assert not Drain(outbox, team).finish(within_s=5)
     assert outbox.count() == (0, 1)
 
@@ -193,11 +194,11 @@ def test_rows_that_somebody_else_wrote_hold_nothing_up(tmp_path, outbox, team, c
     """Whatever stands in the file: an entry that can't be one is dropped, an invalidation means everything."""
     table = "pending_change" if column == "change" else "pending_entry"
     outbox.add_change(Change(1, tags=frozenset({TAG})))
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     with sqlite3.connect(tmp_path / "outbox.db") as db, contextlib.suppress(sqlite3.IntegrityError):
         db.execute(f"UPDATE {table} SET {column} = ?", (value,))
     db.close()
-    outbox.add_entry(B, b"b")
+    outbox.add_entries({B: b"b"})
     Drain(outbox, team).once()
     assert team.told[-1] == b"b"
     assert outbox.count() == (0, 0)
@@ -206,13 +207,13 @@ def test_rows_that_somebody_else_wrote_hold_nothing_up(tmp_path, outbox, team, c
 
 def test_a_number_beyond_all_others_leaves_room(tmp_path, outbox, team):
     """Who writes the highest number that there is does not stop the queue."""
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     outbox.add_change(Change(1, tags=frozenset({TAG})))
     with sqlite3.connect(tmp_path / "outbox.db") as db:
         db.execute("UPDATE pending_entry SET number = ?", (2**63 - 1,))
         db.execute("UPDATE pending_change SET number = ?", (2**63 - 1,))
     db.close()
-    outbox.add_entry(B, b"b")
+    outbox.add_entries({B: b"b"})
     outbox.add_change(Change(2, tags=frozenset({TAG})))
     Drain(outbox, team).once()
     assert sorted(team.told[1:]) == [b"a", b"b"]
@@ -222,8 +223,8 @@ def test_a_number_beyond_all_others_leaves_room(tmp_path, outbox, team):
 def test_an_entry_that_is_not_taken_holds_no_other_up(outbox, team):
     """It waits behind the others, and is tried again."""
     team.refused = {b"a"}
-    outbox.add_entry(A, b"a")
-    outbox.add_entry(B, b"b")
+    outbox.add_entries({A: b"a"})
+    outbox.add_entries({B: b"b"})
     drain = Drain(outbox, team)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
@@ -259,7 +260,7 @@ def test_after_the_last_attempt_a_queue_rests_until_the_team_answers(outbox, tea
     drain = Drain(outbox, team, retries=Retries(max_attempts=2, first_pause_s=0.001, longest_pause_s=0.001))
     drain.wake()
     assert not tries.acquire(blocking=False)  # nothing had been given up
-    outbox.add_entry(A, b"a")
+    outbox.add_entries({A: b"a"})
     drain.poke()
     for _ in range(2):
         assert tries.acquire(timeout=30)
@@ -271,3 +272,31 @@ def test_after_the_last_attempt_a_queue_rests_until_the_team_answers(outbox, tea
     drain.wake()
     assert team.heard.acquire(timeout=30)
     assert team.told == [b"a"]
+
+
+def test_many_entries_are_told_together(outbox, team):
+    """What waits is told in one go, not one by one."""
+    outbox.add_entries({EntryId(key_of(str(number))): b"%d" % number for number in range(50)})
+    Drain(outbox, team).once()
+    assert team.told == [b"%d" % number for number in range(50)]
+    assert team.rounds == 1
+    assert outbox.count() == (0, 0)
+
+
+def test_one_that_is_not_taken_holds_up_no_other_of_its_batch(outbox, team):
+    """The rest is told one by one, and the one waits behind them."""
+    team.refused = {b"1"}
+    outbox.add_entries({EntryId(key_of(str(number))): b"%d" % number for number in range(3)})
+    drain = Drain(outbox, team)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            drain.once()
+    assert team.told == [b"0", b"2"]
+    assert [waiting.envelope for waiting in outbox.entries(10)] == [b"1"]
+
+
+def test_what_is_told_together_is_no_larger_than_memory_takes(outbox):
+    """However many wait, only some megabytes of them are read at once."""
+    outbox.add_entries({EntryId(key_of(str(number))): bytes(1000) for number in range(10)})
+    assert len(outbox.entries(10, limit_bytes=2500)) == 3
+    assert len(outbox.entries(2, limit_bytes=2500)) == 2

@@ -103,8 +103,8 @@ def test_the_time_to_live_counts(ask, monkeypatch):
     ask(ttl="10s")
     assert ask()[0] is Outcome.HIT
     entries = current_session().cache("default")._entries
-    now = entries._clock()
-    monkeypatch.setattr(entries, "_clock", lambda: now + 11)
+    now = entries.judge.clock()
+    monkeypatch.setattr(entries.judge, "clock", lambda: now + 11)
     assert ask()[0] is Outcome.STALE or ask()[0] is Outcome.MISS
 
 

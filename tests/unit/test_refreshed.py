@@ -35,8 +35,8 @@ def later(monkeypatch):
 
     def pass_time(seconds=DAY_S + 1):
         cache = current_session().cache("default")
-        clock = cache._entries._clock
-        monkeypatch.setattr(cache._entries, "_clock", lambda: clock() + seconds)
+        clock = cache._entries.judge.clock
+        monkeypatch.setattr(cache._entries.judge, "clock", lambda: clock() + seconds)
         cache.delete("unrelated")
 
     return pass_time
@@ -129,8 +129,8 @@ def test_a_caller_with_a_shorter_life_replaces_what_is_too_old_for_it(ask, monke
     with llm_cache():
         old = ask()
     cache = current_session().cache("default")
-    clock = cache._entries._clock
-    monkeypatch.setattr(cache._entries, "_clock", lambda: clock() + 100)
+    clock = cache._entries.judge.clock
+    monkeypatch.setattr(cache._entries.judge, "clock", lambda: clock() + 100)
     with llm_cache(ttl="60s") as cell:
         new = ask()
     assert [call.outcome for call in cell.calls] == [Outcome.STALE]

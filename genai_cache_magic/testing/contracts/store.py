@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from genai_cache_magic.stores.base import SupportsFill, SupportsGetMany, SupportsSize
+from genai_cache_magic.stores.base import (
+    Put,
+    SupportsDeleteMany,
+    SupportsFill,
+    SupportsFillMany,
+    SupportsGetMany,
+    SupportsSize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +312,48 @@ class StoreContract:
             raw_put(key_of("a"), b"damaged")
             assert store.put_if(key_of("a"), b"again", ttl_s=self.ttl_s, held=None)
             assert store.get(key_of("a")) == b"again"
+
+    def test_many_fills_are_as_many_single_ones(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """Each of many is put if what its caller has seen is still there, whatever becomes of the others."""
+        if not isinstance(store, SupportsFillMany):
+            pytest.skip("the store does not fill many at once")
+        assert store.held_many([]) == {}
+        assert store.put_many_if([]) == []
+        old, new, brief, gone = (key_of(label) for label in ("old", "new", "brief", "gone"))
+        assert store.put_many_if([Put(old, b"1", self.ttl_s * 10), Put(brief, b"1" * 50_000, self.ttl_s)]) == [True] * 2
+        held = store.held_many([new, old, brief])
+        assert {key: one.blob for key, one in held.items()} == {old: b"1", brief: b"1" * 50_000}
+        pass_time(self.ttl_s * 2)
+        puts = [
+            Put(new, b"2" * 50_000, self.ttl_s * 10),
+            Put(old, b"2" * 50_000, self.ttl_s * 10),
+            Put(brief, b"2", self.ttl_s * 10),
+            Put(gone, b"2", self.ttl_s * 10, held[old]),
+        ]
+        assert store.put_many_if(puts) == [True, False, True, False]
+        assert [store.get(key) for key in (new, old, brief, gone)] == [b"2" * 50_000, b"1", b"2", None]
+        puts = [Put(old, b"3", self.ttl_s * 10, held[old]), Put(new, b"", 0, store.held_many([new])[new])]
+        assert store.put_many_if(puts) == [True, True]
+        assert [store.get(key) for key in (new, old, gone)] == [None, b"3", None]
+
+    @pytest.mark.parametrize("wrong", [Put("x", b"1", 60), Put("0" * 64, "text", 60)])  # type: ignore[arg-type]  # the point
+    def test_a_wrong_one_among_many_fills_puts_none(self, store: Store, wrong: Put) -> None:
+        """A mistake of the caller is found before anything is put."""
+        if not isinstance(store, SupportsFillMany):
+            pytest.skip("the store does not fill many at once")
+        with pytest.raises((ValueError, TypeError)):
+            store.put_many_if([Put(key_of("a"), b"1", self.ttl_s), wrong])
+        assert store.get(key_of("a")) is None
+
+    def test_many_deletions_are_as_many_single_ones(self, store: Store) -> None:
+        """Those that were there are named, and all are gone."""
+        if not isinstance(store, SupportsDeleteMany):
+            pytest.skip("the store does not delete many at once")
+        for label in "abc":
+            store.put(key_of(label), label.encode() * 50_000, ttl_s=self.ttl_s)
+        assert store.delete_many([]) == set()
+        assert store.delete_many(map(key_of, "abx")) == {key_of("a"), key_of("b")}
+        assert list(store.scan()) == [key_of("c")]
 
     def test_one_of_many_fills_wins(self, store: Store) -> None:
         """Of threads that fill the same gap at once, one does, and its value is the one that is there."""

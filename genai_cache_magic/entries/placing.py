@@ -1,0 +1,175 @@
+"""Where entries go into a store: in place of what is absent or of no use, never of what is valid, and with their rows.
+
+Many go together: one look at what is there, one transaction of rows, one of values, however many they are.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.core.model import EntryId, Header, Metadata
+from genai_cache_magic.core.policy import Filled, Serve, gives_way
+from genai_cache_magic.entries.filling import LookThenPut, Wanted, held_many, put_many
+from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
+from genai_cache_magic.stores.base import Held, Put, SupportsFill, SupportsSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from genai_cache_magic.entries.codec import Codec
+    from genai_cache_magic.entries.judging import Judge
+    from genai_cache_magic.entries.rows import Rows
+    from genai_cache_magic.stores.base import Store
+
+_ATTEMPTS = 20
+"""How often a fill looks again after another process was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An entry as it is stored, and what its row in the catalogue is made of."""
+
+    envelope: bytes = field(repr=False)
+    header: Header
+    metadata: Metadata = field(repr=False)
+
+
+class Places:
+    """Puts the entries of one namespace into one store. Safe to share between threads.
+
+    Parameters
+    ----------
+    rows
+        The catalogue's, None where there is none.
+    forget
+        Called with the id of each entry that is about to be replaced.
+    """
+
+    def __init__(
+        self, store: Store, codec: Codec, judge: Judge, *, rows: Rows | None, forget: Callable[[EntryId], None]
+    ) -> None:
+        self.has_unrecorded = False
+        self._store = store
+        self._codec = codec
+        self._judge = judge
+        self._rows = rows
+        self._forget = forget
+        self._has_begun = False
+
+    @property
+    def fills(self) -> SupportsFill:
+        """The store, as one that compares before it puts."""
+        return self._store if isinstance(self._store, SupportsFill) else LookThenPut(self._store)
+
+    def place(
+        self, entries: Mapping[EntryId, Placed], wanted: Wanted, *, are_new: bool = False
+    ) -> dict[EntryId, Filled]:
+        """Store each of `entries` unless it is outdated, or one is there that its caller could be served.
+
+        `are_new` says that most are not there yet: the first attempt does without a look. Raises
+        ``StoreUnavailable``; what was stored until then is whole.
+        """
+        filled = dict.fromkeys(entries, Filled.KEPT)
+        pending = dict(entries)
+        for attempt in range(_ATTEMPTS):
+            held = {} if are_new and not attempt else held_many(self.fills, pending)
+            generations = self._judge.generations.current()
+            for entry_id, placed in list(pending.items()):
+                if not generations.is_valid(entry_id, placed.header):
+                    filled[entry_id] = Filled.OUTDATED
+                    del pending[entry_id]
+                elif entry_id in held and not self._gives_way(entry_id, held[entry_id], placed.header, wanted):
+                    if attempt:
+                        self.record_again(entry_id)  # the row that was written for ours
+                    del pending[entry_id]
+            for entry_id in self._put(self._made_room(pending, held), held):
+                filled[entry_id] = Filled.STORED
+                del pending[entry_id]
+            if not pending:
+                break
+        return filled
+
+    def _made_room(self, pending: Mapping[EntryId, Placed], held: dict[str, Held]) -> dict[EntryId, Placed]:
+        """Return what of `pending` can be put: where something has to give way that has a row, that is removed first.
+
+        It goes before its row does, and out of `held`: a kill in between would leave it under the row of another.
+        """
+        giving_way = {entry_id: held.pop(entry_id, None) for entry_id in self._noted(pending)}
+        is_removed = dict(zip(giving_way, self.remove(giving_way), strict=True))
+        return {entry_id: placed for entry_id, placed in pending.items() if is_removed.get(entry_id, True)}
+
+    def _noted(self, entry_ids: Iterable[EntryId]) -> list[EntryId]:
+        """Return those of which the catalogue says that there is something, be it expired or damaged."""
+        with suppress(StoreUnavailable):
+            return [] if self._rows is None else self._rows.noted(entry_ids)
+        return []
+
+    def _put(self, pending: Mapping[EntryId, Placed], held: Mapping[str, Held]) -> list[EntryId]:
+        """Put what is `pending` in place of what is `held`, and return what was put."""
+        for entry_id in pending:
+            self._forget(entry_id)
+        # Before the entries: a kill in between leaves rows too many, which are found by counting.
+        self._record([(entry_id, placed.header, placed.metadata) for entry_id, placed in pending.items()])
+        puts = [
+            Put(entry_id, placed.envelope, self._judge.remaining_s(placed.header), held.get(entry_id))
+            for entry_id, placed in pending.items()
+        ]
+        return [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
+
+    def remove_dead(self, entry_ids: Iterable[EntryId]) -> None:
+        """Remove those of `entry_ids` that can't be served; what was stored meanwhile in their place stays."""
+        ids = list(entry_ids)
+        held = held_many(self.fills, ids)
+        self.remove({entry_id: held.get(entry_id) for entry_id in ids if self._is_dead(entry_id, held.get(entry_id))})
+
+    def _is_dead(self, entry_id: EntryId, held: Held | None) -> bool:
+        try:
+            header = None if held is None else self._codec.open(entry_id, held.blob).header
+            return header is None or not isinstance(self._judge.decide(entry_id, header), Serve)
+        except (DecryptionError, EntryUndecodable):
+            return False
+
+    def remove(self, judged: Mapping[EntryId, Held | None]) -> list[bool]:
+        """Remove what was judged, or what has expired, unless something else has taken its place."""
+        # With no time to live nothing is left.
+        return put_many(self.fills, [Put(entry_id, b"", 0, held) for entry_id, held in judged.items()])
+
+    def _gives_way(self, entry_id: EntryId, held: Held, new: Header, wanted: Wanted) -> bool:
+        try:
+            sealed = self._codec.open(entry_id, held.blob)
+            response = sealed.response()
+        except (DecryptionError, EntryUndecodable):
+            return True
+        decision = self._judge.decide(entry_id, sealed.header, ttl_s=wanted.ttl_s, scope_tags=wanted.scope_tags)
+        is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
+        return gives_way(sealed.header, new, is_served=is_served)
+
+    def _record(self, noted: Iterable[tuple[EntryId, Header, Metadata]]) -> None:
+        if self._rows is not None:
+            try:
+                if not self._has_begun:
+                    self._has_begun = True
+                    self._begin_rows(self._rows)
+                self._rows.record(noted)
+            except StoreUnavailable:
+                self.has_unrecorded = True  # an entry counts for more than its row, which is made up for later
+
+    def _begin_rows(self, rows: Rows) -> None:
+        """Beside an empty store the catalogue is complete from its first row on."""
+        if isinstance(self._store, SupportsSize) and not rows.is_complete() and self._store.count() == 0:
+            rows.set_complete()
+
+    def record_again(self, key: str) -> bool:
+        """Note in the catalogue what is stored under `key`, and return whether there is anything valid."""
+        entry_id = EntryId(key)
+        blob = self._store.get(key)
+        try:
+            sealed = None if blob is None else self._codec.open(entry_id, blob)
+            if sealed is None:
+                return False
+            self._record([(entry_id, sealed.header, sealed.metadata())])
+            return isinstance(self._judge.decide(entry_id, sealed.header), Serve)
+        except (DecryptionError, EntryUndecodable):
+            return False
