@@ -48,6 +48,10 @@ class StoreThrottled(StoreUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class PartUnavailable(StoreUnavailable):
+    """A part of a tier can't be used; the tier itself answers, so nobody stops asking it."""
+
+
 class EntryUndecodable(GenaiCacheError):  # noqa: N818 - says what happened to the entry
     """Stored bytes are not an entry of a version that we read. Treated as a miss, and deleted."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.entries.highest import highest_keyset, keep_keyset
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyDenied, KeysetUnusable, KeyUnavailable
@@ -51,7 +51,7 @@ def key_wrapper(settings: Settings) -> KeyWrapper:
     if settings.encryption == "keyring":
         from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
 
-        _ensure_installed("keyring", "keyring", "keyring")
+        ensure_installed("encryption=keyring", "keyring", "keyring")
         return OsKeyring.load_or_create(settings.key_name, directory=settings.dir)
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
@@ -64,7 +64,7 @@ def vault_wrapper(settings: Settings) -> AzureKeyVault:
         raise ConfigurationError(
             "encryption=key-vault needs the vault's address: set GENAI_CACHE_KEY_VAULT_URL=https://NAME.vault.azure.net"
         )
-    _ensure_installed("key-vault", "azure", "azure.keyvault.keys", "azure.identity")
+    ensure_installed("encryption=key-vault", "azure", "azure.keyvault.keys", "azure.identity")
     from genai_cache_magic.crypto.wrappers.azure_key_vault import AzureKeyVault
     from genai_cache_magic.crypto.wrappers.azure_vault_client import VaultClient, VaultTarget
     from genai_cache_magic.crypto.wrappers.known_keys import KnownKeys
@@ -157,16 +157,3 @@ def made_keyset(namespace: str, wrapper: KeyWrapper) -> bytes:
         ) from exc
     open_manifest(manifest, namespace, wrapper)
     return manifest
-
-
-def _ensure_installed(encryption: str, extra: str, *packages: str) -> None:
-    """Say that a package is missing now, and not at the first call."""
-    for package in packages:
-        try:
-            is_there = importlib.util.find_spec(package) is not None
-        except ModuleNotFoundError:  # not even what it is in
-            is_there = False
-        if not is_there:
-            raise ConfigurationError(
-                f"encryption={encryption} needs {package}: pip install 'genai-cache-magic[{extra}]'"
-            )

@@ -232,7 +232,7 @@ def _local_or_team_parts(
 ) -> _Parts:
     """Return the parts of a cache on disk, in front of the team tier if there is one that can be used."""
     try:
-        line = team_line(settings, namespace)
+        line = team_line(settings, namespace, tell)
         if line is not None:
             parts = _disk_parts(settings, namespace, tell, on_loss, line)
             for sentence in line.settle():

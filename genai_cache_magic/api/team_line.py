@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
@@ -13,6 +14,7 @@ from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.permits import Permits
 from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.events import Trouble
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.base import SupportsLeases, SupportsSettling
 from genai_cache_magic.stores.breaker import Breaker
@@ -21,20 +23,23 @@ from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
+    from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Document, SharedTier
+    from genai_cache_magic.stores.redis import RedisTier
 
 _ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
 _MAX_STALE_REDIS_S = 5.0
 _MAX_STALE_BLOB_S = 30.0
 KEYSET = "keyset"
 """The name of the document that holds a name space's keys."""
+_REDIS, _BLOB = "Redis", "Azure Blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,10 @@ class TeamLine:
             self.document(KEYSET).replace(known, expected=None)
 
 
-def team_line(settings: Settings, namespace: str) -> TeamLine | None:
+def team_line(settings: Settings, namespace: str, tell: Callable[[Event], None] = lambda _: None) -> TeamLine | None:
     """Return the way to the team tier that `settings` name, or None if they name none; nothing is asked yet.
+
+    `tell` hears of a part of it that can't be used.
 
     Raises
     ------
@@ -123,22 +130,52 @@ def team_line(settings: Settings, namespace: str) -> TeamLine | None:
     """
     if not settings.l2:
         return None
-    if len(settings.l2) > 1:
-        raise ConfigurationError("l2 names several addresses: this version uses one, Redis or Azure Blob")
-    url = settings.l2[0].get_secret_value()
-    scheme = url.partition("://")[0]
-    if not scheme.startswith(("redis", "http", "azure-blob")):
-        raise ConfigurationError(f"l2 is no address of a team tier: write one that begins with {_ADDRESSES}")
-    tier, max_stale_s = (
-        (_redis(settings, url, namespace), _MAX_STALE_REDIS_S)
-        if scheme.startswith("redis")
-        else (_blob(settings, url, namespace), _MAX_STALE_BLOB_S)
-    )
+    by_kind: dict[str, str] = {}
+    for address in settings.l2:
+        url = address.get_secret_value()
+        kind = _kind_of(url)
+        if kind in by_kind:
+            raise ConfigurationError(f"l2 names two addresses of {kind}: write one of Redis, of Azure Blob, or of each")
+        by_kind[kind] = url
+    tier, max_stale_s = _tier(settings, by_kind, namespace, tell)
     retry = settings.retry
     retries = Retries(
         retry.max_attempts, retry.first_pause, retry.longest_pause, is_exponential=retry.backoff == "exponential"
     )
     return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s, retries)
+
+
+def _kind_of(url: str) -> str:
+    scheme = url.partition("://")[0]
+    if scheme.startswith("redis"):
+        return _REDIS
+    if scheme.startswith(("http", "azure-blob")):
+        return _BLOB
+    raise ConfigurationError(f"l2 is no address of a team tier: write one that begins with {_ADDRESSES}")
+
+
+def _tier(
+    settings: Settings, by_kind: Mapping[str, str], namespace: str, tell: Callable[[Event], None]
+) -> tuple[SharedTier, float]:
+    """Return the tier at these addresses, and how old what is known of it may be by default [s]."""
+    if _REDIS not in by_kind:
+        return _blob(settings, by_kind[_BLOB], namespace), _MAX_STALE_BLOB_S
+    redis = _redis(settings, by_kind[_REDIS], namespace)
+    if _BLOB not in by_kind:
+        return redis, _MAX_STALE_REDIS_S
+
+    from genai_cache_magic.stores.azure_blob import BlobStore
+    from genai_cache_magic.stores.by_size import SizedTier
+
+    connection = _container(settings, by_kind[_BLOB])
+    large = BlobStore(connection, namespace, "l")
+    tier = SizedTier(
+        redis,
+        large,
+        Breaker(connection.name),
+        tell=lambda sentence: tell(Trouble("L2", StoreUnavailable.__name__, sentence)),
+    )
+    return tier, _MAX_STALE_REDIS_S
 
 
 class Waiting:
@@ -203,8 +240,8 @@ def apart(error: GenaiCacheError) -> str:
     return f"L2 is not used, answers stay on this machine: {error}"
 
 
-def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:
-
+def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
+    ensure_installed("l2", "redis", "redis")
     from genai_cache_magic.stores.redis import RedisTier
     from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
     from genai_cache_magic.stores.redis_limits import RedisLimits
@@ -223,8 +260,13 @@ def _redis(settings: Settings, url: str, namespace: str) -> SharedTier:
 
 
 def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
-
     from genai_cache_magic.stores.azure_blob import BlobTier
+
+    return BlobTier(_container(settings, url), namespace)
+
+
+def _container(settings: Settings, url: str) -> BlobConnection:
+    ensure_installed("l2", "azure", "azure.storage.blob", "azure.identity")
     from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 
     is_by_name = url.startswith("azure-blob://")
@@ -237,4 +279,4 @@ def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
         command_timeout_s=settings.command_timeout,
     )
     target.check()
-    return BlobTier(BlobConnection(target), namespace)
+    return BlobConnection(target)

@@ -10,11 +10,12 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from genai_cache_magic.errors import StoreThrottled, StoreUnavailable
+from genai_cache_magic.errors import PartUnavailable, StoreThrottled, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.validity import Change
     from genai_cache_magic.entries.outbox import Outbox, Waiting
     from genai_cache_magic.stores.locks import FileLock
@@ -199,14 +200,24 @@ class Drain:
             self._team.publish([change for _, change in changes])
             self._outbox.drop_changes(number for number, _ in changes)
             self._told()
-        while batch := self._outbox.entries(_BATCH):
+        late: dict[EntryId, PartUnavailable] = {}
+        while batch := [waiting for waiting in self._outbox.entries(_BATCH) if waiting.entry_id not in late]:
             try:
                 self._fill(batch)
-            except StoreUnavailable:
-                if len(batch) == 1:
+            except StoreUnavailable as error:
+                if len(batch) == 1 and not isinstance(error, PartUnavailable):
                     raise
-                for waiting in batch:  # it may be one of them alone that the tier does not take
-                    self._fill([waiting])
+                self._fill_one_by_one(batch, late)  # it may be one of them alone that the tier does not take
+        if late:
+            raise next(iter(late.values()))
+
+    def _fill_one_by_one(self, batch: Sequence[Waiting], late: dict[EntryId, PartUnavailable]) -> None:
+        """Tell of each alone, and note as `late` what a part of the tier does not take now: no other waits for it."""
+        for waiting in batch:
+            try:
+                self._fill([waiting])
+            except PartUnavailable as error:
+                late[waiting.entry_id] = error
 
     def _fill(self, batch: Sequence[Waiting]) -> None:
         try:

@@ -4,6 +4,7 @@ All names start with ``genai-cache/1/<namespace>/``, and nothing outside them is
 
     genai-cache/1/<namespace>/e/<entry id>     a value; its metadata says how long it may live
     genai-cache/1/<namespace>/d/<name>         a document
+    genai-cache/1/<namespace>/l/<name>         a large value, to which a Redis beside it points
 
 Blob Storage removes nothing by itself, so age is judged on reading: by the service's own clock alone, as the time of
 its answer less the time of the last change, both of which it tells with every answer to the second.
@@ -128,11 +129,13 @@ class BlobStore:
         The container; shared with the documents of the same namespace, and closed with this store.
     namespace
         Whose values: letters, digits, ``.``, ``_`` and ``-``.
+    folder
+        What their names have in common beside that.
     """
 
-    def __init__(self, connection: BlobConnection, namespace: str) -> None:
+    def __init__(self, connection: BlobConnection, namespace: str, folder: str = "e") -> None:
         self._connection = connection
-        self._prefix = f"{name_prefix(namespace)}e/"
+        self._prefix = f"{name_prefix(namespace)}{folder}/"
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None  # guarded by _lock
 

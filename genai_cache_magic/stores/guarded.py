@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, cast
 
-from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ def guarded(breaker: Breaker) -> Iterator[None]:
     leave = breaker.enter()
     try:
         yield
+    except PartUnavailable:
+        breaker.succeeded(leave)  # what failed has a breaker of its own
+        raise
     except StoreUnavailable as error:
         breaker.failed(leave, error)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import socket
 import threading
 
@@ -182,6 +183,25 @@ def test_a_wrong_address_is_told_and_costs_nothing(client, shared, url):
     assert AZURITE_KEY not in trouble.message
     if url in {"ftp://somewhere/else", "nonsense", "redsi://host"}:
         assert "redis://, rediss://, https://" in trouble.message
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("redis://127.0.0.1:1", "redis", "redis"),
+        ("https://account.blob.core.windows.net/container", "azure.storage.blob", "azure"),
+        ("redis://127.0.0.1:1,https://account.blob.core.windows.net/container", "azure.identity", "azure"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(client, shared, monkeypatch, url, package, extra):  # noqa: PLR0917
+    """The cell goes on with what is here, and says what to install."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    shared(url)
+    with llm_cache() as cell:
+        ask(client)
+    (trouble,) = cell.troubles
+    assert f"l2 needs {package}: pip install 'genai-cache-magic[{extra}]'" in trouble.message
 
 
 @pytest.mark.service

@@ -13,7 +13,7 @@ from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, Generations, decode_change
 from genai_cache_magic.entries.drain import Drain, Retries
 from genai_cache_magic.entries.outbox import Outbox
-from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.testing.contracts.store import key_of
 
@@ -30,6 +30,7 @@ class FakeTeam:
         self.is_away = False
         self.undecodable = set()
         self.refused = set()
+        self.late = set()
         self.heard = threading.Semaphore(0)
 
     def publish(self, changes):
@@ -42,6 +43,8 @@ class FakeTeam:
         envelopes = [one.envelope for one in waiting if one.envelope not in self.undecodable]
         if self.refused.intersection(envelopes):
             raise StoreUnavailable("refused")
+        if self.late.intersection(envelopes):
+            raise PartUnavailable("late")
         self.rounds += 1
         self.told += envelopes
         self.heard.release(max(1, len(envelopes)))
@@ -300,3 +303,19 @@ def test_what_is_told_together_is_no_larger_than_memory_takes(outbox):
     outbox.add_entries({EntryId(key_of(str(number))): bytes(1000) for number in range(10)})
     assert len(outbox.entries(10, limit_bytes=2500)) == 3
     assert len(outbox.entries(2, limit_bytes=2500)) == 2
+
+
+def test_what_a_part_of_the_team_does_not_take_holds_nothing_up(outbox, team):
+    """All else is told in the same go, however much of it there is; that waits on."""
+    team.late = {b"large", b"larger"}
+    envelopes = {0: b"large", 120: b"larger"}
+    outbox.add_entries({EntryId(key_of(str(n))): envelopes.get(n, b"%d" % n) for n in range(250)})
+    drain = Drain(outbox, team)
+    for _ in range(2):
+        with pytest.raises(PartUnavailable):
+            drain.once()
+        assert len(team.told) == 248
+        assert outbox.count() == (0, 2)
+    team.late = set()
+    drain.once()
+    assert set(team.told[248:]) == {b"large", b"larger"}

@@ -1,0 +1,301 @@
+"""One tier of two: a fast one that rules and holds what is small, and one beside it for what is large.
+
+Documents, leases, times to live and every decision are the fast tier's. A large value lies beside it under a name of
+its own, chosen at random for each put, and the fast one holds a pointer to it::
+
+    offset  bytes  field
+         0      8  00 "GCLARGE"
+         8     32  name of the large value
+
+So whoever compares and puts does so in one place, and what lost a race is removed by who wrote it. While the other
+tier is away, what is large is absent, and all else goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
+from genai_cache_magic.stores.base import (
+    CheckReport,
+    Held,
+    LookUp,
+    Put,
+    Store,
+    SupportsCheck,
+    SupportsFill,
+    SupportsFillMany,
+)
+from genai_cache_magic.stores.guarded import guard_store
+from genai_cache_magic.stores.keys import check_blob, check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from genai_cache_magic.stores.base import Document, Leases
+    from genai_cache_magic.stores.breaker import Breaker
+    from genai_cache_magic.stores.redis import RedisTier
+
+LARGE_BYTES = 1024**2
+"""What is larger goes beside the fast tier [bytes]."""
+
+_POINTER = b"\0GCLARGE"
+_NAME_BYTES = 32
+_LONGER_S = 60.0
+"""A large value outlives its pointer: the service that holds it tells time to the second [s]."""
+_WORKERS = 8
+_PATIENCE_S = 1.2
+"""How long a look-up waits for what is large: less than a round may take [s]."""
+
+
+class Rules(Store, SupportsFill, SupportsFillMany, Protocol):
+    """A store that can be the one that rules."""
+
+
+class SizedStore:
+    """A ``Store`` over two: what is larger than `limit_bytes` lies in `large`, and `small` holds where.
+
+    Parameters
+    ----------
+    small
+        The store that rules.
+    large
+        The store beside it; trouble with it is raised as ``PartUnavailable``.
+    """
+
+    def __init__(self, small: Rules, large: Store, *, limit_bytes: int = LARGE_BYTES) -> None:
+        self._small = small
+        self._large = large
+        self._limit_bytes = limit_bytes
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes last put under `key`, or None if absent or expired."""
+        return self._resolved(self._small.get(key))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those `keys` that are there; what is large is asked for one after another."""
+        return {key: held.blob for key, held in self.held_many(keys).items()}
+
+    def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
+        """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
+        check_blob(blob)
+        before = self._small.get(key)
+        value = self._placed(blob, ttl_s)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._remove, value)
+            self._small.put(key, value, ttl_s=ttl_s)
+            undo.pop_all()
+        self._remove(before)
+
+    def held(self, key: str) -> Held | None:
+        """Return what `get` would, with its revision; None if absent or expired."""
+        return self.held_many([key]).get(key)
+
+    def held_many(self, keys: Iterable[str]) -> dict[str, Held]:
+        """Return, of those `keys` that are there, what `held` would."""
+        found = {}
+        for key, held in self._small.held_many(keys).items():
+            value = self.resolve(held.blob)
+            if value is not None:
+                found[key] = Held(value, held)
+        return found
+
+    def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
+        """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
+        return self.put_many_if([Put(key, blob, ttl_s, held)])[0]
+
+    def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
+        """Do for each of `puts` what `put_if` does, in one round trip of the fast store."""
+        for put in puts:
+            check_key(put.key)
+            check_blob(put.blob)
+        placed: list[Put] = []
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._remove_all, placed)
+            for put in puts:
+                before = None if put.held is None else cast("Held", put.held.revision)
+                placed.append(Put(put.key, self._placed(put.blob, put.ttl_s), put.ttl_s, before))
+            are_put = [
+                is_put or self._puts_over_lost(put)
+                for put, is_put in zip(placed, self._small.put_many_if(placed), strict=True)
+            ]
+            undo.pop_all()
+        for put, is_put in zip(placed, are_put, strict=True):
+            self._remove((put.held.blob if put.held else None) if is_put else put.blob)
+        return are_put
+
+    def _puts_over_lost(self, put: Put) -> bool:
+        """Put what would have taken the place of nothing, if what stands there is a pointer to nothing."""
+        if put.held is not None or put.ttl_s <= 0:
+            return False
+        before = self._small.held(put.key)
+        if before is None or not _is_pointer(before.blob) or self.resolve(before.blob) is not None:
+            return False
+        return self._small.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=before)
+
+    def delete(self, key: str) -> bool:
+        """Remove `key` and return whether it was there and had not expired."""
+        before = self._small.get(key)
+        was_there = self._small.delete(key)
+        return self._remove(before) and was_there
+
+    def scan(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys, in no order, that start with `prefix` and have not expired."""
+        return self._small.scan(prefix)
+
+    def check(self) -> CheckReport:
+        """Remove what is large and has expired."""
+        if not isinstance(self._large, SupportsCheck):
+            return CheckReport(0, 0, is_rebuilt=False)
+        with _part():
+            return self._large.check()
+
+    def close(self) -> None:
+        """Give up the connections of both; may be called twice."""
+        self._small.close()
+        self._large.close()
+
+    def resolve(self, value: bytes) -> bytes | None:
+        """Return what a value of the fast store stands for; None if that is gone."""
+        if not _is_pointer(value):
+            return value
+        with _part():
+            return self._large.get(_name(value))
+
+    def _resolved(self, value: bytes | None) -> bytes | None:
+        return None if value is None else self.resolve(value)
+
+    def _placed(self, blob: bytes, ttl_s: float) -> bytes:
+        """Return what stands for `blob` in the fast store: itself, or a pointer to where it was put."""
+        # What looks like a pointer and is none must not be followed: it is put aside, whatever its size.
+        if ttl_s <= 0 or (len(blob) <= self._limit_bytes and not _is_pointer(blob)):
+            return blob
+        name = secrets.token_bytes(_NAME_BYTES)
+        with _part():
+            self._large.put(name.hex(), blob, ttl_s=ttl_s + _LONGER_S)
+        return _POINTER + name
+
+    def _remove_all(self, placed: Iterable[Put]) -> None:
+        """Remove what was put aside: nothing will ever point to it."""
+        for put in placed:
+            self._remove(put.blob)
+
+    def _remove(self, value: bytes | None) -> bool:
+        """Remove what `value` points to, if it does; return False if that was gone already. Trouble is left to time."""
+        if value is None or not _is_pointer(value):
+            return True
+        with contextlib.suppress(StoreUnavailable):
+            return self._large.delete(_name(value))
+        return True
+
+
+class SizedTier:
+    """A Redis that rules, and beside it a store for what is large. A ``SharedTier`` with leases.
+
+    Parameters
+    ----------
+    fast
+        The Redis.
+    large, breaker
+        The store beside it, and what keeps it from being asked while it fails.
+    tell
+        Hears, in words, why something large could not be looked up.
+    """
+
+    round_size = 200
+
+    def __init__(
+        self,
+        fast: RedisTier,
+        large: Store,
+        breaker: Breaker,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        limit_bytes: int = LARGE_BYTES,
+    ) -> None:
+        self.name = fast.name
+        self.store = SizedStore(fast.store, guard_store(large, breaker), limit_bytes=limit_bytes)
+        self._fast = fast
+        self._breaker = breaker
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None  # guarded by _lock
+
+    @property
+    def leases(self) -> Leases:
+        """Those of the Redis."""
+        return self._fast.leases
+
+    def document(self, name: str) -> Document:
+        """Return the Redis's document of that name."""
+        return self._fast.document(name)
+
+    def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
+        """Return what the Redis does, with what is large in the place of its pointers; what can't be had is absent."""
+        found = self._fast.look_up(document, keys)
+        large = {key: value for key, value in found.blobs.items() if _is_pointer(value)}
+        if not large:
+            return found
+        there = {key: value for key, value in found.blobs.items() if key not in large}
+        return LookUp(found.token, found.now_s, there | self._fetched(large))
+
+    def settle(self) -> tuple[str, ...]:
+        """Set or compare the Redis's limits."""
+        return self._fast.settle()
+
+    def close(self) -> None:
+        """Give up workers and connections; may be called twice."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.shutdown(wait=False, cancel_futures=True)
+        self.store.close()
+
+    def _fetched(self, large: Mapping[str, bytes]) -> dict[str, bytes]:
+        pool = self._pool()
+        # In an empty context: threads carry the scope of the cell that starts them, and these serve all cells.
+        asked = {key: Context().run(pool.submit, self.store.resolve, value) for key, value in large.items()}
+        done, late = wait(asked.values(), _PATIENCE_S)
+        for future in late:
+            future.cancel()
+        if late and not done:
+            self._breaker.trip(StoreUnavailable("what holds the large answers does not answer in time"))
+        arrived = {key: self._value(future) for key, future in asked.items() if future in done}
+        return {key: value for key, value in arrived.items() if value is not None}
+
+    def _value(self, future: Future[Any]) -> bytes | None:
+        try:
+            value: bytes | None = future.result()
+        except PartUnavailable as error:
+            self._tell(str(error))
+            return None
+        return value
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="genai-cache-large")
+            return self._workers
+
+
+@contextlib.contextmanager
+def _part() -> Iterator[None]:
+    """Turn trouble of the tier beside into what says that the other goes on."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise PartUnavailable(f"large answers are not shared: {error}") from error
+
+
+def _is_pointer(value: bytes) -> bool:
+    return len(value) == len(_POINTER) + _NAME_BYTES and value.startswith(_POINTER)
+
+
+def _name(pointer: bytes) -> str:
+    return pointer[len(_POINTER) :].hex()
