@@ -39,6 +39,7 @@ from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from genai_cache_magic.crypto.keyring import Keyring
     from genai_cache_magic.entries.codec import Seal
@@ -257,10 +258,7 @@ def _disk_parts(
     from genai_cache_magic.stores.documents import FileDocument
     from genai_cache_magic.stores.home import Home, Losses
 
-    # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
-    inside = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
-    inside += [(line.place,)] if line else []
-    home = Home(settings.dir, *inside, losses=Losses(on_loss))
+    home = Home(settings.dir, *_inside(settings, namespace, line), losses=Losses(on_loss))
     with contextlib.ExitStack() as undo:
         store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.callback(store.close)
@@ -281,6 +279,18 @@ def _disk_parts(
     home.losses.tell()
     ruling = SnapshotDocument(line.document(GENERATIONS), generations) if line else generations
     return _Parts(store, ruling, state, seal, keys, home, line)
+
+
+def _inside(settings: Settings, namespace: str, line: TeamLine | None) -> list[tuple[str, ...]]:
+    """Return the names of the directories below the cache's own in which a namespace lies."""
+    # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
+    inside: list[tuple[str, ...]] = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
+    return [*inside, (line.place,)] if line else inside
+
+
+def home_of(settings: Settings, namespace: str, line: TeamLine | None = None) -> Path:
+    """Return where a namespace lies, whether it is there or not."""
+    return settings.dir.joinpath(*(name for names in _inside(settings, namespace, line) for name in names))
 
 
 def _has_entries(store: DiskStore) -> bool:

@@ -1,6 +1,7 @@
 """The command ``genai-cache``: what the magic does, for a terminal and for scripts.
 
-Exit codes: 0 done; 1 the demonstration did not show what it promises; 2 it can't be done, and one line says why.
+Exit codes: 0 done; 1 the demonstration did not show what it promises, or `doctor` has something to say; 2 it can't be
+done, and one line says why, or `doctor` found what can't be used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.examining import doctor
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened, warn
 from genai_cache_magic.cli.showing import local_time, print_table, shown
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit", "backup", "doctor", "restore", "runs", "warm")
+LATER = ("access", "audit", "backup", "restore", "runs", "warm")
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -49,6 +51,7 @@ keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.command()(trust)
 app.command()(usage)
+app.command()(doctor)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
@@ -109,11 +112,13 @@ def demo(
 def config() -> None:
     """Show every setting, its value and where it was set."""
     from genai_cache_magic.api.session import Session
+    from genai_cache_magic.ops.doctor import troubles
 
-    found = Session().describe()
+    session = Session()
+    found = session.describe()
     print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
-    for note in found.notes:
-        typer.echo(note)
+    for note in (*found.notes, *troubles(session)):
+        typer.echo(shown(note))
 
 
 @app.command()

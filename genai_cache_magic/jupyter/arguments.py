@@ -33,11 +33,12 @@ COMMANDS = {
     "usage": "what calls cost and what hits saved, by day and model: --since, --until, --by",
     "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
     "clear": "make everything in the namespace invalid",
+    "doctor": "what is wrong with configuration, key, cache and team tier, and what to do",
     "explain": "why the calls of the last cell were no hits",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
-LATER = frozenset({"estimate", "runs", "warm", "panel", "doctor"})
+LATER = frozenset({"estimate", "runs", "warm", "panel"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
 

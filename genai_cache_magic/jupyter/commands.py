@@ -59,7 +59,14 @@ class Commands:
         if command in by_name:
             return by_name[command](rest)
         parse_nothing(command, rest)
-        alone = {"status": _status, "off": self._off, "config": _config, "stats": _stats, "explain": _explain}
+        alone = {
+            "status": _status,
+            "off": self._off,
+            "config": _config,
+            "stats": _stats,
+            "doctor": _doctor,
+            "explain": _explain,
+        }
         return alone[command]()
 
     def _on(self, line: str) -> Report:
@@ -100,9 +107,12 @@ def _status() -> Report:
 
 
 def _config() -> Report:
+    from genai_cache_magic.ops.doctor import troubles
+
     found = current().describe()
     rows = tuple((line.name, line.value, line.source) for line in found.lines)
-    return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")), found.notes)
+    notes = (*found.notes, *troubles(current()))
+    return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")), notes)
 
 
 def _stats() -> Report:
@@ -115,6 +125,19 @@ def _stats() -> Report:
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
     return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))
+
+
+def _doctor() -> Report:
+    from genai_cache_magic.ops.doctor import Severity, examine, worst
+
+    found = examine(current())
+    titles = {
+        Severity.OK: "all is well",
+        Severity.WARNING: "the cache works, with less than it could",
+        Severity.ERROR: "something can't be used as it is set; cells go on without it",
+    }
+    rows = tuple((f.part, f.severity.name.lower(), f.says, ", ".join(f.settings)) for f in found)
+    return Report(titles[worst(found)], Table(rows, ("part", "", "finding", "settings")))
 
 
 def _usage(line: str) -> Report:

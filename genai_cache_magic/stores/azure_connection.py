@@ -187,7 +187,7 @@ def translated(name: str) -> Iterator[None]:
 
 def _denied(name: str, error: Any) -> str:
     if getattr(error, "status_code", None) is None:
-        return f"{name}: no Azure identity is at hand: sign in (az login), or give a key or a signature"
+        return f"{name}: no Azure identity is at hand: sign in (az login), or set l2_account_key, or a signature in l2"
     return f"{name} refuses this identity or key: check it, and that it has the role Storage Blob Data Contributor"
 
 
@@ -197,7 +197,7 @@ def _http_error(name: str, error: Any) -> StoreUnavailable:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return StoreDenied(_denied(name, error))
     if code == "ContainerNotFound":
-        return StoreDenied(f"{name} is no container of that account: create it, or ask for it to be created")
+        return StoreDenied(f"{name} is no container of that account: create it, or set l2_create_container = true")
     if status in _THROTTLED:
         return StoreThrottled(f"{name} is busy (status {status})", retry_after_s=_retry_after_s(error))
     return StoreUnavailable(f"{name} refused a request (status {status})")

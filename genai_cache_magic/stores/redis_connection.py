@@ -226,14 +226,16 @@ def _denied(name: str, error: Exception) -> str:
     text = str(error)
     if "NOPERM" in text or "permission" in text.lower():
         return f"{name}: this user may not do that: give it the commands and keys that the documentation lists"
-    return f"{name} refuses the user name or password: check the credentials"
+    return f"{name} refuses the user name or password: check the credentials, l2_username and l2_password"
 
 
 def _unreachable(name: str, error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{name}: its certificate is not accepted ({cause.verify_message}): check the host name and ca_file"
+            return (
+                f"{name}: its certificate is not accepted ({cause.verify_message}): check the host name, and l2_ca_file"
+            )
         if isinstance(cause, ssl.SSLError):
             return f"{name} does not speak TLS there: use redis:// without TLS, or the port for TLS"
         cause = cause.__cause__ or cause.__context__

@@ -34,17 +34,20 @@ _SHOWN = """
     operation operations options origin original origins output_tokens owner path person provider published
     pulse read_body reason reasons refused remove replacement request request_id response retries retry root
     rows run runs saved scheme scope scope_tags scopes seal sealed signature signature_algorithm signed
-    signing_key_id signing_key_name size_limit source spell spent stamp state status store suffix surface
-    table tags task team terms text threshold tidy tier title total totals transform troubles ttl unclear
-    units unrecognised uploads usage username value vendor version waiting wants where why withheld wrap write
-    AccessToken.token Looked.trouble LookUp.token ManifestParts.bound ManifestParts.sealed_table
-    References.digests _Layout.salt _Signature.parameters _Signature.prefix _Signature.told_by
+    signing_key_id signing_key_name size_limit source spell spent stamp state status store suffix surface table
+    tags task team terms text threshold tidy tier title total totals transform troubles ttl unclear units
+    unrecognised uploads usage username value vendor version waiting wants where why withheld wrap write
+    AccessToken.token Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
+    ManifestParts.sealed_table References.digests _Layout.salt _Signature.parameters _Signature.prefix
+    _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 
 
 # Types that hold none of that.
-PLAIN = re.compile(r"\b(bool|int|float|Decimal|None|date|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone)\b|[| ]")
+PLAIN = re.compile(
+    r"\b(bool|int|float|Decimal|None|date|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone|Severity)\b|[| ]"
+)
 
 
 class Hidden(str):

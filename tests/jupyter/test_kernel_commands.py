@@ -87,7 +87,7 @@ def test_clear_wants_a_yes_where_nobody_can_be_asked(kernel):
         ("%%llm_cache --ttl soon\n1", "12h"),
         ("%%llm_cache --store truncate\n1", "did you mean truncated?"),
         ("%%llm_cache --budget 2\n1", "yet"),
-        ("%llm_cache doctor", "not in this version yet"),
+        ("%llm_cache panel", "not in this version yet"),
         ("%llm_cache on --smaples distinct", "did you mean --samples?"),
         ("%llm_cache invalidate --older-than soon", "12h"),
         ("%llm_cache invalidate --entry 12", "6 hex digits"),
@@ -206,3 +206,9 @@ def test_tab_offers_options_values_and_what_was_used(kernel):
     assert "known-tag" in kernel.complete("%%llm_cache --mode use \\\n  --tag kn")
     assert "invalidate" in kernel.complete("%llm_cache inv")
     assert "llm_cache" not in " ".join(kernel.complete("imp"))
+
+
+def test_the_doctor_looks_at_all_parts(kernel):
+    """Configuration, key, cache and team tier, each with its finding."""
+    said = shown(kernel.run("%llm_cache doctor"))
+    assert {"configuration", "key", "L1", "L2"} <= {line.split()[0] for line in said.splitlines()}

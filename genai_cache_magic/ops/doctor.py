@@ -1,0 +1,306 @@
+"""What is well and what is not, in a line each: configuration, key, the cache on this machine, the team's tier.
+
+A look changes nothing that would not be changed by the first cell, and makes no key: who is about to import the team's
+must not find another in its place. Nothing is raised: what can't be looked at is a finding.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.api.factory import build_cache, home_of
+from genai_cache_magic.api.team_line import team_line
+from genai_cache_magic.core.options import Mode
+from genai_cache_magic.entries.link import DEADLINE_S, within
+from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.errors import (
+    ConfigurationError,
+    DecryptionError,
+    GenaiCacheError,
+    KeyUnavailable,
+    StoreDenied,
+    StoreUnavailable,
+)
+from genai_cache_magic.events import Trouble
+from genai_cache_magic.host import tilde
+from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.settings.model import Settings
+
+CONFIGURATION, KEY, L1, L2 = "configuration", "key", "L1", "L2"
+_LITTLE_ROOM_BYTES = 64 * 1024**2
+_FULL = 0.95
+_SAME_TIME_S = 300
+_PROBE_LIFE_S = 60
+
+
+class Severity(enum.IntEnum):
+    """How bad it is; the exit code of ``genai-cache doctor`` is that of the worst.
+
+    WARNING: the cache works, with less than it could. ERROR: the cache, or the team's tier, can't be used as it is set.
+    """
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence, with what to do if it is no good news, and the settings that it is about."""
+
+    part: str
+    severity: Severity
+    says: str
+    settings: tuple[str, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        severity = self.severity.name.lower()
+        return {"part": self.part, "severity": severity, "says": self.says, "settings": list(self.settings)}
+
+
+def worst(findings: tuple[Finding, ...]) -> Severity:
+    """Return how bad it is."""
+    return max((finding.severity for finding in findings), default=Severity.OK)
+
+
+def examine(session: Session, namespace: str | None = None) -> tuple[Finding, ...]:
+    """Return what is found of the cache of `namespace`, None for the configured one."""
+    try:
+        settings = session.settings
+        name = session.options(namespace=namespace).namespace
+    except ConfigurationError as exc:
+        unseen = "not looked at, since the configuration can't be read"
+        return (
+            Finding(CONFIGURATION, Severity.ERROR, str(exc)),
+            *(Finding(part, Severity.WARNING, unseen) for part in (KEY, L1, L2)),
+        )
+    key, about_key = _key(settings)
+    line, about_team = _team(settings, name, key)
+    return (*_configuration(session, settings), about_key, *_local(settings, name, key, line), *about_team)
+
+
+def troubles(session: Session) -> tuple[str, ...]:
+    """Return what is wrong with the key and the team's tier, in sentences: what stands beside the settings.
+
+    Raises
+    ------
+    ConfigurationError
+        The settings can't be read.
+    """
+    key, about_key = _key(session.settings)
+    _, about_team = _team(session.settings, session.options().namespace, key)
+    return tuple(f"{f.part}: {f.says}" for f in (about_key, *about_team) if f.severity is not Severity.OK)
+
+
+def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
+    for sentence in session.ignored:
+        yield Finding(CONFIGURATION, Severity.WARNING, sentence)
+    if settings.encryption == "off":
+        yield Finding(
+            CONFIGURATION,
+            Severity.WARNING,
+            "answers are stored as plain text, since encryption is off: set encryption to local",
+            ("encryption",),
+        )
+    if settings.mode is not Mode.USE:
+        yield Finding(CONFIGURATION, Severity.OK, f"mode {settings.mode.value} is in force everywhere", ("mode",))
+    given = [line for line in session.describe().lines if line.source != "default"]
+    yield Finding(CONFIGURATION, Severity.OK, f"read; {len(given)} settings are not at their defaults")
+
+
+def _key(settings: Settings) -> tuple[LocalKeyFile | None, Finding]:
+    """Return the key, None if there is none, and what is to be said of it."""
+    if settings.encryption == "off":
+        return None, Finding(KEY, Severity.OK, "none is needed, since encryption is off", ("encryption",))
+    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+
+    path, about = settings.key_file, ("key_file",)
+    try:
+        if not path.exists():
+            says = f"there is none yet at {tilde(str(path))}: it is made at first use"
+            if settings.l2:
+                says += ", and opens nothing of your team's: run `genai-cache keys import` with the team's key before"
+            return None, Finding(KEY, Severity.WARNING if settings.l2 else Severity.OK, says, about)
+        key = LocalKeyFile.load(path, cache_directory=settings.dir)
+    except (ConfigurationError, KeyUnavailable) as exc:
+        return None, Finding(KEY, Severity.ERROR, str(exc), about)
+    except OSError as exc:
+        says = f"{tilde(str(path))} can't be looked at ({exc.strerror}): set key_file to a file of your own"
+        return None, Finding(KEY, Severity.ERROR, says, about)
+    return key, Finding(KEY, Severity.OK, f"{key.fingerprint} at {tilde(str(path))}", about)
+
+
+def _local(settings: Settings, namespace: str, key: LocalKeyFile | None, line: TeamLine | None) -> Iterator[Finding]:
+    """Look at the directory that a cell would use now: with `line` that of the team, else the machine's own."""
+    place = tilde(str(settings.dir))
+    try:
+        is_used = home_of(settings, namespace, line).exists()
+        if not is_used:
+            yield _unused(settings)
+            return
+    except GenaiCacheError as exc:
+        yield Finding(L1, Severity.ERROR, str(exc), ("dir",))
+        return
+    except OSError as exc:
+        says = f"{place} can't be looked at ({exc.strerror}): set dir to a directory of your own"
+        yield Finding(L1, Severity.ERROR, says, ("dir",))
+        return
+    if key is None and settings.encryption != "off":
+        yield Finding(L1, Severity.WARNING, f"{place} holds answers that can't be opened without their key", ("dir",))
+        return
+    told: list[Event] = []
+    try:
+        used = settings if line else settings.model_copy(update={"l2": ()})
+        with build_cache(used, namespace=namespace, on_event=told.append) as cache:
+            found = cache.stats()
+    except (KeyUnavailable, DecryptionError) as exc:
+        yield Finding(KEY, Severity.ERROR, str(exc), ("key_file", "namespace"))
+        return
+    except GenaiCacheError as exc:
+        yield Finding(L1, Severity.ERROR, str(exc), ("dir",))
+        return
+    for event in told:
+        if isinstance(event, Trouble) and event.where != L2:
+            yield Finding(L1, Severity.WARNING, event.message, ("dir",))
+    yield from _room(settings, found.size_bytes)
+    size = megabytes(found.size_bytes)
+    yield Finding(L1, Severity.OK, f"{found.entries:,} answers, {size}, in {place}, namespace {namespace}", ("dir",))
+
+
+def _unused(settings: Settings) -> Finding:
+    """Return what is to be said of a namespace in which nothing was stored."""
+    place = tilde(str(settings.dir))
+    if settings.dir.exists():
+        ensure_private_directory(settings.dir)
+    else:
+        above = next(path for path in settings.dir.parents if path.exists())
+        if not (above.is_dir() and is_writable(above)):
+            says = f"{place} can't be made in {tilde(str(above))}: set dir to a directory of your own"
+            return Finding(L1, Severity.ERROR, says, ("dir",))
+    return Finding(L1, Severity.OK, f"nothing is stored in {place} yet: it is made at first use", ("dir",))
+
+
+def _room(settings: Settings, size_bytes: int) -> Iterator[Finding]:
+    place = tilde(str(settings.dir))
+    if not is_writable(settings.dir):
+        says = f"{place} can only be read, so nothing is stored: run `chmod u+rwx` on it, or set dir to another"
+        yield Finding(L1, Severity.ERROR, says, ("dir",))
+    if size_bytes > _FULL * settings.size_limit:
+        says = (
+            f"it is nearly full ({spell_size(settings.size_limit)}), so what was stored first goes: "
+            "raise size_limit, or run `genai-cache gc`"
+        )
+        yield Finding(L1, Severity.WARNING, says, ("size_limit",))
+    with suppress(OSError):
+        free = shutil.disk_usage(settings.dir).free
+        if free < _LITTLE_ROOM_BYTES:
+            says = f"the disk of {place} has {megabytes(free)} left: make room, or set dir to another"
+            yield Finding(L1, Severity.WARNING, says, ("dir",))
+
+
+def _team(settings: Settings, namespace: str, key: LocalKeyFile | None) -> tuple[TeamLine | None, tuple[Finding, ...]]:
+    """Return the way to the team's tier, None if there is none that can be used, and what is to be said of it."""
+    # The limits of the server are looked at and not set: that is for the cells, which say so.
+    asked = settings.model_copy(update={"maxmemory": None, "eviction_policy": None})
+    try:
+        line = team_line(asked, namespace)
+    except ConfigurationError as exc:
+        return None, (Finding(L2, Severity.ERROR, str(exc), ("l2",)),)
+    if line is None:
+        return None, (Finding(L2, Severity.OK, "none: answers stay on this machine; l2 would name one", ("l2",)),)
+    try:
+        found = tuple(_reached(line, settings, namespace, key))
+    except StoreDenied as exc:
+        failed = Finding(L2, Severity.ERROR, str(exc), _CREDENTIALS[line.tier.name.startswith("redis")])
+    except (ConfigurationError, StoreUnavailable) as exc:
+        failed = Finding(L2, Severity.ERROR, str(exc), ("l2",))
+    except (KeyUnavailable, DecryptionError) as exc:
+        failed = Finding(L2, Severity.ERROR, f"the team's keyset can't be used: {exc}", ("key_file", "namespace"))
+    else:
+        return line, (*found, *_queued(settings, line, namespace))
+    finally:
+        line.tier.close()
+    return None, (failed, *_queued(settings, line, namespace))
+
+
+_CREDENTIALS = {
+    True: ("l2", "l2_username", "l2_password"),
+    False: ("l2", "l2_account_key", "l2_connection_string"),
+}
+"""Whether it is a Redis -> the settings by which we are let in."""
+
+
+def _reached(line: TeamLine, settings: Settings, namespace: str, key: LocalKeyFile | None) -> Iterator[Finding]:
+    """Ask, read and write, each within the deadline."""
+
+    def bounded(work: Callable[[], Any]) -> Any:
+        return within(DEADLINE_S, work, overdue=line.overdue)
+
+    keyset = bounded(lambda: line.document("keyset").load())
+    looked = bounded(lambda: line.tier.look_up("generations", ()))
+    bounded(lambda: _probe(line))
+    for sentence in line.settle():
+        yield Finding(L2, Severity.WARNING, sentence, ("eviction_policy",))
+    apart_s = looked.now_s - time.time()
+    if abs(apart_s) > _SAME_TIME_S:
+        says = (
+            f"its clock and this machine's differ by {abs(apart_s):,.0f} s: set this machine's, though nothing depends "
+            "on it while the tier can be asked"
+        )
+        yield Finding(L2, Severity.WARNING, says)
+    if keyset is None:
+        yield Finding(L2, Severity.OK, f"{line.tier.name} answers, and is empty for namespace {namespace}", ("l2",))
+        return
+    if key is not None:
+        from genai_cache_magic.crypto.keyset import open_manifest
+
+        open_manifest(keyset, namespace, key)
+    opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
+    yield Finding(L2, Severity.OK, f"{line.tier.name} answers, can be read and written{opened}", ("l2",))
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size [bytes] for people, to a megabyte."""
+    return f"{size_bytes / 1024**2:,.1f} MB"
+
+
+def _probe(line: TeamLine) -> None:
+    """Write what nobody reads, and take it back: a credential may be good for reading alone."""
+    name = secrets.token_hex(32)
+    line.tier.store.put(name, b"doctor", ttl_s=_PROBE_LIFE_S)
+    line.tier.store.delete(name)
+
+
+def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Finding]:
+    """Say what waits to be told to the team."""
+    path = home_of(settings, namespace, line) / "outbox.db"
+    try:
+        if not path.exists():
+            return
+        outbox = Outbox(path)
+        changes, entries = outbox.count()
+        outbox.close()
+    except (OSError, StoreUnavailable):
+        return
+    if changes or entries:
+        says = (
+            f"what waits in the queue to be told (invalidations: {changes:,}, answers: {entries:,}) is told as soon as "
+            "a kernel with this cache reaches the tier: run one, or leave it open"
+        )
+        yield Finding(L2, Severity.WARNING, says)
