@@ -43,7 +43,7 @@ test-minimum: $(MINIMUM)/.has-test ## run the tests on the lowest releases of wh
 	$(MINIMUM)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not service" \
 		tests/unit tests/vectors tests/contract $(ARGS)
 
-services: ## install what the tests start beside Python: redis-server, Azurite
+services: ## install what the tests start beside Python: redis-server, Azurite, Chromium
 	@tools/services.sh $(SERVICES)
 
 check: $(VENV)/.has-dev ## format, lint, types, and who may import whom
@@ -79,7 +79,7 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure]' --requirement tests/environments/current.txt
+	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,widget]' --requirement tests/environments/current.txt
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test

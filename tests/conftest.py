@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from browsers import axe, chromium  # noqa: F401 - fixtures
 from keyrings import os_keyring  # noqa: F401 - a fixture
 from services import azurite, identity, redis_nodes, redis_server, team, vault  # noqa: F401 - fixtures
 

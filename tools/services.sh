@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Install what the tests start beside Python, as far as this machine allows: redis-server and Azurite, the emulator of
-# Azure Storage. What can't be installed is said, with the command that would; the tests that need it then skip.
-# Usage: tools/services.sh DIRECTORY (for Azurite; redis-server comes from the system's packages)
+# Install what the tests start beside Python, as far as this machine allows: redis-server, Chromium, Azurite (the emulator
+# of Azure Storage) and axe-core, which judges how accessible a page is. What can't be installed is said, with the
+# command that would; the tests that need it then skip.
+# Usage: tools/services.sh DIRECTORY (for what npm installs; the others come from the system's packages)
 set -uo pipefail
-readonly PLACE=${1:?a directory for Azurite} AZURITE=azurite@3.35.0 # later ones need Node 21
+readonly PLACE=${1:?a directory for what npm installs} AXE=axe-core@4.11.0
+readonly AZURITE=azurite@3.35.0 # later ones need Node 21
 
 say() { printf 'services: %s\n' "$*"; }
 
@@ -11,18 +13,42 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@" 2>/dev/null; fi
 }
 
+# Install the package $1 of Debian's kind.
+package() {
+  # The index may be old or absent: a second try renews it.
+  as_root apt-get install -y -q "$1" >/dev/null 2>&1 ||
+    { as_root apt-get update -q >/dev/null 2>&1 && as_root apt-get install -y -q "$1" >/dev/null 2>&1; }
+}
+
 redis() {
   command -v redis-server >/dev/null && return
   if command -v apt-get >/dev/null; then
-    # The index may be old or absent: a second try renews it.
-    as_root apt-get install -y -q redis-server >/dev/null 2>&1 ||
-      { as_root apt-get update -q >/dev/null 2>&1 && as_root apt-get install -y -q redis-server >/dev/null 2>&1; }
+    package redis-server
     # The tests start their own; the one that the package starts is not wanted.
     as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
   elif command -v brew >/dev/null; then
     brew install --quiet redis >/dev/null 2>&1
   fi
   command -v redis-server >/dev/null || say "no redis-server: its tests skip. To install it: sudo apt-get install redis-server"
+}
+
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable; }
+
+chrome() {
+  browser >/dev/null && return
+  if command -v apt-get >/dev/null; then
+    package chromium
+  fi
+  browser >/dev/null || say "no Chromium: its tests skip. To install it: sudo apt-get install chromium"
+}
+
+axe() {
+  [ -e "$PLACE/node_modules/axe-core/axe.min.js" ] && return
+  if command -v npm >/dev/null; then
+    npm install --prefix "$PLACE" --no-fund --no-audit --loglevel=error "$AXE" >/dev/null 2>&1
+  fi
+  [ -e "$PLACE/node_modules/axe-core/axe.min.js" ] ||
+    say "no axe-core: its tests skip. With Node: npm install --prefix $PLACE $AXE"
 }
 
 azurite() {
@@ -37,4 +63,6 @@ azurite() {
 
 mkdir -p "$PLACE"
 redis
+chrome
 azurite
+axe

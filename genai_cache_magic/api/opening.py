@@ -210,7 +210,7 @@ class OpeningCache:
         cache = self._opening.cache
         if cache is None:
             return self._waiting
-        self._scope.books = cache.ledger.books
+        self._scope.books, self._scope.store = cache.ledger.books, cache.fingerprint
         return cache.calls
 
     @property
@@ -246,7 +246,7 @@ class OpeningDesk:
         lead = follow.lead
         cache = self._opening.cache
         if cache is not None:
-            lead.scope.books = cache.ledger.books
+            lead.scope.books, lead.scope.store = cache.ledger.books, cache.fingerprint
             return cache.calls.begin(lead.call, lead.scope, is_async=lead.is_async)
         error = self._opening.error or KeyUnavailable(
             "whoever guards the key of the cache has not answered yet, so calls go uncached until it has"

@@ -144,7 +144,7 @@ class Session:
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
             return ClosedCache(ClosedDesk(exc), origins_of(self.settings))
-        scope.books = cache.ledger.books
+        scope.books, scope.store = cache.ledger.books, cache.fingerprint
         return cache
 
     def _opened_soon(self, namespace: str, scope: CellScope) -> Answers:

@@ -83,6 +83,8 @@ class CellScope:
         Whether that has happened.
     reports
         What other processes did for it; in such a process, where that is told.
+    store
+        Keyed fingerprint of the namespace and the store that its calls are answered from; empty where there is none.
     passport
         What takes it to another process; None where nothing does.
     books
@@ -108,6 +110,7 @@ class CellScope:
         self.has_end = True
         self.is_over = False
         self.reports = Reports()
+        self.store = ""
         self.passport: CarriesScope | None = None
         self.books: Books | None = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock

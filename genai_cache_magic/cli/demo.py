@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.jupyter.badge import MIME
+from genai_cache_magic.jupyter.call_report import MIME
 from genai_cache_magic.jupyter.words import dollars
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 

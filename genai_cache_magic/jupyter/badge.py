@@ -9,21 +9,25 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.jupyter.call_report import MIME, as_json
 from genai_cache_magic.jupyter.report import Table, paragraphs
 from genai_cache_magic.jupyter.words import counted, in_words, money, tokens
 
 if TYPE_CHECKING:
-    from genai_cache_magic.jupyter.summary import Amount, Row, Summary
+    from collections.abc import Sequence
 
-MIME = "application/vnd.genai-cache.cell+json"
-VERSION = 2
+    from genai_cache_magic.jupyter.summary import Row, Summary
+
 TITLE = "llm_cache"
+MAX_TABLE_BYTES = 14 * 1024
+"""Room for the table of calls in a saved notebook [bytes]; fifty ordinary rows take about 11 kB."""
 _NUMBERS = frozenset({"calls", "tokens in", "provider-cached", "out", "spent", "saved"})
 
 
 def bundle(summary: Summary) -> dict[str, Any]:
     """Return the badge: data for our own renderer, HTML for any browser, text for a terminal."""
-    return {MIME: as_json(summary), "text/html": as_html(summary), "text/plain": as_text(summary)}
+    html, text = as_html(summary), as_text(summary)
+    return {MIME: as_json(summary, beside=(html, text)), "text/html": html, "text/plain": text}
 
 
 def as_text(summary: Summary) -> str:
@@ -37,66 +41,27 @@ def as_html(summary: Summary) -> str:
     notes = paragraphs([*summary.troubles, *summary.hints])
     if not summary.rows:
         return f'<div class="genai-cache"><p>{headline}</p>{notes}</div>'
-    more = f"<p>and {counted(summary.more, 'more call')}</p>" if summary.more else ""
-    table = f"<details><summary>{headline}</summary>{_table(summary).as_html()}{more}</details>"
-    return f'<div class="genai-cache">{table}{notes}</div>'
+    rows = summary.rows
+    html = _table(rows).as_html()
+    while len(html.encode()) > MAX_TABLE_BYTES:
+        rows = rows[: len(rows) * 3 // 4]
+        html = _table(rows).as_html()
+    left_out = summary.more + sum(row.count for row in summary.rows[len(rows) :])
+    more = f"<p>and {counted(left_out, 'more call')}</p>" if left_out else ""
+    return f'<div class="genai-cache"><details><summary>{headline}</summary>{html}{more}</details>{notes}</div>'
 
 
-def as_json(summary: Summary) -> dict[str, Any]:
-    """Return the badge as data. Money is a decimal text [USD]; null is unknown.
-
-    Counts alone: it is saved with the notebook, where each number is a line of a diff. The calls are in the HTML, a
-    line each.
-    """
-    totals = summary.totals
-    return {
-        "version": VERSION,
-        "headline": in_words(summary),
-        "mode": summary.options.mode.value,
-        "run": summary.options.run,
-        "tags": list(summary.options.tags),
-        "hits": summary.hits,
-        "misses": summary.misses,
-        "bypassed": summary.bypassed,
-        "refused": summary.refused,
-        "errors": summary.errors,
-        "open": summary.open,
-        "unrecognised": dict(summary.unrecognised),
-        "totals": _json_numbers(totals) if totals else None,
-        "troubles": list(summary.troubles),
-        "hints": list(summary.hints),
-    }
-
-
-def _table(summary: Summary) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     columns = {
-        "calls": [f"{row.count:,}" for row in summary.rows],
-        "outcome": [f"{row.outcome.value} {row.tier}".rstrip() for row in summary.rows],
-        "model": [row.model or row.provider for row in summary.rows],
-        "tokens in": [tokens(row.input_tokens) for row in summary.rows],
-        "provider-cached": [f"{row.cached_input_tokens:,}" if row.cached_input_tokens else "" for row in summary.rows],
-        "out": [tokens(row.output_tokens) for row in summary.rows],
-        "spent": [money(row.spent) for row in summary.rows],
-        "saved": [money(row.saved) for row in summary.rows],
-        "why": [row.reason for row in summary.rows],
+        "calls": [f"{row.count:,}" for row in rows],
+        "outcome": [f"{row.outcome.value} {row.tier}".rstrip() for row in rows],
+        "model": [row.model or row.provider for row in rows],
+        "tokens in": [tokens(row.input_tokens) for row in rows],
+        "provider-cached": [f"{row.cached_input_tokens:,}" if row.cached_input_tokens else "" for row in rows],
+        "out": [tokens(row.output_tokens) for row in rows],
+        "spent": [money(row.spent) for row in rows],
+        "saved": [money(row.saved) for row in rows],
+        "why": [row.reason for row in rows],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     return Table(tuple(zip(*shown.values(), strict=True)), tuple(shown), _NUMBERS)
-
-
-def _json_numbers(row: Row) -> dict[str, Any]:
-    return {
-        "input_tokens": _whole(row.input_tokens),
-        "cached_input_tokens": row.cached_input_tokens,
-        "output_tokens": _whole(row.output_tokens),
-        "spent_usd": _text(row.spent),
-        "saved_usd": _text(row.saved),
-    }
-
-
-def _whole(amount: Amount) -> int | None:
-    return None if amount.unknown else int(amount.known)
-
-
-def _text(amount: Amount) -> str | None:
-    return None if amount.unknown else f"{amount.known:f}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import platform
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.events import Outcome
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
-    from genai_cache_magic.events import CallRecord, Trouble
+    from genai_cache_magic.events import CallRecord, Tier, Trouble
+
+    Kind: TypeAlias = tuple[Outcome, str, str, Tier | None, str]
 
 MAX_ROWS = 50
 MAX_TROUBLES = 5
+MAX_HOSTS = 10
+MAX_TEXT = 200
+"""What is shown of a text that others wrote, such as a model's name or a reason [characters]."""
 
 _WORST_FIRST = (
     Outcome.ERROR,
@@ -37,7 +42,13 @@ _WORST_FIRST = (
     Outcome.MISS,
     Outcome.HIT,
 )
-_PLACES = re.compile(r"(?<=://)[^\s/'\"]+|(?<![\w.])[\w.-]+:\d{2,5}\b")
+_FETCHED = frozenset({Outcome.MISS, Outcome.STALE})
+_PLACES = re.compile(
+    r"(?<=://)[^\s'\"]+"  # what follows the scheme of an address
+    r"|(?<![\w.])[\w.-]+:\d{2,5}\b"  # host and port, or a time
+    r"|(?<![\w./~])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",;:()/\\]+[/\\])+[^\s'\",;:()]*"  # a path
+)
+_DATE = re.compile(r" on \d{4}-\d\d-\d\d\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +96,16 @@ class Summary:
 
     Attributes
     ----------
+    store
+        Keyed fingerprint of the namespace and the store that answered; empty if no other process can reach it.
+    not_stored
+        Number of those among the misses whose answer is not in the cache.
     unrecognised
         (host, number of requests to it that may have asked a model in a way that is not known).
     totals
         All calls as one row; None if there were none.
+    calls
+        Each call, in an order that does not depend on when it ended; texts are cut, and no date is in them.
     rows
         At most `MAX_ROWS`, worst outcome first; `more` calls are not among them.
     troubles, hints
@@ -96,8 +113,10 @@ class Summary:
     """
 
     options: Options
+    store: str
     hits: int
     misses: int
+    not_stored: int
     bypassed: int
     errors: int
     refused: int
@@ -105,6 +124,7 @@ class Summary:
     unrecognised: tuple[tuple[str, int], ...]
     reasons: dict[Outcome, tuple[str, ...]]
     totals: Row | None
+    calls: tuple[CallRecord, ...]
     rows: tuple[Row, ...]
     more: int
     troubles: tuple[str, ...]
@@ -113,20 +133,23 @@ class Summary:
 
 def summarise(scope: CellScope) -> Summary:
     """Return what `scope` holds at this moment."""
-    calls = scope.calls
+    calls = tuple(sorted(map(_told, scope.calls), key=_order))
     outcomes = Counter(call.outcome for call in calls)
     rows, more = _rows(calls)
     return Summary(
         options=scope.options,
+        store=scope.store,
         hits=outcomes[Outcome.HIT],
         misses=outcomes[Outcome.MISS] + outcomes[Outcome.STALE] + outcomes[Outcome.REFUSED],
+        not_stored=outcomes[Outcome.REFUSED] + sum(call.outcome in _FETCHED and not call.stored for call in calls),
         bypassed=outcomes[Outcome.BYPASS],
         errors=outcomes[Outcome.ERROR],
         refused=outcomes[Outcome.REFUSED],
         open=outcomes[Outcome.OPEN],
-        unrecognised=tuple(sorted(Counter(c.provider for c in calls if c.outcome is Outcome.UNRECOGNISED).items())),
+        unrecognised=_hosts(calls),
         reasons=_reasons(calls),
         totals=_row(calls) if calls else None,
+        calls=calls,
         rows=rows,
         more=more,
         troubles=_troubles(scope.troubles),
@@ -134,9 +157,41 @@ def summarise(scope: CellScope) -> Summary:
     )
 
 
+def kind_of(call: CallRecord) -> Kind:
+    """Return what a call has in common with others of its kind."""
+    return (call.outcome, call.provider, call.model, call.tier, call.reason)
+
+
+def short(text: str) -> str:
+    """Return the start of a text that others wrote, in one line of what can be shown and saved."""
+    if not text.isprintable():  # line ends, controls, half surrogate pairs
+        text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+
+
+def _told(call: CallRecord) -> CallRecord:
+    """Return `call` as it may be saved: its texts short, and without the day on which an answer expired."""
+    reason, model, provider = short(_DATE.sub("", call.reason)), short(call.model), short(call.provider)
+    if (reason, model, provider) == (call.reason, call.model, call.provider):
+        return call
+    return replace(call, reason=reason, model=model, provider=provider)
+
+
+def _order(call: CallRecord) -> tuple[Hashable, ...]:
+    numbers = (-1 if number is None else number for number in (call.sample, *_numbers(call)))
+    kind = (call.outcome, call.provider, call.model, call.tier or "", call.reason)
+    return (_WORST_FIRST.index(call.outcome), *kind, call.entry_id[:16], *numbers)
+
+
+def _hosts(calls: Iterable[CallRecord]) -> tuple[tuple[str, int], ...]:
+    found = sorted(Counter(call.provider for call in calls if call.outcome is Outcome.UNRECOGNISED).items())
+    rest = sum(count for _, count in found[MAX_HOSTS:])
+    return (*found[:MAX_HOSTS], *([("other hosts", rest)] if rest else []))
+
+
 def _rows(calls: tuple[CallRecord, ...]) -> tuple[tuple[Row, ...], int]:
     """Group calls: those that agree in everything shown, or, where nobody would read so many, those of one kind."""
-    rows = _grouped(calls, _kind if len(calls) > MAX_ROWS else _looks)
+    rows = _grouped(calls, kind_of if len(calls) > MAX_ROWS else _looks)
     return tuple(rows[:MAX_ROWS]), sum(row.count for row in rows[MAX_ROWS:])
 
 
@@ -148,13 +203,12 @@ def _grouped(calls: Iterable[CallRecord], by: Callable[[CallRecord], tuple[Hasha
     return [_row(groups[key]) for key in ordered]
 
 
-def _kind(call: CallRecord) -> tuple[Hashable, ...]:
-    return (call.outcome, call.provider, call.model, call.tier, call.reason)
-
-
 def _looks(call: CallRecord) -> tuple[Hashable, ...]:
-    numbers = (call.input_tokens, call.cached_input_tokens, call.output_tokens, call.spent_usd, call.saved_usd)
-    return (*_kind(call), *numbers)
+    return (*kind_of(call), *_numbers(call))
+
+
+def _numbers(call: CallRecord) -> tuple[int | Decimal | None, ...]:
+    return (call.input_tokens, call.cached_input_tokens, call.output_tokens, call.spent_usd, call.saved_usd)
 
 
 def _sortable(value: object) -> tuple[int, Decimal, str]:
@@ -207,7 +261,7 @@ def _reasons(calls: Iterable[CallRecord]) -> dict[Outcome, tuple[str, ...]]:
 
 
 def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
-    lines = sorted({without_places(f"{trouble.where}: {trouble.message}") for trouble in troubles})
+    lines = sorted({short(without_places(f"{trouble.where}: {trouble.message}")) for trouble in troubles})
     if len(lines) > MAX_TROUBLES:
         lines[MAX_TROUBLES:] = [f"and {len(lines) - MAX_TROUBLES} more troubles"]
     return tuple(lines)
@@ -223,6 +277,6 @@ def _hints(scope: CellScope) -> tuple[str, ...]:
 
 def without_places(message: str) -> str:
     """Return `message` without what names this machine or its services: they don't belong in a saved notebook."""
-    message = tilde(_PLACES.sub("…", message))
+    message = _PLACES.sub("…", tilde(message))
     node = platform.node()
     return re.sub(rf"\b{re.escape(node)}\b", "this machine", message) if node else message

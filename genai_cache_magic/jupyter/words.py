@@ -22,6 +22,8 @@ REACH = {
 """How far an invalidation has spread -> the words for it."""
 
 _MAX_REASONS = 2
+_MAX_WORDS = 1500
+"""Whatever hosts and reasons are called [characters]."""
 _AT_LEAST = "at least "
 
 
@@ -35,7 +37,7 @@ def in_words(summary: Summary) -> str:
         parts = [*_failures(summary), _money(summary.totals), *_counts(summary), _tokens(summary.totals)]
     if summary.options.mode is not Mode.USE:
         parts.append(f"mode {summary.options.mode.value}")
-    return f"{_glyph(summary)} {' · '.join(parts)}".lstrip()
+    return f"{_glyph(summary)} {' · '.join(parts)}".lstrip()[:_MAX_WORDS]
 
 
 def dollars(amount: Decimal) -> str:

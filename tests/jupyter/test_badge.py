@@ -242,4 +242,4 @@ def test_the_data_is_json_with_money_as_text():
     data = json.loads(json.dumps(bundle(summarise(scope_of(call(Outcome.MISS), call(cost=None))))[MIME]))
     assert data["totals"]["spent_usd"] == "0.0012"
     assert data["totals"]["saved_usd"] is None
-    assert (data["version"], data["hits"], data["misses"]) == (2, 1, 1)
+    assert (data["version"], data["hits"], data["misses"]) == (3, 1, 1)
