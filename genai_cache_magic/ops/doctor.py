@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.api.custody import vault_wrapper
 from genai_cache_magic.api.factory import build_cache, home_of
+from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.api.team_line import team_line
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.link import DEADLINE_S, within
@@ -23,6 +25,7 @@ from genai_cache_magic.errors import (
     ConfigurationError,
     DecryptionError,
     GenaiCacheError,
+    KeyMissing,
     KeyUnavailable,
     StoreDenied,
     StoreUnavailable,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.api.team_line import TeamLine
-    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+    from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
 
@@ -46,6 +49,9 @@ _LITTLE_ROOM_BYTES = 64 * 1024**2
 _FULL = 0.95
 _SAME_TIME_S = 300
 _PROBE_LIFE_S = 60
+_VAULT_DEADLINE_S = 10.0
+_OPENS = "unwrapKey"
+"""The operation without which nothing can be read."""
 
 
 class Severity(enum.IntEnum):
@@ -92,7 +98,7 @@ def examine(session: Session, namespace: str | None = None) -> tuple[Finding, ..
         )
     key, about_key = _key(settings)
     line, about_team = _team(settings, name, key)
-    return (*_configuration(session, settings), about_key, *_local(settings, name, key, line), *about_team)
+    return (*_configuration(session, settings), *about_key, *_local(settings, name, key, line), *about_team)
 
 
 def troubles(session: Session) -> tuple[str, ...]:
@@ -105,7 +111,7 @@ def troubles(session: Session) -> tuple[str, ...]:
     """
     key, about_key = _key(session.settings)
     _, about_team = _team(session.settings, session.options().namespace, key)
-    return tuple(f"{f.part}: {f.says}" for f in (about_key, *about_team) if f.severity is not Severity.OK)
+    return tuple(f"{f.part}: {f.says}" for f in (*about_key, *about_team) if f.severity is not Severity.OK)
 
 
 def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
@@ -124,29 +130,68 @@ def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
     yield Finding(CONFIGURATION, Severity.OK, f"read; {len(given)} settings are not at their defaults")
 
 
-def _key(settings: Settings) -> tuple[LocalKeyFile | None, Finding]:
-    """Return the key, None if there is none, and what is to be said of it."""
-    if settings.encryption == "off":
-        return None, Finding(KEY, Severity.OK, "none is needed, since encryption is off", ("encryption",))
+def _key(settings: Settings) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
+    """Return what guards the key, None if there is none to be used, and what is to be said of it; makes no key."""
+    about = _GUARDS[settings.encryption]
+    try:
+        if settings.encryption == "off":
+            return None, (Finding(KEY, Severity.OK, "none is needed, since encryption is off", about),)
+        if settings.encryption == "key-vault":
+            return _vault(settings, about)
+        key, where = _own_key(settings)
+    except KeyMissing as exc:
+        says, severity = f"{exc}; one is made at first use", Severity.OK
+        if settings.l2:
+            says = f"{exc} with the team's key, before one is made that opens nothing of your team's"
+            severity = Severity.WARNING
+        return None, (Finding(KEY, severity, says, about),)
+    except (ConfigurationError, KeyUnavailable, StoreUnavailable) as exc:
+        return None, (Finding(KEY, Severity.ERROR, str(exc), about),)
+    return key, (Finding(KEY, Severity.OK, f"{key.fingerprint} {where}", about),)
+
+
+_GUARDS = {
+    "off": ("encryption",),
+    "local": ("key_file",),
+    "keyring": ("encryption", "key_name"),
+    "key-vault": ("key_vault_url", "key_name", "signing_key_name"),
+}
+"""Encryption -> the settings that say where its key is."""
+
+
+def _own_key(settings: Settings) -> tuple[KeyWrapper, str]:
+    """Return this machine's own key, and where it is; raises ``KeyMissing`` if there is none."""
+    if settings.encryption == "keyring":
+        from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
+
+        ensure_installed("encryption=keyring", "keyring", "keyring")
+        return OsKeyring.load(settings.key_name), f"in this system's keyring, called {settings.key_name}"
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-    path, about = settings.key_file, ("key_file",)
+    path = settings.key_file
     try:
-        if not path.exists():
-            says = f"there is none yet at {tilde(str(path))}: it is made at first use"
-            if settings.l2:
-                says += ", and opens nothing of your team's: run `genai-cache keys import` with the team's key before"
-            return None, Finding(KEY, Severity.WARNING if settings.l2 else Severity.OK, says, about)
-        key = LocalKeyFile.load(path, cache_directory=settings.dir)
-    except (ConfigurationError, KeyUnavailable) as exc:
-        return None, Finding(KEY, Severity.ERROR, str(exc), about)
+        is_there = path.exists()
     except OSError as exc:
-        says = f"{tilde(str(path))} can't be looked at ({exc.strerror}): set key_file to a file of your own"
-        return None, Finding(KEY, Severity.ERROR, says, about)
-    return key, Finding(KEY, Severity.OK, f"{key.fingerprint} at {tilde(str(path))}", about)
+        raise KeyUnavailable(f"{path} can't be looked at ({exc.strerror}): set key_file to a file of your own") from exc
+    if not is_there:
+        raise KeyMissing(f"there is none yet at {path}: run `genai-cache keys import`")
+    return LocalKeyFile.load(path, cache_directory=settings.dir), f"at {tilde(str(path))}"
 
 
-def _local(settings: Settings, namespace: str, key: LocalKeyFile | None, line: TeamLine | None) -> Iterator[Finding]:
+def _vault(settings: Settings, about: tuple[str, ...]) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
+    """Ask the vault for all that this identity needs; who may open and not make is well, and told so."""
+    wrapper = vault_wrapper(settings)
+    late = f"{settings.key_vault_url} does not answer in time: is key_vault_url right, and can it be reached from here?"
+    refused = within(_VAULT_DEADLINE_S, wrapper.refusals, overdue=lambda: late)
+    closed = [str(refusal) for refusal in refused if refusal.right == _OPENS]
+    if closed:
+        return None, tuple(Finding(KEY, Severity.ERROR, says, about) for says in closed)
+    lesser = [f"this identity can make and change no keyset: {refusal}" for refusal in refused]
+    said = lesser or [f"{wrapper.fingerprint} in {settings.key_vault_url}, which lets this identity use it"]
+    return wrapper, tuple(Finding(KEY, Severity.OK, says, about) for says in said)
+
+
+def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: TeamLine | None) -> Iterator[Finding]:
     """Look at the directory that a cell would use now: with `line` that of the team, else the machine's own."""
     place = tilde(str(settings.dir))
     try:
@@ -214,7 +259,7 @@ def _room(settings: Settings, size_bytes: int) -> Iterator[Finding]:
             yield Finding(L1, Severity.WARNING, says, ("dir",))
 
 
-def _team(settings: Settings, namespace: str, key: LocalKeyFile | None) -> tuple[TeamLine | None, tuple[Finding, ...]]:
+def _team(settings: Settings, namespace: str, key: KeyWrapper | None) -> tuple[TeamLine | None, tuple[Finding, ...]]:
     """Return the way to the team's tier, None if there is none that can be used, and what is to be said of it."""
     # The limits of the server are looked at and not set: that is for the cells, which say so.
     asked = settings.model_copy(update={"maxmemory": None, "eviction_policy": None})
@@ -227,7 +272,7 @@ def _team(settings: Settings, namespace: str, key: LocalKeyFile | None) -> tuple
     try:
         found = tuple(_reached(line, settings, namespace, key))
     except StoreDenied as exc:
-        failed = Finding(L2, Severity.ERROR, str(exc), _CREDENTIALS[line.tier.name.startswith("redis")])
+        failed = Finding(L2, Severity.ERROR, str(exc), _credentials(settings))
     except (ConfigurationError, StoreUnavailable) as exc:
         failed = Finding(L2, Severity.ERROR, str(exc), ("l2",))
     except (KeyUnavailable, DecryptionError) as exc:
@@ -239,14 +284,14 @@ def _team(settings: Settings, namespace: str, key: LocalKeyFile | None) -> tuple
     return None, (failed, *_queued(settings, line, namespace))
 
 
-_CREDENTIALS = {
-    True: ("l2", "l2_username", "l2_password"),
-    False: ("l2", "l2_account_key", "l2_connection_string"),
-}
-"""Whether it is a Redis -> the settings by which we are let in."""
+def _credentials(settings: Settings) -> tuple[str, ...]:
+    """Return the settings by which the tiers let us in."""
+    is_redis = [address.get_secret_value().startswith("redis") for address in settings.l2]
+    ours = ("l2_username", "l2_password") if any(is_redis) else ()
+    return ("l2", *ours, *(() if all(is_redis) else ("l2_account_key", "l2_connection_string")))
 
 
-def _reached(line: TeamLine, settings: Settings, namespace: str, key: LocalKeyFile | None) -> Iterator[Finding]:
+def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper | None) -> Iterator[Finding]:
     """Ask, read and write, each within the deadline."""
 
     def bounded(work: Callable[[], Any]) -> Any:

@@ -7,6 +7,7 @@ import os
 import stat
 
 import pytest
+from memory_vault import machine, ready_vault
 from services import answering
 
 from genai_cache_magic import create_cache
@@ -16,6 +17,7 @@ from genai_cache_magic.api.team_line import team_line
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.errors import KeyUnavailable
 from genai_cache_magic.ops import doctor
 from genai_cache_magic.ops.doctor import CONFIGURATION, KEY, L1, L2, Severity, examine, worst
 from genai_cache_magic.settings.reading import load_settings
@@ -129,6 +131,53 @@ def test_a_missing_key_in_a_team(found):
     assert "genai-cache keys import" in finding.says
 
 
+@pytest.fixture
+def vault(isolated, monkeypatch):
+    """A vault with both keys, which a doctor that asks for one gets."""
+    made = ready_vault()
+    monkeypatch.setattr(doctor, "vault_wrapper", lambda _: machine(made, isolated / "known"))
+    return made
+
+
+VAULT = {"encryption": "key-vault", "key_vault_url": "https://team.vault.azure.net"}
+
+
+def test_a_vault_that_is_well(found, vault):
+    """It is asked for all that a cell would need."""
+    finding = of(found(**VAULT), KEY)
+    assert finding.severity is Severity.OK
+    assert "which lets this identity use it" in finding.says
+
+
+def test_a_vault_that_refuses_to_open(found, vault):
+    """The right that is missing is named with the command that grants it."""
+    vault.forbidden.add("unwrapKey")
+    finding = of(found(**VAULT), KEY)
+    assert (finding.severity, "key_vault_url" in finding.settings) == (Severity.ERROR, True)
+    assert "unwrapKey" in finding.says
+
+
+def test_a_vault_that_lets_open_and_not_make(found, vault):
+    """Who only reads is well, and told what is for others."""
+    vault.forbidden.add("sign")
+    finding = of(found(**VAULT), KEY)
+    assert finding.severity is Severity.OK
+    assert "can make and change no keyset" in finding.says
+
+
+def test_a_vault_that_is_away(found, vault):
+    """What keeps it from being asked is an error of the key."""
+    vault.trouble = KeyUnavailable("the vault can't be reached")
+    assert of(found(**VAULT), KEY).severity is Severity.ERROR
+
+
+def test_a_vault_without_an_address(found):
+    """The setting is named."""
+    finding = of(found(encryption="key-vault"), KEY)
+    assert finding.severity is Severity.ERROR
+    assert "GENAI_CACHE_KEY_VAULT_URL" in finding.says
+
+
 def test_a_directory_that_is_a_file(found, isolated):
     """The directory is named, and the setting."""
     used()
@@ -182,7 +231,7 @@ WRONG_TIERS = {
     "http": ("http://example.com/container", {}, "starts with https://"),
     "no connection string": ("azure-blob://shared", {}, "AZURE_STORAGE_CONNECTION_STRING"),
     "wrong connection string": ("azure-blob://shared", {"l2_connection_string": "x"}, "Access keys"),
-    "several": ("redis://a,redis://b", {}, "uses one"),
+    "several": ("redis://a,redis://b", {}, "write one of Redis, of Azure Blob, or of each"),
 }
 
 

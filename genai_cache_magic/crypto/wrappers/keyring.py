@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from genai_cache_magic.crypto.aead import KEY_BYTES
 from genai_cache_magic.crypto.wrappers.key_file import format_key, parse_key
 from genai_cache_magic.crypto.wrappers.local_key import LocalKey
-from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
+from genai_cache_magic.errors import ConfigurationError, KeyMissing, KeyUnavailable
 from genai_cache_magic.host import make_private_directories, open_lock, try_lock
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class OsKeyring(LocalKey):
             return cls.load(name, random=random)
 
 
-class _NoKey(KeyUnavailable):
+class _NoKey(KeyMissing):
     """The keyring can be used, and has no key of that name."""
 
 
