@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _STORED, _ZSTD, _GZIP = 0, 1, 2
 _GZIP_WBITS = 31
 
+_STEP_BYTES = 256 << 10
+
 _METADATA_THRESHOLD = 4096
 """Metadata is read at every hit: below this [bytes] reading it fast is worth more than the room."""
 
@@ -173,11 +175,7 @@ class Codec:
                     raise EntryUndecodable("a compressed block has a wrong length")
                 return self._decompressor().decompress(packed, max_output_size=size, allow_extra_data=False)
             if code == b"\2":
-                expander = zlib.decompressobj(_GZIP_WBITS)
-                data = expander.decompress(packed, size + 1)
-                if not expander.eof or expander.unused_data:
-                    raise EntryUndecodable("a compressed block does not end where it should")
-                return data
+                return _gunzip(packed, size)
         except (zlib.error, zstandard.ZstdError) as exc:
             raise EntryUndecodable("a compressed block is damaged") from exc
         raise EntryUndecodable("a block is compressed in an unknown way")
@@ -195,3 +193,29 @@ class Codec:
             local.decompressor = zstandard.ZstdDecompressor()
         decompressor: zstandard.ZstdDecompressor = local.decompressor
         return decompressor
+
+
+def _gunzip(packed: bytes, size: int) -> bytes:
+    """Return the `size` bytes that were packed; what is more or less takes no more room than that before it is refused.
+
+    Raises
+    ------
+    EntryUndecodable
+        The block does not end with them.
+    zlib.error
+        It is damaged.
+    """
+    expander = zlib.decompressobj(_GZIP_WBITS)
+    parts: list[bytes] = []
+    left = size + 1
+    for at in range(0, len(packed), _STEP_BYTES):
+        piece = packed[at : at + _STEP_BYTES]
+        while piece and left and not expander.eof:
+            parts.append(expander.decompress(piece, min(left, _STEP_BYTES)))
+            left -= len(parts[-1])
+            piece = expander.unconsumed_tail
+        if piece:  # more than was claimed, or bytes after the end
+            raise EntryUndecodable("a compressed block does not end where it should")
+    if left != 1 or not expander.eof or expander.unused_data:
+        raise EntryUndecodable("a compressed block does not end where it should")
+    return b"".join(parts)

@@ -26,7 +26,8 @@ SEALER = Sealer(
     ),
     "default",
 )
-ENVELOPE = SEALER.seal(ENTRY, b"head", b"meta", b"body")
+ENVELOPE = SEALER.seal(ENTRY, b"head" * 10, b"meta" * 50, b"a whole answer. " * 110)
+"""As large as an ordinary answer: 2 KB."""
 WRAPPER = LocalKeyFile(b"k" * 32)
 MANIFEST = create_manifest("team", WRAPPER)
 
