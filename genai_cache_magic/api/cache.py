@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from genai_cache_magic import host
 from genai_cache_magic.api.pipeline import Pipeline
 from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
@@ -25,6 +26,7 @@ from genai_cache_magic.settings.units import parse_duration, parse_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from genai_cache_magic.api.joining import Joining
     from genai_cache_magic.calls.explain import Explanation
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Begins
@@ -78,23 +80,29 @@ class Cache:
     """
 
     def __init__(self, parts: CacheParts, *, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        self._on_event = on_event
+        self._lock = host.process_lock()
+        self._in_use: list[CacheParts] = []  # guarded by _lock, like the next two
+        self._is_closed = False
+        self._joining: Joining | None = None
+        self._use(parts)
+
+    def _use(self, parts: CacheParts) -> None:
+        self._in_use.append(parts)
         self.calls = parts.calls
         self.origins = parts.origins
         self.catalogue = parts.catalogue
         self.ledger = parts.ledger
         self.namespace = parts.keys.namespace
-        self._entries = parts.entries
         self._keys = parts.keys
         self._ttl_s = parts.ttl_s
-        self._state = parts.state
         self._directory = parts.directory
         self._is_superseded = parts.is_superseded
         self._team = parts.team
-        self._permits = parts.permits
-        self._on_event = on_event
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
         self.fingerprint = parts.keys.fingerprint(parts.place) if parts.place else ""
         """16 hex digits that tell this namespace in this store from any other; empty for one in memory."""
+        self._entries = parts.entries  # last: see `mset`
 
     def __repr__(self) -> str:
         return f"<Cache {self.namespace!r}>"
@@ -115,16 +123,32 @@ class Cache:
         """Whether its directory was begun anew by another process: this cache stores and serves nothing any more."""
         return self._is_superseded()
 
+    def joins(self, joining: Joining) -> None:
+        """Let `joining` go on until it has given this cache its team, or the cache is closed."""
+        self._joining = joining
+        joining.start()
+
+    def adopt(self, parts: CacheParts) -> bool:
+        """Go on with other parts; return False, and close them, if this cache is closed.
+
+        What is on its way ends with the parts that it began with, which stay open until the cache is closed.
+        """
+        with self._lock:
+            if not self._is_closed:
+                self._use(parts)
+                return True
+        close_parts(parts)
+        return False
+
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
-        self.catalogue.close()
-        self.ledger.close()
-        if self._team is not None:
-            self._team.close()
-        if self._permits is not None:
-            self._permits.close()
-        self._entries.close()
-        self._state.close()
+        with self._lock:
+            self._is_closed = True
+            in_use = list(self._in_use)
+        if self._joining is not None:
+            self._joining.stop()
+        for parts in in_use:
+            close_parts(parts)
 
     def key_for(self, request: Any) -> str:
         """Return a key for any JSON value: 64 hex characters that nobody without our key can guess.
@@ -199,8 +223,11 @@ class Cache:
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""
-        birth = self._entries.stamp()
-        self._entries.overwrite(dict(self._value_entry(*item, ttl, tags, birth) for item in items.items()))
+        entries = None
+        while entries is not self._entries:  # a second time where other parts were adopted meanwhile
+            entries = self._entries
+            birth = entries.stamp()
+            entries.overwrite(dict(self._value_entry(*item, ttl, tags, birth) for item in items.items()))
 
     def birth(self) -> Stamp | None:
         """Return a stamp to take before a value is computed, for `fill`; None while there can be none."""
@@ -352,6 +379,18 @@ class Cache:
                 f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON"
             )
         return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
+
+
+def close_parts(parts: CacheParts) -> None:
+    """Give up what `parts` hold; may be called twice."""
+    parts.catalogue.close()
+    parts.ledger.close()
+    if parts.team is not None:
+        parts.team.close()
+    if parts.permits is not None:
+        parts.permits.close()
+    parts.entries.close()
+    parts.state.close()
 
 
 def as_it_comes_back(value: Any) -> Any:

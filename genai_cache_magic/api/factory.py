@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
 from genai_cache_magic.api.custody import is_remote, keyring_of
+from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
@@ -27,7 +28,7 @@ from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
-from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.ledger import accounts
 from genai_cache_magic.ledger.books import Books
@@ -107,11 +108,22 @@ def build_cache(
 ) -> Cache:
     """Make the cache of one namespace; raises as `create_cache`."""
     name = namespace or settings.namespace
+    if in_memory:
+        return Cache(_assembled(settings, name, _memory_parts(settings, name), on_event), on_event=on_event)
+    parts, missed = _local_or_team_parts(settings, name, on_event)
+    cache = Cache(_assembled(settings, name, parts, on_event), on_event=on_event)
+    if missed is not None:
 
-    def lost(sentence: str) -> None:
-        on_event(Trouble("L1", StoreUnavailable.__name__, sentence))
+        def join() -> bool:
+            parts = _team_parts(settings, name, on_event, missed)
+            return cache.adopt(_assembled(settings, name, parts, on_event))
 
-    parts = _memory_parts(settings, name) if in_memory else _local_or_team_parts(settings, name, on_event, lost)
+        cache.joins(Joining(missed.breaker, join, on_event))
+    return cache
+
+
+def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[[Event], None]) -> CacheParts:
+    """Return what a cache of namespace `name` is made of; it owns `parts` from now on."""
     keys, home = parts.keys, parts.home
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
@@ -122,7 +134,7 @@ def build_cache(
         mac_key=keys.mac_key,
         random_bytes=os.urandom,
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
-        on_loss=lost if home is None else home.note_lost_record,
+        on_loss=partial(_lost, on_event) if home is None else home.note_lost_record,
         pending=waiting.pending if waiting else tuple,
     )
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
@@ -135,7 +147,7 @@ def build_cache(
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
     ledger = _ledger(keys, home, entries.now_ms, on_event)
-    made = CacheParts(
+    return CacheParts(
         entries=entries,
         keys=keys,
         calls=CallDesk(
@@ -157,7 +169,10 @@ def build_cache(
         place=_place(settings, parts),
         is_superseded=partial(_is_superseded, home, time.monotonic() if is_remote(settings) else None),
     )
-    return Cache(made, on_event=on_event)
+
+
+def _lost(tell: Callable[[Event], None], sentence: str) -> None:
+    tell(Trouble("L1", StoreUnavailable.__name__, sentence))
 
 
 def _place(settings: Settings, parts: _Parts) -> str:
@@ -229,36 +244,45 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
 
 
 def _local_or_team_parts(
-    settings: Settings, namespace: str, tell: Callable[[Event], None], on_loss: Callable[[str], None]
-) -> _Parts:
-    """Return the parts of a cache on disk, in front of the team tier if there is one that can be used."""
+    settings: Settings, namespace: str, tell: Callable[[Event], None]
+) -> tuple[_Parts, TeamLine | None]:
+    """Return the parts of a cache on disk, in front of the team tier if there is one that can be used.
+
+    Also returns the way to a tier that could not be asked now, and may be later.
+    """
+    missed = line = None
     try:
         line = team_line(settings, namespace, tell)
         if line is not None:
-            parts = _disk_parts(settings, namespace, tell, on_loss, line)
-            for sentence in line.settle():
-                tell(Trouble("L2", "Limits", sentence))
-            return parts
+            return _team_parts(settings, namespace, tell, line), None
     except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
         if isinstance(exc, KeyUnavailable) and is_remote(settings):
             raise  # one key guards the team's keyset and any of this machine: it would be asked for in vain again
         # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
         tell(Trouble("L2", type(exc).__name__, apart(exc)))
-    return _disk_parts(settings, namespace, tell, on_loss)
+        if isinstance(exc, StoreUnavailable) and not isinstance(exc, StoreDenied):
+            missed = line
+    return _disk_parts(settings, namespace, tell), missed
+
+
+def _team_parts(settings: Settings, namespace: str, tell: Callable[[Event], None], line: TeamLine) -> _Parts:
+    parts = _disk_parts(settings, namespace, tell, line)
+    for sentence in line.settle():
+        tell(Trouble("L2", "Limits", sentence))
+    return parts
 
 
 def _disk_parts(
     settings: Settings,
     namespace: str,
     tell: Callable[[Event], None],
-    on_loss: Callable[[str], None],
     line: TeamLine | None = None,
 ) -> _Parts:
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
     from genai_cache_magic.stores.documents import FileDocument
     from genai_cache_magic.stores.home import Home, Losses
 
-    home = Home(settings.dir, *_inside(settings, namespace, line), losses=Losses(on_loss))
+    home = Home(settings.dir, *_inside(settings, namespace, line), losses=Losses(partial(_lost, tell)))
     with contextlib.ExitStack() as undo:
         store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.callback(store.close)

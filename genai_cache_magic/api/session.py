@@ -125,10 +125,10 @@ class Session:
         with self._lock:
             latest = self._latest.get(namespace)
             scope = None if latest is None else latest()
-            if scope is None:
+            if scope is None or scope.is_over:  # what stands under a cell that is over is not read again
                 self._events.setdefault(namespace, []).append(event)
-        if scope is not None:
-            scope.emit(event)
+                return
+        scope.emit(event)
 
     def answers(self, scope: CellScope) -> Answers:
         """Return what answers the calls of `scope`: its cache, or a stand-in that lets every call pass."""

@@ -107,6 +107,13 @@ class Breaker:
         with self._lock:
             return self._reason
 
+    @property
+    def wait_s(self) -> float:
+        """How long the backend is left alone from now on [s]; 0 if it may be asked. Denied ones are not asked again."""
+        now = self._clock()
+        with self._lock:
+            return 0.0 if self._state is Circuit.CLOSED else max(0.0, self._opens_until - now)
+
     def enter(self) -> Pass:
         """Return leave to call; whoever has it calls `succeeded` or `failed` once.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from machines import Origin, Team
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.api import factory
 from genai_cache_magic.crypto.keyset import create_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
+from genai_cache_magic.errors import DecryptionError, ReplayMiss, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier
 
 
@@ -380,3 +382,77 @@ def test_machines_of_a_team_know_their_store_by_one_fingerprint(a, b, tmp_path):
     assert a.cache.fingerprint == b.cache.fingerprint
     with create_cache(dir=tmp_path / "alone", key_file=tmp_path / "keys" / "alone") as alone:
         assert alone.fingerprint != a.cache.fingerprint
+
+
+def test_a_machine_joins_its_team_later(team, a, origin):
+    """As soon as the tier answers it says so, and shares from then on; what it had stays its own."""
+    a.ask(origin, "shared")
+    a.told()
+    c = team.machine("c", is_away=True)
+    c.ask(origin, "alone")
+    assert c.cache.team is None
+    c.cache.set("value", 1)
+    c.tier.is_away = False
+    awaited(lambda: c.cache.team is not None)
+    assert c.ask(origin, "shared")[1].tier is Tier.L2
+    c.ask(origin, "new")
+    c.cache.set("value", 2)
+    c.told()
+    assert a.ask(origin, "new")[1].tier is Tier.L2
+    assert a.cache.get("value") == 2
+    awaited(lambda: any(event.error == "Joined" for event in c.events))
+    assert ["stay on this machine" in event.message for event in c.events] == [True, False]
+
+
+def test_a_call_on_its_way_ends_as_it_began(team, a, origin):
+    """One that asked its model alone is stored where it began, whatever joined meanwhile."""
+    c = team.machine("c", is_away=True)
+
+    def slow():
+        c.tier.is_away = False
+        awaited(lambda: c.cache.team is not None)
+        return origin()
+
+    text, record = c.ask(slow, "alone")
+    assert (text, record.outcome, record.stored) == ("answer 1", Outcome.MISS, True)
+    assert c.ask(origin, "alone")[0] == "answer 2"  # with its team it has other keys
+    assert [event.where for event in c.events if event.where != "L2"] == []
+
+
+def test_a_closed_cache_joins_nobody(team, a):
+    """Closing ends the attempts, and what was made in the middle of one is closed too."""
+    c = team.machine("c", is_away=True)
+    parts = []
+    adopt = c.cache.adopt
+    c.cache.adopt = lambda made: parts.append(made) or c.cache.close() or adopt(made)
+    c.tier.is_away = False
+    awaited(lambda: parts)
+    awaited(lambda: c.cache._is_closed)
+    assert not adopt(parts[0])
+    with pytest.raises(StoreUnavailable):
+        parts[0].state.mark("x")
+    assert all(event.error != "Joined" for event in c.events)
+
+
+@pytest.mark.parametrize("why", [StoreDenied("denied"), DecryptionError("another key")])
+def test_who_is_refused_is_told_and_tries_no_more(team, a, monkeypatch, why):
+    """Wrong credentials, or a key that opens nothing here, need another kernel."""
+    c = team.machine("c", is_away=True)
+    monkeypatch.setattr(factory, "_team_parts", lambda *_: raised(why))
+    c.tier.is_away = False
+    awaited(lambda: len(c.events) > 1)
+    assert str(why) in c.events[-1].message
+    awaited(lambda: not any(thread.name == "genai-cache-joining" for thread in threading.enumerate()))
+    assert c.cache.team is None
+
+
+def raised(error):
+    raise error
+
+
+def awaited(is_so):
+    """Wait until something is so that no event tells."""
+    give_up_at = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)

@@ -7,13 +7,14 @@ import contextlib
 import importlib.util
 import socket
 import threading
+import time
 
 import openai
 import pytest
 from services import started
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer, cut_off, free_port
 
@@ -244,6 +245,28 @@ def test_a_team_over_blob(client, shared, elsewhere, azurite, team):
     with llm_cache(mode="replay") as cell:
         assert ask(client) == first
     assert cell.calls[0].tier is Tier.L2
+
+
+@pytest.mark.service
+def test_a_tier_that_starts_later_is_joined(client, shared, team):
+    """The cell that could not ask it says so, and the first one after it was joined says that."""
+    port = free_port()
+    shared(f"redis://127.0.0.1:{port}", namespace=team)
+    with llm_cache() as cell:
+        ask(client)
+    assert ["stay on this machine" in trouble.message for trouble in cell.troubles] == [True]
+    with started(lambda: RedisServer(port=port)):
+        give_up_at = time.monotonic() + 60
+        while not current_session()._events.get(team):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.02)  # a thread of ours joins: no event says so from outside
+        with llm_cache() as cell:
+            ask(client)
+        assert ["shared from now on" in trouble.message for trouble in cell.troubles] == [True]
+        with llm_cache() as cell:
+            ask(client)
+        assert (cell.hits, cell.troubles) == (1, ())
+        reset_session()  # tells what waits
 
 
 @pytest.mark.service
