@@ -44,6 +44,16 @@ def denied(vault: str, asked: Asked, status: int, code: str) -> KeyUnavailable:
                 f"{what}: that version {words}; ask your administrator to enable it, or to run "
                 "`genai-cache keys rewrap` while it can still be used"
             )
+    if "firewall" in code.lower():
+        return KeyUnavailable(
+            f"{what} (403): its firewall does not let this machine in; ask for its address to be added"
+        )
+    if "policy" in code.lower():
+        return KeyDenied(
+            f"{what} (403): ask for the permission: `{policy(vault, asked)}`",
+            right=asked.operation,
+            key_name=asked.key_name,
+        )
     if status == HTTPStatus.UNAUTHORIZED:
         return KeyUnavailable(f"{what}: it does not accept this identity (401): sign in to the vault's own tenant")
     if status == HTTPStatus.FORBIDDEN:

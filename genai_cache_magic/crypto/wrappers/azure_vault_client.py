@@ -242,9 +242,7 @@ class VaultClient:
             return self._client
 
     def _garbled(self) -> NoReturn:
-        raise KeyUnavailable(
-            f"vault {self.name} does not answer as Key Vault does: check GENAI_CACHE_KEY_VAULT_URL, and proxies between"
-        )
+        raise KeyUnavailable(_strange(self.name))
 
 
 def credential_of(named: Any) -> Any:
@@ -287,18 +285,22 @@ def _translated(name: str) -> Iterator[None]:
         raise KeyUnavailable(f"vault {name} does not answer in time") from exc
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as exc:
         raise KeyUnavailable(_unreachable(name, exc)) from exc
+    except exceptions.DecodeError as exc:
+        raise KeyUnavailable(_strange(name)) from exc
     except ValueError as exc:
         if "challenge" in str(exc).lower():
             raise KeyUnavailable(
                 f"vault {name} demands a token for another service, and got none: check GENAI_CACHE_KEY_VAULT_URL "
                 "(GENAI_CACHE_VERIFY_CHALLENGE=false is for an emulator on loopback alone)"
             ) from exc
-        raise KeyUnavailable(
-            f"vault {name} does not answer as Key Vault does: check GENAI_CACHE_KEY_VAULT_URL"
-        ) from exc
+        raise KeyUnavailable(_strange(name)) from exc
     except (exceptions.AzureError, OSError, LookupError, TypeError, AttributeError) as exc:
         # What is no vault makes the SDK's readers raise anything.
         raise KeyUnavailable(f"vault {name} can't be used: check GENAI_CACHE_KEY_VAULT_URL, and the network") from exc
+
+
+def _strange(name: str) -> str:
+    return f"vault {name} does not answer as Key Vault does: check GENAI_CACHE_KEY_VAULT_URL, and proxies between"
 
 
 def _unreachable(name: str, error: BaseException) -> str:

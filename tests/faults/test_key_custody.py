@@ -1,0 +1,171 @@
+"""Encryption is configured and the key can't be had: nothing is stored or served, calls go on, and the cell says why."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import pytest
+
+from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.api import custody
+from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.crypto.held_keys import HeldKeys
+from genai_cache_magic.errors import KeyUnavailable
+from genai_cache_magic.jupyter.badge import bundle
+from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.testing.azure.roles import Role
+from genai_cache_magic.testing.vault_server import VaultFault
+
+QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "a question that nobody else asks"}]}
+WAIT_S = 30
+
+
+@pytest.fixture
+def sealed(isolated, vault, monkeypatch):
+    """A vault with both keys, and this process as a machine whose cache it guards."""
+    vault.create_key("cache-key", key_ops=["wrapKey", "unwrapKey"])
+    vault.create_key("cache-key-sign", key_ops=["sign", "verify"])
+    monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "key-vault")
+    monkeypatch.setenv("GENAI_CACHE_KEY_VAULT_URL", vault.url)
+    start_anew(monkeypatch)
+    yield vault
+    vault.reset()
+    reset_session()
+
+
+def start_anew(monkeypatch) -> None:
+    """Begin as a new process does: with nothing in memory."""
+    reset_session()
+    monkeypatch.setattr(custody, "_held", HeldKeys())
+
+
+def ask(server, question=QUESTION, **options):
+    """Ask a model in a cell, and return its call's record, and what the cell shows."""
+    with llm_cache(**options) as cell, httpx.Client(timeout=60) as client:
+        assert client.post(f"{server.url}/v1/chat/completions", json=question).status_code == 200
+    return cell.calls[0], bundle(summarise(cell))["text/plain"]
+
+
+def opened() -> None:
+    """Wait until the cache is open, as long as that takes on a busy machine."""
+    current_session().cache("default")
+
+
+def test_what_one_kernel_stored_the_next_one_serves(sealed, server, monkeypatch):
+    """Through the vault; the second kernel asks it to unwrap, once, and nothing else."""
+    opened()
+    assert ask(server)[0].outcome == "miss"
+    start_anew(monkeypatch)
+    sealed.reset()
+    opened()
+    assert ask(server)[0].outcome == "hit"
+    assert [request.operation for request in sealed.requests if request.operation != "challenge"] == ["unwrapKey"]
+
+
+def broken_by(vault, identity, how):
+    match how:
+        case "no right":
+            vault.revoke(identity.principal)
+        case "no right to unwrap":
+            vault.revoke(identity.principal)
+            vault.grant(identity.principal, Role.READER)
+        case "disabled":
+            vault.set_attributes("cache-key", enabled=False)
+        case "down":
+            vault.stop()
+        case _:
+            vault.fail(VaultFault(how), times=None)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("no right", "az role assignment create"),
+        ("disabled", "disabled"),
+        ("down", "refuses connections"),
+        ("foreign_challenge", "token for another service"),
+        ("firewall", "firewall"),
+        ("cut", "vault"),
+        ("bad_json", "does not answer as Key Vault does"),
+        ("server_error", "status 500"),
+    ],
+)
+def test_a_vault_that_gives_no_key_closes_the_cache_and_stops_no_call(
+    sealed, identity, server, monkeypatch, isolated, how, words
+):
+    """The call is made, nothing is stored or served, and the cell says what is wrong and what to do."""
+    opened()
+    ask(server)
+    start_anew(monkeypatch)
+    before = files_of(isolated)
+    broken_by(sealed, identity, how)
+    with pytest.raises(KeyUnavailable):
+        opened()
+    record, shown = ask(server)
+    assert (record.outcome, record.stored) == ("bypass", False)
+    assert words in shown
+    assert len(server.requests) == 2
+    assert files_of(isolated) == before
+
+
+def files_of(place) -> set[str]:
+    return {str(path) for path in (place / "cache").rglob("*") if "l1/" in str(path) and path.suffix == ".val"}
+
+
+def test_a_version_whose_time_is_over_is_refused_on_a_new_machine(sealed, server, monkeypatch, isolated):
+    """Though the vault would unwrap with it, as the real one does."""
+    opened()
+    sealed.set_attributes("cache-key", exp=1)
+    monkeypatch.setenv("GENAI_CACHE_DIR", str(isolated / "another machine"))
+    start_anew(monkeypatch)
+    with pytest.raises(KeyUnavailable, match="expired"):
+        opened()
+    assert ask(server)[0].outcome == "bypass"
+
+
+def test_a_cell_that_calls_no_model_does_not_wait(sealed, monkeypatch):
+    """While the vault keeps everyone waiting, a cell without a model call begins and ends."""
+    sealed.hold()
+    with llm_cache() as cell:
+        value = 1 + 1
+    assert (cell.calls, value) == ((), 2)
+    assert sealed.wait_for("challenge", timeout_s=WAIT_S)
+    sealed.release()
+    opened()
+
+
+def test_a_throttled_vault_is_asked_again_when_it_says(sealed, monkeypatch):
+    """`Retry-After` is waited for; the key is there after it."""
+    opened()
+    start_anew(monkeypatch)
+    sealed.reset()
+    sealed.fail(VaultFault.TOO_MANY_REQUESTS, times=1, operation="unwrapKey")
+    opened()
+    assert [request.status for request in sealed.requests if request.operation == "unwrapKey"] == [429, 200]
+
+
+def test_64_threads_ask_the_vault_once(sealed, monkeypatch):
+    """However many caches they open, of one namespace or as one session."""
+    create_cache("disk").close()
+    start_anew(monkeypatch)
+    sealed.reset()
+    start, failures = threading.Barrier(64), []
+
+    def work(number: int) -> None:
+        try:
+            start.wait(WAIT_S)
+            if number % 8:
+                current_session().cache("default").get("absent")
+            else:
+                create_cache("disk").close()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+    assert sealed.count("unwrapKey") == 1
