@@ -11,7 +11,7 @@ from genai_cache_magic.entries.highest import highest_keyset, keep_keyset
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyDenied, KeysetUnusable, KeyUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from genai_cache_magic.api.team_line import TeamLine
     from genai_cache_magic.crypto.keyring import Keyring
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.entries.state import StateFile
     from genai_cache_magic.settings.model import Settings
-    from genai_cache_magic.stores.home import Home
+    from genai_cache_magic.stores.base import Document
+    from genai_cache_magic.stores.home import Home, Losses
 
 _KNOWN = "known-keys"
+_LAYOUT = "v1"
 _held = HeldKeys()
 """One, as the memory of a process is: all its caches and sessions together ask a vault once."""
 
@@ -81,6 +83,23 @@ def vault_wrapper(settings: Settings) -> AzureKeyVault:
     )
 
 
+def inside(settings: Settings, namespace: str, line: TeamLine | None) -> list[tuple[str, ...]]:
+    """Return the names of the directories below the cache's own in which a namespace lies."""
+    # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
+    names: list[tuple[str, ...]] = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
+    return [*names, (line.place,)] if line else names
+
+
+def made_home(settings: Settings, namespace: str, line: TeamLine | None, losses: Losses) -> Home:
+    """Return the directory of `namespace`, in front of the tier at the other end of `line` if there is one.
+
+    Raises ``ConfigurationError`` if it can't be used.
+    """
+    from genai_cache_magic.stores.home import Home
+
+    return Home(settings.dir, *inside(settings, namespace, line), losses=losses)
+
+
 def keyring_of(  # noqa: PLR0913 - what it depends on
     settings: Settings,
     home: Home,
@@ -110,20 +129,10 @@ def keyring_of(  # noqa: PLR0913 - what it depends on
         return open_manifest(blob, namespace, wrapper, lowest_version=lowest)
 
     if line is not None:
-        own = FileDocument(home.path.parent / "keyset")
-
-        def offered() -> bytes:
-            # What this machine has sealed before stays readable to it, and to its team if that has lost everything.
-            for blob in (manifest.load(), own.load()):
-                with contextlib.suppress(DecryptionError, KeysetUnusable):
-                    if blob is not None:
-                        check(blob)
-                        return blob
-            return made_keyset(namespace, wrapper)
-
-        line.keyset(manifest, offered, check)
+        before = (manifest, FileDocument(home.path.parent / "keyset"))
+        line.keyset(manifest, lambda: first_keyset(before, namespace, wrapper, check), check)
     # Whoever is first wins: the manifest that is there afterwards counts.
-    is_made = manifest.load() is None and manifest.replace(made_keyset(namespace, wrapper), expected=None)
+    is_made = manifest.load() is None and manifest.replace(_made_keyset(namespace, wrapper), expected=None)
     if is_made and has_entries():
         home.losses.add(
             f"the keyset in {home.path} was gone, and a new one was made: "
@@ -138,7 +147,24 @@ def keyring_of(  # noqa: PLR0913 - what it depends on
     return keyring
 
 
-def made_keyset(namespace: str, wrapper: KeyWrapper) -> bytes:
+def first_keyset(
+    before: Iterable[Document], namespace: str, wrapper: KeyWrapper, check: Callable[[bytes], object]
+) -> bytes:
+    """Return what this machine offers to a team that has no keyset: one that it had `before`, else a new one.
+
+    So what it has sealed before stays readable to it, and to its team if that has lost everything. Raises as
+    `keyring_of`.
+    """
+    for document in before:
+        with contextlib.suppress(DecryptionError, KeysetUnusable):
+            blob = document.load()
+            if blob is not None:
+                check(blob)
+                return blob
+    return _made_keyset(namespace, wrapper)
+
+
+def _made_keyset(namespace: str, wrapper: KeyWrapper) -> bytes:
     """Return the first keyset of `namespace`, after opening it: what can't be opened is offered to nobody.
 
     Raises

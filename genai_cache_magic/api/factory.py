@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.cache import Cache, CacheParts
-from genai_cache_magic.api.custody import is_remote, keyring_of
+from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
@@ -57,7 +57,6 @@ _SHARED = {
     "azure_storage": "l2='https://ACCOUNT.blob.core.windows.net/CONTAINER'",
 }
 """Kinds that a team shares, and how their address is given."""
-_LAYOUT = "v1"
 _ENTRIES = "l1"
 _LEDGER_WAITS_S = 0.25
 """How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
@@ -280,9 +279,9 @@ def _disk_parts(
 ) -> _Parts:
     from genai_cache_magic.stores.disk import DiskConfig, DiskStore
     from genai_cache_magic.stores.documents import FileDocument
-    from genai_cache_magic.stores.home import Home, Losses
+    from genai_cache_magic.stores.home import Losses
 
-    home = Home(settings.dir, *_inside(settings, namespace, line), losses=Losses(partial(_lost, tell)))
+    home = made_home(settings, namespace, line, Losses(partial(_lost, tell)))
     with contextlib.ExitStack() as undo:
         store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.callback(store.close)
@@ -305,16 +304,9 @@ def _disk_parts(
     return _Parts(store, ruling, state, seal, keys, home, line)
 
 
-def _inside(settings: Settings, namespace: str, line: TeamLine | None) -> list[tuple[str, ...]]:
-    """Return the names of the directories below the cache's own in which a namespace lies."""
-    # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
-    inside: list[tuple[str, ...]] = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
-    return [*inside, (line.place,)] if line else inside
-
-
 def home_of(settings: Settings, namespace: str, line: TeamLine | None = None) -> Path:
     """Return where a namespace lies, whether it is there or not."""
-    return settings.dir.joinpath(*(name for names in _inside(settings, namespace, line) for name in names))
+    return settings.dir.joinpath(*(name for names in inside(settings, namespace, line) for name in names))
 
 
 def _has_entries(store: DiskStore) -> bool:

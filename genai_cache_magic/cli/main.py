@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genai_cache_magic.cli.examining import doctor
+from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
-from genai_cache_magic.cli.opening import Namespace, opened, warn
+from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.showing import local_time, print_table, shown
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
 LATER = ("access", "audit", "backup", "restore", "runs", "warm")
@@ -47,7 +47,6 @@ _ROOM_S = 10.0
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
-keys_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(keys_app, name="keys")
 app.command()(trust)
 app.command()(usage)
@@ -221,40 +220,6 @@ def enable(
     typer.echo(f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}")
 
 
-@keys_app.callback()
-def _keys() -> None:
-    """Show, export or import the local key."""
-
-
-@keys_app.command("show")
-def keys_show() -> None:
-    """Show where the key lies and its fingerprint, by which two machines compare keys."""
-    key, path = _local_key()
-    typer.echo(f"{key.fingerprint}  {path}")
-
-
-@keys_app.command("export")
-def keys_export() -> None:
-    """Print the key itself. Whoever has it can open every answer that it sealed."""
-    typer.echo(_local_key()[0].export_text())
-
-
-@keys_app.command("import")
-def keys_import() -> None:
-    """Read a key that `keys export` printed from standard input; another key is never overwritten."""
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-
-    session = Session()
-    warn(session)
-    settings = session.settings
-    path = settings.key_file
-    # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
-    text = typer.prompt("Key", hide_input=True) if _at_terminal() else sys.stdin.read()
-    key = LocalKeyFile.import_text(path, text, cache_directory=settings.dir)
-    typer.echo(f"{key.fingerprint}  {path}")
-
-
 def _add_later(name: str) -> None:
     """Register a command that says that this version lacks it, whatever its arguments."""
 
@@ -266,16 +231,6 @@ def _add_later(name: str) -> None:
 
 for _name in LATER:
     _add_later(_name)
-
-
-def _local_key() -> tuple[LocalKeyFile, Path]:
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
-
-    session = Session()
-    warn(session)
-    settings = session.settings
-    return LocalKeyFile.load(settings.key_file, cache_directory=settings.dir), settings.key_file
 
 
 def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalidation:

@@ -1,4 +1,4 @@
-"""Encryption is configured and the key can't be had: nothing is stored or served, calls go on, and the cell says why."""
+"""Encryption is on and the key can't be had: nothing is stored or served, calls go on, and the cell says why."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def broken_by(vault, identity, how):
         ("server_error", "status 500"),
     ],
 )
-def test_a_vault_that_gives_no_key_closes_the_cache_and_stops_no_call(
+def test_a_vault_that_gives_no_key_closes_the_cache_and_stops_no_call(  # noqa: PLR0917 - fixtures
     sealed, identity, server, monkeypatch, isolated, how, words
 ):
     """The call is made, nothing is stored or served, and the cell says what is wrong and what to do."""
@@ -159,7 +159,7 @@ def test_64_threads_ask_the_vault_once(sealed, monkeypatch):
                 current_session().cache("default").get("absent")
             else:
                 create_cache("disk").close()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told by the test
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(64)]

@@ -81,6 +81,7 @@ class AzureKeyVault:
         self._known = known
         self._held = held or HeldKeys()
         self._now_s = now_s
+        self._accepted: KnownKey | None = None  # replaced as a whole, so needs no lock
         self._key_name = key_name
         self._signing_key_name = signing_key_name
         self.key_url = client.target.key_url(key_name)
@@ -125,7 +126,8 @@ class AzureKeyVault:
         signer = self._seen(key, self.signing_key_url)
         if not _is_signed(signer, digest, signature):
             raise KeyUnavailable(f"vault {self._client.name} gave a signature that its own key does not confirm")
-        self._known.keep(signer)
+        if signer.version != self._accepted_version:
+            self._known.keep(signer)
         return signature
 
     def verify(self, data: bytes, signature: bytes, *, key_id: str) -> None:
@@ -134,7 +136,7 @@ class AzureKeyVault:
         Raises as the protocol says.
         """
         version = self._version(key_id, self.signing_key_url)
-        trusted = self._known.find(self.signing_key_url)
+        trusted = self._accepted if version == self._accepted_version else self._known.find(self.signing_key_url)
         signer = trusted or self._seen(self._client.get(self._signing_key_name, version), self.signing_key_url)
         if signer.version != version:
             raise self._changed(signer, version)
@@ -149,10 +151,18 @@ class AzureKeyVault:
         """The signing key that this machine trusts, if it has met one."""
         return self._known.find(self.signing_key_url)
 
-    def offered(self, key_id: str) -> KnownKey:
-        """Return the version of the signing key that `key_id` names, as the vault has it; it is not trusted yet."""
-        version = self._version(key_id, self.signing_key_url)
+    def offered(self, key_id: str = "") -> KnownKey:
+        """Return the version of the signing key that `key_id` names, or the current one; it is not trusted yet."""
+        version = self._version(key_id, self.signing_key_url) if key_id else ""
         return self._seen(self._client.get(self._signing_key_name, version), self.signing_key_url)
+
+    def accept(self, key: KnownKey) -> None:
+        """Let this version of the signing key sign, and be verified, beside the trusted one: until it is trusted."""
+        self._accepted = key
+
+    @property
+    def _accepted_version(self) -> str | None:
+        return None if self._accepted is None else self._accepted.version
 
     def trust(self, key: KnownKey) -> None:
         """Trust this version of the signing key from now on, and none before it."""
@@ -216,7 +226,7 @@ class AzureKeyVault:
     def _signer(self) -> VaultKey:
         key = self._usable(self._signing_key_name, "sign")
         trusted = self._known.find(self.signing_key_url)
-        if trusted is not None and trusted.version != key.version:
+        if trusted is not None and key.version not in {trusted.version, self._accepted_version}:
             raise self._changed(trusted, key.version)
         return key
 

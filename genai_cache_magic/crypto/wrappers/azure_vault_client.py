@@ -113,6 +113,14 @@ class VaultKey:
             return f"is no RSA key of {LEAST_KEY_BITS} bits or more"
         return ""
 
+    def pem(self) -> str:
+        """Return the public key as PEM."""
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        public = RSAPublicNumbers(self.exponent, self.modulus).public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
 
 class VaultClient:
     """Speaks to one vault. Safe to share between threads; connects when it is first asked something.
