@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.api.custody import first_keyset, key_wrapper, made_home, vault_wrapper
@@ -42,7 +42,7 @@ class KeysetStatus:
     `epochs` are those that entries can be sealed under, `revoked` those that were given up; `place` is where it lies.
     """
 
-    place: str
+    place: str = field(repr=False)
     kind: str
     key_id: str
     fingerprint: str
@@ -50,8 +50,8 @@ class KeysetStatus:
     version: int
     highest_seen: int
     epoch: int
-    epochs: tuple[int, ...]
-    revoked: tuple[int, ...]
+    epochs: tuple[int, ...] = field(repr=False)
+    revoked: tuple[int, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Begun:
     """What `begin` found: keys of the vault that were made, whether the keyset was, and what is not allowed."""
 
     status: KeysetStatus | None
-    made_keys: tuple[str, ...]
+    made_keys: tuple[str, ...] = field(repr=False)
     is_made: bool
-    refusals: tuple[KeyDenied, ...]
+    refusals: tuple[KeyDenied, ...] = field(repr=False)
 
 
 class Keyset:
