@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import orjson
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
+from genai_cache_magic.api.batches import MapOptions, mapped
 from genai_cache_magic.api.pipeline import Pipeline
+from genai_cache_magic.api.values import Value, decoded, encoded
 from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
@@ -24,7 +22,7 @@ from genai_cache_magic.ledger.usage import Period, checked_by, today
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 
     from genai_cache_magic.api.joining import Joining
     from genai_cache_magic.calls.explain import Explanation
@@ -45,7 +43,6 @@ R = TypeVar("R")
 
 _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
-_MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class Cache:
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
         self.fingerprint = parts.keys.fingerprint(parts.place) if parts.place else ""
         """16 hex digits that tell this namespace in this store from any other; empty for one in memory."""
-        self._entries = parts.entries  # last: see `mset`
+        self._entries = parts.entries  # last: see `write`
 
     def __repr__(self) -> str:
         return f"<Cache {self.namespace!r}>"
@@ -117,6 +114,11 @@ class Cache:
     def team(self) -> Team | None:
         """The team's tier, None where this machine works alone."""
         return self._team
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a look-up may wait for a network: there is a team, and what it holds may not be here."""
+        return self._team is not None
 
     @property
     def is_superseded(self) -> bool:
@@ -183,20 +185,15 @@ class Cache:
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there."""
-        return self._entries.delete([self._value_id(key)]) > 0
+        return bool(self.pipeline().delete(key).execute()[0])
 
     def expire(self, key: str, ttl: str | float) -> bool:
         """Give the value under `key` a new time to live from now on; return whether it was there."""
-        parse_seconds(ttl, name="ttl")  # a wrong one is wrong also where nothing is under `key`
-        (found,) = self._found([key])
-        if not isinstance(found, Found):
-            return False
-        self.set(key, _value(found.response), ttl=ttl, tags=found.sealed.metadata().tags)
-        return True
+        return bool(self.pipeline().expire(key, ttl).execute()[0])
 
     def mget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
         """Return the values of `keys`, in their order, `default` where there is none."""
-        return [_value(found.response) if isinstance(found, Found) else default for found in self._found(keys)]
+        return [decoded(found.response) if isinstance(found, Found) else default for found in self._found(keys)]
 
     def _found(self, keys: Iterable[str]) -> list[Found | Fetch]:
         """Look all of `keys` up: here, and what is not here with the team, in one round."""
@@ -223,11 +220,31 @@ class Cache:
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""
+        named = checked_tags(tags)
+        self.write({key: self.value(value, ttl=ttl, tags=named) for key, value in items.items()})
+
+    def value(self, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> Value:
+        """Return `value` as `set` would store it, checked; raises ``UncacheableRequest``."""
+        ttl_s = self._ttl_s if ttl is None else parse_seconds(ttl, name="ttl")
+        return encoded(value, ttl_s=ttl_s, tags=checked_tags(tags))
+
+    def check_key(self, key: str) -> None:
+        """Raise ``ConfigurationError`` unless `key` is text."""
+        self._value_id(key)
+
+    def read(self, keys: Collection[str]) -> dict[str, Value | None]:
+        """Return what is stored under each of `keys`, by one look-up."""
+        found = zip(keys, self._found(keys), strict=True)
+        return {key: _stored(one) if isinstance(one, Found) else None for key, one in found}
+
+    def write(self, values: Mapping[str, Value], removed: Collection[str] = ()) -> None:
+        """Set `values` and remove what is under the keys `removed`, all at once; raises as `set`."""
         entries = None
         while entries is not self._entries:  # a second time where other parts were adopted meanwhile
             entries = self._entries
             birth = entries.stamp()
-            entries.overwrite(dict(self._value_entry(*item, ttl, tags, birth) for item in items.items()))
+            kept = dict(self._value_entry(*item, birth) for item in values.items())
+            entries.overwrite(kept, removed=[self._value_id(key) for key in removed])
 
     def birth(self) -> Stamp | None:
         """Return a stamp to take before a value is computed, for `fill`; None while there can be none."""
@@ -244,14 +261,37 @@ class Cache:
 
         The caller has the value already: trouble of the cache's own is told, not raised.
         """
+        return self.fill_many({key: value}, birth=birth, ttl=ttl, tags=tags) > 0
+
+    def fill_many(
+        self,
+        values: Mapping[str, Any],
+        *,
+        birth: Stamp | None,
+        ttl: str | float | None = None,
+        tags: Iterable[str] = (),
+        overwrites: bool = False,
+    ) -> int:
+        """Keep many computed values at once, each as `fill` does, or in place of what is there; return how many."""
+        named = checked_tags(tags)
+        entries = {}
         if birth is None:
-            return False
+            return 0
+        for key, value in values.items():
+            try:
+                entry_id, entry = self._value_entry(key, self.value(value, ttl=ttl, tags=named), birth)
+                entries[entry_id] = entry
+            except UncacheableRequest as exc:
+                self._on_event(trouble("L1", exc))
         try:
-            filled = self._entries.fill(*self._value_entry(key, value, ttl, tags, birth))
-        except (StoreUnavailable, UncacheableRequest, EntryUndecodable) as exc:
+            if overwrites:
+                self._entries.overwrite(entries)
+                return len(entries)
+            filled = self._entries.fill_many(entries) if entries else {}
+        except (StoreUnavailable, EntryUndecodable) as exc:
             self._on_event(trouble("L1", exc))
-            return False
-        return filled is Filled.STORED
+            return 0
+        return sum(what is Filled.STORED for what in filled.values())
 
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""
@@ -261,30 +301,43 @@ class Cache:
         """Return the keys of values that match a shell pattern, sorted."""
         return self.catalogue.keys(pattern)
 
-    def map(
-        self,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        *,
-        ttl: str | float | None = None,
-        tags: Iterable[str] = (),
-        max_workers: int = 1,
-    ) -> list[R]:
-        """Return ``function(item)`` of each item, computing each different one that is not cached, once.
+    @overload
+    def map(  # type: ignore[overload-overlap]  # what returns an awaitable is also a function
+        self, function: Callable[[T], Awaitable[R]], items: Iterable[T], **options: Unpack[MapOptions]
+    ) -> Coroutine[Any, Any, list[R]]: ...
 
-        Items are JSON values; results are bytes, text or JSON. `function` is known by its qualified
-        name: change the name, or invalidate, when it comes to mean something else.
+    @overload
+    def map(self, function: Callable[[T], R], items: Iterable[T], **options: Unpack[MapOptions]) -> list[R]: ...
+
+    def map(
+        self, function: Callable[[T], Any], items: Iterable[T], **options: Unpack[MapOptions]
+    ) -> list[Any] | Coroutine[Any, Any, list[Any]]:
+        """Return ``function(item)`` of each item, in order, computing each different one that is not cached, once.
+
+        Of a coroutine function it returns what is to be awaited: ``await cache.map(ask, prompts)``. What is cached is
+        looked up at once. What was computed is kept at once too, whatever becomes of the others: if one fails, no
+        more are begun, and its error is raised once those under way are done.
+
+        Parameters
+        ----------
+        function
+            Known by its module and qualified name: change the name, or invalidate, when it comes to mean something
+            else. It belongs to the scope that `map` is called in.
+        items
+            JSON values. Results are bytes, text or JSON.
+        **options
+            ``ttl`` and ``tags`` as for `set`, beside those of the scope; ``max_workers``, how many are computed at one
+            time (8); ``name``, what to keep results under, instead of the function's own name; ``progress``, False
+            for no bar, or a function that is told how many are done, and of how many.
+
+        Raises
+        ------
+        ConfigurationError
+            The function has no name of its own, or an option is wrong.
+        UncacheableRequest
+            An item is no JSON value.
         """
-        name = f"{function.__module__}.{function.__qualname__}"
-        keys = [f"map:{name}:{self.key_for(item)}" for item in items]
-        known = dict(zip(keys, self.mget(keys, _MISSING), strict=True))
-        missing = {key: item for key, item in zip(keys, items, strict=True) if known[key] is _MISSING}
-        birth = self.birth()
-        with ThreadPoolExecutor(max_workers) as pool:
-            for key, result in zip(missing, pool.map(function, missing.values()), strict=True):
-                known[key] = as_it_comes_back(result)
-                self.fill(key, result, birth=birth, ttl=ttl, tags=tags)
-        return [known[key] for key in keys]
+        return mapped(self, function, items, options)
 
     def try_set(self, key: str, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> bool:
         """Set a value that the caller already has: trouble of the cache's own is told, not raised."""
@@ -361,17 +414,12 @@ class Cache:
         """Say of each call of `scope` that was no hit why."""
         return explain(self.catalogue, scope)
 
-    def _value_entry(
-        self, key: str, value: Any, ttl: str | float | None, tags: Iterable[str], birth: Stamp
-    ) -> tuple[EntryId, Entry]:
-        """Return the entry that keeps `value`, under its id; raises ``UncacheableRequest``."""
-        kind, body = _encoded(value)
-        ttl_s = self._ttl_s if ttl is None else parse_seconds(ttl, name="ttl")
-        named = checked_tags(tags)
-        keyed = [self._keys.tag("user", tag) for tag in named]
-        header = self._entries.header(birth, ttl_s=ttl_s, tags=keyed)
-        metadata = Metadata(surface="value", key=key, tags=named)
-        return self._value_id(key), Entry(header, metadata, Response(0, (("kind", kind),), body))
+    def _value_entry(self, key: str, value: Value, birth: Stamp) -> tuple[EntryId, Entry]:
+        """Return the entry that keeps `value`, under its id."""
+        keyed = [self._keys.tag("user", tag) for tag in value.tags]
+        header = self._entries.header(birth, ttl_s=value.ttl_s, tags=keyed)
+        metadata = Metadata(surface="value", key=key, tags=value.tags)
+        return self._value_id(key), Entry(header, metadata, value.response())
 
     def _value_id(self, key: str) -> EntryId:
         if type(key) is not str:
@@ -393,41 +441,6 @@ def close_parts(parts: CacheParts) -> None:
     parts.state.close()
 
 
-def as_it_comes_back(value: Any) -> Any:
-    """Return a copy of `value` as a look-up will give it, so that the first time is like every other.
-
-    JSON has no tuples: they come back as lists. What is not JSON is never kept, and is returned itself.
-    """
-    try:
-        check_json(value)
-    except UncacheableRequest:
-        return value
-    return _without_tuples(value)
-
-
-def _without_tuples(value: Any) -> Any:
-    if type(value) is dict:
-        return {name: _without_tuples(inner) for name, inner in value.items()}
-    return [_without_tuples(inner) for inner in value] if type(value) in {list, tuple} else value
-
-
-def _encoded(value: Any) -> tuple[str, bytes]:
-    if type(value) is bytes:
-        return "bytes", value
-    if type(value) is str:
-        return "str", value.encode("utf-8", "surrogatepass")
-    check_json(value)
-    try:
-        return "json", orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        # An integer beyond 64 bits: slower, but it comes back as it was.
-        return "json-exact", json.dumps(value).encode()
-
-
-def _value(response: Response) -> Any:
-    kind = response.headers[0][1]
-    if kind == "bytes":
-        return response.body
-    if kind == "str":
-        return response.body.decode("utf-8", "surrogatepass")
-    return json.loads(response.body) if kind == "json-exact" else orjson.loads(response.body)
+def _stored(found: Found) -> Value:
+    header = found.sealed.header
+    return Value(found.response.headers[0][1], found.response.body, header.ttl_s, found.sealed.metadata().tags)

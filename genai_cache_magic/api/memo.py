@@ -7,8 +7,8 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from genai_cache_magic.api.cache import as_it_comes_back
 from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.values import as_it_comes_back
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.core.model import EntryId

@@ -212,3 +212,18 @@ def test_the_doctor_looks_at_all_parts(kernel):
     """Configuration, key, cache and team tier, each with its finding."""
     said = shown(kernel.run("%llm_cache doctor"))
     assert {"configuration", "key", "L1", "L2"} <= {line.split()[0] for line in said.splitlines()}
+
+
+def test_a_batch_has_a_bar_under_its_cell(kernel):
+    """It is updated in place, and what stays says how many came from where."""
+    ran = kernel.run(
+        "from genai_cache_magic import create_cache\n"
+        "with create_cache('memory') as batch:\n    batch.map(len, ['a'])\n    batch.map(len, ['a', 'bb', 'ccc'])"
+    )
+    assert ran.status == "ok", ran.error
+    drawn = [output["data"]["text/plain"] for output in ran.outputs if output["output_type"] == "update_display_data"]
+    assert [text for text in drawn if "from the cache" in text] == [
+        "llm_cache map: 1 of 1: 0 from the cache, 1 computed",
+        "llm_cache map: 3 of 3: 1 from the cache, 2 computed",
+    ]
+    assert len(ran.shown) == 2
