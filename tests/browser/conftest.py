@@ -10,7 +10,7 @@ from browsers import TIMEOUT_MS
 import genai_cache_magic
 
 STATIC = Path(genai_cache_magic.__file__).parent / "jupyter" / "static"
-PLACE = "http://view.test/"
+PLACE = "http://localhost/"  # nothing is there: each request is answered by `make_page`
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>view</title></head>
 <body><main id="place"></main><script type="module">
 import * as view from "/cell_status.js";
@@ -41,8 +41,21 @@ class Shown:
     def __init__(self, page):
         self.page = page
         self.errors = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", lambda dialog: (self.errors.append("a dialog"), dialog.dismiss()))
+        self._heard = {"pageerror": self._note, "dialog": self._dismiss}
+        for event, heard in self._heard.items():
+            page.on(event, heard)
+
+    def _note(self, error):
+        self.errors.append(str(error))
+
+    def _dismiss(self, dialog):
+        self.errors.append("a dialog")
+        dialog.dismiss()
+
+    def close(self):
+        """Listen no longer."""
+        for event, heard in self._heard.items():
+            self.page.remove_listener(event, heard)
 
     def show(self, report, **host):
         """Draw `report`, in place of what was there."""
@@ -86,36 +99,55 @@ class Shown:
         )
 
 
+def opened(context):
+    """Open a page with the view's module in it."""
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+
+    def serve(route):
+        name = route.request.url.removeprefix(PLACE)
+        if name == "cell_status.js":
+            route.fulfill(path=STATIC / name, content_type="text/javascript")
+        else:
+            route.fulfill(body=PAGE if not name else "", content_type="text/html")
+
+    page.route("**/*", serve)
+    begin(page)
+    return page
+
+
+def begin(page):
+    """Load the page anew."""
+    page.goto(PLACE)
+    page.wait_for_function("() => window.show !== undefined")
+
+
 @pytest.fixture
 def make_page(chromium):
-    """Open pages with the view's module in them; keywords as Playwright's contexts have them."""
+    """Open pages; keywords as Playwright's contexts have them."""
     contexts = []
 
     def make(**how):
         contexts.append(chromium.new_context(**how))
-        contexts[-1].set_default_timeout(TIMEOUT_MS)
-        page = contexts[-1].new_page()
-
-        def serve(route):
-            name = route.request.url.removeprefix(PLACE)
-            if name == "cell_status.js":
-                route.fulfill(path=STATIC / name, content_type="text/javascript")
-            else:
-                route.fulfill(body=PAGE if not name else "", content_type="text/html")
-
-        page.route("**/*", serve)
-        page.goto(PLACE)
-        page.wait_for_function("() => window.show !== undefined")
-        return Shown(page)
+        return Shown(opened(contexts[-1]))
 
     yield make
     for context in contexts:
         context.close()
 
 
+@pytest.fixture(scope="module")
+def _usual_page(chromium):
+    context = chromium.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
+    yield opened(context)
+    context.close()
+
+
 @pytest.fixture
-def shown(make_page):
-    """A page of a common size, in light."""
-    page = make_page(viewport={"width": 1000, "height": 700}, color_scheme="light")
+def shown(_usual_page):
+    """A page of a common size, in light; it is loaded anew for each test."""
+    begin(_usual_page)
+    page = Shown(_usual_page)
     yield page
+    page.close()
     assert page.errors == []

@@ -200,6 +200,7 @@ class View {
     this.host = host;
     this.live = {};
     this.state = { isOpen: false, sort: "", isDescending: false, text: "", outcome: "", page: 0, explained: new Map() };
+    this.glyph = make("span", { class: "gcm-glyph", "aria-hidden": "true" });
     this.summary = make("p", { class: "gcm-summary" });
     this.toolbar = make("div", { class: "gcm-buttons" });
     this.progress = make("div", { class: "gcm-progress" });
@@ -211,7 +212,7 @@ class View {
       "section",
       { class: "gcm", "aria-label": "llm_cache" },
       make("style", {}, STYLE),
-      make("div", { class: "gcm-head" }, this.summary, this.toolbar),
+      make("div", { class: "gcm-head" }, this.glyph, this.summary, this.toolbar),
       this.progress, this.asking, this.said, this.notes, this.details,
     );
     element.replaceChildren(this.root);
@@ -227,7 +228,10 @@ class View {
     this.details.hidden = !(this.state.isOpen && this.calls.length);
     this.summary.textContent = why || inWords(this.report);
     if (why && isText(this.report.headline)) this.summary.append(document.createTextNode(` It said: ${this.report.headline}`));
-    this.root.classList.toggle("gcm-failed", count(this.report.errors) > 0);
+    const how = why ? "" : mood(this.report, this.calls);
+    this.glyph.textContent = GLYPHS[how] ?? "";
+    this.glyph.dataset.outcome = how;
+    this.glyph.hidden = !how;
     this.drawNotes();
     this.drawProgress();
     this.drawToolbar();
@@ -238,7 +242,7 @@ class View {
     const { report } = this;
     const extra = this.isReadable ? missing(report, this.calls) : [];
     const lines = [
-      ...texts(report.troubles).map((text) => ["gcm-trouble", text]),
+      ...texts(report.troubles).map((text) => ["gcm-trouble", `! ${text}`]),
       ...[...extra, ...texts(report.hints), ...texts(this.live.notes)].map((text) => ["gcm-hint", text]),
     ];
     if (count(report.more)) lines.push(["gcm-hint", `and ${counted(report.more, "more call")} that the saved report has no room for`]);
@@ -389,7 +393,7 @@ class View {
       Object.assign(this.state, { isDescending: isSorted ? !this.state.isDescending : Boolean(column.number), sort: column.name, page: 0 });
       this.drawTable();
     };
-    const arrow = make("span", { "aria-hidden": "true", class: "gcm-arrow" }, isSorted ? (this.state.isDescending ? "▼" : "▲") : "");
+    const arrow = make("span", { "aria-hidden": "true", class: "gcm-arrow" }, isSorted ? (this.state.isDescending ? "▼" : "▲") : "↕");
     return make("th", { role: "columnheader", scope: "col", "aria-sort": order, class: column.number ? "gcm-number" : null },
       make("button", { type: "button", "data-does": `sort-${column.name}`, onclick: sort }, column.title, arrow));
   }
@@ -508,7 +512,7 @@ class View {
 
   async copy(text) {
     try {
-      await navigator.clipboard.writeText(text);
+      await (navigator.clipboard ? navigator.clipboard.writeText(text) : copyBySelection(text));
       this.say(`Copied: ${text}`);
     } catch {
       this.say(`This page may not write to the clipboard; it would be: ${text}`);
@@ -552,6 +556,14 @@ function themeOf(host) {
   return "";
 }
 
+/** Return the outcome whose glyph tells at a glance how it went: a call failed, something is to be read, or all is well. */
+function mood(report, calls) {
+  if (count(report.errors)) return "error";
+  const isToRead = ["bypassed", "refused", "open"].some((name) => count(report[name])) || texts(report.troubles).length;
+  if (isToRead || calls.some((call) => call.outcome === "unrecognised")) return "refused";
+  return count(report.hits) || count(report.misses) ? "hit" : "";
+}
+
 const known = (outcome) => (Object.hasOwn(GLYPHS, outcome) ? outcome : "");
 
 function liveFacts(found, call) {
@@ -572,6 +584,19 @@ function compare(a, b, column) {
 function selector(call) {
   if (call.tags.length) return call.tags.map((tag) => `--tag ${/^[\w.:@/+-]+$/.test(tag) ? tag : `'${tag.replaceAll("'", `'"'"'`)}'`}`)[0];
   return call.entry ? `--entry ${call.entry}` : "";
+}
+
+/** Copy `text` in a page that came by plain HTTP, where there is no other way. */
+function copyBySelection(text) {
+  const before = document.activeElement;
+  const area = make("textarea", { "aria-hidden": "true", style: "position: fixed; opacity: 0" });
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const isDone = document.execCommand("copy");
+  area.remove();
+  before?.focus();
+  if (!isDone) throw new Error("refused");
 }
 
 function button(title, does, act, attributes = {}) {
@@ -627,61 +652,66 @@ function render({ model, el }) {
   };
 }
 
+const DARK = `--gcm-fg: var(--jp-ui-font-color1, var(--vscode-foreground, #e6edf3)); --gcm-dim: var(--vscode-descriptionForeground, #a5adb8);
+  --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #3d444d));
+  --gcm-good: #4ac26b; --gcm-bad: #ff8a80; --gcm-look: #e3b341; --gcm-link: #79b8ff; color-scheme: dark;`;
+
 const STYLE = `
 .gcm { --gcm-fg: var(--jp-ui-font-color1, var(--vscode-foreground, #1f2328)); --gcm-dim: var(--vscode-descriptionForeground, #59636e);
-  --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #d1d9e0)); --gcm-good: #1a7f37; --gcm-bad: #b3261e; --gcm-look: #7d4e00;
-  --gcm-link: #0550ae; --gcm-fill: rgba(127, 127, 127, .12);
+  --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #d1d9e0));
+  --gcm-good: #1a7f37; --gcm-bad: #b3261e; --gcm-look: #7d4e00; --gcm-link: #0550ae; --gcm-fill: rgba(127, 127, 127, .12); color-scheme: light;
   color: var(--gcm-fg); font: 13px/1.45 var(--jp-ui-font-family, var(--vscode-font-family, system-ui, sans-serif));
   container-type: inline-size; overflow-wrap: anywhere; padding: 2px 0 4px; }
-.gcm[data-theme="dark"] { --gcm-fg: var(--jp-ui-font-color1, var(--vscode-foreground, #e6edf3)); --gcm-dim: var(--vscode-descriptionForeground, #a5adb8);
-  --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #3d444d)); --gcm-good: #4ac26b; --gcm-bad: #ff8a80; --gcm-look: #e3b341; --gcm-link: #79b8ff; }
-@media (prefers-color-scheme: dark) { .gcm:not([data-theme]) { --gcm-fg: var(--jp-ui-font-color1, #e6edf3); --gcm-dim: #a5adb8;
-  --gcm-line: var(--jp-border-color2, #3d444d); --gcm-good: #4ac26b; --gcm-bad: #ff8a80; --gcm-look: #e3b341; --gcm-link: #79b8ff; } }
+.gcm[data-theme="dark"] { ${DARK} }
+@media (prefers-color-scheme: dark) { .gcm:not([data-theme]) { ${DARK} } }
 .gcm [hidden] { display: none !important; }
 .gcm p, .gcm ul { margin: 0; padding: 0; }
-.gcm-head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; justify-content: space-between; }
-.gcm-summary { flex: 1 1 22em; }
-.gcm-failed .gcm-summary { color: var(--gcm-bad); }
+.gcm-head { display: flex; flex-wrap: wrap; gap: 4px 0; align-items: baseline; }
+.gcm-summary { flex: 1 1 20em; margin-right: 12px !important; }
 .gcm-buttons, .gcm-asking, .gcm-pager, .gcm-filter { display: flex; flex-wrap: wrap; gap: 4px 8px; align-items: center; }
-.gcm button { font: inherit; color: var(--gcm-link); background: none; border: 1px solid var(--gcm-line); border-radius: 4px; padding: 1px 8px; min-height: 24px; cursor: pointer; }
+.gcm button { font: inherit; color: var(--gcm-link); background: none; border: 1px solid var(--gcm-line); border-radius: 4px;
+  padding: 1px 8px; min-height: 24px; cursor: pointer; overflow-wrap: normal; }
 .gcm button:hover:not(:disabled) { background: var(--gcm-fill); }
-.gcm button:focus-visible, .gcm input:focus-visible, .gcm select:focus-visible, .gcm-scroll:focus-visible { outline: 2px solid var(--gcm-link); outline-offset: 1px; }
+.gcm button:focus-visible, .gcm input:focus-visible, .gcm select:focus-visible, .gcm-scroll:focus-visible {
+  outline: 2px solid var(--gcm-link); outline-offset: 1px; }
 .gcm button:disabled { color: var(--gcm-dim); cursor: default; opacity: .7; }
 .gcm button.gcm-danger { color: var(--gcm-bad); border-color: var(--gcm-bad); }
-.gcm input, .gcm select { font: inherit; color: inherit; background: var(--jp-layout-color1, Canvas); border: 1px solid var(--gcm-line); border-radius: 4px; padding: 1px 6px; min-height: 24px; max-width: 100%; box-sizing: border-box; }
-.gcm[data-theme="dark"] { color-scheme: dark; } .gcm[data-theme="light"] { color-scheme: light; }
-.gcm:not([data-theme]) { color-scheme: light dark; }
+.gcm input, .gcm select { font: inherit; color: inherit; background: var(--jp-layout-color1, Canvas); border: 1px solid var(--gcm-line);
+  border-radius: 4px; padding: 1px 6px; min-height: 24px; max-width: 100%; box-sizing: border-box; }
+.gcm input { width: 17em; }
 .gcm-progress { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; margin-top: 4px; }
 .gcm-progress progress { width: 12em; max-width: 100%; accent-color: var(--gcm-link); }
 .gcm-asking { margin-top: 6px; padding: 6px 8px; border: 1px solid var(--gcm-bad); border-radius: 4px; }
-.gcm-said:not(:empty) { margin-top: 4px; }
+.gcm-said:not(:empty) { margin-top: 4px !important; }
 .gcm ul.gcm-notes { list-style: none; margin-top: 4px; color: var(--gcm-dim); }
 .gcm-notes .gcm-trouble { color: var(--gcm-look); }
-.gcm-notes .gcm-trouble::before { content: "! "; }
 .gcm-details { margin-top: 8px; }
-.gcm-scroll { overflow-x: auto; margin: 6px 0; max-height: 32em; overflow-y: auto; }
-.gcm table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 12px; }
-.gcm th, .gcm td { text-align: left; vertical-align: baseline; padding: 3px 8px; border-bottom: 1px solid var(--gcm-line); }
-.gcm th { white-space: nowrap; font-weight: 600; }
-.gcm th button { border: 0; padding: 0; color: inherit; font-weight: 600; }
+.gcm-scroll { overflow: auto; margin: 6px 0; max-height: 32em; }
+.gcm table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 12px; overflow-wrap: break-word; }
+.gcm th, .gcm td { text-align: left; vertical-align: baseline; padding: 3px 6px; border-bottom: 1px solid var(--gcm-line); white-space: normal; max-width: 24em; }
+.gcm th { vertical-align: bottom; font-weight: 600; }
+.gcm th button { border: 0; padding: 0 13px 0 0; color: inherit; font-weight: 600; text-align: inherit; position: relative; vertical-align: bottom; min-height: 0; }
 .gcm .gcm-number { text-align: right; white-space: nowrap; }
-.gcm-arrow { display: inline-block; width: 1.2em; text-align: center; font-size: 9px; }
+.gcm th.gcm-number { white-space: normal; }
+.gcm-arrow { position: absolute; right: 1px; bottom: 0; font-weight: 400; color: var(--gcm-dim); }
 .gcm-glyph { display: inline-block; width: 1.4em; font-weight: 700; }
 .gcm-glyph[data-outcome="hit"] { color: var(--gcm-good); }
 .gcm-glyph[data-outcome="error"] { color: var(--gcm-bad); }
-.gcm-glyph[data-outcome="refused"], .gcm-glyph[data-outcome="bypass"], .gcm-glyph[data-outcome="stale"], .gcm-glyph[data-outcome="unrecognised"] { color: var(--gcm-look); }
-.gcm td.gcm-actions { white-space: nowrap; }
-.gcm-actions button { padding: 0 6px; margin-right: 4px; font-size: 12px; }
-.gcm td.gcm-explained { white-space: pre-wrap; background: var(--gcm-fill); }
+.gcm-glyph:is([data-outcome="refused"], [data-outcome="bypass"], [data-outcome="stale"], [data-outcome="unrecognised"]) { color: var(--gcm-look); }
+.gcm-actions button { border-color: transparent; padding: 0 4px; font-size: 12px; }
+.gcm td.gcm-explained { white-space: pre-wrap; background: var(--gcm-fill); max-width: none; }
 .gcm-pager { color: var(--gcm-dim); }
-@container (max-width: 620px) {
-  .gcm table, .gcm tbody, .gcm tr, .gcm td { display: block; }
-  .gcm thead tr { display: flex; flex-wrap: wrap; gap: 2px 10px; border: 0; }
-  .gcm thead { display: block; } .gcm th { display: block; padding: 2px 0; border: 0; } .gcm thead th:last-child { display: none; }
+@container (max-width: 640px) {
+  .gcm table, .gcm thead, .gcm tbody, .gcm tbody tr { display: block; }
+  .gcm thead tr { display: flex; flex-wrap: wrap; gap: 0 10px; } .gcm thead tr::before { content: "Sort by"; align-self: center; color: var(--gcm-dim); }
+  .gcm th { padding: 3px 0; border: 0; } .gcm thead th:last-child { display: none; }
   .gcm tbody tr { border-bottom: 1px solid var(--gcm-line); padding: 6px 0; }
-  .gcm tbody td, .gcm .gcm-number { border: 0; padding: 1px 0; text-align: left; white-space: normal; }
-  .gcm tbody td[data-title]::before { content: attr(data-title) ": "; color: var(--gcm-dim); }
-  .gcm tbody td.gcm-none { display: none; }
+  .gcm tbody td { display: inline-block; border: 0; padding: 1px 14px 1px 0; text-align: left; white-space: normal; }
+  .gcm tbody td[data-title]::before { content: attr(data-title) " "; color: var(--gcm-dim); }
+  .gcm tbody td[data-title="outcome"]::before, .gcm tbody td[data-title="model"]::before { content: none; }
+  .gcm tbody td[data-title="outcome"], .gcm tbody td[data-title="model"] { font-weight: 600; }
+  .gcm tbody td.gcm-none { display: none; } .gcm tbody td.gcm-actions, .gcm tbody td.gcm-explained { display: block; }
+  .gcm-actions button:first-child { margin-left: -4px; }
   .gcm-filter label { flex: 1 1 100%; } .gcm-scroll { max-height: none; }
 }
 `;
