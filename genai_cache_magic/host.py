@@ -10,6 +10,7 @@ import errno
 import getpass
 import importlib
 import os
+import random
 import re
 import stat
 import threading
@@ -28,6 +29,9 @@ _BUSY_ERRNOS = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.E
 _MOVE_TRIES = 20
 _MOVE_PAUSE_S = 0.01
 
+
+chance = random.SystemRandom()
+"""For pauses and what else is better not alike everywhere: the sequence of ``random`` itself is the user's."""
 
 _process_locks: WeakSet[Any] = WeakSet()
 

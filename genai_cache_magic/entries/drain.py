@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from contextvars import Context
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from genai_cache_magic.errors import PartUnavailable, StoreThrottled, StoreUnavailable
+from genai_cache_magic.host import chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class Retries:
     def pause_s(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row [s]."""
         doubled = min(failures - 1, _MOST_DOUBLINGS) if self.is_exponential else 0
-        return min(self.first_pause_s * float(1 << doubled), self.longest_pause_s) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        return min(self.first_pause_s * float(1 << doubled), self.longest_pause_s) * chance.uniform(0.5, 1.0)
 
     def is_last(self, failures: int) -> bool:
         """Return whether that was the last failure before a rest."""

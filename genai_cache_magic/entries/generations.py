@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -111,7 +110,7 @@ class LiveGenerations:
                 self._seen = None
                 self._raise(Mark.of(changed.ver, new))
                 return changed
-            time.sleep(random.uniform(0, 0.002 * (attempt + 1)))  # noqa: S311 - jitter, not a secret
+            time.sleep(host.chance.uniform(0, 0.002 * (attempt + 1)))
         raise StoreUnavailable("the generation document changes faster than it can be written: try again")
 
     def _known(self) -> Mark:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Event, Trouble
-from genai_cache_magic.stores.database import connect_file, file_identity
+from genai_cache_magic.stores.database import Closer, connect_file, file_identity
 from genai_cache_magic.stores.faults import damage, describe, is_damage
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class StateFile:
         # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._connection: sqlite3.Connection | None = None  # guarded by _lock, like the next three
+        self._connection: sqlite3.Connection | None = None  # guarded by _lock, like the next four
+        self._closer: Closer | None = None
         self._identity: tuple[int, int] | None = None
         self._retry_at: float | None = None  # [s, monotonic]; the file could not be opened to write
         self._is_closed = False
@@ -130,8 +131,9 @@ class StateFile:
     def _own_lock(self) -> threading.RLock:
         """Return the lock of this process: after a fork it may be held by a thread that was left behind."""
         if self._pid != os.getpid():
-            self._left_behind.append(self._connection)
+            self._left_behind.append(self._closer)
             self._pid, self._lock, self._connection = os.getpid(), threading.RLock(), None
+            self._closer = None
         return self._lock
 
     def _open(self) -> sqlite3.Connection:
@@ -144,8 +146,7 @@ class StateFile:
         self._drop()
         self._retry_at = None
         if self._path is None:
-            self._connection = self._prepared(_in_memory())
-            return self._connection
+            return self._take(self._prepared(_in_memory()))
         try:
             self._ensure()
             connection = self._prepared(connect_file(self._path, self._busy_timeout_s), "PRAGMA journal_mode = WAL")
@@ -155,7 +156,7 @@ class StateFile:
             connection = self._second_best(self._path)
         except StoreUnavailable:
             connection = self._second_best(self._path)
-        self._connection = connection
+        self._take(connection)
         self._identity = file_identity(self._path)
         if is_lost:
             self._tell(_lost(self._part, f"{self._path} was removed or replaced: it starts anew"))
@@ -196,10 +197,12 @@ class StateFile:
         elif found != set(self._schema):
             raise damage("the schema is not of this version")
 
+    def _take(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        self._connection, self._closer = connection, Closer(connection)
+        return connection
+
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._connection = self._closer = None  # which closes it
 
     def _raise_unless_damage(self, error: Exception) -> None:
         if not is_damage(error) or self._path is None:

@@ -7,7 +7,6 @@ that is set changes nothing.
 from __future__ import annotations
 
 import enum
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,7 +78,7 @@ class Breaker:
         *,
         on_change: Callable[[Circuit, str], None] = lambda _, __: None,
         clock: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = host.chance.random,
     ) -> None:
         self._name = name
         self._config = config or BreakerConfig()

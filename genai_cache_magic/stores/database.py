@@ -14,7 +14,7 @@ import re
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genai_cache_magic.host import PRIVATE_DIRECTORY, create_private
 from genai_cache_magic.stores.faults import damage
@@ -77,11 +77,15 @@ class Closer:
     """
 
     __slots__ = ("_connection",)
+    _open: ClassVar[set[sqlite3.Connection]] = set()
+    """Keeps them from being collected together with their owners, in an order that nobody knows."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._open.add(connection)
 
     def __del__(self) -> None:
+        self._open.discard(self._connection)
         self._connection.close()
 
 

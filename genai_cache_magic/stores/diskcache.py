@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -20,6 +19,7 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW, UNKNOWN
 
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.host import chance
 from genai_cache_magic.stores.database import Access, Closer, connect
 from genai_cache_magic.stores.faults import damage
 from genai_cache_magic.stores.files import ValueFiles, key_bounds
@@ -287,7 +287,7 @@ class BytesCache(Rows, diskcache.Cache):  # type: ignore[misc]  # diskcache has 
             self._is_named,
             before=self._clock() - orphan_age_s,
             at_most=at_most,
-            first_shard=random.randrange(256),  # noqa: S311 - spreads bounded sweeps, hides nothing
+            first_shard=chance.randrange(256),
         )
 
     def _is_named(self, name: str) -> bool:

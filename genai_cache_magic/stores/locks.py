@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import time
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.host import make_private_directories, open_lock, try_lock, unlock
+from genai_cache_magic.host import chance, make_private_directories, open_lock, try_lock, unlock
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_key
 
@@ -83,7 +82,7 @@ class FileLock:
             if remaining_s <= 0:
                 return False
             # Half of each pause is random, or processes started together would keep asking together.
-            self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads load, hides nothing
+            self._sleep(min(remaining_s, pause_s * chance.uniform(0.5, 1.0)))
             pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         return True
 
