@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import memory_vault
 import orjson
 
-from genai_cache_magic.api import factory
+from genai_cache_magic.api import custody, factory
 from genai_cache_magic.api.team_line import TeamLine
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
@@ -120,15 +121,16 @@ class Team:
         self._monkeypatch = monkeypatch
         self.machines: list[Machine] = []
 
-    def machine(self, name: str, *, key: str = "key", is_away: bool = False) -> Machine:
-        """Return a machine, or (the same name) another process of it."""
+    def machine(self, name: str, *, key: str = "key", is_away: bool = False, vault: Any = None) -> Machine:
+        """Return a machine, or (the same name) another process of it, whose key `vault` guards if one is given."""
         tier = MemoryTier(self.server)
         tier.is_away = is_away
         breaker = Breaker(tier.name, BreakerConfig(first_pause_s=0.0, longest_pause_s=0.0))
         events: list = []
-        with self._lined(TeamLine(tier, breaker, 3600.0)):
+        guard = {} if vault is None else {"encryption": "key-vault", "key_vault_url": vault.target.url}
+        with self._lined(TeamLine(tier, breaker, 3600.0)), self._guarded(vault, self._base / name):
             cache = factory.build_cache(
-                load_settings(dir=os.fspath(self._base / name), key_file=os.fspath(self.key_file(key))),
+                load_settings(dir=os.fspath(self._base / name), key_file=os.fspath(self.key_file(key)), **guard),
                 on_event=events.append,
             )
         self.machines.append(Machine(cache, tier, breaker, events))
@@ -137,6 +139,13 @@ class Team:
     def key_file(self, key: str = "key") -> Path:
         """Return where the key lies that machines share."""
         return self._base / f"{key}.key"
+
+    @contextmanager
+    def _guarded(self, vault: Any, directory: Path):
+        with self._monkeypatch.context() as patch:
+            if vault is not None:
+                patch.setattr(custody, "key_wrapper", lambda _: memory_vault.machine(vault, directory))
+            yield
 
     @contextmanager
     def _lined(self, line: TeamLine):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import httpx
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api import custody
+from genai_cache_magic.api import custody, factory, opening
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.crypto.held_keys import HeldKeys
-from genai_cache_magic.errors import KeyUnavailable
+from genai_cache_magic.errors import ConfigurationError, KeyThrottled, KeyUnavailable, ReplayMiss
 from genai_cache_magic.jupyter.badge import bundle
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.testing.azure.roles import Role
@@ -169,3 +170,93 @@ def test_64_threads_ask_the_vault_once(sealed, monkeypatch):
         thread.join(120)
     assert failures == []
     assert sealed.count("unwrapKey") == 1
+
+
+def test_calls_wait_for_the_key_no_longer_than_the_deadline(sealed, server, monkeypatch):
+    """All together: then they go their way uncached, and are cached as soon as the key is there."""
+    monkeypatch.setattr(opening, "DEADLINE_S", 0.2)
+    sealed.hold()
+    with llm_cache() as cell, httpx.Client(timeout=60) as client:
+        for _ in range(3):
+            client.post(f"{server.url}/v1/chat/completions", json=QUESTION)
+        assert "has not answered yet" in bundle(summarise(cell))["text/plain"]
+        sealed.release()
+        opened()
+        for _ in range(2):
+            client.post(f"{server.url}/v1/chat/completions", json=QUESTION)
+    assert [call.outcome.value for call in cell.calls] == ["bypass"] * 3 + ["miss", "hit"]
+
+
+async def test_a_task_awaits_the_key_and_blocks_nobody(sealed, server):
+    """While one task waits for the vault, others run; then it is served as any call is."""
+    sealed.hold()
+    with llm_cache() as cell:
+        async with httpx.AsyncClient(timeout=60) as client:
+            asked = asyncio.ensure_future(client.post(f"{server.url}/v1/chat/completions", json=QUESTION))
+            await asyncio.wait_for(asyncio.to_thread(sealed.wait_for, "challenge", 1, WAIT_S), WAIT_S)
+            assert not asked.done()
+            sealed.release()
+            assert (await asked).status_code == 200
+    assert len(cell.calls) == 1
+
+
+def test_a_replay_without_a_key_calls_no_model(sealed, server, monkeypatch):
+    """It ends the cell, with the reason."""
+    sealed.stop()
+    with pytest.raises(ReplayMiss, match="refuses connections"):
+        ask(server, mode="replay")
+    assert len(server.requests) == 0
+
+
+def test_a_long_retry_after_is_obeyed_by_later_cells(sealed, server):
+    """Who is told to come in ten minutes is not asked again by every cell."""
+    sealed._retry_after_s = 600
+    sealed.fail(VaultFault.TOO_MANY_REQUESTS, times=None)
+    with pytest.raises(KeyThrottled):
+        opened()
+    asked = len(sealed.requests)
+    for _ in range(2):
+        record, shown = ask(server)
+        assert (record.outcome, "is busy" in shown) == ("bypass", True)
+    assert len(sealed.requests) == asked
+
+
+def test_each_named_credential_is_taken(sealed, monkeypatch):
+    """`managed-identity` opens the cache; one that is not at hand here is a sentence."""
+    for name, is_here in (("managed-identity", True), ("environment", False), ("workload-identity", False)):
+        monkeypatch.setenv("GENAI_CACHE_KEY_VAULT_CREDENTIAL", name)
+        start_anew(monkeypatch)
+        if is_here:
+            opened()
+        else:
+            with pytest.raises(KeyUnavailable, match="GENAI_CACHE_KEY_VAULT_CREDENTIAL"):
+                opened()
+
+
+def test_a_vault_elsewhere_is_never_asked_without_its_challenge_checked(sealed, monkeypatch):
+    """`verify_challenge=false` is for loopback alone; an address that is none is named."""
+    monkeypatch.setenv("GENAI_CACHE_VERIFY_CHALLENGE", "false")
+    start_anew(monkeypatch)
+    opened()
+    for url, words in (
+        ("https://team.vault.azure.net", "loopback"),
+        ("http://127.0.0.1:1", "no address of a vault"),
+        ("https://u:p@127.0.0.1", "no address of a vault"),
+        ("", "GENAI_CACHE_KEY_VAULT_URL"),
+    ):
+        monkeypatch.setenv("GENAI_CACHE_KEY_VAULT_URL", url)
+        start_anew(monkeypatch)
+        with pytest.raises(ConfigurationError, match=words):
+            opened()
+
+
+def test_keys_that_are_held_for_too_long_are_asked_for_again(sealed, server, monkeypatch):
+    """The next cell opens the cache anew: a right that is gone by then is gone here too."""
+    opened()
+    ask(server)
+    monkeypatch.setattr(factory, "MAX_AGE_S", 0.0)
+    monkeypatch.setattr(custody, "_held", HeldKeys(max_age_s=0.0))
+    sealed.set_attributes("cache-key", enabled=False)
+    with pytest.raises(KeyUnavailable, match="disabled"):
+        opened()
+    assert ask(server)[0].outcome == "bypass"
