@@ -127,20 +127,23 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
     waiting = Waiting(home.path / "outbox.db", on_event) if parts.line is not None and home is not None else None
+    clock, ruling = TeamClock(), parts.generations
     live = LiveGenerations(
-        parts.generations,
+        ruling,
         namespace=name,
         mac_key=keys.mac_key,
         random_bytes=os.urandom,
         remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
         on_loss=partial(_lost, on_event) if home is None else home.note_lost_record,
         pending=waiting.pending if waiting else tuple,
+        least_ver=clock.count if waiting else lambda: 0,
+        is_provisional=(lambda: ruling.is_provisional) if isinstance(ruling, SnapshotDocument) else lambda: False,
     )
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
-    clock = TeamClock()
     team = None
     if parts.line is not None and waiting is not None and home is not None:
-        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, home.path / "keyset")
+        live.recall()
+        team = make_team(parts.line, waiting, ruling, live, codec, clock, home.path / "keyset")
     entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory, clock=clock, team=team)
     permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))

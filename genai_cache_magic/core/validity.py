@@ -114,6 +114,27 @@ class Generations:
         """
         return Generations(new_root, self.ver + 1, self.ver + 1)
 
+    def keeps(self, earlier: Generations) -> bool:
+        """Return whether all that `earlier` made invalid is so here too, as in every document that grew out of it.
+
+        If not, an older one was put back, and may have grown since beyond the counter of `earlier`.
+        """
+        if self.root != earlier.root:
+            return self.floor >= earlier.ver  # who makes a root raises the floor with it
+        # Who drops a record that has lived its time adds one of that moment.
+        now_ms = max((record.at_ms for record in self.entries.values()), default=0)
+        kept = {i: r.ver for i, r in self.entries.items()}
+        return (
+            self.floor >= earlier.floor
+            and all(ver <= self.floor or ver <= self.tags.get(tag, 0) for tag, ver in earlier.tags.items())
+            and all(
+                record.ver <= self.floor
+                or record.ver <= kept.get(entry_id, 0)
+                or record.at_ms <= now_ms - ENTRY_RECORD_LIFE_MS
+                for entry_id, record in earlier.entries.items()
+            )
+        )
+
     def encode(self) -> bytes:
         """Return the document as bytes; the caller adds a MAC."""
         parts = [_HEAD.pack(_MAGIC, MAJOR, self.root, self.ver, self.floor), len(self.tags).to_bytes(4)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
@@ -19,13 +21,20 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.base import Document
 
 _ATTEMPTS = 50
+_ABOVE_ALL = 1 << 62
 
 
 class LiveGenerations:
     """One namespace's generation document, kept as fresh as its store's version token.
 
     A document that is lost, damaged, forged, or older than one that this machine has seen is replaced by one with
-    a new root above all that were seen: everything stored before becomes a miss, and nothing stale is served.
+    a new root above all that were seen: everything stored before becomes a miss, and nothing stale is served. So is
+    one that was put back and has grown since: it lacks what was invalidated.
+
+    `least_ver` tells what the counter is raised to at least by a change. Where it rises with time, what one machine
+    makes after a loss is above all that the others have seen, so they need no further root; and what is invalidated
+    after an older document was put back is above the births of all that was stored before. While the document
+    `is_provisional` it is not the one that others go by, and gives way to that however high it counts.
     """
 
     def __init__(  # noqa: PLR0913 - two secrets, two witnesses, and what they are about
@@ -38,6 +47,8 @@ class LiveGenerations:
         remembers: Remembers | None = None,
         on_loss: Callable[[str], None] = lambda _: None,
         pending: Callable[[], Sequence[Change]] = tuple,
+        least_ver: Callable[[], int] = lambda: 0,
+        is_provisional: Callable[[], bool] = lambda: False,
     ) -> None:
         self._document = document
         self._context = f"generations/{namespace}"
@@ -45,10 +56,13 @@ class LiveGenerations:
         self._random_bytes = random_bytes
         self._on_loss = on_loss
         self._pending = pending
+        self._least_ver = least_ver
+        self._is_provisional = is_provisional
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
         self._remembers = remembers or Forgets()
         self._lock = host.process_lock()
         self._highest = Mark()  # raised only, under _lock
+        self._latest: Generations | None = None  # the highest that this process has read; under _lock
 
     def current(self) -> Generations:
         """Return what is valid now: the document, and what this machine has invalidated but could not publish yet.
@@ -56,7 +70,11 @@ class LiveGenerations:
         Raises as `published`.
         """
         current = self.published()
-        for change in self._pending():
+        pending = self._pending()
+        if pending:
+            # What is here is older, also what was born under a document that is gone: no birth is higher.
+            current = replace(current, ver=_ABOVE_ALL)
+        for change in pending:
             current = change.apply(current)
         return current
 
@@ -72,15 +90,22 @@ class LiveGenerations:
         version = self._document.version()
         if seen is not None and version is not None and seen[0] == version:
             return seen[1]
-        highest = self._known()  # before the load: what is loaded after it can't rightly be older
+        known = self._known()  # before the load: what is loaded after it can't rightly be older
         blob = self._document.load()
-        found = self._read(blob, highest)
+        found = self._read(blob, *known)
         if found is None or blob is None:
             return self.change(lambda generations: generations)
-        self._raise(Mark.of(found.ver, blob))
+        self._raise(Mark.of(found.ver, blob), found)
         # The version read before the load: a change in between is only noticed once more.
         self._seen = (version, found)
         return found
+
+    def recall(self) -> None:
+        """Take what the document holds now for seen, so that nothing older is believed; nothing is written."""
+        blob = self._document.load()
+        found = self._read(blob, Mark(), None)
+        if found is not None and blob is not None:
+            self._raise(Mark.of(found.ver, blob), found)
 
     def change(self, how: Callable[[Generations], Generations]) -> Generations:
         """Publish `how` of the document and return what was published.
@@ -93,12 +118,12 @@ class LiveGenerations:
         for attempt in range(_ATTEMPTS):
             # Before the load: what other threads see as soon as this one has made it is no sign of an earlier one.
             was_seen = self._seen is not None
-            highest = self._known()
+            highest, latest = self._known()
             blob = self._document.load()
-            found = self._read(blob, highest)
-            base = found or Generations(self._random_bytes(16), highest.ver + 1)
+            found = self._read(blob, highest, latest)
+            base = self._new_root(blob, highest) if found is None else self._raised(found)
             changed = how(base)
-            if found is not None and changed is found:
+            if found is not None and changed is base:
                 return found
             new = protect_document(self._mac_key, self._context, changed.encode())
             if self._document.replace(new, expected=blob):
@@ -108,33 +133,51 @@ class LiveGenerations:
                         f"{'removed' if blob is None else 'damaged or put back'}: the answers stored before are misses"
                     )
                 self._seen = None
-                self._raise(Mark.of(changed.ver, new))
+                self._raise(Mark.of(changed.ver, new), changed)
                 return changed
             time.sleep(host.chance.uniform(0, 0.002 * (attempt + 1)))
         raise StoreUnavailable("the generation document changes faster than it can be written: try again")
 
-    def _known(self) -> Mark:
-        """Return the mark of the highest document that this process or, before it, this machine has seen."""
-        self._note(self._remembers.read())
-        return self._highest
+    def _new_root(self, blob: bytes | None, highest: Mark) -> Generations:
+        """Return a document above all that were seen, in which nothing stored so far is valid."""
+        put_back = self._authentic(blob)  # it may have grown beyond what was seen
+        ver = max(highest.ver, put_back.ver if put_back else 0, self._least_ver()) + 1
+        return Generations(self._random_bytes(16), ver, ver)
 
-    def _raise(self, mark: Mark) -> None:
-        if self._note(mark):
-            self._remembers.keep(mark)
+    def _raised(self, found: Generations) -> Generations:
+        return replace(found, ver=max(found.ver, self._least_ver()))
 
-    def _note(self, mark: Mark) -> bool:
+    def _known(self) -> tuple[Mark, Generations | None]:
+        """Return the mark of the highest document that this machine has seen, and the highest that this process has."""
+        remembered = self._remembers.read()
         with self._lock:
+            if self._highest.ver < remembered.ver:
+                self._highest = remembered
+            return self._highest, self._latest
+
+    def _raise(self, mark: Mark, generations: Generations) -> None:
+        if self._is_provisional():
+            return
+        with self._lock:
+            if self._latest is None or self._latest.ver < generations.ver:
+                self._latest = generations
             is_higher = self._highest.ver < mark.ver
             if is_higher:
                 self._highest = mark
-            return is_higher
+        if is_higher:
+            self._remembers.keep(mark)
 
-    def _read(self, blob: bytes | None, highest: Mark) -> Generations | None:
+    def _read(self, blob: bytes | None, highest: Mark, latest: Generations | None) -> Generations | None:
+        found = self._authentic(blob)
+        if found is None or blob is None:
+            return None
+        # Its counter is never lowered nor used twice, and nothing that was invalidated is forgotten: it was put back.
+        is_put_back = Mark.of(found.ver, blob).is_behind(highest) or not (latest is None or found.keeps(latest))
+        return None if is_put_back else found
+
+    def _authentic(self, blob: bytes | None) -> Generations | None:
         if blob is None:
             return None
-        try:
-            found = decode_generations(verify_document(self._mac_key, self._context, blob))
-        except (DecryptionError, EntryUndecodable):
-            return None
-        # Its counter is never lowered nor used twice: this one was put back.
-        return None if Mark.of(found.ver, blob).is_behind(highest) else found
+        with contextlib.suppress(DecryptionError, EntryUndecodable):
+            return decode_generations(verify_document(self._mac_key, self._context, blob))
+        return None

@@ -92,8 +92,8 @@ class Sweeper:
                 return False  # what was born since is not to be judged by an older document
             if dead:
                 self._rows.mark_gone(dead, Gone.DOOMED)
-            else:
-                self._rows.set_swept(view.generations)
+            elif view.generations == self._entries.generations.published():
+                self._rows.set_swept(view.generations)  # what is still to be published has no counter yet
             return not dead
 
     def _view(self) -> View:

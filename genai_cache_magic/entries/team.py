@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.outbox import Outbox, Waiting
-    from genai_cache_magic.stores.base import SharedTier
+    from genai_cache_magic.stores.base import LookUp, SharedTier
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
     from genai_cache_magic.stores.snapshot import SnapshotDocument
@@ -41,16 +41,20 @@ class TeamClock:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._shift_s = 0.0  # replaced as a whole, so needs no lock
+        self._shift_s = 0.0  # how far the tier's clock is ahead; replaced as a whole, so needs no lock
 
     def __call__(self) -> float:
         """Return the time now."""
-        return self._clock() + self._shift_s
+        shift_s = self._shift_s
+        return self._clock() + (0.0 if abs(shift_s) < _SAME_TIME_S else shift_s)
+
+    def count(self) -> int:
+        """Return the tier's time, as precisely as it was heard [µs since the epoch]."""
+        return int((self._clock() + self._shift_s) * 1e6)
 
     def hear(self, now_s: float) -> None:
         """Take note that the tier's clock shows `now_s`."""
-        shift_s = now_s - self._clock()
-        self._shift_s = 0.0 if abs(shift_s) < _SAME_TIME_S else shift_s
+        self._shift_s = now_s - self._clock()
 
 
 class Pending:
@@ -173,7 +177,7 @@ class Team:
         """
 
         def publish() -> Generations:
-            self._snapshot.look()
+            self._look()
             return self._generations.change(how)
 
         try:
@@ -210,30 +214,35 @@ class Team:
                 generations = change.apply(generations)
             return generations
 
-        self._snapshot.look()
+        self._look()
         self._generations.change(how)
 
     def fill(self, waiting: Sequence[Waiting]) -> None:
         """Store queued entries in the tier; see `Receives`."""
         if not self.is_fresh:
-            self._snapshot.look()
+            self._look()
         envelopes = {one.entry_id: one.envelope for one in waiting}
         self._shared.fill_envelopes(envelopes, longest_ms=_LONGEST_QUEUED_MS)
 
     def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
         try:
-            with guarded(self._breaker):
-                found = self._tier.look_up(GENERATIONS, entry_ids)
-            self._clock.hear(found.now_s)
-            if found.token is None:
-                self._emptied()
-            self._snapshot.seen(found.token)
+            found = self._look(entry_ids)
             self._generations.published()  # made, where it was never there or got lost
         except StoreUnavailable as error:
             self._pending.read()
             return {}, str(error)
         self._drain_if_waiting()
         return found.blobs, ""  # type: ignore[return-value]  # keys of the tier are entry ids here
+
+    def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:
+        """Ask for what is valid now, the tier's time and some entries, in one round; raises ``StoreUnavailable``."""
+        with guarded(self._breaker):
+            found = self._tier.look_up(GENERATIONS, entry_ids)
+        self._clock.hear(found.now_s)
+        if found.token is None:
+            self._emptied()
+        self._snapshot.seen(found.token)
+        return found
 
     def _publish(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
         change = Change(self._shared.now_ms(), entry_ids=frozenset(entry_ids))

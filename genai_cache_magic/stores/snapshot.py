@@ -21,7 +21,7 @@ class SnapshotDocument:
     """A ``Document`` whose readers get what was last seen, and whose writers go to the original.
 
     Where neither the original nor a copy was ever seen, a first value can be written all the same: it is
-    provisional, and becomes the original's if that turns out to have none.
+    provisional, and gives way to whatever is found of the original, be it that there is none.
 
     Parameters
     ----------
@@ -62,6 +62,12 @@ class SnapshotDocument:
             return float("inf")
         return max(self._clock() - confirmed[0], self._wall_clock() - confirmed[1], 0.0)
 
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the value was never the original's: it was written while neither that nor a copy was ever seen."""
+        with self._lock:
+            return self._is_provisional
+
     def version(self) -> object:
         """Return a token that differs after every change seen here; None if no value was ever seen."""
         with self._lock:
@@ -87,7 +93,8 @@ class SnapshotDocument:
                 if expected is not None or self._value is not None:
                     raise
                 self._is_provisional = True
-                self._see(new)
+                self._value = new  # not kept: whoever comes next takes what is kept for the original's
+                self._changes += 1
             return True
         if is_written:
             with self._lock:
@@ -119,11 +126,6 @@ class SnapshotDocument:
     def _fetch(self, token: object) -> None:
         now = self._now()  # before the read: what is read is at least as fresh
         value = self._original.load()
-        if value is None and self._is_provisional:
-            mine = self.load()
-            assert mine is not None
-            self._original.replace(mine, expected=None)
-            value = self._original.load()
         with self._lock:
             self._token = None if value is None else token
             self._is_provisional = False

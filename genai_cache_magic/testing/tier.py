@@ -64,7 +64,7 @@ class MemoryTier:
         """Return the version of `document` and the values of `keys`, in one call."""
         self.reach()
         found = self.server.documents.get(document)
-        token = None if found is None else (id(found), found.version())
+        token = None if found is None else (found, found.version())
         return LookUp(token, self.server.clock(), self.server.store.get_many(keys))
 
     def reach(self) -> None:
@@ -131,7 +131,7 @@ class _ReachedDocument:
 
     def version(self) -> object:
         found = self._document()
-        return None if found is None or found.version() is None else (id(found), found.version())
+        return None if found is None or found.version() is None else (found, found.version())
 
     def load(self) -> bytes | None:
         found = self._document()

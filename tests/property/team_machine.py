@@ -1,0 +1,260 @@
+"""Eight machines of a team, and all that can happen to them, as a Hypothesis state machine over any shared tier.
+
+An answer is *stale* for a machine if its model was asked before an invalidation that this machine can know of: one
+that it made, one that it has seen, or one that was published longer ago than the bound while it reaches the tier.
+Every answer carries the moment of its call, so each hit is checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from machines import Origin
+from simulated import KEYS, MAX_STALE_S, START_S, SharedMemory, Simulated, Time, nothing_by_itself
+
+from genai_cache_magic.core.validity import decode_generations
+from genai_cache_magic.crypto.document_mac import verify_document
+from genai_cache_magic.entries.team import GENERATIONS
+
+MACHINES = 8
+QUESTIONS = ("one", "two", "three")
+TAGS = {"one": ("a",), "two": ("a", "b"), "three": ("b",)}
+DAY_S = 86_400.0
+SKEWS_S = (0.0, 0.0, 30.0, -30.0, 3_600.0, -3_600.0, DAY_S, -DAY_S)
+_STEP_S = 0.001
+
+_machine = st.integers(0, MACHINES - 1)
+_question = st.sampled_from(QUESTIONS)
+_tag = st.sampled_from("ab")
+
+
+@dataclass
+class Figures:
+    """What a series of examples showed."""
+
+    steps: int = 0
+    examples: int = 0
+    hits: int = 0
+    misses: int = 0
+    invalidations: int = 0
+    losses: int = 0
+    thirds: int = 0
+    kills: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} steps in {self.examples} teams of {MACHINES} machines: {self.hits:,} hits, 0 stale; "
+            f"{self.misses:,} misses, {self.invalidations:,} invalidations, {self.kills:,} kills; "
+            f"{self.losses:,} documents lost or put back, at most one new root for each; "
+            f"{self.thirds:,} third machines hit after invalidation and refill"
+        )
+
+
+class TeamMachine(RuleBasedStateMachine):
+    """The team under test, and what is known of every question."""
+
+    figures = Figures()
+    share = SharedMemory  # replaced where the tier is a real one
+
+    @initialize()
+    def begin(self):
+        self.patch = pytest.MonkeyPatch()
+        self._still = nothing_by_itself(self.patch)
+        self._still.__enter__()
+        self.time = Time(START_S)
+        self.shared = type(self).share(self.time)
+        self.machines = [Simulated(self.shared, self.time, f"m{n}", skew_s=skew_s) for n, skew_s in enumerate(SKEWS_S)]
+        self.document = self.shared.tier("outsider").document(GENERATIONS)
+        self.origin = Origin()
+        # Of each question: what the document says, when it came to say so; and what each machine knows.
+        self.published = [(self.time.now_s, dict.fromkeys(QUESTIONS, 0))]
+        self.known = [dict.fromkeys(QUESTIONS, 0) for _ in self.machines]
+        self.queued = [{} for _ in self.machines]
+        self.asked_to_clear = 0
+        self.lost = 0
+        self.roots = set()
+        self.saved = None
+        self.figures.examples += 1
+
+    def teardown(self):
+        if hasattr(self, "_still"):
+            self._still.__exit__(None, None, None)
+            self.patch.undo()
+
+    # What machines do
+
+    @rule(number=_machine, question=_question, mode=st.sampled_from(("use", "use", "use", "use", "refresh", "read")))
+    def ask(self, number, question, mode):
+        """A hit is never stale for a machine that can know it."""
+        self._asks(number, question, mode)
+        self._looked_at()
+
+    @rule(number=_machine, tag=_tag)
+    def invalidate_tag(self, number, tag):
+        """Published where the tier can be reached, else queued, and in force here at once."""
+        self.machines[number].invalidate_tag(tag)
+        self._invalidated(number, [question for question in QUESTIONS if tag in TAGS[question]], self.origin.answers)
+        self._looked_at()
+
+    @rule(number=_machine)
+    def clear(self, number):
+        self.asked_to_clear += 1
+        self.machines[number].clear()
+        self._invalidated(number, QUESTIONS, self.origin.answers)
+        self._looked_at()
+
+    @rule(number=_machine)
+    def tell(self, number):
+        """What waits is told, invalidations first."""
+        self._tells(number)
+        self._looked_at()
+
+    @rule(number=_machine)
+    def restart(self, number):
+        """A kernel is killed, and another process of its machine begins."""
+        self.figures.kills += 1
+        self.machines[number].start()
+        self._looked_at()
+
+    @rule(numbers=st.permutations(range(MACHINES)), question=_question)
+    def invalidate_refill_and_ask_elsewhere(self, numbers, question):
+        """The third machine hits what the second one fetched after the first one's invalidation."""
+        numbers = numbers[:3]
+        for number in numbers:
+            self.machines[number].network.is_cut = False
+            assert self._tells(number)
+        for number in numbers:
+            # Who has seen that a document was put back says so by a new root now, and not in between.
+            self.machines[number].look()
+        first, second, third = numbers
+        self.machines[first].invalidate_tag(TAGS[question][0])
+        self._invalidated(
+            first, [other for other in QUESTIONS if TAGS[question][0] in TAGS[other]], self.origin.answers
+        )
+        self.time.now_s += MAX_STALE_S + 0.1
+        refilled = self._asks(second, question, "use")
+        assert self._tells(second)
+        asked = self.origin.answers
+        assert self._asks(third, question, "use") == refilled
+        assert self.origin.answers == asked
+        self.figures.thirds += 1
+        self._looked_at()
+
+    # What happens to them
+
+    @rule(number=_machine, is_cut=st.booleans())
+    def partition(self, number, is_cut):
+        self.machines[number].network.is_cut = is_cut
+        self._looked_at()
+
+    @rule(seconds=st.sampled_from((0.5, 3.0, 6.0, 600.0)), asleep=st.sets(_machine, max_size=4))
+    def wait(self, seconds, asleep):
+        """Time passes; for a machine that sleeps only its wall clock does."""
+        self.time.now_s += seconds
+        for number in asleep:
+            self.machines[number].slept_s += seconds
+        self._looked_at()
+
+    @rule()
+    def flush(self):
+        """An outsider's FLUSHALL."""
+        self._loses(self.shared.flush)
+
+    @rule()
+    def lose_document(self):
+        self._loses(lambda: self.shared.lose(GENERATIONS))
+
+    @rule()
+    def save(self):
+        """Keep a copy, for a rollback later."""
+        self.saved = (self.document.load(), dict(self.published[-1][1]))
+        self._looked_at()
+
+    @precondition(lambda self: self.saved is not None and self.saved[0] is not None)
+    @rule()
+    def roll_back(self):
+        """An older document is put back; others may change it before anybody looks who has seen the newer one."""
+        now = self.document.load()
+        if now is None or now == self.saved[0]:
+            return
+        self.lost += 1
+        self.figures.losses += 1
+        assert self.document.replace(self.saved[0], expected=now)
+        self.published = [(self.time.now_s, dict(self.saved[1]))]
+        self._looked_at()
+
+    # What is known of all that
+
+    def _asks(self, number, question, mode):
+        machine = self.machines[number]
+        before = self.origin.answers
+        was_cut = machine.network.is_cut
+        # What is unread of the tier when it may be no longer: published before the bound.
+        if not was_cut:
+            self._knows(number, self._published_before(self.time.now_s - MAX_STALE_S))
+        calls = machine.network.calls
+        answer, record = machine.ask(self.origin, question, mode=mode, tags=TAGS[question])
+        if not was_cut and machine.network.calls > calls and mode != "refresh":
+            self._knows(number, self.published[-1][1])
+        if self.origin.answers == before:
+            known = self.known[number][question]
+            assert answer > known, f"machine {number}: {record}: asked at {answer}, invalidated at {known}"
+            self.figures.hits += 1
+        else:
+            self.figures.misses += 1
+        if mode == "refresh":
+            self._invalidated(number, [question], before)  # it published before it asked, or queued that
+        return answer
+
+    def _published_before(self, moment_s):
+        return next((said for at_s, said in reversed(self.published) if at_s <= moment_s), {})
+
+    def _knows(self, number, said):
+        known = self.known[number]
+        for question, moment in said.items():
+            known[question] = max(known[question], moment)
+
+    def _invalidated(self, number, questions, moment):
+        self.figures.invalidations += 1
+        self._knows(number, dict.fromkeys(questions, moment))
+        if self.machines[number].network.is_cut:
+            self.queued[number].update(dict.fromkeys(questions, moment))
+        else:
+            self._says(dict.fromkeys(questions, moment))
+
+    def _tells(self, number):
+        machine = self.machines[number]
+        is_all = machine.tell()
+        if not machine.network.is_cut:
+            self._says(self.queued[number])
+            self.queued[number] = {}
+        return is_all
+
+    def _says(self, what):
+        said = dict(self.published[-1][1])
+        for question, moment in what.items():
+            said[question] = max(said[question], moment)
+        self.published.append((self.time.now_s, said))
+
+    def _loses(self, how):
+        if self.document.load() is not None:
+            self.lost += 1
+            self.figures.losses += 1
+        how()
+        self._looked_at()
+
+    def _looked_at(self):
+        """Count a step, and the roots that there have been."""
+        self.figures.steps += 1
+        self.time.now_s += _STEP_S
+        blob = self.document.load()
+        if blob is not None:
+            context = f"generations/{KEYS.namespace}"
+            self.roots.add(decode_generations(verify_document(KEYS.mac_key, context, blob)).root)
+        allowed = 1 + self.asked_to_clear + self.lost
+        assert len(self.roots) <= allowed, (
+            f"{len(self.roots)} roots for {self.lost} losses, {self.asked_to_clear} clears"
+        )
