@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
 from genai_cache_magic.api.batches import MapOptions, mapped
+from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
 from genai_cache_magic.api.values import Value, decoded, encoded
 from genai_cache_magic.calls.explain import explain
@@ -27,46 +28,17 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.joining import Joining
     from genai_cache_magic.calls.explain import Explanation
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import Stamp
-    from genai_cache_magic.entries.catalogue import Catalogue, Collected, Invalidation, Stats
-    from genai_cache_magic.entries.entries import Entries, Keys
-    from genai_cache_magic.entries.permits import Permits
-    from genai_cache_magic.entries.state import StateFile
+    from genai_cache_magic.entries.catalogue import Collected, Invalidation, Stats
     from genai_cache_magic.entries.team import Team
-    from genai_cache_magic.ledger.usage import Ledger, UsageReport
-    from genai_cache_magic.providers.base import Origins
+    from genai_cache_magic.ledger.usage import UsageReport
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheParts:
-    """What a cache is made of.
-
-    `directory` is where it lies, empty in memory, and `ttl_s` its default [s]. `is_superseded` tells whether another
-    process has begun the directory anew, with other keys. `place` tells apart stores that one key opens; empty where
-    no other process can reach the store.
-    """
-
-    entries: Entries
-    keys: Keys
-    calls: Begins
-    catalogue: Catalogue
-    origins: Origins
-    ttl_s: int
-    state: StateFile
-    ledger: Ledger
-    directory: str = ""
-    is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
-    team: Team | None = None
-    permits: Permits | None = field(default=None, repr=False)
-    place: str = field(default="", repr=False)
 
 
 class Cache:
@@ -92,6 +64,7 @@ class Cache:
         self.ledger = parts.ledger
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
+        self._counts = parts.counts
         self._ttl_s = parts.ttl_s
         self._directory = parts.directory
         self._is_superseded = parts.is_superseded
@@ -293,6 +266,31 @@ class Cache:
             return 0
         return sum(what is Filled.STORED for what in filled.values())
 
+    def hincrby(self, name: str, field: object, amount: int = 1) -> int:
+        """Add `amount` to the count of `field` (a text, or a date) under `name`; return what it is then.
+
+        Atomic among all who share the cache, a team included.
+
+        Raises
+        ------
+        StoreUnavailable
+            It could not be counted, or it is not known whether it was.
+        """
+        return self._counts.add(name, field_of(field), amount)
+
+    def hgetall(self, name: str, *, start: object = None, end: object = None) -> dict[str, int]:
+        """Return the counts under `name`, sorted by field, from `start` to `end` (texts, or dates), both included.
+
+        Raises ``StoreUnavailable``: no count may be taken for none.
+        """
+        first, last = ("" if bound is None else field_of(bound) for bound in (start, end))
+        return {
+            field: count
+            for field, count in self._counts.read(name).items()
+            # As precise as both are: a moment is of its day, and a day of its month.
+            if first[: len(field)] <= field and (not last or field[: len(last)] <= last)
+        }
+
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""
         return Pipeline(self)
@@ -429,16 +427,13 @@ class Cache:
         return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
 
 
-def close_parts(parts: CacheParts) -> None:
-    """Give up what `parts` hold; may be called twice."""
-    parts.catalogue.close()
-    parts.ledger.close()
-    if parts.team is not None:
-        parts.team.close()
-    if parts.permits is not None:
-        parts.permits.close()
-    parts.entries.close()
-    parts.state.close()
+def field_of(value: object) -> str:
+    """Return the field of a count that is a text, or a date; raises ``ConfigurationError`` for anything else."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value
+    raise ConfigurationError(f"the field of a count is a text or a date, not {type(value).__name__}")
 
 
 def _stored(found: Found) -> Value:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.cache import Cache, CacheParts
+from genai_cache_magic.api.cache import Cache
 from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
 from genai_cache_magic.api.joining import Joining
+from genai_cache_magic.api.kinds import settings_of
+from genai_cache_magic.api.parts import CacheParts
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
@@ -22,6 +24,7 @@ from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.crypto.held_keys import MAX_AGE_S
 from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
+from genai_cache_magic.entries.counting import Counts
 from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
@@ -35,7 +38,8 @@ from genai_cache_magic.ledger.books import Books
 from genai_cache_magic.ledger.usage import Ledger
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
-from genai_cache_magic.settings.reading import ignored, load_settings
+from genai_cache_magic.settings.reading import ignored
+from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
@@ -46,17 +50,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.codec import Seal
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
-    from genai_cache_magic.stores.base import Document, Store
+    from genai_cache_magic.stores.base import Counters, Document, Store
     from genai_cache_magic.stores.disk import DiskStore
     from genai_cache_magic.stores.home import Home
 
-_LATER = {"azure_cdn": "Azure Front Door"}
-_SHARED = {
-    "redis": "l2='redis://HOST:6379'",
-    "azure_redis": "l2='rediss+cluster://NAME.REGION.redis.azure.net:10000'",
-    "azure_storage": "l2='https://ACCOUNT.blob.core.windows.net/CONTAINER'",
-}
-"""Kinds that a team shares, and how their address is given."""
 _ENTRIES = "l1"
 _LEDGER_WAITS_S = 0.25
 """How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
@@ -68,8 +65,9 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
     Parameters
     ----------
     kind
-        ``disk`` (with the team tier that the settings name, if any), ``memory``, or a tier that must be named:
-        ``redis``, ``azure_redis``, ``azure_storage``.
+        ``disk`` (with the team tier that the settings name, if any), ``memory``, or one in front of a team tier that
+        has to be named: ``redis`` and ``azure_redis`` by ``connection={"endpoint": ..., "key": ..., "ssl": True}``,
+        ``azure_storage`` by ``account`` and ``container``, all of them by ``l2``; else Azure's own variables count.
     on_event
         Hears of trouble that look-ups turn into misses.
     settings
@@ -82,16 +80,8 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
     KeyUnavailable
         Encryption is configured and its key can't be read.
     """
-    if kind in _LATER:
-        raise ConfigurationError(f"create_cache({kind!r}) needs {_LATER[kind]}, which this version does not have yet")
-    if kind not in ("disk", "memory", *_SHARED):
-        raise ConfigurationError(
-            f"create_cache({kind!r}): there is no such kind; use disk, memory, {', '.join(_SHARED)}"
-        )
-    loaded = load_settings(**settings)
-    if kind in _SHARED:
-        if not loaded.l2:
-            raise ConfigurationError(f"create_cache({kind!r}) needs an address: {_SHARED[kind]}, or GENAI_CACHE_L2")
+    loaded = settings_of(kind, settings)
+    if kind not in {"disk", "memory"}:
         team_line(loaded, loaded.namespace)  # here a wrong address is an error, in a notebook it is a sentence
     for sentence in ignored():
         on_event(Trouble("settings", "Ignored", sentence))
@@ -167,10 +157,23 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         ttl_s=settings.ttl,
         state=parts.state,
         ledger=ledger,
+        counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
         is_superseded=partial(_is_superseded, home, time.monotonic() if is_remote(settings) else None),
     )
+
+
+def _counters(home: Home | None, line: TeamLine | None) -> Counters:
+    """Return where counts are: with the team, else in files of this machine, or in memory."""
+    from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
+
+    if line is not None:
+        return line.counters
+    if home is not None:
+        return DocumentCounters(lambda name: FileDocument(home.path / name, ensure=home.ensure))
+    documents: dict[str, MemoryDocument] = {}
+    return DocumentCounters(lambda name: documents.setdefault(name, MemoryDocument()))
 
 
 def _lost(tell: Callable[[Event], None], sentence: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.api.installed import ensure_installed
+from genai_cache_magic.entries.counting import TeamCounters
 from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
@@ -16,8 +17,9 @@ from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.settings.units import spell_size
-from genai_cache_magic.stores.base import SupportsLeases, SupportsSettling
+from genai_cache_magic.stores.base import SupportsCounters, SupportsLeases, SupportsSettling
 from genai_cache_magic.stores.breaker import Breaker
+from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, guard_store, guarded
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.stores.snapshot import SnapshotDocument
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.azure_connection import BlobConnection
-    from genai_cache_magic.stores.base import Document, SharedTier
+    from genai_cache_magic.stores.base import Counters, Document, SharedTier
     from genai_cache_magic.stores.redis import RedisTier
 
 _ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
@@ -39,7 +41,7 @@ _MAX_STALE_REDIS_S = 5.0
 _MAX_STALE_BLOB_S = 30.0
 KEYSET = "keyset"
 """The name of the document that holds a name space's keys."""
-_REDIS, _BLOB = "Redis", "Azure Blob"
+REDIS, BLOB = "Redis", "Azure Blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ class TeamLine:
         error = StoreUnavailable(f"{self.tier.name} does not answer in time")
         self.breaker.trip(error)
         return str(error)
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of the tier, or of its documents."""
+        tier = self.tier
+        inner = tier.counters if isinstance(tier, SupportsCounters) else DocumentCounters(tier.document)
+        return TeamCounters(inner, self.breaker, overdue=self.overdue)
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare the limits of the tier's server, and return what there is to say of them."""
@@ -133,7 +142,7 @@ def team_line(settings: Settings, namespace: str, tell: Callable[[Event], None] 
     by_kind: dict[str, str] = {}
     for address in settings.l2:
         url = address.get_secret_value()
-        kind = _kind_of(url)
+        kind = kind_of(url)
         if kind in by_kind:
             raise ConfigurationError(f"l2 names two addresses of {kind}: write one of Redis, of Azure Blob, or of each")
         by_kind[kind] = url
@@ -145,12 +154,13 @@ def team_line(settings: Settings, namespace: str, tell: Callable[[Event], None] 
     return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s, retries)
 
 
-def _kind_of(url: str) -> str:
+def kind_of(url: str) -> str:
+    """Return whose address `url` is: `REDIS` or `BLOB`; raises ``ConfigurationError``."""
     scheme = url.partition("://")[0]
     if scheme.startswith("redis"):
-        return _REDIS
+        return REDIS
     if scheme.startswith(("http", "azure-blob")):
-        return _BLOB
+        return BLOB
     raise ConfigurationError(f"l2 is no address of a team tier: write one that begins with {_ADDRESSES}")
 
 
@@ -158,16 +168,16 @@ def _tier(
     settings: Settings, by_kind: Mapping[str, str], namespace: str, tell: Callable[[Event], None]
 ) -> tuple[SharedTier, float]:
     """Return the tier at these addresses, and how old what is known of it may be by default [s]."""
-    if _REDIS not in by_kind:
-        return _blob(settings, by_kind[_BLOB], namespace), _MAX_STALE_BLOB_S
-    redis = _redis(settings, by_kind[_REDIS], namespace)
-    if _BLOB not in by_kind:
+    if REDIS not in by_kind:
+        return _blob(settings, by_kind[BLOB], namespace), _MAX_STALE_BLOB_S
+    redis = _redis(settings, by_kind[REDIS], namespace)
+    if BLOB not in by_kind:
         return redis, _MAX_STALE_REDIS_S
 
     from genai_cache_magic.stores.azure_blob import BlobStore
     from genai_cache_magic.stores.by_size import SizedTier
 
-    connection = _container(settings, by_kind[_BLOB])
+    connection = _container(settings, by_kind[BLOB])
     large = BlobStore(connection, namespace, "l")
     tier = SizedTier(
         redis,
@@ -269,10 +279,12 @@ def _container(settings: Settings, url: str) -> BlobConnection:
     ensure_installed("l2", "azure", "azure.storage.blob", "azure.identity")
     from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 
-    is_by_name = url.startswith("azure-blob://")
+    by_name = url.partition("azure-blob://")[2]
+    if by_name and settings.l2_account and not settings.l2_connection_string.get_secret_value():
+        url, by_name = f"https://{settings.l2_account}.blob.core.windows.net/{by_name}", ""
     target = BlobTarget(
         url,
-        connection_string=settings.l2_connection_string.get_secret_value() if is_by_name else "",
+        connection_string=settings.l2_connection_string.get_secret_value() if by_name else "",
         account_key=settings.l2_account_key.get_secret_value(),
         create_container=settings.l2_create_container,
         connect_timeout_s=settings.connect_timeout,

@@ -126,6 +126,7 @@ AZURES_OWN = {
     "l2": "AZURE_REDIS_HOST",
     "l2_password": "AZURE_REDIS_KEY",
     "l2_connection_string": "AZURE_STORAGE_CONNECTION_STRING",
+    "l2_account": "AZURE_STORAGE_ACCOUNT",
     "l2_account_key": "AZURE_STORAGE_KEY",
 }
 """Setting -> the variable, of Azure's own, that is its default."""
@@ -139,6 +140,11 @@ def _of_azure(setting: str) -> Callable[[], SecretStr]:
 def _azure_vault() -> str:
     """Return the address that Azure's own variable names, if it does."""
     return os.environ.get(AZURES_OWN["key_vault_url"], "")
+
+
+def _azure_account() -> str:
+    """Return the storage account that Azure's own variable names, if it does."""
+    return os.environ.get(AZURES_OWN["l2_account"], "")
 
 
 def _azure_redis() -> tuple[SecretStr, ...]:
@@ -251,6 +257,7 @@ class Settings(BaseSettings):
     l2_username: str = Field(default="", repr=False)
     l2_password: Secret = Field(default_factory=_of_azure("l2_password"), repr=False)
     l2_connection_string: Secret = Field(default_factory=_of_azure("l2_connection_string"), repr=False)
+    l2_account: str = Field(default_factory=_azure_account, repr=False)
     l2_account_key: Secret = Field(default_factory=_of_azure("l2_account_key"), repr=False)
     l2_ca_file: Place | None = None
     l2_create_container: bool = False

@@ -97,7 +97,8 @@ class BlobTarget:
         }
         if self.is_by_name and not self.connection_string:
             raise ConfigurationError(
-                f"{self.address} needs a connection string: set AZURE_STORAGE_CONNECTION_STRING, or write the URL"
+                f"{self.address} names no account: set l2_account (AZURE_STORAGE_ACCOUNT) or "
+                "l2_connection_string (AZURE_STORAGE_CONNECTION_STRING), or write the URL in l2"
             )
         if self.connection_string:
             try:

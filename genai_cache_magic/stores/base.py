@@ -233,6 +233,42 @@ class SupportsLeases(Protocol):
         """Its leases."""
 
 
+LARGEST_COUNT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A count, and the label that came with its first change."""
+
+    count: int
+    label: bytes = field(repr=False)
+
+
+class Counters(Protocol):
+    """Counts, by name and field (64 hex digits each), that many change at once.
+
+    Any method may raise ``StoreUnavailable``; when `add` does, it is not known whether it was counted.
+    """
+
+    def add(self, name: str, field: str, amount: int, label: bytes) -> int:
+        """Add `amount` to a count, in one step for all who share it, and return what it is then.
+
+        Raises ``ValueError`` if that would leave the range of 64 bits; nothing is changed.
+        """
+
+    def read(self, name: str) -> dict[str, Counted]:
+        """Return the counts under `name`, by field."""
+
+
+@runtime_checkable
+class SupportsCounters(Protocol):
+    """A shared tier that counts by itself."""
+
+    @property
+    def counters(self) -> Counters:
+        """Its counters."""
+
+
 @runtime_checkable
 class SupportsSettling(Protocol):
     """A shared tier whose server has limits of its own."""

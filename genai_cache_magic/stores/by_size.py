@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from genai_cache_magic.stores.base import Document, Leases
+    from genai_cache_magic.stores.base import Counters, Document, Leases
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.redis import RedisTier
 
@@ -231,6 +231,11 @@ class SizedTier:
     def leases(self) -> Leases:
         """Those of the Redis."""
         return self._fast.leases
+
+    @property
+    def counters(self) -> Counters:
+        """Those of the Redis."""
+        return self._fast.counters
 
     def document(self, name: str) -> Document:
         """Return the Redis's document of that name."""

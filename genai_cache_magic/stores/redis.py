@@ -5,6 +5,7 @@ All keys start with ``genai-cache:1:<namespace>:``, so that an administrator can
 
     genai-cache:1:<namespace>:e:<entry id>       a value, with a time to live
     genai-cache:1:<namespace>:d:<name>           a document: a hash of ``value`` and a random ``token``
+    genai-cache:1:<namespace>:h:<name>           counts; see `redis_counters`
     genai-cache:1:<namespace>:l:<entry id>       a lease: its holder's random token, with a time to live
 
 Every command names one key, so that a cluster can place each where it likes.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp, Put
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+from genai_cache_magic.stores.redis_counters import RedisCounters
 from genai_cache_magic.stores.redis_limits import RedisLimits
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ class RedisTier:
         self._limits = limits or RedisLimits()
         self.store = RedisStore(connection, namespace)
         self.leases = RedisLeases(connection, namespace)
+        self.counters = RedisCounters(connection, f"{key_prefix(namespace)}h:")
         self._connection = connection
         self._namespace = namespace
 

@@ -171,6 +171,7 @@ def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, val
         ("l2_password", "AZURE_REDIS_KEY", "(set)"),
         ("l2_connection_string", "AZURE_STORAGE_CONNECTION_STRING", "(set)"),
         ("l2_account_key", "AZURE_STORAGE_KEY", "(set)"),
+        ("l2_account", "AZURE_STORAGE_ACCOUNT", "team.redis.example"),
     ],
 )
 def test_a_variable_of_azures_own_is_named_as_the_source(monkeypatch, setting, variable, shown):

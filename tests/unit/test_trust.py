@@ -41,6 +41,7 @@ DECIDING = {
     "l2_password": '"theirs"',
     "l2_connection_string": '"theirs"',
     "l2_account_key": '"theirs"',
+    "l2_account": '"theirs"',
     "l2_ca_file": '"/srv/theirs"',
     "l2_create_container": "true",
     "key_vault_url": '"https://theirs.vault.azure.net"',

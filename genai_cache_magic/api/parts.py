@@ -1,0 +1,56 @@
+"""What a cache is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.steps import Begins
+    from genai_cache_magic.entries.catalogue import Catalogue
+    from genai_cache_magic.entries.counting import Counts
+    from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.permits import Permits
+    from genai_cache_magic.entries.state import StateFile
+    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.ledger.usage import Ledger
+    from genai_cache_magic.providers.base import Origins
+
+
+@dataclass(frozen=True, slots=True)
+class CacheParts:
+    """What a cache is made of.
+
+    `directory` is where it lies, empty in memory, and `ttl_s` its default [s]. `is_superseded` tells whether another
+    process has begun the directory anew, with other keys. `place` tells apart stores that one key opens; empty where
+    no other process can reach the store.
+    """
+
+    entries: Entries
+    keys: Keys
+    calls: Begins
+    catalogue: Catalogue
+    origins: Origins
+    ttl_s: int
+    state: StateFile
+    ledger: Ledger
+    counts: Counts = field(repr=False)
+    directory: str = ""
+    is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
+    team: Team | None = None
+    permits: Permits | None = field(default=None, repr=False)
+    place: str = field(default="", repr=False)
+
+
+def close_parts(parts: CacheParts) -> None:
+    """Give up what `parts` hold; may be called twice."""
+    parts.catalogue.close()
+    parts.ledger.close()
+    if parts.team is not None:
+        parts.team.close()
+    if parts.permits is not None:
+        parts.permits.close()
+    parts.entries.close()
+    parts.state.close()

@@ -1,0 +1,108 @@
+"""Named counts, such as tokens by day: kept under keyed names, with sealed labels, so that a store reads neither."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from genai_cache_magic.core.key import entry_id
+from genai_cache_magic.crypto.columns import ColumnSeal
+from genai_cache_magic.entries.link import within
+from genai_cache_magic.errors import ConfigurationError, DecryptionError
+from genai_cache_magic.stores.guarded import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.stores.base import Counted, Counters
+    from genai_cache_magic.stores.breaker import Breaker
+
+T = TypeVar("T")
+
+_NAME: Final = b"genai-cache counter name 1\0"
+_FIELD: Final = b"genai-cache counter field 1\0"
+_DEADLINE_S: Final = 10.0
+"""How long counting may take [s]: it is what the caller wants, and no call to a model waits for it."""
+_MOST: Final = 2**53
+"""The largest amount at once: beyond it languages that other clients are written in lose digits."""
+
+
+class Counts:
+    """The counts of one namespace. Safe to share between threads and processes.
+
+    Every method may raise ``StoreUnavailable``.
+
+    Parameters
+    ----------
+    counters
+        Where they are.
+    """
+
+    def __init__(self, counters: Counters, keys: Keys) -> None:
+        self._counters = counters
+        self._seal = ColumnSeal(keys.mac_key)
+        self._keyed: Callable[[bytes], str] = lambda what: entry_id(what, keys.id_key)
+        self._namespace = keys.namespace.encode() + b"\0"
+
+    def add(self, name: str, field: str, amount: int) -> int:
+        """Add `amount` to the count of `field` under `name`, and return what it is then.
+
+        Raises
+        ------
+        ConfigurationError
+            The amount is no whole number, or the count would leave the range of 64 bits.
+        """
+        if type(amount) is not int or abs(amount) > _MOST:
+            raise ConfigurationError(f"hincrby counts whole numbers up to 2**53, not {type(amount).__name__}")
+        name_id, field_id = self._ids(name, field)
+        label = self._seal.seal(field.encode("utf-8", "surrogatepass"), place=_place(name_id, field_id))
+        try:
+            return self._counters.add(name_id, field_id, amount, label)
+        except ValueError as exc:
+            raise ConfigurationError(f"hincrby: {exc}") from exc
+
+    def read(self, name: str) -> dict[str, int]:
+        """Return the counts under `name`, sorted by field; what is not ours is left out."""
+        name_id, _ = self._ids(name, "")
+        found: dict[str, int] = {}
+        for field_id, one in self._counters.read(name_id).items():
+            try:
+                field = self._seal.open(one.label, place=_place(name_id, field_id)).decode("utf-8", "surrogatepass")
+            except (DecryptionError, UnicodeError):
+                continue
+            found[field] = one.count
+        return dict(sorted(found.items()))
+
+    def _ids(self, name: str, field: str) -> tuple[str, str]:
+        whose = self._namespace + name.encode("utf-8", "surrogatepass") + b"\0"
+        return self._keyed(_NAME + whose), self._keyed(_FIELD + whose + field.encode("utf-8", "surrogatepass"))
+
+
+class TeamCounters:
+    """The counters of a shared tier, asked only while its breaker lets them, and for no longer than a deadline.
+
+    Parameters
+    ----------
+    overdue
+        Called when they take too long; returns what to say.
+    """
+
+    def __init__(self, inner: Counters, breaker: Breaker, *, overdue: Callable[[], str]) -> None:
+        self._inner = inner
+        self._breaker = breaker
+        self._overdue = overdue
+
+    def add(self, name: str, field: str, amount: int, label: bytes) -> int:
+        """Return what the tier's does; raises ``StoreUnavailable`` also where nobody knows whether it was counted."""
+        return self._soon(lambda: self._inner.add(name, field, amount, label))
+
+    def read(self, name: str) -> dict[str, Counted]:
+        """Return what the tier's does."""
+        return self._soon(lambda: self._inner.read(name))
+
+    def _soon(self, work: Callable[[], T]) -> T:
+        return within(_DEADLINE_S, guarded(self._breaker)(work), overdue=self._overdue)
+
+
+def _place(name_id: str, field_id: str) -> bytes:
+    return f"count {name_id} {field_id}".encode()
