@@ -28,6 +28,7 @@ class Tier(StrEnum):
 
     L1 = "L1"
     L2 = "L2"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)

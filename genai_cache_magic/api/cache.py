@@ -94,6 +94,11 @@ class Cache:
         return self._team is not None
 
     @property
+    def seal_key(self) -> bytes:
+        """The secret of the namespace by which a run file is sealed for all who share it, bytes, shape (32,)."""
+        return self._keys.mac_key
+
+    @property
     def is_superseded(self) -> bool:
         """Whether its directory was begun anew by another process: this cache stores and serves nothing any more."""
         return self._is_superseded()

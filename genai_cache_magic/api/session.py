@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import difflib
+import time
 import weakref
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from genai_cache_magic import host
@@ -19,6 +21,9 @@ from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 from genai_cache_magic.events import Trouble
+from genai_cache_magic.runs.run_file import RunFile
+from genai_cache_magic.runs.shelf import ShelvedAnswers
+from genai_cache_magic.settings.places import parse_place
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
 
@@ -45,6 +50,7 @@ class Session:
         self._caches: dict[str, Cache] = {}
         self._openings: dict[str, Opening] = {}
         self._untold: tuple[str, ...] = ()  # guarded by _lock
+        self._run_files: dict[str, RunFile] = {}  # guarded by _lock
         self._events: dict[str, list[Event]] = {}  # of caches whose scope is not there any more or not yet
         self._latest: dict[str, weakref.ref[CellScope]] = {}
         self.notebook: dict[str, Any] = {}
@@ -131,7 +137,20 @@ class Session:
         scope.emit(event)
 
     def answers(self, scope: CellScope) -> Answers:
-        """Return what answers the calls of `scope`: its cache, or a stand-in that lets every call pass."""
+        """Return what answers the calls of `scope`: its run file, then its cache, or what lets every call pass.
+
+        Raises
+        ------
+        ConfigurationError, StoreUnavailable
+            The run file can't be used: what was named to answer must not be passed over in silence.
+        """
+        if not scope.options.run_file or scope.options.mode is Mode.OFF:
+            return self._cached_answers(scope)
+        file = self._run_file(scope.options)
+        scope.recording = file if scope.options.mode is Mode.RECORD else None
+        return ShelvedAnswers(self._cached_answers(scope), file, now_ms=lambda: time.time_ns() // 1_000_000)
+
+    def _cached_answers(self, scope: CellScope) -> Answers:
         namespace = scope.options.namespace
         with self._lock:
             self._latest[namespace] = weakref.ref(scope)
@@ -146,6 +165,25 @@ class Session:
             return ClosedCache(ClosedDesk(exc), origins_of(self.settings))
         scope.books, scope.store = cache.ledger.books, cache.fingerprint
         return cache
+
+    def _run_file(self, options: Options) -> RunFile:
+        """Return the file that `options` name, read; raises as `RunFile.load`."""
+        with self._lock:
+            file = self._run_files.get(options.run_file)
+            if file is None:
+                path = Path(options.run_file)
+                file = RunFile(path, label=label_of(path), seal_key=partial(self._seal_key, options.namespace))
+                self._run_files[options.run_file] = file
+        file.load(may_be_missing=options.mode is Mode.RECORD)
+        return file
+
+    def _seal_key(self, namespace: str) -> bytes:
+        """Return what seals run files of `namespace`."""
+        if self.settings.encryption == "off":
+            raise ConfigurationError(
+                "a sealed run file needs a key, and encryption is off: name a plain one, such as runs/NAME.jsonl"
+            )
+        return self.cache(namespace).seal_key
 
     def _opened_soon(self, namespace: str, scope: CellScope) -> Answers:
         """Return the cache of `namespace` as far as it is open: nobody who asks no model waits for it."""
@@ -172,7 +210,10 @@ class Session:
         """
         merged = {**self.notebook, **{name: value for name, value in given.items() if value is not None}}
         settings = self.settings
+        merged.setdefault("run_file", settings.run_file or "")
         options = checked_options(merged, mode=settings.mode, samples=settings.samples)
+        if options.mode is Mode.RECORD and not options.run_file:
+            raise ConfigurationError("mode record keeps a run file: name it too, --run-file runs/NAME.jsonl")
         namespace = str(merged.get("namespace", settings.namespace))
         if namespace != settings.namespace:
             # Checked where the pattern stands.
@@ -280,6 +321,7 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
         samples=_one_of(Samples, "samples", given.get("samples", samples)),
         store=_kinds(given.get("store", ())),
         salt=str(given.get("salt", "")),
+        run_file=_place(given.get("run_file", "")),
     )
 
 
@@ -290,6 +332,19 @@ def _one_of(kind: Any, name: str, value: Any) -> Any:
     close = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigurationError(f"{name}={value!r}: write one of {', '.join(allowed)}{hint}")
+
+
+def _place(given: object) -> str:
+    return str(parse_place(given)) if isinstance(given, str | Path) and str(given) else ""
+
+
+def label_of(path: Path) -> str:
+    """Return `path` as people are told of it: from where they are, and never a place of this machine."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return path.name
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
 def _kinds(given: Iterable[str]) -> frozenset[str]:

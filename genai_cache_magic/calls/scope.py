@@ -10,7 +10,7 @@ from genai_cache_magic import host
 from genai_cache_magic.calls.coalesce import Caller
 from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.calls.reports import Reports
-from genai_cache_magic.errors import CellInterrupt
+from genai_cache_magic.errors import CellInterrupt, GenaiCacheError
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
 
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ class Books(Protocol):
         """Count `call`, which has come to its end; never raises for trouble of its own."""
 
 
+class Recording(Protocol):
+    """Keeps what the calls of a scope were answered."""
+
+    def flush(self) -> None:
+        """Write what was recorded; raises ``GenaiCacheError``."""
+
+
 class CellScope:
     """The record of one cell: its options, its calls, its sums.
 
@@ -87,6 +94,8 @@ class CellScope:
         Keyed fingerprint of the namespace and the store that its calls are answered from; empty where there is none.
     passport
         What takes it to another process; None where nothing does.
+    recording
+        The run file that its calls go to; None if there is none.
     books
         Where its calls are counted; None while there is no cache to be opened.
     """
@@ -113,6 +122,7 @@ class CellScope:
         self.store = ""
         self.passport: CarriesScope | None = None
         self.books: Books | None = None
+        self.recording: Recording | None = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
         self._followers = 0  # those that said so; guarded by _lock
         self._hooks = tuple(hooks)
@@ -163,6 +173,11 @@ class CellScope:
     def end(self) -> None:
         """Take note that its cell or block is over."""
         self.is_over = True
+        if self.recording is not None:
+            try:
+                self.recording.flush()
+            except GenaiCacheError as exc:
+                self.emit(Trouble("run file", type(exc).__name__, str(exc)))
         self._gather()
         with self._lock:
             ended = sum(process.exitcode is not None for process in self._followed)

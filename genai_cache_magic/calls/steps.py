@@ -50,10 +50,11 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Serve this response; the call is recorded."""
+    """Serve this response, which is the `sample`-th to its question; the call is recorded."""
 
     response: Response
     tier: Tier
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)

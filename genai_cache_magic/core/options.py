@@ -17,6 +17,7 @@ class Mode(StrEnum):
     USE = "use"
     REFRESH = "refresh"
     READ = "read"
+    RECORD = "record"
     REPLAY = "replay"
     OFF = "off"
 
@@ -39,6 +40,8 @@ class Options:
     store
         Kinds of answers to keep that are refused by default: ``truncated``, ``filtered``, ``refusal``,
         ``server-tools``, ``urls``.
+    run_file
+        Absolute path of the file that answers first, and that mode ``record`` keeps up to date; empty for none.
     """
 
     mode: Mode = Mode.USE
@@ -49,6 +52,7 @@ class Options:
     samples: Samples = Samples.SAME
     store: frozenset[str] = frozenset()
     salt: str = field(repr=False, default="")
+    run_file: str = field(repr=False, default="")
 
 
 def checked_tags(tags: object) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ _OPTIONS = (
     _option("--ttl", metavar="TTL", help="how long answers are good, such as 12h or 30d"),
     _option("--tag", metavar="TAG", action="append", help="a tag for what is stored and served; repeatable"),
     _option("--run", metavar="NAME", help="the experiment run that the calls belong to"),
+    _option("--run-file", metavar="FILE", help="a file that answers first; mode record keeps it up to date"),
     _option("--namespace", metavar="NAME", help="whose cache: a team's or a project's"),
     _option("--samples", metavar="KIND", help=f"{' | '.join(Samples)}: do identical calls share an answer"),
     _option("--store", metavar="KIND", action="append", help=f"keep it too: {' | '.join(STORE_KINDS)}; repeatable"),

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
 from genai_cache_magic.core.options import Mode, Samples
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.host import tilde
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
-    from genai_cache_magic.events import CallRecord, Tier, Trouble
+    from genai_cache_magic.events import CallRecord, Trouble
 
     Kind: TypeAlias = tuple[Outcome, str, str, Tier | None, str]
 
@@ -102,6 +102,8 @@ class Summary:
         Number of those among the misses whose answer is not in the cache.
     unrecognised
         (host, number of requests to it that may have asked a model in a way that is not known).
+    from_files
+        (words that name the run file, number of hits from it).
     totals
         All calls as one row; None if there were none.
     calls
@@ -122,6 +124,7 @@ class Summary:
     refused: int
     open: int
     unrecognised: tuple[tuple[str, int], ...]
+    from_files: tuple[tuple[str, int], ...]
     reasons: dict[Outcome, tuple[str, ...]]
     totals: Row | None
     calls: tuple[CallRecord, ...]
@@ -147,6 +150,7 @@ def summarise(scope: CellScope) -> Summary:
         refused=outcomes[Outcome.REFUSED],
         open=outcomes[Outcome.OPEN],
         unrecognised=_hosts(calls),
+        from_files=tuple(sorted(Counter(c.reason for c in calls if c.tier is Tier.FILE).items())),
         reasons=_reasons(calls),
         totals=_row(calls) if calls else None,
         calls=calls,

@@ -93,10 +93,16 @@ def _counts(summary: Summary) -> list[str]:
     misses = counted(summary.misses, "miss", "misses")
     if summary.refused:
         misses += f" ({summary.refused:,} refused{_because(summary, Outcome.REFUSED, ': {}')})"
-    parts = [counted(summary.hits, "hit"), misses]
+    parts = [counted(summary.hits, "hit") + _from_files(summary), misses]
     if summary.bypassed:
         parts.append(f"{summary.bypassed:,} bypassed{_because(summary, Outcome.BYPASS)}")
     return [", ".join(parts)]
+
+
+def _from_files(summary: Summary) -> str:
+    """Return from which run files hits came, and how many where not all did."""
+    said = [words if count == summary.hits else f"{count:,} {words}" for words, count in summary.from_files]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _glyph(summary: Summary) -> str:

@@ -240,6 +240,7 @@ class Settings(BaseSettings):
     mode: Mode = Mode.USE
     ttl: Duration = Field(default=30 * 86_400, validate_default=False)  # a number of seconds only once read
     samples: Samples = Samples.SAME
+    run_file: Place | None = None
     status: Literal["auto", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)

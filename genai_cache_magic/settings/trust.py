@@ -42,6 +42,7 @@ _DECIDING: Final = frozenset(
         "maxmemory",  # the same, and how much of it
         "max_stale",  # how long what a teammate has invalidated may still be served
         "person",
+        "run_file",  # what answers first
         "signing_key_name",
         "size_limit",  # a small one throws away what was paid for
         "verify_challenge",

@@ -1,0 +1,201 @@
+"""A run file on disk: read as a whole or not at all, and brought up to date by many at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic import host
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable
+from genai_cache_magic.runs.lines import decode_file, decode_line, encode_file, encode_line
+from genai_cache_magic.runs.sealing import is_sealed, open_file, seal_file
+from genai_cache_magic.stores.faults import map_os_errors
+from genai_cache_magic.stores.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.runs.lines import CallName, RecordedCall
+
+PLAIN_SUFFIX: Final = ".jsonl"
+"""A new file of this name is one that people can read; of any other it is sealed."""
+
+MAX_FILE_BYTES: Final = 1 << 30
+_LOCK_TIMEOUT_S: Final = 30.0
+_BETWEEN_S: Final = 1.0
+"""How long what was recorded may wait for more while its cell is running [s]."""
+
+
+class RunFile:
+    """The calls in one file. Safe to share between threads, processes and forked children.
+
+    Parameters
+    ----------
+    path
+        Absolute.
+    label
+        How people are told of it.
+    seal_key
+        Returns the key that seals it, if it is sealed; raises ``GenaiCacheError`` where there is none.
+    """
+
+    def __init__(self, path: Path, *, label: str = "", seal_key: Callable[[], bytes]) -> None:
+        self.path = path
+        self.label = label or path.name
+        self._seal_key = seal_key
+        self._lock = host.process_lock()
+        self._lines: dict[CallName, bytes] = {}  # guarded by _lock, like the next three
+        self._new: dict[CallName, bytes] = {}
+        self._seen: tuple[int, ...] | None = None
+        self._flushed_at = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<RunFile {self.label!r}>"
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._lines.keys() | self._new.keys())
+
+    def load(self, *, may_be_missing: bool = False) -> None:
+        """Read it, unless that was done and it has not changed since.
+
+        Raises
+        ------
+        ConfigurationError
+            It is not there, or any part of it can't be used; what was read before stays as it was.
+        StoreUnavailable
+            It can't be read now.
+        """
+        with self._lock:
+            self._load(may_be_missing=may_be_missing)
+
+    def find(self, name: CallName) -> RecordedCall | None:
+        """Return the call of that name."""
+        with self._lock:
+            line = self._new.get(name) or self._lines.get(name)
+        return None if line is None else decode_line(line)
+
+    def calls(self) -> list[RecordedCall]:
+        """Return all calls, in the order of the file."""
+        with self._lock:
+            lines = {**self._lines, **self._new}
+        return [decode_line(line) for _, line in sorted(lines.items())]
+
+    def keep(self, call: RecordedCall, *, instead: bool = False) -> None:
+        """Add `call` unless it is there; `instead` puts it in the place of one that could not be used.
+
+        It is in the file after `flush`. Raises ``UncacheableRequest`` for what can't be said in JSON.
+        """
+        line = encode_line(call)
+        with self._lock:
+            if instead or (call.name not in self._lines and call.name not in self._new):
+                self._new[call.name] = line
+
+    def is_due(self) -> bool:
+        """Tell whether something has waited to be written for so long that a killed kernel would lose it."""
+        with self._lock:
+            return bool(self._new) and time.monotonic() - self._flushed_at > _BETWEEN_S
+
+    def flush(self) -> None:
+        """Write what is new, beside what others have written meanwhile; an unchanged file is not touched.
+
+        Raises
+        ------
+        ConfigurationError, StoreUnavailable
+            It can't be written, or is no run file any more; what is new waits for the next time.
+        """
+        with self._lock:
+            if not self._new:
+                return
+            self._flushed_at = time.monotonic()
+            lock = FileLock(_lock_path(self.path))
+            if not lock.acquire(timeout_s=_LOCK_TIMEOUT_S):
+                raise StoreUnavailable(f"{self.label} is being written by another process for long: try again")
+            try:
+                self._load(may_be_missing=True)
+                merged = {**self._lines, **self._new}
+                if merged != self._lines or self._seen is None:
+                    self._write(merged)
+                self._lines, self._new = merged, {}
+            finally:
+                lock.release()
+
+    def replace(self, calls: list[RecordedCall]) -> None:
+        """Put a file of just these `calls` in the place of what is there; raises as `flush`."""
+        with self._lock:
+            lines = {call.name: encode_line(call) for call in calls}
+            self._write(lines)
+            self._lines, self._new = lines, {}
+
+    def _load(self, *, may_be_missing: bool) -> None:
+        seen = _state_of(self.path)
+        if seen is None:
+            if may_be_missing:
+                self._lines, self._seen = {}, None
+                return
+            raise ConfigurationError(
+                f"there is no run file {self.label}: record it with --mode record, or write its name as it is"
+            )
+        if seen == self._seen:
+            return
+        try:
+            content = self._content()
+            self._lines = decode_file(open_file(content, self._seal_key()) if is_sealed(content) else content)
+        except DecryptionError as exc:
+            raise ConfigurationError(f"run file {self.label}: {exc}") from exc
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"run file {self.label}: {exc}") from exc
+        self._seen = seen
+
+    def _content(self) -> bytes:
+        with map_os_errors(f"reading run file {self.label}"):
+            descriptor = host.open_to_read(self.path, follow_link=True)
+            with os.fdopen(descriptor, "rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigurationError(f"it is larger than {MAX_FILE_BYTES} bytes")
+        return content
+
+    def _write(self, lines: dict[CallName, bytes]) -> None:
+        content = encode_file(lines.items())
+        if self._is_to_be_sealed():
+            content = seal_file(content, self._seal_key())
+        target = Path(os.path.realpath(self.path))
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        with map_os_errors(f"writing run file {self.label}", target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                draft.write_bytes(content)
+                host.move(draft, target)
+            finally:
+                draft.unlink(missing_ok=True)
+        self._seen = _state_of(self.path)
+
+    def _is_to_be_sealed(self) -> bool:
+        """Return whether it is sealed: as the file that is there, and a new one by its name."""
+        try:
+            with self.path.open("rb") as file:
+                return is_sealed(file.read(8))
+        except OSError:
+            return self.path.suffix != PLAIN_SUFFIX
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when the file is written; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _lock_path(path: Path) -> Path:
+    """Return the lock of all processes of this user that write `path`: not beside it, where it would be committed."""
+    name = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    owner = host.user_id()
+    return Path(tempfile.gettempdir(), f"genai-cache-run-files-{'own' if owner is None else owner}", f"{name}.lock")

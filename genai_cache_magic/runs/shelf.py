@@ -1,0 +1,219 @@
+"""A run file in front of a cache: it answers first, and in mode ``record`` gets what the cache and the model answer.
+
+It is in front of whatever answers otherwise, also of a cache that can't be opened. What it answers with is served to
+its caller and goes nowhere else: a file may come from anybody, and answers only where it was named.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
+from genai_cache_magic.core.options import Mode, Samples
+from genai_cache_magic.core.policy import Store, admissible
+from genai_cache_magic.core.portable import portable_digest, portable_form
+from genai_cache_magic.errors import GenaiCacheError, ReplayMiss, UncacheableRequest
+from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
+from genai_cache_magic.runs.differences import in_words, nearest
+from genai_cache_magic.runs.lines import CallName, RecordedCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.coalesce import Landing
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Begins, Desk, Step
+    from genai_cache_magic.core.model import EntryId, JsonObject, Response
+    from genai_cache_magic.intercept.active import Answers
+    from genai_cache_magic.providers.base import ModelCall, Origins
+    from genai_cache_magic.runs.run_file import RunFile
+
+_READS: Final = frozenset({Mode.USE, Mode.READ, Mode.RECORD, Mode.REPLAY})
+_PART: Final = "run file"
+
+
+class ShelvedAnswers:
+    """The answers of a scope that names a run file: those of the file, then those of `inner`."""
+
+    def __init__(self, inner: Answers, file: RunFile, *, now_ms: Callable[[], int]) -> None:
+        self._inner = inner
+        self._file = file
+        self._now_ms = now_ms
+
+    @property
+    def calls(self) -> Begins:
+        """Decides what becomes of each model call."""
+        return ShelfDesk(self._inner.calls, self._file, now_ms=self._now_ms)
+
+    @property
+    def origins(self) -> Origins:
+        """What is known of origins."""
+        return self._inner.origins
+
+
+class ShelfDesk:
+    """Answers from a run file, and passes every other call on to `inner`."""
+
+    def __init__(self, inner: Begins, file: RunFile, *, now_ms: Callable[[], int]) -> None:
+        self._inner = inner
+        self._file = file
+        self._now_ms = now_ms
+
+    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
+        """Return the first step of `call`; raises ``ReplayMiss``."""
+        started = time.perf_counter()
+        form = portable_form(call.request, scope.options.salt)
+        asked = _Asked(call, scope, portable_digest(form), form)
+        if scope.options.mode in _READS and (answered := self._answer(asked, started)) is not None:
+            return answered
+        try:
+            step = self._inner.begin(call, scope, is_async=is_async)
+        except ReplayMiss as miss:
+            near = in_words(nearest(form, self._file.calls()))
+            raise ReplayMiss(f"{miss}. Nor is it in {self._file.label}{near}") from miss
+        return self._watched(step, asked)
+
+    def _answer(self, asked: _Asked, started: float) -> Answered | None:
+        scope, call = asked.scope, asked.call
+        number, give_back = self._sample(asked)
+        recorded = self._file.find(CallName(asked.digest, number))
+        response = None if recorded is None else _suited(call, recorded)
+        if recorded is None or response is None:
+            give_back()
+            return None
+        answer = call.provider.read(recorded.response)
+        saved = cost_usd(call, answer, now_ms=self._now_ms())
+        scope.emit(
+            CallRecord(
+                Outcome.HIT,
+                tier=Tier.FILE,
+                reason=f"from {self._file.label}",
+                provider=call.provider.surface,
+                model=answer.model or recorded.model or call.request.model,
+                input_tokens=answer.usage.input_tokens,
+                cached_input_tokens=answer.usage.cached_input_tokens,
+                output_tokens=answer.usage.output_tokens,
+                spent_usd=Decimal(0),
+                saved_usd=saved,
+                latency_s=time.perf_counter() - started,
+                sample=number,
+                entry_id=asked.digest,
+            )
+        )
+        return Answered(response, Tier.FILE, number)
+
+    def _sample(self, asked: _Asked) -> tuple[int, Callable[[], None]]:
+        """Return which sample `asked` is to have, and what gives that number back."""
+        scope = asked.scope
+        if scope.options.samples is not Samples.DISTINCT:
+            return 0, lambda: None
+        # Numbered as the cache numbers them: what the file lacks is asked there, under the next number.
+        own_id = getattr(self._inner, "request_id", None)
+        name = asked.digest if own_id is None else own_id(asked.call, scope)
+        number = scope.sample_numbers.take(name)
+        return number, lambda: scope.sample_numbers.give_back(name, number)
+
+    # What goes on: recorded where it ends
+
+    def _watched(self, step: Step, asked: _Asked) -> Step:
+        if asked.scope.options.mode is not Mode.RECORD:
+            return step
+        if isinstance(step, Answered):
+            self._keep(asked, step.response, step.sample)
+        elif isinstance(step, Lead):
+            step.desk = _Recording(step.desk, self, asked)
+        elif isinstance(step, Follow):
+            step.lead.desk = _Recording(step.lead.desk, self, asked)
+        return step
+
+    def keep(self, asked: _Asked, lead: Lead, response: Response) -> None:
+        """Record the model's own answer, if it may be stored at all."""
+        answer = asked.call.provider.read(response)
+        refused = (*lead.call.refused, *answer.refused)
+        if isinstance(admissible(answer.end, refused, asked.scope.options.store), Store):
+            self._keep(asked, response, lead.sample)
+
+    def _keep(self, asked: _Asked, response: Response, sample: int) -> None:
+        call, scope = asked.call, asked.scope
+        name = CallName(asked.digest, sample)
+        model = call.provider.read(response).model or call.request.model
+        recorded = RecordedCall(name, call.provider.surface, model, response, call.wants.asked, asked.form)
+        with suppress(UncacheableRequest):
+            there = self._file.find(name)
+            self._file.keep(recorded, instead=there is not None and _suited(call, there) is None)
+        if scope.is_over or self._file.is_due():
+            flush(self._file, scope)
+
+
+class _Asked:
+    """A call as it was asked, before what its ids stand for was put in."""
+
+    __slots__ = ("call", "digest", "form", "scope")
+
+    def __init__(self, call: ModelCall, scope: CellScope, digest: str, form: JsonObject) -> None:
+        self.call = call
+        self.scope = scope
+        self.digest = digest
+        self.form = form
+
+
+class _Recording:
+    """The desk of a call that goes on, which also tells the file how it ended."""
+
+    def __init__(self, desk: Desk, shelf: ShelfDesk, asked: _Asked) -> None:
+        self._desk = desk
+        self._shelf = shelf
+        self._asked = asked
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest answer that is stored [bytes]."""
+        return self._desk.max_response_bytes
+
+    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
+        """Return the entry id of `call` for its first sample."""
+        return self._desk.request_id(call, scope)
+
+    def resume(self, follow: Follow, landing: Landing | None) -> Step:
+        """Decide again after waiting."""
+        follow.lead.desk = self._desk
+        step = self._desk.resume(follow, landing)
+        return step if isinstance(step, Rejected) else self._shelf._watched(step, self._asked)  # noqa: SLF001 - its own
+
+    def commit(self, lead: Lead, response: Response) -> None:
+        """Take the origin's complete answer."""
+        was_done = lead.is_done
+        self._desk.commit(lead, response)
+        if not was_done:
+            self._shelf.keep(self._asked, lead, response)
+
+    def commit_too_large(self, lead: Lead, status: int) -> None:
+        """Take note of an answer that was too large to record."""
+        self._desk.commit_too_large(lead, status)
+
+    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
+        """Give the call up."""
+        self._desk.abort(lead, error, is_origins=is_origins)
+
+    def drop(self, lead: Lead) -> None:
+        """Make sure that nobody waits for `lead`."""
+        self._desk.drop(lead)
+
+
+def flush(file: RunFile, scope: CellScope) -> None:
+    """Write what was recorded; trouble is told to `scope`."""
+    try:
+        file.flush()
+    except GenaiCacheError as exc:
+        scope.emit(Trouble(_PART, type(exc).__name__, str(exc)))
+
+
+def _suited(call: ModelCall, recorded: RecordedCall) -> Response | None:
+    """Return the recorded answer as this caller wants it, None where that can't be made of it."""
+    if recorded.asked == call.wants.asked:
+        return recorded.response
+    return call.provider.render(recorded.response, call.wants)
