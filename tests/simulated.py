@@ -159,10 +159,17 @@ class Simulated:
     """A machine of the team. Its wall clock is off by `skew_s`; `slept_s` is what its other clock has missed."""
 
     def __init__(
-        self, shared: Shared, time: Time, name: str, *, skew_s: float = 0.0, has_catalogue: bool = False
+        self,
+        shared: Shared,
+        time: Time,
+        name: str,
+        *,
+        skew_s: float = 0.0,
+        network: Network | None = None,
+        has_catalogue: bool = False,
     ) -> None:
         self.time = time
-        self.network = Network()
+        self.network = network or Network()
         self.skew_s = skew_s
         self.slept_s = 0.0
         self.disk = Disk(MemoryStore(clock=self.wall_s))
@@ -235,6 +242,10 @@ class Simulated:
             assert isinstance(step, Answered), step
             response = step.response
         return number_of(response), scope.calls[-1]
+
+    def entry_id(self, text: str):
+        """Return the id of the entry that answers `text`."""
+        return self.desk.request_id(call_of(text), CellScope(Options(), person="tester"))
 
     def waited(self, step):
         """Return what becomes of a step after all waiting."""
