@@ -291,11 +291,11 @@ class CallDesk:
         return Follow(lead, seat)
 
     def _admitted(self, lead: Lead, permit: Permit) -> Step:
-        """Ask now, unless those that `lead` waited for have left an answer."""
-        found = self._keeper.find(lead) if permit.has_waited else Fetch(Why.ABSENT)
+        """Ask now, unless those that had the permit since `lead` looked have left an answer."""
+        found = self._keeper.find(lead)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        if permit.has_waited and self._team is not None:
+        if self._team is not None and (permit.has_waited or permit.token is not None):
             return self._ask(lead, self._team.look_up)
         return self._keeper.stamp(lead)
 

@@ -12,6 +12,7 @@ from genai_cache_magic import create_cache
 from genai_cache_magic.api import factory
 from genai_cache_magic.crypto.keyset import create_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
+from genai_cache_magic.entries.permits import Permit
 from genai_cache_magic.errors import DecryptionError, ReplayMiss, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier
 
@@ -269,6 +270,39 @@ def test_many_who_ask_at_once_are_one_look_up(a, b, origin):
         thread.join()
     assert set(found) == {"answer 1"}
     assert b.tier.calls - calls < 32
+    assert origin.answers == 1
+
+
+class GrantedLate:
+    """Permits that are to be had at once, by when whoever had them before has left an answer."""
+
+    def __init__(self, answer_elsewhere, token):
+        self.answer_elsewhere = answer_elsewhere
+        self.token = token
+
+    def try_take(self, entry_id):
+        return None
+
+    def take(self, entry_id, deliver):
+        self.answer_elsewhere()
+        deliver(Permit(entry_id, token=self.token))
+
+    def release(self, permit):
+        assert permit.token is self.token
+
+
+@pytest.mark.parametrize(("where", "token"), [("a", None), ("b", b"lease")])
+def test_who_gets_a_permit_looks_again(team, a, where, token):
+    """Between a look-up and the permit to ask another process, or machine, may have asked and gone."""
+    origin = Origin()
+    other = team.machine(where)
+
+    def answer_elsewhere():
+        other.ask(origin)
+        other.told()
+
+    a.cache.calls._permits = GrantedLate(answer_elsewhere, token)
+    assert a.ask(origin)[0] == "answer 1"
     assert origin.answers == 1
 
 
