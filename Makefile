@@ -15,7 +15,7 @@ MINIMUM := $(VENV)/generations/minimum
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab team test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
+.PHONY: help demo lab labextension team test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ demo: $(VENV)/.has-demo ## run the quickstart notebook twice against simulated m
 
 lab: $(VENV)/.has-lab ## open the notebook in JupyterLab against simulated models (ARGS=... for jupyter lab)
 	$(BIN)/python tools/lab.py $(ARGS)
+
+labextension: $(VENV)/.has-lab ## build what JupyterLab and Notebook 7 load (needs Node 20), after a change of its sources
+	$(BIN)/python tools/labextension.py
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 
 team: $(VENV)/.has-team services ## two kernels share answers through a real Redis, then through Azurite
 	$(BIN)/python tools/team.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import secrets
 import subprocess
@@ -50,6 +52,33 @@ def isolated_server(home: Path, **more: str) -> dict[str, str]:
     return {**kept, **places, **more}
 
 
+NEWS = Path("@jupyterlab", "apputils-extension", "notification.jupyterlab-settings")
+KERNEL = {
+    "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+    "display_name": "Python 3",
+    "language": "python",
+    "metadata": {"debugger": False},
+}
+"""With the interpreter of the tests, whatever is first on PATH."""
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _where_lab_is(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that name JupyterLab's own files: an environment may use the packages of another one."""
+    found = importlib.util.find_spec("jupyterlab")
+    if found is None or found.origin is None:
+        return {}
+    share = Path(found.origin).parents[4] / "share" / "jupyter"
+    return {
+        "JUPYTERLAB_DIR": str(share / "lab"),
+        "JUPYTER_PATH": os.pathsep.join([environment["JUPYTER_PATH"], str(share)]),
+    }
+
+
 class JupyterServer:
     """A server that runs until it is closed.
 
@@ -60,7 +89,13 @@ class JupyterServer:
     """
 
     def __init__(
-        self, home: Path, app: str = "jupyter_server", *options: str, is_enabled: bool = True, **more: str
+        self,
+        home: Path,
+        app: str = "jupyter_server",
+        *options: str,
+        is_enabled: bool = True,
+        also: tuple[str, ...] = (),
+        **more: str,
     ) -> None:
         self.home = home
         self.token = secrets.token_hex(16)
@@ -68,17 +103,22 @@ class JupyterServer:
         self.notebooks = home / "notebooks"
         self.notebooks.mkdir(parents=True, exist_ok=True)
         (home / "denying.py").write_text(DENYING, encoding="utf-8")
+        self.environment |= _where_lab_is(self.environment)
         share = home / "share" / "labextensions"
         share.mkdir(parents=True, exist_ok=True)
         built = REPOSITORY / "genai_cache_magic" / "jupyter" / "labextension"
         if not (share / "genai-cache-magic").exists():
             (share / "genai-cache-magic").symlink_to(built)
+        _write(home / "share" / "kernels" / "python3" / "kernel.json", KERNEL)
+        _write(home / "config" / "lab" / "user-settings" / NEWS, {"fetchNews": "false", "checkForUpdates": False})
         base = "/user/ann/"
+        wanted = {"genai_cache_magic": is_enabled} | dict.fromkeys(also, True)
+        extensions = ", ".join(f"'{name}': {is_on}" for name, is_on in wanted.items())
         command = [
             sys.executable, "-m", app, "--allow-root", "--no-browser", "--ServerApp.port=0",
             f"--IdentityProvider.token={self.token}", f"--ServerApp.base_url={base}",
             f"--ServerApp.root_dir={self.notebooks}", "--ServerApp.authorizer_class=denying.Denying",
-            f"--ServerApp.jpserver_extensions={{'genai_cache_magic': {is_enabled}}}", *options,
+            f"--ServerApp.jpserver_extensions={{{extensions}}}", *options,
         ]  # fmt: skip
         self._log = (home / "server.log").open("wb")
         self._process = subprocess.Popen(
@@ -98,8 +138,6 @@ class JupyterServer:
             if self._process.poll() is not None:
                 break
             for file in runtime.glob("jpserver-*.json"):
-                import json
-
                 try:
                     port = json.loads(file.read_text())["port"]
                     url = f"http://127.0.0.1:{port}{base}"

@@ -107,7 +107,7 @@ def test_an_entry_that_went_meanwhile_is_said_to_be_gone(caches, cache):
     cache.mset({"a": 1, "b": 2})
     ids = [item["id"] for item in answers.entries(caches, {})["entries"]]
     cache.delete("a")
-    (gone,) = [i for i in ids if answers.live(caches, {"entries": [i]})["entries"][i]["state"] == "gone"]
+    (gone,) = [i for i in ids if answers.live(caches, {"entries": [i]})["entries"][i]["state"] == "absent"]
     for route in (answers.entry, answers.body, answers.explain):
         with pytest.raises(NotHere, match="not in the cache any more"):
             route(caches, {"entry": gone})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
 from genai_cache_magic.calls.explain import nearest_difference
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, StoreUnavailable
-from genai_cache_magic.host import tilde
+from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.jupyter.server.asked import (
     PREFIX_DIGITS,
     entries_of,
@@ -20,9 +18,10 @@ from genai_cache_magic.jupyter.server.asked import (
 )
 from genai_cache_magic.jupyter.server.caches import NotHere, Unusable
 from genai_cache_magic.jupyter.words import REACH, counted
+from genai_cache_magic.ops.doctor import Severity, examine, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.core.model import EntryId, Response
@@ -35,7 +34,6 @@ MAX_BODY_CHARACTERS = 200_000
 _GONE = "this answer is not in the cache any more: it expired, was invalidated or removed"
 _LISTED_TAGS = {"user": "tags", "run": "runs", "person": "persons"}
 _MAX_TAGS = 500
-_ROOM_LOW = 0.05
 
 Given = dict[str, Any]
 
@@ -124,7 +122,7 @@ def live(caches: Caches, given: Given) -> dict[str, Any]:
     names = entries_of(given)
     found = cache.catalogue.resolved(names)
     now = datetime.now(UTC).timestamp()
-    facts: dict[str, Any] = {name: {"state": "gone"} for name in names}
+    facts: dict[str, Any] = {name: {"state": "absent"} for name in names}
     for name, entry_id in found.items():
         listed = cache.catalogue.listed(entry_id)
         if listed is not None:
@@ -168,13 +166,9 @@ def config(caches: Caches, given: Given) -> dict[str, Any]:
 
 
 def doctor(caches: Caches, given: Given) -> dict[str, Any]:
-    """Return checks, each a name, whether it is well, and a sentence."""
-    checks = [_check("settings", lambda: _checked_settings(caches))]
-    checks.append(_check("cache", lambda: _checked_cache(caches, given)))
-    if checks[-1]["ok"]:
-        checks.append(_check("room", lambda: _checked_room(caches)))
-        checks.append(_check("L2", lambda: _checked_l2(caches, given)))
-    return {"ok": all(check["ok"] for check in checks), "checks": checks}
+    """Return what `genai-cache doctor` finds: of configuration, key, L1 and L2 a sentence each, with what to do."""
+    found = examine(caches.unread(), place_of(given).namespace or None)
+    return {"ok": worst(found) is Severity.OK, "findings": [finding.as_json() for finding in found]}
 
 
 def _whose(cache: Cache) -> dict[str, Any]:
@@ -270,42 +264,3 @@ def _sentence(done: Invalidation, missing: int) -> str:
     if done.dry_run:
         return f"{counts} would be invalid{gone}"
     return f"{counts} made invalid, {REACH[done.published]}{gone}"
-
-
-def _check(name: str, check: Callable[[], str]) -> dict[str, Any]:
-    try:
-        return {"name": name, "ok": True, "sentence": check()}
-    except GenaiCacheError as exc:
-        return {"name": name, "ok": False, "sentence": str(exc)}
-
-
-def _checked_settings(caches: Caches) -> str:
-    session = caches.session()
-    if session.ignored:
-        raise ConfigurationError("; ".join(session.ignored))
-    return " ".join(["every setting can be read", *session.notices])
-
-
-def _checked_cache(caches: Caches, given: Given) -> str:
-    cache = caches.cache(place_of(given))
-    found = cache.stats()
-    return f"namespace {cache.namespace} holds {counted(found.entries, 'answer')} in {tilde(found.directory)}"
-
-
-def _checked_room(caches: Caches) -> str:
-    settings = caches.session().settings
-    try:
-        usage = shutil.disk_usage(settings.dir)
-    except OSError as exc:
-        raise StoreUnavailable(f"how much room there is can't be told: {exc.strerror}") from exc
-    if usage.free < usage.total * _ROOM_LOW:
-        raise StoreUnavailable(f"only {usage.free // 2**20:,} MiB are free where the cache is: make room, or set dir")
-    return f"{usage.free // 2**20:,} MiB are free where the cache is"
-
-
-def _checked_l2(caches: Caches, given: Given) -> str:
-    found = health(caches, given)["l2"]
-    if found["state"] == "unreachable":
-        raise StoreUnavailable(found["sentence"])
-    known = {"none": "no team tier is configured", "ok": "the team's tier answers"}
-    return known.get(found["state"]) or str(found["sentence"])

@@ -39,8 +39,8 @@ class Caches:
     """Opens caches and keeps them. Safe to share between threads.
 
     Nothing is read or opened before the first question, so a wrong setting is a sentence and never stops a server.
-    Settings are read anew where they are wrong, lack the team's tier that they name, or lead to another cache than the
-    one that is asked for: kernels that were started since have read them too.
+    Settings are read anew where they are wrong, or lead to another cache than the one that is asked for: kernels that
+    were started since have read them too.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,13 +50,17 @@ class Caches:
         self._read_at = 0.0
         self._told: dict[str, deque[str]] = {}
 
-    def session(self) -> Session:
-        """Return the session that holds the caches; raises `Unusable`."""
+    def unread(self) -> Session:
+        """Return the session that holds the caches, whose settings may be wrong."""
         with self._lock:
             if self._session is None:
                 self._session = Session()
                 self._read_at = self._clock()
-            session = self._session
+            return self._session
+
+    def session(self) -> Session:
+        """Return the session that holds the caches; raises `Unusable`."""
+        session = self.unread()
         try:
             session.settings  # noqa: B018 - read, and refused, here
         except GenaiCacheError as exc:
@@ -74,9 +78,9 @@ class Caches:
             It can't be opened.
         """
         found = self._found(place)
-        if self._is_doubtful(found, place) and self._forget_old():
+        if not _is_meant(found, place) and self._forget_old():
             found = self._found(place)
-        if found is None or (place.store and found.fingerprint != place.store):
+        if found is None or not _is_meant(found, place):
             raise OtherCache(
                 "this server has another cache than the one that the notebook was run with: nothing was changed. "
                 "Start the Jupyter server with the settings of the kernel (directory, key, L2, namespace), or use "
@@ -131,11 +135,6 @@ class Caches:
             others = sorted(path.name for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
             yield from [name for name in others if name != session.settings.namespace][:_MAX_SEARCHED]
 
-    def _is_doubtful(self, found: Cache | None, place: Place) -> bool:
-        if found is None or (place.store and found.fingerprint != place.store):
-            return True
-        return bool(self.session().settings.l2) and found.team is None
-
     def _forget_old(self) -> bool:
         """Forget what was read of settings, unless that was a moment ago; return whether it was forgotten."""
         with self._lock:
@@ -144,3 +143,7 @@ class Caches:
             session, self._session = self._session, None
         session.close()
         return True
+
+
+def _is_meant(found: Cache | None, place: Place) -> bool:
+    return found is not None and (not place.store or found.fingerprint == place.store)
