@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.entries.counting import TeamCounters
@@ -14,7 +15,7 @@ from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.permits import Permits
 from genai_cache_magic.entries.team import Pending, Team, TeamClock
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreUnavailable
+from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.base import SupportsCounters, SupportsLeases, SupportsSettling
@@ -42,6 +43,7 @@ _MAX_STALE_BLOB_S = 30.0
 KEYSET = "keyset"
 """The name of the document that holds a name space's keys."""
 REDIS, BLOB = "Redis", "Azure Blob"
+_AZURES_REDIS = (".redis.cache.windows.net", ".redis.azure.net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ def apart(error: GenaiCacheError) -> str:
 
 def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
     ensure_installed("l2", "redis", "redis")
+    if _is_by_identity(settings, url):
+        ensure_installed("l2_credential", "entra", "azure.identity", "redis_entraid")
     from genai_cache_magic.stores.redis import RedisTier
     from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
     from genai_cache_magic.stores.redis_limits import RedisLimits
@@ -260,6 +264,7 @@ def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
         url,
         username=settings.l2_username,
         password=settings.l2_password.get_secret_value(),
+        identity=_identity(settings) if _is_by_identity(settings, url) else None,
         ca_file=settings.l2_ca_file,
         connect_timeout_s=settings.connect_timeout,
         command_timeout_s=settings.command_timeout,
@@ -267,6 +272,33 @@ def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
     target.check()
     limits = RedisLimits(settings.maxmemory, settings.eviction_policy, spell_size)
     return RedisTier(RedisConnection(target), namespace, limits)
+
+
+def _is_by_identity(settings: Settings, url: str) -> bool:
+    """Return whether an Azure identity signs in to a Redis: one is named, or it is Azure's and there is no password."""
+    if settings.l2_credential != "auto":
+        return True
+    parts = urlsplit(url)
+    has_password = bool(settings.l2_password.get_secret_value() or parts.password)
+    return not has_password and (parts.hostname or "").endswith(_AZURES_REDIS)
+
+
+def _identity(settings: Settings) -> Callable[[], Any]:
+    """Return what makes the credential of the Azure identity that is named, once it is needed."""
+    named = "default" if settings.l2_credential == "auto" else settings.l2_credential
+
+    def make() -> Any:
+        from genai_cache_magic.crypto.wrappers.azure_vault_client import credential_of
+
+        try:
+            return credential_of(named)
+        except KeyUnavailable as exc:
+            raise StoreDenied(
+                f"the Azure identity {named!r} is not at hand here: its variables are not set; "
+                "choose another l2_credential"
+            ) from exc
+
+    return make
 
 
 def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
@@ -286,6 +318,7 @@ def _container(settings: Settings, url: str) -> BlobConnection:
         url,
         connection_string=settings.l2_connection_string.get_secret_value() if by_name else "",
         account_key=settings.l2_account_key.get_secret_value(),
+        identity=_identity(settings),
         create_container=settings.l2_create_container,
         connect_timeout_s=settings.connect_timeout,
         command_timeout_s=settings.command_timeout,

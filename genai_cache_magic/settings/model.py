@@ -260,6 +260,7 @@ class Settings(BaseSettings):
     l2_connection_string: Secret = Field(default_factory=_of_azure("l2_connection_string"), repr=False)
     l2_account: str = Field(default_factory=_azure_account, repr=False)
     l2_account_key: Secret = Field(default_factory=_of_azure("l2_account_key"), repr=False)
+    l2_credential: Literal["auto", "default", "cli", "environment", "managed-identity", "workload-identity"] = "auto"
     l2_ca_file: Place | None = None
     l2_create_container: bool = False
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)

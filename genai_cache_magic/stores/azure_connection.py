@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.connection import Connection
+from genai_cache_magic.stores.connection import Connection, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _BY_NAME = "azure-blob://"
 _THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -34,8 +33,8 @@ class BlobTarget:
         The account's, from its page "Access keys"; wins over other credentials.
     account_key
         The account's key.
-    credential
-        A ``TokenCredential``; by default ``DefaultAzureCredential`` where there is neither key nor signature.
+    identity
+        Returns a ``TokenCredential``; by default ``DefaultAzureCredential`` where there is neither key nor signature.
     create_container
         Whether to create the container if it is not there.
     connect_timeout_s, command_timeout_s
@@ -45,7 +44,7 @@ class BlobTarget:
     url: str = field(repr=False)
     connection_string: str = field(default="", repr=False)
     account_key: str = field(default="", repr=False)
-    credential: Any = field(default=None, repr=False)
+    identity: Callable[[], Any] | None = field(default=None, repr=False)
     create_container: bool = False
     connect_timeout_s: float = 0.5
     command_timeout_s: float = 1.5
@@ -75,7 +74,7 @@ class BlobTarget:
     def account_url(self) -> str:
         """The URL of the account, without container and signature."""
         parts = urlsplit(self.url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ConfigurationError(
                 f"a Blob URL starts with https:// (http:// for an emulator on loopback alone), not {parts.scheme!r}"
             )
@@ -118,8 +117,8 @@ class BlobTarget:
             from azure.core.credentials import AzureSasCredential
 
             return AzureSasCredential(signature)
-        if self.credential is not None:
-            return self.credential
+        if self.identity is not None:
+            return self.identity()
         from azure.identity import DefaultAzureCredential
 
         return DefaultAzureCredential()
@@ -230,10 +229,3 @@ def _unreachable(name: str, error: BaseException) -> str:
             return f"{name}: the host name is not known: check the account's spelling"
         cause = cause.__cause__ or cause.__context__
     return f"{name} can't be reached"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -64,3 +65,11 @@ class Connection:
                 self._client = self._connect()
                 self._pid = os.getpid()
             return self._client
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether what is sent to `host` stays on this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.connection import Connection
+from genai_cache_magic.stores.connection import Connection, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from genai_cache_magic.stores.redis_entraid import EntraCredentials
 
 _SCHEMES = frozenset(
     {
@@ -48,8 +49,8 @@ class RedisTarget:
         ``redis[s]+sentinel://host[:port]/service`` to ask a Sentinel where the primary is.
     username, password
         Win over those of the URL.
-    credentials
-        A redis-py ``CredentialProvider``, such as redis-entraid's; wins over a password.
+    identity
+        Returns an azure-identity ``TokenCredential``, whose token is the password then; wins over one.
     ca_file
         Certificates that vouch for the server's; by default the system's.
     connect_timeout_s, command_timeout_s
@@ -59,7 +60,7 @@ class RedisTarget:
     url: str = field(repr=False)
     username: str = ""
     password: str = field(default="", repr=False)
-    credentials: Any = field(default=None, repr=False)
+    identity: Callable[[], Any] | None = field(default=None, repr=False)
     ca_file: Path | None = None
     connect_timeout_s: float = 0.5
     command_timeout_s: float = 1.5
@@ -85,6 +86,9 @@ class RedisTarget:
     def check(self) -> None:
         """Raise ``ConfigurationError`` if the URL can't be one of Redis; nothing is asked."""
         _ = self.address, self.database
+        if self.identity is not None and not self.is_tls and not is_loopback(self.parts.hostname or ""):
+            # SECURITY: a token that others can read on its way is theirs.
+            raise ConfigurationError(f"l2_credential sends a token, which {self.address} would show to others: use TLS")
 
     @property
     def is_cluster(self) -> bool:
@@ -125,9 +129,7 @@ class RedisTarget:
             "socket_keepalive": True,
             "decode_responses": False,
         }
-        if self.credentials is not None:
-            common["credential_provider"] = self.credentials
-        else:
+        if self.identity is None:
             parts = self.parts
             common["username"] = self.username or unquote(parts.username or "") or None
             common["password"] = self.password or unquote(parts.password or "") or None
@@ -166,18 +168,35 @@ class RedisConnection(Connection):
     """
 
     def __init__(self, target: RedisTarget) -> None:
-        super().__init__(target.address, partial(_connect, target), translated)
+        super().__init__(target.address, self._connected, translated)
         self.target = target
+        self._tokens: EntraCredentials | None = None
+
+    def close(self) -> None:
+        """Give up all connections, and renew no token for them; may be called twice, and used again."""
+        super().close()
+        tokens, self._tokens = self._tokens, None
+        if tokens is not None:
+            tokens.stop()
+
+    def _connected(self) -> Any:
+        identity = self.target.identity
+        if identity is None:
+            return _connect(self.target, {})
+        from genai_cache_magic.stores.redis_entraid import EntraCredentials
+
+        self._tokens = EntraCredentials(identity, username=self.target.username)
+        return _connect(self.target, {"credential_provider": self._tokens})
 
 
-def _connect(target: RedisTarget) -> Any:
+def _connect(target: RedisTarget, credentials: dict[str, Any]) -> Any:
     from redis import Redis, Sentinel
     from redis.backoff import NoBackoff
     from redis.cluster import RedisCluster
     from redis.retry import Retry
 
     host, port = target.host_and_port()
-    arguments = target.arguments()
+    arguments = {**target.arguments(), **credentials}
     if target.is_cluster:
         # One repetition after MOVED or a lost node: the slots are then known anew. More would be a storm.
         return RedisCluster(host=host, port=port, **{**arguments, "retry": Retry(NoBackoff(), 1)})

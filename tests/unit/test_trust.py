@@ -43,6 +43,7 @@ DECIDING = {
     "l2_connection_string": '"theirs"',
     "l2_account_key": '"theirs"',
     "l2_account": '"theirs"',
+    "l2_credential": '"environment"',
     "l2_ca_file": '"/srv/theirs"',
     "l2_create_container": "true",
     "key_vault_url": '"https://theirs.vault.azure.net"',
