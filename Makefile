@@ -30,8 +30,8 @@ labextension: $(VENV)/.has-lab ## build what JupyterLab and Notebook 7 load (nee
 	$(BIN)/python tools/labextension.py
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 
-team: $(VENV)/.has-team services ## two kernels share answers through a real Redis, then through Azurite
-	$(BIN)/python tools/team.py
+team: $(VENV)/.has-team services ## two kernels share answers through a real Redis, then through Azurite (ARGS=--sealed: and a vault)
+	$(BIN)/python tools/team.py $(ARGS)
 
 test: services $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
 

@@ -175,8 +175,8 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
     return 1 if result.problem else 0
 
 
-def notebook_path() -> Path:
-    """Return where the quickstart notebook lies: in the installed package, or in the checkout beside it.
+def notebook_path(name: str = NOTEBOOK) -> Path:
+    """Return where a notebook lies, the quickstart by default: in the installed package, or in the checkout beside it.
 
     Raises
     ------
@@ -184,10 +184,10 @@ def notebook_path() -> Path:
         It is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
-    for path in (package / "notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK):
+    for path in (package / "notebooks" / name, package.parent / "notebooks" / name):
         if path.is_file():
             return path
-    raise ConfigurationError(f"{NOTEBOOK} is missing from this installation: reinstall genai-cache-magic")
+    raise ConfigurationError(f"{name} is missing from this installation: reinstall genai-cache-magic")
 
 
 def fresh_directory(output: Path) -> Path:

@@ -96,12 +96,23 @@ def demo(
     live: Annotated[
         bool, typer.Option("--live", help="Ask real endpoints; needs OPENAI_API_KEY, costs cents.")
     ] = False,
+    team: Annotated[
+        bool, typer.Option("--team", help="Two machines share, through Redis or Azurite and a simulated Key Vault.")
+    ] = False,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where to work; made anew.")] = Path("demo-output"),
 ) -> None:
     """Run the quickstart notebook twice and compare.
 
     The models are simulated, on this machine, unless --live is given.
     """
+    if team and live:
+        raise ConfigurationError("--team shows simulated models alone: leave --live out")
+    if team:
+        from rich.console import Console
+
+        from genai_cache_magic.cli.team_demo import demonstrate_team
+
+        raise typer.Exit(demonstrate_team(Console(), sealed=True, needs_all=False))
     from genai_cache_magic.cli.demo import demonstrate
 
     raise typer.Exit(demonstrate(output, live=live))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from rich.console import Console
+
+from genai_cache_magic.cli import team_demo
 
 pytestmark = pytest.mark.service
 
@@ -20,3 +27,24 @@ def test_two_kernels_share_and_invalidate(isolated, redis_server, azurite):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Everything was as promised." in ran.stdout
+
+
+def test_two_kernels_share_through_a_vault(isolated, redis_server, monkeypatch):
+    """`genai-cache demo --team`: an administrator and a member, a rotation and a revocation."""
+    monkeypatch.setattr(team_demo, "TIERS", ("Redis",))
+    console = Console(file=io.StringIO(), width=120)
+    assert team_demo.demonstrate_team(console, sealed=True) == 0, console.file.getvalue()
+    assert "Everything was as promised." in console.file.getvalue()
+
+
+def test_the_notebook_runs_alone(isolated, monkeypatch):
+    """Where no vault and no model is configured, it starts simulated ones."""
+    for name in [name for name in os.environ if name.startswith(("GENAI_CACHE_", "OPENAI_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GENAI_CACHE_DIR", str(isolated / "cache"))
+    notebook = nbformat.read(ROOT / "notebooks" / team_demo.SEALED, as_version=4)
+    done = NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    text = nbformat.writes(done)
+    assert "made the keyset" in text
+    assert "0 hits, 3 misses" in text
+    assert "seals with epoch" in text

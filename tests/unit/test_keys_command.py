@@ -10,6 +10,7 @@ from genai_cache_magic import create_cache
 from genai_cache_magic.api import custody
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.crypto.held_keys import HeldKeys
+from genai_cache_magic.crypto.wrappers import azure_vault_client
 from genai_cache_magic.errors import DecryptionError, KeyUnavailable
 from genai_cache_magic.testing.azure.roles import Role
 
@@ -33,6 +34,7 @@ def sealed(isolated, vault, monkeypatch):
     monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "key-vault")
     monkeypatch.setenv("GENAI_CACHE_KEY_VAULT_URL", vault.url)
     monkeypatch.setattr(custody, "_held", HeldKeys())
+    monkeypatch.setattr(azure_vault_client, "KEY_BITS", 2048)  # quicker to make
     return vault
 
 
