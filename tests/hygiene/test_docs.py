@@ -173,10 +173,11 @@ def test_simulated_is_said():
     assert "simulated" in text_of("README.md")
 
 
-def test_the_wheel_carries_the_notebook():
-    """The build puts the one notebook where the demonstration of an installed wheel looks for it."""
+def test_the_wheel_carries_the_notebooks():
+    """The build puts each notebook where the demonstrations of an installed wheel look for it."""
     build = tomllib.loads(text_of("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["force-include"] == {"notebooks/quickstart.ipynb": "genai_cache_magic/notebooks/quickstart.ipynb"}
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert build["force-include"] == {name: f"genai_cache_magic/{name}" for name in there}
 
 
 def test_every_rule_about_money_names_tests_that_exist():
