@@ -113,10 +113,10 @@ class Machine:
 class _Step:
     """What one machine does, and what is promised of it: hits and misses, and how often models were asked by then."""
 
-    who: Machine
-    does: str
-    do: Callable[[], str]
-    counts: tuple[int, int] | None
+    who: Machine = field(repr=False)
+    does: str = field(repr=False)
+    do: Callable[[], str] = field(repr=False)
+    counts: tuple[int, int] | None = field(repr=False)
     calls: int
 
 
@@ -124,7 +124,7 @@ class _Step:
 class _Guard:
     """The vault of a sealed team, the variables of each machine, and what the vault was asked."""
 
-    vault: SimulatedKeyVault
+    vault: SimulatedKeyVault = field(repr=False)
     variables: dict[str, dict[str, str]] = field(repr=False)
 
     def shown(self) -> str:
