@@ -70,8 +70,8 @@ class Shared(Protocol):
 class SharedMemory:
     """A tier in memory whose clock is simulated."""
 
-    def __init__(self, time: Time) -> None:
-        self.server = MemoryServer(clock=lambda: time.now_s)
+    def __init__(self, time: Time, *, server_skew_s: float = 0.0) -> None:
+        self.server = MemoryServer(clock=lambda: time.now_s + server_skew_s)
 
     def tier(self, name: str) -> SharedTier:
         return MemoryTier(self.server, name)

@@ -236,12 +236,14 @@ class CallDesk:
             found = self._keeper.take_in(lead, looked.envelope)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        return self._missed(lead, found, looked.trouble)
+        return self._missed(lead, found, looked)
 
-    def _missed(self, lead: Lead, found: Fetch, trouble: str = "") -> Step:
+    def _missed(self, lead: Lead, found: Fetch, looked: Looked | None = None) -> Step:
         lead.why, lead.because = found.why, found.text
+        if found.why is not Why.ABSENT:
+            lead.life_s = self._keeper.life_s(lead, looked.envelope if looked else None)
         if lead.scope.options.mode is Mode.REPLAY:
-            raise self._replay_miss(lead, trouble)
+            raise self._replay_miss(lead, looked.trouble if looked else "")
         return self._depart(lead)
 
     def _serve(self, lead: Lead, found: Found) -> Answered:
@@ -259,6 +261,7 @@ class CallDesk:
 
     def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH
+        lead.life_s = self._keeper.life_s(lead)
         if self._team is not None:
             return self._ask(lead, self._team.publish_entry)
         self._keeper.invalidate(lead)

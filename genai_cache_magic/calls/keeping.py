@@ -88,6 +88,10 @@ class Keeper:
         )[lead.entry_id]
         return found if isinstance(found, Fetch) else self._suited(lead, found)
 
+    def life_s(self, lead: Lead, envelope: bytes | None = None) -> int:
+        """Return how long what is stored for `lead`, here or in `envelope`, may live in all [s]; 0 if it may not."""
+        return max(self._entries.life_s(lead.entry_id, blob) for blob in {None, envelope})
+
     def _scope_tags(self, lead: Lead) -> list[bytes]:
         return [self._keys.tag("user", tag) for tag in lead.scope.options.tags]
 
@@ -171,7 +175,7 @@ class Keeper:
         named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
         tags = [self._keys.tag("user", tag) for tag in options.tags]
         tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
-        ttl_s = options.ttl_s or self.limits.ttl_s
+        ttl_s = max(options.ttl_s or self.limits.ttl_s, lead.life_s)
         if answer.dies_s is not None:
             ttl_s = min(ttl_s, int(answer.dies_s - self._entries.now_ms() / 1000))
         header = self._entries.header(stamp, ttl_s=ttl_s, tags=tags)

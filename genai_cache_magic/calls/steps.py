@@ -76,6 +76,8 @@ class Lead:
     started: float
     is_async: bool = False
     because: str = ""
+    life_s: int = 0
+    """What is stored already lives so long [s]: what takes its place does not die sooner."""
     stamp: Stamp | None = None
     stamped_ms: int = 0
     flight: Flight | None = None

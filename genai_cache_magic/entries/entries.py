@@ -119,6 +119,15 @@ class Entries:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
 
+    def life_s(self, entry_id: EntryId, envelope: bytes | None = None) -> int:
+        """Return the time to live of `envelope`, or of what is stored, if it could be served now; else 0 [s]."""
+        with suppress(StoreUnavailable, DecryptionError, EntryUndecodable):
+            blob = envelope or self.store.get(entry_id)
+            header = None if blob is None else self._codec.open(entry_id, blob).header
+            if header is not None and isinstance(self.judge.decide(entry_id, header), Serve):
+                return header.ttl_s
+        return 0
+
     def find_many(self, entry_ids: Iterable[EntryId], *, tell: Callable[[Event], None]) -> dict[EntryId, Found | Fetch]:
         """Look many up, as `find` does for a caller who asks for nothing special, by one read of the store."""
         ids = list(dict.fromkeys(entry_ids))
