@@ -59,7 +59,10 @@ def _why(call: CallRecord) -> str:
 def nearest_difference(catalogue: Catalogue, own: Metadata, *, beside: EntryId | None = None) -> tuple[str, ...]:
     """Return the names of the components in which a request differs from the nearest valid entry, `beside` aside."""
     near = catalogue.nearest(own, beside=beside)
-    if near is None:
-        return ()
+    return () if near is None else differing(own, near)
+
+
+def differing(own: Metadata, near: Metadata) -> tuple[str, ...]:
+    """Return the names of the components in which two requests differ."""
     names = {**own.components, **near.components}
     return tuple(sorted(name for name in names if own.components.get(name) != near.components.get(name)))

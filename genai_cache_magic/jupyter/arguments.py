@@ -34,11 +34,12 @@ COMMANDS = {
     "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
     "clear": "make everything in the namespace invalid",
     "doctor": "what is wrong with configuration, key, cache and team tier, and what to do",
+    "panel": "the last cell, today's cost, models, tags and answers, with buttons",
     "explain": "why the calls of the last cell were no hits",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
-LATER = frozenset({"estimate", "runs", "warm", "panel"})
+LATER = frozenset({"estimate", "runs", "warm"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
 

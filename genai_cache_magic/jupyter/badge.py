@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.jupyter.call_report import MIME, as_json
 from genai_cache_magic.jupyter.report import Table, paragraphs
-from genai_cache_magic.jupyter.words import counted, in_words, money, tokens
+from genai_cache_magic.jupyter.words import counted, in_words, money, progress_in_words, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from genai_cache_magic.jupyter.progress import Progress
     from genai_cache_magic.jupyter.summary import Row, Summary
 
 TITLE = "llm_cache"
@@ -24,10 +25,23 @@ MAX_TABLE_BYTES = 14 * 1024
 _NUMBERS = frozenset({"calls", "tokens in", "provider-cached", "out", "spent", "saved"})
 
 
-def bundle(summary: Summary) -> dict[str, Any]:
-    """Return the badge: data for our own renderer, HTML for any browser, text for a terminal."""
+def bundle(summary: Summary, progress: Progress | None = None) -> dict[str, Any]:
+    """Return the badge: data for our own renderer, HTML for any browser, text for a terminal.
+
+    With `progress` it is that of a cell that runs.
+    """
     html, text = as_html(summary), as_text(summary)
-    return {MIME: as_json(summary, beside=(html, text)), "text/html": html, "text/plain": text}
+    shown: dict[str, Any] = {MIME: as_json(summary, beside=(html, text)), "text/html": html, "text/plain": text}
+    if progress is None:
+        return shown
+    said = progress_in_words(progress)
+    most = f' max="{progress.expected}" value="{min(progress.done, progress.expected)}"' if progress.expected else ""
+    words = f"<strong>{TITLE}</strong> <progress{most}></progress> {said}"
+    return {
+        MIME: {**shown[MIME], "progress": progress.as_json()},
+        "text/html": f'<div class="genai-cache"><p>{words}</p></div>',
+        "text/plain": f"{TITLE}: {said}",
+    }
 
 
 def as_text(summary: Summary) -> str:

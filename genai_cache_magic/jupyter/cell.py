@@ -20,6 +20,7 @@ from genai_cache_magic import host
 from genai_cache_magic.jupyter.arguments import CellArguments, parse_cell
 from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.transform import NAME
+from genai_cache_magic.jupyter.views import CellViews
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
@@ -80,7 +81,13 @@ class CellScopes:
         self._notebook: CellArguments | None = None  # of `%llm_cache on`
         self._bodies: Counter[str] = Counter()
         self._lock = host.process_lock()  # guards _bodies
+        self.views = CellViews(shell)
         self._ended: WeakSet[CellScope] = WeakSet()  # their threads and tasks may still run
+
+    @property
+    def has_front_end(self) -> bool:
+        """Whether there may be a browser, and no terminal."""
+        return hasattr(self._shell, "kernel")
 
     # -- events of the shell
 
@@ -239,6 +246,7 @@ class CellScopes:
         is_behind_the_scenes = frame.info is not None and frame.info.silent and hasattr(self._shell, "kernel")
         for opened in frame.opened:
             scope = opened.cell.scope
+            self.views.has_run(frame.name, len(scope.calls))
             self.known["--model"].update(call.model for call in scope.calls if call.model)
             if not (is_behind_the_scenes and not self._frames):
                 opened.badge.show(scope)
@@ -267,15 +275,21 @@ class CellScopes:
         options = session.options(**arguments.given)
         self._remember(options)
         status = session.settings.status
+        frame.name = frame.name or self._identity(frame.info)
+        options = self.views.asked(frame.name, options)
         badge = LiveBadge(
             self._publish if status != "off" else _show_nothing,
             quiet=arguments.quiet or (self._notebook is not None and self._notebook.quiet),
             automatic=automatic,
-            updates=status == "auto" and hasattr(self._shell, "kernel"),
+            updates=status in ("auto", "widget") and hasattr(self._shell, "kernel"),
+            make_view=self.views.maker(status, frame.name),
+            expected=self.views.expected(frame.name),
+            is_captured=self.views.is_captured,
         )
-        frame.name = frame.name or self._identity(frame.info)
         cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,))
+        cell.scope.notices += self.views.hints(status)
         frame.opened.append(Opened(line, cell, badge))
+        badge.start(cell.scope)
 
     def _remember(self, options: Options) -> None:
         self.known["--tag"].update(options.tags)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.catalogue import Invalidation
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
+    from genai_cache_magic.jupyter.panel import Panel
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _STEP = 1024
@@ -42,7 +43,7 @@ class Commands:
     scopes: CellScopes
     confirm: Callable[[str], bool] | None
 
-    def run(self, command: str, rest: str) -> Report:
+    def run(self, command: str, rest: str) -> Report | Panel:
         """Do `command`, one of `arguments.COMMANDS`.
 
         Raises
@@ -50,7 +51,7 @@ class Commands:
         ConfigurationError
             Its arguments are wrong, or it wants ``--yes``.
         """
-        by_name = {
+        by_name: dict[str, Callable[[str], Report]] = {
             "on": self._on,
             "invalidate": self._invalidate,
             "clear": self._clear,
@@ -59,13 +60,14 @@ class Commands:
         if command in by_name:
             return by_name[command](rest)
         parse_nothing(command, rest)
-        alone = {
+        alone: dict[str, Callable[[], Report | Panel]] = {
             "status": _status,
             "off": self._off,
             "config": _config,
             "stats": _stats,
             "doctor": _doctor,
             "explain": _explain,
+            "panel": self._panel,
         }
         return alone[command]()
 
@@ -76,6 +78,11 @@ class Commands:
     def _off(self) -> Report:
         self.scopes.turn_off()
         return Report("llm_cache is off for the notebook; %%llm_cache opens it for a cell")
+
+    def _panel(self) -> Panel:
+        from genai_cache_magic.jupyter.panel import panel
+
+        return panel(current(), self.scopes.views, has_front_end=self.scopes.has_front_end)
 
     def _invalidate(self, line: str) -> Report:
         return _invalidated(_apply(parse_invalidate(line)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from genai_cache_magic.jupyter.cell import CellScopes
+    from genai_cache_magic.jupyter.panel import Panel
     from genai_cache_magic.jupyter.report import Report
 
 _INSTEAD = {
@@ -71,7 +72,7 @@ class CacheMagics(Magics):
         self._show(usage(""))
         return ""
 
-    def _show(self, report: Report) -> None:
+    def _show(self, report: Report | Panel) -> None:
         self._shell.display_pub.publish(report.bundle(), {})
 
 

@@ -9,6 +9,7 @@ from genai_cache_magic.core.options import Mode
 from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
+    from genai_cache_magic.jupyter.progress import Progress
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
 WELL, LOOK, FAILED = "\N{CHECK MARK}", "!", "\N{BALLOT X}"
@@ -73,6 +74,16 @@ def tokens(amount: Amount) -> str:
 def counted(count: int, singular: str, plural: str = "") -> str:
     """Return ``1 miss`` or ``2 misses``."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def progress_in_words(progress: Progress) -> str:
+    """Return how far a running cell is."""
+    of = f"{progress.done:,} of about {progress.expected:,}" if progress.expected else f"{progress.done:,}"
+    spent = "unknown" if progress.spent is None else dollars(progress.spent)
+    parts = [f"{of} done", f"{progress.in_flight:,} in flight", f"spent {spent} so far"]
+    if progress.eta_s is not None:
+        parts.append(f"about {max(1, round(progress.eta_s)):,} s left")
+    return ", ".join(parts)
 
 
 def _failures(summary: Summary) -> list[str]:

@@ -65,12 +65,6 @@ def machine_identity() -> str:
     return machine_name()
 
 
-LATER_VALUES = {
-    ("status", "widget"): "the widget",
-}
-"""Values of which the same is true."""
-
-
 _ASKED = frozenset(
     {"contents", "file", "input", "inputs", "instances", "instructions", "messages", "model", "prompt", "query"}
     | {"requests", "stream", "system", "systemInstruction", "texts", "tools"}
@@ -241,7 +235,7 @@ class Settings(BaseSettings):
     ttl: Duration = Field(default=30 * 86_400, validate_default=False)  # a number of seconds only once read
     samples: Samples = Samples.SAME
     run_file: Place | None = None
-    status: Literal["auto", "static", "off"] = "auto"
+    status: Literal["auto", "widget", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)
     encryption: Literal["local", "keyring", "key-vault", "off"] = "local"

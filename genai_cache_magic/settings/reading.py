@@ -19,7 +19,6 @@ from genai_cache_magic.settings.files import complaints, read_layers
 from genai_cache_magic.settings.model import (
     AZURES_OWN,
     LATER,
-    LATER_VALUES,
     PREFIX,
     CompressionSettings,
     OriginSettings,
@@ -214,8 +213,6 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
     name = ".".join((head, *rest))
     if first["type"] == "extra_forbidden":
         return f"{name} ({place}) is no setting of {head}: {_nearest(rest[-1], _PARTS.get(head, ()))}"
-    if (later := LATER_VALUES.get((head, str(first["input"])))) is not None:
-        return f"{head}={first['input']} ({place}) needs {later}, which this version does not have yet"
     # SECURITY: a header that holds a credential by mistake is not shown again.
     value = "" if head == "extra_headers" or head.startswith("l2") else f"={_given(first, head)}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]

@@ -152,7 +152,6 @@ def test_nested_settings_in_the_environment(monkeypatch):
         ("COMMAND_TIMEOUT", "2h", "is not a time-out"),
         ("BUDGET", "2", "does not have yet"),
         ("ENCRYPTION", "key_vault", "did you mean key-vault"),
-        ("STATUS", "widget", "does not have yet"),
         ("ENCRYPTION", "of", "did you mean off?"),
     ],
 )

@@ -25,8 +25,8 @@ const HOW =
 
 // -- numbers as people read them
 
-const whole = (n) => Number(n).toLocaleString("en-US");
-const counted = (n, one, many) => `${whole(n)} ${n === 1 ? one : (many ?? `${one}s`)}`;
+export const whole = (n) => Number(n).toLocaleString("en-US");
+export const counted = (n, one, many) => `${whole(n)} ${n === 1 ? one : (many ?? `${one}s`)}`;
 const isText = (value) => typeof value === "string";
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -159,7 +159,7 @@ function missing(report, calls) {
 // -- the document
 
 /** Make an element; `children` are elements or texts. */
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
@@ -216,7 +216,7 @@ class View {
       this.progress, this.asking, this.said, this.notes, this.details,
     );
     element.replaceChildren(this.root);
-    this.followTheme();
+    this.unfollow = followTheme(this.root, host);
   }
 
   /** Show `report` in the place of what was shown. */
@@ -523,27 +523,23 @@ class View {
     this.said.textContent = text;
   }
 
-  // -- themes
-
-  followTheme() {
-    this.applyTheme();
-    const watch = new MutationObserver(() => {
-      if (this.root.isConnected) this.applyTheme();
-    });
-    watch.observe(document.body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-vscode-theme-kind"] });
-    this.watch = watch;
-  }
-
-  applyTheme() {
-    const theme = themeOf(this.host);
-    if (theme) this.root.dataset.theme = theme;
-    else delete this.root.dataset.theme;
-  }
-
   destroy() {
-    this.watch.disconnect();
+    this.unfollow();
     this.root.remove();
   }
+}
+
+/** Let `root` have the theme of what is around it, now and when that changes; returns how to end it. */
+export function followTheme(root, host) {
+  const apply = () => {
+    const theme = themeOf(host);
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  };
+  const watch = new MutationObserver(() => root.isConnected && apply());
+  watch.observe(document.body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-vscode-theme-kind"] });
+  apply();
+  return () => watch.disconnect();
 }
 
 function themeOf(host) {
@@ -599,11 +595,11 @@ function copyBySelection(text) {
   if (!isDone) throw new Error("refused");
 }
 
-function button(title, does, act, attributes = {}) {
+export function button(title, does, act, attributes = {}) {
   return make("button", { type: "button", "data-does": does, onclick: act, ...attributes }, title);
 }
 
-function sentence(error) {
+export function sentence(error) {
   const text = error instanceof Error ? error.message : named(error);
   return text || "That did not work, and nobody said why: look into the log of the server.";
 }
@@ -656,7 +652,7 @@ const DARK = `--gcm-fg: var(--jp-ui-font-color1, var(--vscode-foreground, #e6edf
   --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #3d444d));
   --gcm-good: #4ac26b; --gcm-bad: #ff8a80; --gcm-look: #e3b341; --gcm-link: #79b8ff; color-scheme: dark;`;
 
-const STYLE = `
+export const STYLE = `
 .gcm { --gcm-fg: var(--jp-ui-font-color1, var(--vscode-foreground, #1f2328)); --gcm-dim: var(--vscode-descriptionForeground, #59636e);
   --gcm-line: var(--jp-border-color2, var(--vscode-panel-border, #d1d9e0));
   --gcm-good: #1a7f37; --gcm-bad: #b3261e; --gcm-look: #7d4e00; --gcm-link: #0550ae; --gcm-fill: rgba(127, 127, 127, .12); color-scheme: light;
