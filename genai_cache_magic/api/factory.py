@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.home import Home
 
 _ENTRIES = "l1"
+_LOOK_AGAIN_S = 60.0
+"""So long a cache stays open, whatever claims to be sealed with newer keys [s]: anyone who writes can claim that."""
 _LEDGER_WAITS_S = 0.25
 """How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
 
@@ -160,7 +162,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
-        is_superseded=partial(_is_superseded, home, time.monotonic() if is_remote(settings) else None),
+        is_superseded=partial(_is_superseded, parts, time.monotonic(), is_held=is_remote(settings)),
     )
 
 
@@ -205,11 +207,19 @@ def _ledger(keys: Keys, home: Home | None, now_ms: Callable[[], int], tell: Call
     return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms))
 
 
-def _is_superseded(home: Home | None, keys_since_s: float | None) -> bool:
-    """Return whether a cache has to be opened anew: its directory was begun anew, or its keys are held for too long."""
-    if home is not None and home.is_superseded:
+def _is_superseded(parts: _Parts, since_s: float, *, is_held: bool) -> bool:
+    """Return whether a cache has to be opened anew.
+
+    Its directory was begun anew, its keys are held for too long, or a teammate seals with newer ones.
+    """
+    if parts.home is not None and parts.home.is_superseded:
         return True
-    return keys_since_s is not None and time.monotonic() - keys_since_s > MAX_AGE_S
+    age_s = time.monotonic() - since_s
+    return (is_held and age_s > MAX_AGE_S) or (_has_met_newer(parts.seal) and age_s > _LOOK_AGAIN_S)
+
+
+def _has_met_newer(seal: Seal) -> bool:
+    return getattr(seal, "has_met_newer", False)
 
 
 def origins_of(settings: Settings) -> Origins:

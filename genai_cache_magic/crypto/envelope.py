@@ -95,6 +95,12 @@ class Sealer:
     random : callable
         Gives `n` fresh random bytes.
 
+    Attributes
+    ----------
+    has_met_newer : bool
+        Whether an envelope claimed an epoch above the current one: the keyset may have been rotated. Nobody has
+        authenticated that; it is a reason to look again, now and then, and for nothing else.
+
     Raises
     ------
     KeyUnavailable
@@ -103,7 +109,7 @@ class Sealer:
         If the keyring lacks the root key of its own current epoch.
     """
 
-    __slots__ = ("_epoch", "_namespace", "_random", "_schedules")
+    __slots__ = ("_epoch", "_namespace", "_random", "_schedules", "has_met_newer")
 
     def __init__(self, keyring: Keyring, namespace: str, *, random: Callable[[int], bytes] = os.urandom) -> None:
         if keyring.suite != SUITE_AES256GCM_HKDFSHA512:
@@ -112,6 +118,7 @@ class Sealer:
         self._epoch = keyring.epoch
         self._namespace = _prefixed(encode_namespace(namespace))
         self._random = random
+        self.has_met_newer = False  # only ever set, so needs no lock
         self._schedules = {epoch: KeySchedule(key, _DOMAIN) for epoch, key in keyring.root_keys.items()}
 
     def seal(self, entry_id: str, header: bytes, metadata: bytes, body: bytes) -> bytes:
@@ -216,6 +223,7 @@ class Sealer:
         schedule = self._schedules.get(layout.epoch)
         # SECURITY: the suite is the namespace's. Data that name another are refused, never obeyed.
         if schedule is None or layout.suite != SUITE_AES256GCM_HKDFSHA512:
+            self.has_met_newer |= layout.epoch > self._epoch
             raise _unauthentic(layout)
         keys = schedule.derive(layout.salt)
         # SECURITY: the commitment comes first; GCM alone accepts a ciphertext made for two keys.

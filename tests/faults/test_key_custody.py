@@ -10,6 +10,7 @@ import pytest
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api import custody, factory, opening
+from genai_cache_magic.api.keysets import keyset_of
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.errors import ConfigurationError, KeyThrottled, KeyUnavailable, ReplayMiss
@@ -99,7 +100,6 @@ def test_a_vault_that_gives_no_key_closes_the_cache_and_stops_no_call(  # noqa: 
     opened()
     ask(server)
     start_anew(monkeypatch)
-    before = files_of(isolated)
     broken_by(sealed, identity, how)
     with pytest.raises(KeyUnavailable):
         opened()
@@ -107,11 +107,18 @@ def test_a_vault_that_gives_no_key_closes_the_cache_and_stops_no_call(  # noqa: 
     assert (record.outcome, record.stored) == ("bypass", False)
     assert words in shown
     assert len(server.requests) == 2
-    assert files_of(isolated) == before
+    mended(sealed, identity)
+    start_anew(monkeypatch)
+    opened()
+    assert ask(server)[0].outcome == "hit"  # what was stored before, and nothing beside it
+    assert current_session().cache("default").stats().entries == 1
 
 
-def files_of(place) -> set[str]:
-    return {str(path) for path in (place / "cache").rglob("*") if "l1/" in str(path) and path.suffix == ".val"}
+def mended(vault, identity) -> None:
+    vault.reset()
+    vault.start()
+    vault.grant(identity.principal, Role.CRYPTO_OFFICER)
+    vault.set_attributes("cache-key", enabled=True)
 
 
 def test_a_version_whose_time_is_over_is_refused_on_a_new_machine(sealed, server, monkeypatch, isolated):
@@ -260,3 +267,23 @@ def test_keys_that_are_held_for_too_long_are_asked_for_again(sealed, server, mon
     with pytest.raises(KeyUnavailable, match="disabled"):
         opened()
     assert ask(server)[0].outcome == "bypass"
+
+
+@pytest.mark.service
+def test_a_running_kernel_takes_up_a_rotation(sealed, monkeypatch, redis_server, isolated, team):
+    """What a teammate seals with newer keys is looked at anew, at the next cell, but not more than once a minute."""
+    monkeypatch.setenv("GENAI_CACHE_L2", redis_server.url)
+    monkeypatch.setenv("GENAI_CACHE_NAMESPACE", team)
+    start_anew(monkeypatch)
+    ours = current_session().cache(team)
+    elsewhere = isolated / "a teammate's"
+    with keyset_of(current_session().settings.model_copy(update={"dir": elsewhere}), team) as keyset:
+        keyset.rotate()
+    with create_cache("disk", dir=str(elsewhere), namespace=team) as theirs:
+        theirs.set("name", "sealed with epoch 2")
+        assert theirs._team._drain.finish(within_s=WAIT_S)
+    assert ours.get("name") is None
+    assert not ours.is_superseded
+    monkeypatch.setattr(factory, "_LOOK_AGAIN_S", -1.0)
+    assert ours.is_superseded
+    assert current_session().cache(team).get("name") == "sealed with epoch 2"
