@@ -189,6 +189,19 @@ def test_every_rule_about_money_names_tests_that_exist():
     assert set().union(*shown) <= there
 
 
+def test_every_threat_names_tests_that_exist():
+    """The page on security shows each row of its table of threats by tests that are there."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "genai_cache_magic" / "testing").rglob("*.py")]
+    there = {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+    table = text_of("docs/security.md").partition("## Threats")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|") and "---" not in line]
+    shown = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if not row.endswith("| test |")]
+    assert len(shown) >= 15
+    assert all(shown)
+    assert set().union(*shown) - there == set()
+
+
 def test_no_message_names_a_command_that_is_not_there():
     """What a sentence tells people to run can be run."""
     package = Path(__file__).parents[2] / "genai_cache_magic"
