@@ -1,9 +1,10 @@
-"""What sealing costs: an envelope beside the same bytes unsealed and beside bare AES-GCM, and a sealed hit beside a plain one."""
+"""What sealing costs: an envelope beside plain bytes and bare AES-GCM, and a sealed hit beside a plain one."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -11,10 +12,10 @@ import openai
 from canned import ANSWER_CHARS, Canned, messages, openai_answer, prose
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from harness import BenchmarkError, Finding, Row, take_turns, timed
-from surroundings import scope_beside
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.cells import open_cell
+from genai_cache_magic.api.session import Session
 from genai_cache_magic.crypto.envelope import Sealer
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
 from genai_cache_magic.crypto.wrappers.local_key import LocalKey
@@ -22,9 +23,11 @@ from genai_cache_magic.entries.codec import Unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextvars import Context
 
     from harness import Effort
 
+    from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.entries.codec import Seal
 
 _HIT_TARGET = 2.5
@@ -112,14 +115,16 @@ def _sdk_hit(rounds: int) -> Finding:
 
 
 @contextmanager
-def _scope(encryption: str) -> Iterator[Any]:
-    """Open a scope whose session has this encryption, and keeps nothing in memory."""
-    os.environ.update(GENAI_CACHE_ENCRYPTION=encryption, GENAI_CACHE_MEMORY="0")
+def _scope(encryption: str) -> Iterator[tuple[Context, CellScope]]:
+    """Open a scope in a context of its own, whose session has this encryption and keeps nothing in memory."""
+    session = Session(encryption=encryption, memory=0)
+    context = copy_context()
+    opened = context.run(open_cell, session, session.options())
     try:
-        with scope_beside(encryption) as found:
-            yield found
+        yield context, opened.scope
     finally:
-        del os.environ["GENAI_CACHE_ENCRYPTION"], os.environ["GENAI_CACHE_MEMORY"]
+        context.run(opened.close)
+        session.close()
 
 
 ROW = Row("seal", "sealing and opening / the same bytes unsealed, and bare AES-GCM", run)

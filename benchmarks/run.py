@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ROWS = {
     "hit": ("rows_hit", "ROW"),
     "lookup": ("rows_lookup", "LOOKUP"),
+    "seal": ("rows_seal", "ROW"),
     "growth": ("rows_lookup", "GROWTH"),
     "catalogue": ("rows_catalogue", "ROW"),
     "guard": ("rows_guard", "ROW"),
