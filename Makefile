@@ -63,7 +63,7 @@ format: $(VENV)/.has-dev ## put the code into shape
 bench: $(VENV)/.has-demo ## measure, beside other caches, in one run (ARGS=--quick: without them)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-torture: $(VENV)/.has-test ## kill writers and damage stores for some minutes
+torture: $(VENV)/.has-test ## kill writers, damage stores and fuzz every parser for some minutes
 	$(BIN)/python tests/torture/run.py $(ARGS)
 
 matrix: $(VENV)/.has-test $(HTTPX)/.has-test ## run the matrix of SDKs and write docs/matrix.md from what came of it

@@ -1,8 +1,9 @@
 """The full torture: `python tests/torture/run.py [--seed TEXT]`, some minutes.
 
-200 killed writers and 1,000 damaged stores of the disk tier, and a stream of 5 GB through each HTTP client; the exit
-code is 1 if any answer was wrong, any finished put was lost, anything but ``StoreUnavailable`` was raised, or a stream
-took more memory than twice the largest answer that is stored. A seed that failed is printed, and fails again.
+200 killed writers and 1,000 damaged stores of the disk tier, a stream of 5 GB through each HTTP client, and two minutes
+of changed inputs for every parser; the exit code is 1 if any answer was wrong, any finished put was lost, anything but
+``StoreUnavailable`` was raised, a stream took more memory than twice the largest answer that is stored, or a parser
+raised what it does not promise. A seed that failed is printed, and fails again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torture.corruption import run_corruptions
+from torture.fuzzing import run_fuzzing
 from torture.kills import run_kills
 from torture.streams import STREAM_BYTES, StreamReport, run_streams
 
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--corruptions", type=int, default=1000)
     parser.add_argument("--stream-bytes", type=int, default=STREAM_BYTES, help="0 for none")
+    parser.add_argument("--fuzzing-s", type=float, default=120.0, help="seconds; 0 for none")
     options = parser.parse_args()
     say(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="genai-cache-torture-") as name:
@@ -40,10 +43,12 @@ def main() -> int:
             f"{corruptions.corruptions} stores damaged, {corruptions.answers} answers: {len(corruptions.wrong)} wrong, "
             f"{len(corruptions.unavailable)} times unavailable, {corruptions.rebuilds} rebuilds"
         )
+        fuzzing = run_fuzzing(Path(name, "fuzzing"), options.fuzzing_s, options.seed)
+        say(f"{fuzzing.inputs} inputs for parsers, {fuzzing.guided} guided by coverage: {len(fuzzing.faults)} wrong")
     streams = run_streams(options.stream_bytes) if options.stream_bytes else StreamReport()
     for line in streams.lines:
         say(line)
-    faults = kills.wrong + kills.lost + corruptions.wrong + streams.faults
+    faults = kills.wrong + kills.lost + corruptions.wrong + fuzzing.faults + streams.faults
     for fault in faults + corruptions.unavailable:
         say(f"  {fault}")
     return 1 if faults else 0
