@@ -38,6 +38,7 @@ from genai_cache_magic.ledger.books import Books
 from genai_cache_magic.ledger.usage import Ledger
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
+from genai_cache_magic.runs.runs import Runs
 from genai_cache_magic.settings.reading import ignored
 from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.snapshot import SnapshotDocument
@@ -141,6 +142,13 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
     ledger = _ledger(keys, home, entries.now_ms, on_event)
+    runs = Runs(
+        ledger.accounts,
+        ledger.books,
+        pins=None if home is None else home.path / "pins",
+        seal_key=None if settings.encryption == "off" else keys.mac_key,
+        find=partial(entries.find_many, tell=on_event),
+    )
     return CacheParts(
         entries=entries,
         keys=keys,
@@ -159,6 +167,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         ttl_s=settings.ttl,
         state=parts.state,
         ledger=ledger,
+        runs=runs,
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),

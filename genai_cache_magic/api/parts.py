@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.team import Team
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.providers.base import Origins
+    from genai_cache_magic.runs.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class CacheParts:
     ttl_s: int
     state: StateFile
     ledger: Ledger
+    runs: Runs = field(repr=False)
     counts: Counts = field(repr=False)
     directory: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)

@@ -21,8 +21,10 @@ from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 from genai_cache_magic.events import Trouble
+from genai_cache_magic.runs.recorder import RunRecorder
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.shelf import ShelvedAnswers
+from genai_cache_magic.runs.watching import WatchedAnswers
 from genai_cache_magic.settings.places import parse_place
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
@@ -144,11 +146,29 @@ class Session:
         ConfigurationError, StoreUnavailable
             The run file can't be used: what was named to answer must not be passed over in silence.
         """
-        if not scope.options.run_file or scope.options.mode is Mode.OFF:
+        options = scope.options
+        if options.mode is Mode.OFF:
             return self._cached_answers(scope)
-        file = self._run_file(scope.options)
-        scope.recording = file if scope.options.mode is Mode.RECORD else None
-        return ShelvedAnswers(self._cached_answers(scope), file, now_ms=lambda: time.time_ns() // 1_000_000)
+        file = self._run_file(options) if options.run_file else self._pinned(scope)
+        scope.recording = file if options.mode is Mode.RECORD else None
+        answers = self._cached_answers(scope)
+        if file is not None:
+            answers = ShelvedAnswers(answers, file, now_ms=_now_ms)
+        return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms)) if options.run else answers
+
+    def _pinned(self, scope: CellScope) -> RunFile | None:
+        """Return the bundle from which a pinned run is replayed; what keeps it from being used is told to `scope`."""
+        options = scope.options
+        if not options.run or options.mode is not Mode.REPLAY:
+            return None
+        try:
+            file = self.cache(options.namespace).runs.pinned(options.run)
+            if file is not None:
+                file.load()
+        except GenaiCacheError as exc:
+            scope.emit(trouble("cache", exc))
+            return None
+        return file
 
     def _cached_answers(self, scope: CellScope) -> Answers:
         namespace = scope.options.namespace
@@ -332,6 +352,10 @@ def _one_of(kind: Any, name: str, value: Any) -> Any:
     close = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigurationError(f"{name}={value!r}: write one of {', '.join(allowed)}{hint}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _place(given: object) -> str:

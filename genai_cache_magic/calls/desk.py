@@ -252,12 +252,12 @@ class CallDesk:
         if (flight := _take_flight(lead)) is not None:
             self._flights.land(flight, Landed(found.response, asked=lead.call.wants.asked))
         self._teller.hit(lead, found)
-        return Answered(found.response, found.tier, lead.sample)
+        return Answered(found.response, found.tier, lead.sample, lead.entry_id)
 
     def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
         self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
-        return Answered(response, Tier.L1, lead.sample)
+        return Answered(response, Tier.L1, lead.sample, lead.entry_id)
 
     def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH

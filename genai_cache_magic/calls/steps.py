@@ -55,6 +55,7 @@ class Answered:
     response: Response
     tier: Tier
     sample: int = 0
+    entry_id: str = field(repr=False, default="")
 
 
 @dataclass(frozen=True, slots=True)

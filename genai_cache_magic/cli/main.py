@@ -18,6 +18,7 @@ from genai_cache_magic.cli.examining import doctor
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.runs import runs_app
 from genai_cache_magic.cli.showing import local_time, print_table, shown
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit", "backup", "restore", "runs", "warm")
+LATER = ("access", "audit", "backup", "restore", "warm")
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -51,6 +52,7 @@ app.add_typer(keys_app, name="keys")
 app.command()(trust)
 app.command()(usage)
 app.command()(doctor)
+app.add_typer(runs_app, name="runs")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]

@@ -9,6 +9,7 @@ import difflib
 import shlex
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from IPython.core.error import UsageError
@@ -35,11 +36,12 @@ COMMANDS = {
     "clear": "make everything in the namespace invalid",
     "doctor": "what is wrong with configuration, key, cache and team tier, and what to do",
     "panel": "the last cell, today's cost, models, tags and answers, with buttons",
+    "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], import FILE [--as NAME]",
     "explain": "why the calls of the last cell were no hits",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
-LATER = frozenset({"estimate", "runs", "warm"})
+LATER = frozenset({"estimate", "warm"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
 
@@ -220,6 +222,40 @@ def parse_usage(line: str) -> dict[str, str]:
         An option is unknown or lacks its value; days are judged by `Cache.usage`.
     """
     return {name: value for name, value in vars(_parse(_usage, line)).items() if value is not None}
+
+
+_RUNS = {
+    "list": (),
+    "show": ("NAME",),
+    "diff": ("A", "B"),
+    "pin": ("NAME",),
+    "export": ("NAME", "FILE"),
+    "import": ("FILE",),
+}
+
+
+def parse_runs(line: str) -> list[str]:
+    """Read the arguments of ``%llm_cache runs``; none is ``list``, and a run is imported under its file's name.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such word after it, or what that wants is missing.
+    """
+    try:
+        command, *rest = shlex.split(line) or ["list"]
+    except ValueError as exc:
+        raise ConfigurationError(f"%llm_cache runs {line}: close the quote") from exc
+    if command not in _RUNS:
+        raise ConfigurationError(f"%llm_cache runs {command} is no command: {nearest(command, _RUNS)}")
+    flags = [word for word in rest if word == "--plaintext"] if command == "export" else []
+    named = [word for word in rest if word not in flags]
+    if command == "import":
+        named = [named[0], PurePath(named[0]).stem] if len(named) == 1 else [w for w in named if w != "--as"]
+    wanted = _RUNS[command] if command != "import" else ("FILE", "NAME")
+    if len(named) != len(wanted) or any(word.startswith("-") for word in named):
+        raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *_RUNS[command]))}")
+    return [command, *named, *flags]
 
 
 def option_strings(command: str = "") -> dict[str, bool]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
-from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing, parse_usage
+from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing, parse_runs, parse_usage
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.jupyter.runs import described, differences, listed, written
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.jupyter.usage import SINCE, usage_report
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
@@ -56,6 +58,7 @@ class Commands:
             "invalidate": self._invalidate,
             "clear": self._clear,
             "usage": _usage,
+            "runs": _runs,
         }
         if command in by_name:
             return by_name[command](rest)
@@ -132,6 +135,26 @@ def _stats() -> Report:
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
     return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))
+
+
+def _runs(line: str) -> Report:
+    words = parse_runs(line)
+    session = current()
+    runs = session.cache(session.options().namespace).runs
+    match words:
+        case ["list"]:
+            return listed(runs.list())
+        case ["show", name]:
+            return described(runs.show(name))
+        case ["diff", one, other]:
+            return differences(one, other, runs.diff(one, other))
+        case ["pin", name]:
+            return Report(written("pinned", name, runs.pin(name)))
+        case ["export", name, file, *flags]:
+            return Report(written(f"written to {file}", name, runs.export(name, Path(file), plaintext=bool(flags))))
+        case ["import", file, name]:
+            return Report(written("imported", name, runs.import_(Path(file), name)))
+    raise ConfigurationError(f"%llm_cache runs {line}: see %llm_cache help")
 
 
 def _doctor() -> Report:

@@ -18,14 +18,16 @@ import orjson
 
 from genai_cache_magic.errors import DecryptionError
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.ledger import run_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from genai_cache_magic.crypto.columns import ColumnSeal
     from genai_cache_magic.entries.state import Columns, StateFile
     from genai_cache_magic.events import CallRecord
+    from genai_cache_magic.ledger.run_rows import RunCall, RunNote
 
 DAY_MS: Final = 86_400_000
 _MOST: Final = 2**62
@@ -136,13 +138,14 @@ SCHEMA: Final = (
         " PRIMARY KEY (day, label)) WITHOUT ROWID"
     ),
     "CREATE TABLE owner (label BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID",
+    *run_rows.SCHEMA,
     "CREATE TABLE writer (id BLOB PRIMARY KEY, number INTEGER NOT NULL, day INTEGER NOT NULL) WITHOUT ROWID",
 )
 _WHOLE = range(_MOST + 1)
 _SIGNED = range(-_MOST, _MOST + 1)
 COLUMNS: Final[Columns] = MappingProxyType(
     {
-        **dict.fromkeys(("label", "sealed", "value", "id"), bytes),
+        **dict.fromkeys(("ident", "label", "run", "sealed", "value", "id"), bytes),
         **dict.fromkeys(COUNTED, _WHOLE),
         "spent": _SIGNED,  # a bill may be a credit
         "saved": _SIGNED,
@@ -166,6 +169,7 @@ class Batch:
 
     number: int
     sums: Mapping[Account, Sums] = field(repr=False)
+    notes: Sequence[RunNote] = field(repr=False, default=())
 
 
 class Accounts:
@@ -198,6 +202,7 @@ class Accounts:
                     sealed = self._seal.seal(title, place=b"owner" + label)
                     db.execute("INSERT INTO owner VALUES (?, ?)", (label, sealed))
                 db.execute(_ADD, (account.day, label, *sums.values))
+            run_rows.add_rows(db, batch.notes, self._seal, self._keyed)
 
         self.file.write(work)
 
@@ -218,6 +223,24 @@ class Accounts:
                 titles[label] = self._opened(label, sealed.get(label, b""))
             found.append((Account(day, *titles[label]), Sums(*values)))
         return found
+
+    def calls_of_runs(self, run: str | None = None) -> list[RunCall]:
+        """Return the calls of a run, or of all runs, in the order in which they were last noted."""
+        label = None if run is None else self.label_of_run(run)
+        return self.file.read(lambda db: run_rows.read_rows(db, label, self._seal))
+
+    def label_of_run(self, run: str) -> bytes:
+        """Return what stands for the name of a run: bytes, shape (16,)."""
+        return run_rows.run_label(run, self._keyed)
+
+    def replace_run(self, run: str, notes: Sequence[RunNote]) -> None:
+        """Put these calls in the place of all that was noted of a run."""
+
+        def work(db: sqlite3.Connection) -> None:
+            run_rows.remove_run(db, self.label_of_run(run))
+            run_rows.add_rows(db, notes, self._seal, self._keyed)
+
+        self.file.write(work)
 
     def _named(self, account: Account) -> tuple[bytes, bytes]:
         title = orjson.dumps([part.encode("utf-8", "replace").decode() for part in account[1:]])

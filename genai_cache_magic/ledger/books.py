@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.events import CallRecord
     from genai_cache_magic.ledger.accounts import Accounts
+    from genai_cache_magic.ledger.run_rows import RunNote
 
 _BEHIND_S: Final = 0.5
 """How long hits are gathered before they are added [s]."""
@@ -71,6 +72,17 @@ class Books:
             self._has_work.set()
             self._ensure_thread()
 
+    def note_run(self, note: RunNote) -> None:
+        """Note a call of a named run."""
+        if self._pid != os.getpid():
+            self._begin_anew()
+        self._notes.append(note)
+        if note.call.outcome != Outcome.HIT:
+            self.flush()
+        elif not self._has_work.is_set():
+            self._has_work.set()
+            self._ensure_thread()
+
     def flush(self) -> bool:
         """Add what waits to the accounts, and return whether all of it is there."""
         with self._lock:
@@ -81,6 +93,10 @@ class Books:
                 return self._add_all()
             finally:
                 self._is_adding = False
+
+    def today(self) -> int:
+        """Return the day of today, counted as in an account."""
+        return max(0, self._now_ms()) // DAY_MS
 
     def unwritten(self) -> dict[Account, Sums]:
         """Return what could not be added so far."""
@@ -109,6 +125,7 @@ class Books:
         self._is_adding = False  # by a thread that is not here
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[int, CallRecord, str, str]] = deque()
+        self._notes: deque[RunNote] = deque()
         self._has_work = threading.Event()
         self._stopping = threading.Event()
         _at_the_end(self)
@@ -125,20 +142,24 @@ class Books:
             except StoreUnavailable:
                 return False
             self._batch = None
-        return not self._waiting
+        return not (self._waiting or self._notes)
 
     def _gather(self) -> bool:
         """Make what waits the next batch, and return whether there is anything."""
-        if not self._waiting:
+        if not (self._waiting or self._notes):
             return False
         sums: dict[Account, Sums] = {}
+        notes: list[RunNote] = []
         self._number += 1
-        self._batch = Batch(self._number, sums)  # now, so that an interrupt in the middle loses nothing
+        self._batch = Batch(self._number, sums, notes)  # now, so that an interrupt in the middle loses nothing
         with contextlib.suppress(IndexError):  # others put on while this takes off
             while True:
                 at_ms, call, run, person = self._waiting.popleft()
                 account = Account(max(0, at_ms) // DAY_MS, call.provider, call.model, run, person)
                 sums.setdefault(account, Sums()).add_call(call)
+        with contextlib.suppress(IndexError):
+            while True:
+                notes.append(self._notes.popleft())
         return True
 
     def _ensure_thread(self) -> None:

@@ -173,14 +173,14 @@ class Ledger:
 
     def __init__(self, namespace: str, accounts: Accounts, books: Books) -> None:
         self._namespace = namespace
-        self._accounts = accounts
+        self.accounts = accounts
         self.books = books
 
     def usage(self, period: Period, by: tuple[str, ...]) -> UsageReport:
         """Return what the calls of `period` came to; raises ``StoreUnavailable``."""
         self.books.flush()
         first, last = (_number(period.since) if period.since else 0), _number(period.until)
-        found = self._accounts.between(first, last)
+        found = self.accounts.between(first, last)
         found += [(account, sums) for account, sums in self.books.unwritten().items() if first <= account.day <= last]
         groups: dict[tuple[str | int, ...], Sums] = {}
         total = Sums()

@@ -18,7 +18,7 @@ from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from genai_cache_magic.runs.lines import CallName, RecordedCall
 
@@ -42,12 +42,26 @@ class RunFile:
         How people are told of it.
     seal_key
         Returns the key that seals it, if it is sealed; raises ``GenaiCacheError`` where there is none.
+    is_sealed
+        Whether it is to be sealed; None: as the file that is there, and a new one by its name.
+    is_private
+        Whether it is made for the user alone, with its directory.
     """
 
-    def __init__(self, path: Path, *, label: str = "", seal_key: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        label: str = "",
+        seal_key: Callable[[], bytes],
+        is_sealed: bool | None = None,
+        is_private: bool = False,
+    ) -> None:
         self.path = path
         self.label = label or path.name
         self._seal_key = seal_key
+        self._sealed = is_sealed
+        self._is_private = is_private
         self._lock = host.process_lock()
         self._lines: dict[CallName, bytes] = {}  # guarded by _lock, like the next three
         self._new: dict[CallName, bytes] = {}
@@ -125,7 +139,7 @@ class RunFile:
             finally:
                 lock.release()
 
-    def replace(self, calls: list[RecordedCall]) -> None:
+    def replace(self, calls: Iterable[RecordedCall]) -> None:
         """Put a file of just these `calls` in the place of what is there; raises as `flush`."""
         with self._lock:
             lines = {call.name: encode_line(call) for call in calls}
@@ -168,8 +182,13 @@ class RunFile:
         target = Path(os.path.realpath(self.path))
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         with map_os_errors(f"writing run file {self.label}", target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if self._is_private:
+                host.make_private_directories(target.parent)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
             try:
+                if self._is_private:
+                    os.close(host.create_private(draft))
                 draft.write_bytes(content)
                 host.move(draft, target)
             finally:
@@ -177,7 +196,9 @@ class RunFile:
         self._seen = _state_of(self.path)
 
     def _is_to_be_sealed(self) -> bool:
-        """Return whether it is sealed: as the file that is there, and a new one by its name."""
+        """Return whether it is sealed."""
+        if self._sealed is not None:
+            return self._sealed
         try:
             with self.path.open("rb") as file:
                 return is_sealed(file.read(8))

@@ -12,25 +12,26 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.pricing import cost_usd
-from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
+from genai_cache_magic.calls.steps import Answered
+from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Store, admissible
-from genai_cache_magic.core.portable import portable_digest, portable_form
 from genai_cache_magic.errors import GenaiCacheError, ReplayMiss, UncacheableRequest
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
 from genai_cache_magic.runs.differences import in_words, nearest
 from genai_cache_magic.runs.lines import CallName, RecordedCall
+from genai_cache_magic.runs.watching import Asked, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genai_cache_magic.calls.coalesce import Landing
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.calls.steps import Begins, Desk, Step
-    from genai_cache_magic.core.model import EntryId, JsonObject, Response
+    from genai_cache_magic.calls.steps import Begins, Step
+    from genai_cache_magic.core.model import Response
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
     from genai_cache_magic.runs.run_file import RunFile
+    from genai_cache_magic.runs.watching import Witnessed
 
 _READS: Final = frozenset({Mode.USE, Mode.READ, Mode.RECORD, Mode.REPLAY})
 _PART: Final = "run file"
@@ -66,18 +67,17 @@ class ShelfDesk:
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
         """Return the first step of `call`; raises ``ReplayMiss``."""
         started = time.perf_counter()
-        form = portable_form(call.request, scope.options.salt)
-        asked = _Asked(call, scope, portable_digest(form), form)
+        asked = Asked.of(call, scope)
         if scope.options.mode in _READS and (answered := self._answer(asked, started)) is not None:
             return answered
         try:
             step = self._inner.begin(call, scope, is_async=is_async)
         except ReplayMiss as miss:
-            near = in_words(nearest(form, self._file.calls()))
+            near = in_words(nearest(asked.form, self._file.calls()))
             raise ReplayMiss(f"{miss}. Nor is it in {self._file.label}{near}") from miss
-        return self._watched(step, asked)
+        return watched(step, asked, self._keep) if scope.options.mode is Mode.RECORD else step
 
-    def _answer(self, asked: _Asked, started: float) -> Answered | None:
+    def _answer(self, asked: Asked, started: float) -> Answered | None:
         scope, call = asked.scope, asked.call
         number, give_back = self._sample(asked)
         recorded = self._file.find(CallName(asked.digest, number))
@@ -104,9 +104,9 @@ class ShelfDesk:
                 entry_id=asked.digest,
             )
         )
-        return Answered(response, Tier.FILE, number)
+        return Answered(response, Tier.FILE, number, EntryId(asked.digest))
 
-    def _sample(self, asked: _Asked) -> tuple[int, Callable[[], None]]:
+    def _sample(self, asked: Asked) -> tuple[int, Callable[[], None]]:
         """Return which sample `asked` is to have, and what gives that number back."""
         scope = asked.scope
         if scope.options.samples is not Samples.DISTINCT:
@@ -117,91 +117,23 @@ class ShelfDesk:
         number = scope.sample_numbers.take(name)
         return number, lambda: scope.sample_numbers.give_back(name, number)
 
-    # What goes on: recorded where it ends
-
-    def _watched(self, step: Step, asked: _Asked) -> Step:
-        if asked.scope.options.mode is not Mode.RECORD:
-            return step
-        if isinstance(step, Answered):
-            self._keep(asked, step.response, step.sample)
-        elif isinstance(step, Lead):
-            step.desk = _Recording(step.desk, self, asked)
-        elif isinstance(step, Follow):
-            step.lead.desk = _Recording(step.lead.desk, self, asked)
-        return step
-
-    def keep(self, asked: _Asked, lead: Lead, response: Response) -> None:
-        """Record the model's own answer, if it may be stored at all."""
-        answer = asked.call.provider.read(response)
-        refused = (*lead.call.refused, *answer.refused)
-        if isinstance(admissible(answer.end, refused, asked.scope.options.store), Store):
-            self._keep(asked, response, lead.sample)
-
-    def _keep(self, asked: _Asked, response: Response, sample: int) -> None:
-        call, scope = asked.call, asked.scope
-        name = CallName(asked.digest, sample)
-        model = call.provider.read(response).model or call.request.model
-        recorded = RecordedCall(name, call.provider.surface, model, response, call.wants.asked, asked.form)
+    def _keep(self, seen: Witnessed) -> None:
+        """Record an answer, if it may be stored at all."""
+        call, scope = seen.asked.call, seen.asked.scope
+        answer = call.provider.read(seen.response)
+        refused = (*seen.refused, *answer.refused)
+        is_known = seen.outcome is Outcome.HIT  # somebody has stored it
+        if not is_known and not isinstance(admissible(answer.end, refused, scope.options.store), Store):
+            return
+        name = CallName(seen.asked.digest, seen.sample)
+        model = answer.model or call.request.model
+        surface = call.provider.surface
+        recorded = RecordedCall(name, surface, model, seen.response, call.wants.asked, seen.asked.form)
         with suppress(UncacheableRequest):
             there = self._file.find(name)
             self._file.keep(recorded, instead=there is not None and _suited(call, there) is None)
         if scope.is_over or self._file.is_due():
             flush(self._file, scope)
-
-
-class _Asked:
-    """A call as it was asked, before what its ids stand for was put in."""
-
-    __slots__ = ("call", "digest", "form", "scope")
-
-    def __init__(self, call: ModelCall, scope: CellScope, digest: str, form: JsonObject) -> None:
-        self.call = call
-        self.scope = scope
-        self.digest = digest
-        self.form = form
-
-
-class _Recording:
-    """The desk of a call that goes on, which also tells the file how it ended."""
-
-    def __init__(self, desk: Desk, shelf: ShelfDesk, asked: _Asked) -> None:
-        self._desk = desk
-        self._shelf = shelf
-        self._asked = asked
-
-    @property
-    def max_response_bytes(self) -> int:
-        """The largest answer that is stored [bytes]."""
-        return self._desk.max_response_bytes
-
-    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
-        """Return the entry id of `call` for its first sample."""
-        return self._desk.request_id(call, scope)
-
-    def resume(self, follow: Follow, landing: Landing | None) -> Step:
-        """Decide again after waiting."""
-        follow.lead.desk = self._desk
-        step = self._desk.resume(follow, landing)
-        return step if isinstance(step, Rejected) else self._shelf._watched(step, self._asked)  # noqa: SLF001 - its own
-
-    def commit(self, lead: Lead, response: Response) -> None:
-        """Take the origin's complete answer."""
-        was_done = lead.is_done
-        self._desk.commit(lead, response)
-        if not was_done:
-            self._shelf.keep(self._asked, lead, response)
-
-    def commit_too_large(self, lead: Lead, status: int) -> None:
-        """Take note of an answer that was too large to record."""
-        self._desk.commit_too_large(lead, status)
-
-    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
-        """Give the call up."""
-        self._desk.abort(lead, error, is_origins=is_origins)
-
-    def drop(self, lead: Lead) -> None:
-        """Make sure that nobody waits for `lead`."""
-        self._desk.drop(lead)
 
 
 def flush(file: RunFile, scope: CellScope) -> None:

@@ -159,7 +159,7 @@ def test_a_hit_is_not_written_by_its_caller(ledger, path, monkeypatch):
 
 def test_a_batch_counts_once_however_often_it_is_tried(ledger):
     """Where nobody can tell whether it went through, it is added again under its number."""
-    accounts = ledger._accounts
+    accounts = ledger.accounts
     sums = Sums()
     sums.add_call(MISS)
     batch = Batch(1, {Account(20_000, "p", "m", "", "ann"): sums})

@@ -1,0 +1,50 @@
+"""Executing a notebook, or a script, from a run alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> int:
+    """Execute `file` with the answers in `bundle` and no others but the cache's; return its exit code.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such file, or nothing that executes notebooks.
+    """
+    if not file.is_file():
+        raise ConfigurationError(f"there is no file {file}: name the notebook, or the script, of the run")
+    force = {
+        "GENAI_CACHE_MODE": "replay",
+        "GENAI_CACHE_RUN_FILE": str(bundle.absolute()),
+        "GENAI_CACHE_NAMESPACE": namespace,
+    }
+    environment = {**os.environ, **force}
+    if file.suffix != ".ipynb":
+        return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+    except ImportError as exc:
+        raise ConfigurationError("a notebook is executed by nbclient: pip install nbclient ipykernel") from exc
+    notebook = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(file.absolute().parent)}})
+    try:
+        client.execute(env=environment)
+    except CellExecutionError as exc:
+        sys.stderr.write(f"genai-cache: {file.name} failed: {exc.ename}: {exc.evalue}\n")
+        return 1
+    finally:
+        if output is not None:
+            nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+    return 0

@@ -1,0 +1,159 @@
+"""``genai-cache runs``: what named runs asked and were answered, compared, pinned, and carried to others.
+
+Exit codes: 0 done; 1 `diff` found a difference; 2 it can't be done, and one line says why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import Annotated
+
+import typer
+
+from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.showing import print_table, shown
+
+runs_app = typer.Typer(rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The run: what --run names.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]
+_DIFFERS = 1
+
+
+@runs_app.callback()
+def _runs() -> None:
+    """List, show, compare, pin, export and import named runs."""
+
+
+@runs_app.command("list")
+def runs_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
+    """List the runs of this machine."""
+    from genai_cache_magic.jupyter.runs import listed
+
+    with opened(namespace) as cache:
+        found = cache.runs.list()
+    if as_json:
+        typer.echo(json.dumps({"runs": [run.as_json() for run in found]}))
+        return
+    _show(listed(found).table, f"{len(found)} runs")
+
+
+@runs_app.command("show")
+def runs_show(name: Name, *, as_json: AsJson = False, namespace: Namespace = None) -> None:
+    """Show the calls of a run."""
+    from genai_cache_magic.jupyter.runs import described
+
+    with opened(namespace) as cache:
+        found = cache.runs.show(name)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+        return
+    report = described(found)
+    _show(report.table, report.title, *report.notes)
+
+
+@runs_app.command("diff")
+def runs_diff(
+    one: Name,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The run to compare it with.")],
+    *,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
+    """Compare two runs: which calls differ, in what, and which answers. Exits with 1 if any do."""
+    from genai_cache_magic.jupyter.runs import differences
+
+    with opened(namespace) as cache:
+        found = cache.runs.diff(one, other)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        report = differences(one, other, found)
+        _show(report.table, report.title)
+    raise typer.Exit(0 if found.is_empty else _DIFFERS)
+
+
+@runs_app.command("pin")
+def runs_pin(
+    name: Name,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Undo it.")] = False,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
+    """Keep the answers of a run as they are now, for replay: past their time, past clear and refresh."""
+    from genai_cache_magic.jupyter.runs import written
+
+    with opened(namespace) as cache:
+        if remove:
+            was_pinned = cache.runs.unpin(name)
+            says = f"run {name} is no longer pinned" if was_pinned else f"run {name} was not pinned"
+            typer.echo(json.dumps({"run": name, "pinned": False}) if as_json else says)
+            return
+        done = cache.runs.pin(name)
+    about = {"run": name, "pinned": True, "calls": done.count, "changed": done.changed}
+    typer.echo(json.dumps(about) if as_json else written("pinned", name, done))
+
+
+@runs_app.command("export")
+def runs_export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    *,
+    plaintext: Annotated[bool, typer.Option("--plaintext", help="As text that anyone can read.")] = False,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
+    """Write a run into one file, sealed for those who share the namespace unless --plaintext is given."""
+    from genai_cache_magic.jupyter.runs import written
+
+    with opened(namespace) as cache:
+        done = cache.runs.export(name, file, plaintext=plaintext)
+    about = {"run": name, "file": str(file), "calls": done.count, "changed": done.changed}
+    typer.echo(json.dumps(about) if as_json else written(f"written to {file}", name, done))
+
+
+@runs_app.command("import")
+def runs_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote, or a run file.")],
+    *,
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="The run's name here; default: the file's.")] = "",
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
+    """Take over a run from a file: it is checked as a whole, and answers only a replay of that run."""
+    from genai_cache_magic.jupyter.runs import written
+
+    called = name or file.stem
+    with opened(namespace) as cache:
+        done = cache.runs.import_(file, called)
+    typer.echo(json.dumps({"run": called, "calls": done.count}) if as_json else written("imported", called, done))
+
+
+@runs_app.command("replay")
+def runs_replay(
+    name: Name,
+    notebook: Annotated[Path, typer.Argument(metavar="FILE", help="The notebook, or script, to execute.")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the executed notebook goes; default: nowhere.")
+    ] = None,
+    namespace: Namespace = None,
+) -> None:
+    """Execute a notebook or a script from a run alone: no model is called, no key is needed."""
+    from genai_cache_magic.cli.replaying import replay
+
+    with opened(namespace) as cache:
+        bundle = cache.runs.bundle_for_replay(name)
+        chosen = cache.namespace
+    raise typer.Exit(replay(bundle, notebook, output, namespace=chosen))
+
+
+def _show(table: object, *notes: str) -> None:
+    from genai_cache_magic.jupyter.report import Table
+
+    if isinstance(table, Table):
+        print_table(table.header, [tuple(shown(cell) for cell in row) for row in table.rows])
+    for note in notes:
+        typer.echo(shown(note))

@@ -1,0 +1,164 @@
+"""The calls of named runs, a row each: what was asked and answered, as digests, and what it cost.
+
+A call is known by its cell, its request and its sample, so that a run that is executed again is the same run. What a
+cell does not ask any more when it is executed again is no part of the run any more. All of a row is sealed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from genai_cache_magic.core.canonical import dumps
+from genai_cache_magic.errors import DecryptionError, UncacheableRequest
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping
+
+    from genai_cache_magic.core.model import JsonObject, Response
+    from genai_cache_magic.crypto.columns import ColumnSeal
+
+SCHEMA: Final = (
+    (
+        "CREATE TABLE run_call (n INTEGER PRIMARY KEY, run BLOB NOT NULL, ident BLOB NOT NULL UNIQUE,"
+        " sealed BLOB NOT NULL)"
+    ),
+    "CREATE INDEX run_call_run ON run_call (run, n)",
+)
+_PART_BYTES: Final = 8
+_MONEY: Final = ("spent_usd", "saved_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class RunCall:
+    """One answered call of a run.
+
+    Attributes
+    ----------
+    passing
+        Which execution of its cell asked it.
+    digest, sample
+        Its request as a run file names it, and which of its answers this is.
+    content
+        SHA-256 of what was answered, in hex.
+    parts
+        A keyed digest of each part of the request, by its name.
+    """
+
+    run: str
+    cell: str = field(repr=False)
+    passing: str = field(repr=False)
+    digest: str
+    sample: int
+    entry_id: str = field(repr=False)
+    surface: str
+    model: str
+    outcome: str
+    asked: str
+    content: str
+    day: int
+    input_tokens: int | None = None
+    cached_input_tokens: int = 0
+    output_tokens: int | None = None
+    spent_usd: Decimal | None = None
+    saved_usd: Decimal | None = None
+    person: str = field(repr=False, default="")
+    surroundings: Mapping[str, str] = field(repr=False, default_factory=dict)
+    parts: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """A call that ended, as it is noted; what takes time of it is done when it is written."""
+
+    call: RunCall
+    form: JsonObject | None = field(repr=False)
+    response: Response = field(repr=False)
+
+    def row(self, keyed: Callable[[bytes], bytes]) -> tuple[bytes, bytes, bytes]:
+        """Return the run's label, the call's identity, and the call as JSON."""
+        call = self.call
+        parts = dict(call.parts)
+        if self.form is not None:
+            with suppress(UncacheableRequest):
+                parts = {name: _part(keyed, name, value) for name, value in parts_of(self.form).items()}
+        content = hashlib.sha256(self.response.body).hexdigest()
+        fields = {**asdict(call), "parts": parts, "content": content}
+        for name in _MONEY:
+            fields[name] = None if fields[name] is None else f"{fields[name]:f}"
+        ident = keyed(_digest(["call", call.run, call.cell, call.digest, call.sample]))
+        return run_label(call.run, keyed), ident, orjson.dumps(fields)
+
+
+def run_label(run: str, keyed: Callable[[bytes], bytes]) -> bytes:
+    """Return what stands for the name of a run: bytes, shape (16,)."""
+    return keyed(_digest(["run", run]))
+
+
+def add_rows(
+    db: sqlite3.Connection, notes: Iterable[RunNote], seal: ColumnSeal, keyed: Callable[[bytes], bytes]
+) -> None:
+    """Note calls, each in the place of what was noted of it before."""
+    for note in notes:
+        label, ident, text = note.row(keyed)
+        sealed = seal.seal(text, place=b"run" + ident)
+        db.execute("INSERT OR REPLACE INTO run_call (run, ident, sealed) VALUES (?, ?, ?)", (label, ident, sealed))
+
+
+def read_rows(db: sqlite3.Connection, label: bytes | None, seal: ColumnSeal) -> list[RunCall]:
+    """Return the calls of one run, or of all, in the order in which they were last noted."""
+    where = "" if label is None else " WHERE run = ?"
+    rows = db.execute(
+        f"SELECT ident, sealed FROM run_call{where} ORDER BY n",  # noqa: S608 - constants
+        () if label is None else (label,),
+    ).fetchall()
+    return current(call for ident, sealed in rows if (call := _opened(ident, sealed, seal)) is not None)
+
+
+def remove_run(db: sqlite3.Connection, label: bytes) -> int:
+    """Forget a run; return how many calls it had."""
+    return db.execute("DELETE FROM run_call WHERE run = ?", (label,)).rowcount
+
+
+def current(calls: Iterable[RunCall]) -> list[RunCall]:
+    """Return those that the last execution of their cell has asked; what has no cell stays."""
+    found = list(calls)
+    latest = {(call.run, call.cell): call.passing for call in found}
+    return [call for call in found if not call.cell or latest[call.run, call.cell] == call.passing]
+
+
+def parts_of(form: JsonObject) -> dict[str, Any]:
+    """Return the parts of a request by name, the items of lists of objects one by one."""
+    parts: dict[str, Any] = {name: value for name, value in form.items() if name != "body"}
+    body = form.get("body")
+    if type(body) is not dict:
+        return {**parts, "body": body}
+    for name, value in body.items():
+        if type(value) is list and value and all(type(item) is dict for item in value):
+            parts |= {f"body.{name}[{n}]": item for n, item in enumerate(value)}
+        else:
+            parts[f"body.{name}"] = value
+    return parts
+
+
+def _part(keyed: Callable[[bytes], bytes], name: str, value: Any) -> str:
+    return keyed(hashlib.sha256(dumps(["part", name, value])).digest())[:_PART_BYTES].hex()
+
+
+def _digest(value: list[Any]) -> bytes:
+    return hashlib.sha256(orjson.dumps([str(v).encode("utf-8", "replace").decode() for v in value])).digest()
+
+
+def _opened(ident: bytes, sealed: bytes, seal: ColumnSeal) -> RunCall | None:
+    """Return the call of a row; None for one that another key has sealed, or another version."""
+    with suppress(DecryptionError, ValueError, TypeError, KeyError, InvalidOperation):
+        fields = orjson.loads(seal.open(sealed, place=b"run" + ident))
+        money = {name: None if fields[name] is None else Decimal(fields[name]) for name in _MONEY}
+        return RunCall(**{**fields, **money})
+    return None

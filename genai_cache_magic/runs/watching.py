@@ -1,0 +1,149 @@
+"""A desk that tells how each call was answered, beside what it does: for a run file, and for the record of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
+from genai_cache_magic.core.portable import portable_digest, portable_form
+from genai_cache_magic.events import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.calls.coalesce import Landing
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Begins, Desk, Step
+    from genai_cache_magic.core.model import EntryId, JsonObject, Response
+    from genai_cache_magic.intercept.active import Answers
+    from genai_cache_magic.providers.base import ModelCall, Origins
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A call as it was asked, before what its ids stand for was put in.
+
+    Attributes
+    ----------
+    form, digest
+        Its request as a run file knows it.
+    """
+
+    call: ModelCall
+    scope: CellScope
+    form: JsonObject = field(repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, call: ModelCall, scope: CellScope) -> Asked:
+        """Return `call` with its digest; raises ``UncacheableRequest``."""
+        form = portable_form(call.request, scope.options.salt)
+        return cls(call, scope, form, portable_digest(form))
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """How a call was answered.
+
+    Attributes
+    ----------
+    refused
+        Why the answer may not be stored, as was known before it came.
+    """
+
+    asked: Asked
+    response: Response = field(repr=False)
+    outcome: Outcome
+    sample: int
+    entry_id: str = field(repr=False)
+    refused: tuple[str, ...] = ()
+
+
+class WatchedAnswers:
+    """The answers of `inner`, each told to `witness`."""
+
+    def __init__(self, inner: Answers, witness: Callable[[Witnessed], None]) -> None:
+        self._inner = inner
+        self._witness = witness
+
+    @property
+    def calls(self) -> Begins:
+        """Decides what becomes of each model call."""
+        return WatchingDesk(self._inner.calls, self._witness)
+
+    @property
+    def origins(self) -> Origins:
+        """What is known of origins."""
+        return self._inner.origins
+
+
+class WatchingDesk:
+    """Begins calls as `inner` does."""
+
+    def __init__(self, inner: Begins, witness: Callable[[Witnessed], None]) -> None:
+        self._inner = inner
+        self._witness = witness
+
+    def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
+        """Return the first step of `call`; raises ``ReplayMiss``."""
+        return watched(self._inner.begin(call, scope, is_async=is_async), Asked.of(call, scope), self._witness)
+
+    def __getattr__(self, name: str) -> object:
+        # What else a desk can do, such as name an entry.
+        return getattr(self._inner, name)
+
+
+def watched(step: Step, asked: Asked, witness: Callable[[Witnessed], None]) -> Step:
+    """Return `step`, whose answer will be told to `witness`, if it has not come already."""
+    if isinstance(step, Answered):
+        witness(Witnessed(asked, step.response, Outcome.HIT, step.sample, step.entry_id))
+    elif isinstance(step, Lead):
+        step.desk = _WatchedDesk(step.desk, asked, witness)
+    elif isinstance(step, Follow):
+        step.lead.desk = _WatchedDesk(step.lead.desk, asked, witness)
+    return step
+
+
+class _WatchedDesk:
+    """The desk of a call that goes on, which also tells how it ended."""
+
+    def __init__(self, desk: Desk, asked: Asked, witness: Callable[[Witnessed], None]) -> None:
+        self._desk = desk
+        self._asked = asked
+        self._witness = witness
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The largest answer that is stored [bytes]."""
+        return self._desk.max_response_bytes
+
+    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
+        """Return the entry id of `call` for its first sample."""
+        return self._desk.request_id(call, scope)
+
+    def resume(self, follow: Follow, landing: Landing | None) -> Step:
+        """Decide again after waiting."""
+        follow.lead.desk = self._desk
+        step = self._desk.resume(follow, landing)
+        return step if isinstance(step, Rejected) else watched(step, self._asked, self._witness)
+
+    def commit(self, lead: Lead, response: Response) -> None:
+        """Take the origin's complete answer."""
+        was_done = lead.is_done
+        self._desk.commit(lead, response)
+        if not was_done:
+            refused = tuple(lead.call.refused)
+            self._witness(Witnessed(self._asked, response, Outcome.MISS, lead.sample, lead.entry_id, refused))
+
+    def commit_too_large(self, lead: Lead, status: int) -> None:
+        """Take note of an answer that was too large to record."""
+        self._desk.commit_too_large(lead, status)
+
+    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
+        """Give the call up."""
+        self._desk.abort(lead, error, is_origins=is_origins)
+
+    def drop(self, lead: Lead) -> None:
+        """Make sure that nobody waits for `lead`."""
+        self._desk.drop(lead)
