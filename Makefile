@@ -71,8 +71,9 @@ matrix: $(VENV)/.has-test $(HTTPX)/.has-test ## run the matrix of SDKs and write
 	$(HTTPX)/bin/python -m pytest -q -n $(WORKERS) --junitxml=$(VENV)/matrix-httpx.xml tests/matrix/test_matrix.py
 	PYTHONPATH=tests $(BIN)/python tools/matrix_page.py current=$(VENV)/matrix-current.xml httpx=$(VENV)/matrix-httpx.xml
 
-pictures: $(VENV)/.has-lab ## take the README's pictures anew (needs Chromium)
+pictures: $(VENV)/.has-lab $(VENV)/.has-test ## take the README's pictures anew (needs Chromium)
 	$(BIN)/python tools/pictures.py
+	PYTHONPATH=tests $(BIN)/python tools/pictures_lab.py
 
 clean: ## remove environments and what runs have left
 	rm -rf $(VENV) .venv-* demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

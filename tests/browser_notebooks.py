@@ -90,7 +90,7 @@ def opened(browser: Any, server: JupyterServer, app: str, name: str, **how: Any)
     from playwright.sync_api import expect
 
     expect.set_options(timeout=TIMEOUT_MS)
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, **how)
+    context = browser.new_context(viewport={"width": 1280, "height": 820}, **how)
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.goto(f"{server.url}login")

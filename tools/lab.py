@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
         _, variables = simulated_models(stack, {})
         environment = kernel_environment({**variables, **private_places(home)})
         sys.stdout.write(f"JupyterLab on {notebook}. The models behind it are simulated: every answer is made up.\n")
+        sys.stdout.write(
+            "Choose Run > Run All Cells, twice; the icon of three discs on the right opens what the cache holds.\n"
+        )
         sys.stdout.flush()
         command = [sys.executable, "-m", "jupyterlab", str(notebook), *arguments]
         try:

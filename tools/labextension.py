@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "labextension"
 BUILT = ROOT / "genai_cache_magic" / "jupyter" / "labextension"
 DIGEST = BUILT / "sources.sha256"
-HOW = "run `make labextension` (needs node 20 and npm) and commit what it writes"
+HOW = (
+    "run `make labextension` (python tools/labextension.py, with Node 20 and jupyter-builder) and commit what it writes"
+)
 
 
 def sources() -> list[Path]:

@@ -56,15 +56,16 @@ def main() -> int:
         nbformat.write(cells, server.notebooks / "reviews.ipynb")
         browser = driver.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
         try:
-            with opened(browser, server, "lab", "reviews.ipynb", device_scale_factor=2) as page:
-                run(page, "spent")
-                run(page, "3 hits")
+            with opened(browser, server, "lab", "reviews.ipynb", device_scale_factor=1.5) as page:
+                run(page, "notebook:run-all-cells", "3 misses")
+                page.select(1)
+                run(page, "notebook:run-all-below", "3 hits")
                 look(page)
                 for theme, name in THEMES.items():
                     choose(page, name)
                     page.page.screenshot(path=IMAGES / f"lab-{theme}.png")
                 page.page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
-            with opened(browser, server, "notebook", "reviews.ipynb", device_scale_factor=2) as page:
+            with opened(browser, server, "notebook", "reviews.ipynb", device_scale_factor=1.5) as page:
                 choose(page, THEMES["light"])
                 page.expect(page.summary(1), "3 hits")
                 page.page.screenshot(path=IMAGES / "notebook-light.png")
@@ -74,9 +75,9 @@ def main() -> int:
     return 0
 
 
-def run(page: Opened, words: str) -> None:
-    """Run all cells, and wait for what the last ones say."""
-    page.command("notebook:run-all-cells")
+def run(page: Opened, command: str, words: str) -> None:
+    """Run cells, and wait for what they say."""
+    page.command(command)
     page.expect(page.summary(1), words)
     page.page.wait_for_function(IDLE)
 
@@ -84,6 +85,7 @@ def run(page: Opened, words: str) -> None:
 def look(page: Opened) -> None:
     """Open the sidebar and the table of calls, and let the file browser go."""
     page.page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
+    page.expect(page.page.locator(".gcl-status"), "50% hits")
     page.command("genai-cache:show-sidebar")
     bar = page.page.locator(".gcl-sidebar")
     bar.locator("svg.gcl-chart").wait_for()
@@ -96,7 +98,7 @@ def choose(page: Opened, theme: str) -> None:
     """Choose a theme, and wait until it is there."""
     page.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
     is_light = str("Light" in theme).lower()
-    page.page.wait_for_selector(f"body[data-jp-theme-light={is_light}]")
+    page.page.wait_for_selector(f"body[data-jp-theme-light={is_light}]", state="attached")
     page.page.wait_for_load_state("networkidle")
 
 

@@ -131,9 +131,10 @@ export class Sidebar extends Widget {
       return;
     }
     const parts = today ? [`${spent(today)} spent`, `${saved(today)} saved`, hitRate(today)].filter(Boolean) : ['no calls'];
-    const rows = models.map(row =>
-      make('tr', {}, make('td', {}, row.model || '(no model)'), ...[spent(row), saved(row), hitRate(row).replace(' hits', '')].map(cell)));
-    const heads = ['model', 'spent', 'saved', 'hits'].map(head => make('th', { scope: 'col' }, head));
+    const lines = models.map(row => {
+      const sums = [`${spent(row)} spent`, `${saved(row)} saved`, hitRate(row)].filter(Boolean).join(', ');
+      return make('li', {}, make('div', {}, row.model || '(no model)'), make('div', { class: 'gcl-note' }, sums));
+    });
     const key = make('p', { class: 'gcl-key' },
       make('span', { class: 'gcl-swatch gcl-mod-saved' }), 'saved ', make('span', { class: 'gcl-swatch gcl-mod-spent' }), 'spent');
     this._money.replaceChildren(
@@ -141,7 +142,8 @@ export class Sidebar extends Widget {
       make('p', {}, `Today: ${parts.join(', ')}`),
       make('p', {}, `${days} days: ${spent(byDay.total)} spent, ${saved(byDay.total)} saved`),
       ...(drawn ? [drawn, key] : [make('p', { class: 'gcl-empty' }, `Nothing was spent or saved in these ${days} days, as far as prices are known.`)]),
-      make('table', {}, make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...rows))
+      make('h4', {}, 'By model, the dearest first'),
+      make('ul', { class: 'gcl-models' }, ...lines)
     );
   }
 
@@ -170,8 +172,6 @@ export class Sidebar extends Widget {
     await this._ask(place.asking, { entries: [place.entry] });
   }
 }
-
-const cell = (text: string): HTMLElement => make('td', { class: 'gcl-number' }, text);
 
 /** Count what would be invalid, ask in `place`, and do it on a yes. */
 async function confirmed(place: HTMLElement, what: object, store: string, say: (text: string) => void, done: () => void): Promise<void> {
