@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from genai_cache_magic.core import key as ids
 from genai_cache_magic.crypto import aead, document_mac
+from genai_cache_magic.crypto.wrappers.azure_key_vault import _is_signed
+from genai_cache_magic.crypto.wrappers.known_keys import KnownKey
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import DecryptionError
 from genai_cache_magic.testing.azure.errors import VaultRefusalError
@@ -125,6 +128,15 @@ def test_rsa_oaep_256(group, test, rsa_keys):
     else:
         with pytest.raises(VaultRefusalError):
             key.decrypt("RSA-OAEP-256", ciphertext)
+
+
+@pytest.mark.parametrize(("group", "test"), vectors("rsa_pss_2048_sha256_mgf1_32_test"))
+def test_ps256(group, test):
+    """The signature of a vault's keyset is accepted if it is valid, by the public key alone."""
+    message, signature = spelled(test, "msg", "sig")
+    numbers = load_der_public_key(bytes.fromhex(group["publicKeyDer"])).public_numbers()
+    signer = KnownKey("https://team.vault.azure.net/keys/k", "0" * 32, numbers.n, numbers.e, 0.0)
+    assert _is_signed(signer, hashlib.sha256(message).digest(), signature) == (test["result"] == "valid")
 
 
 def test_the_vectors_cover_both_outcomes():
