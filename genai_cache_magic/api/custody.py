@@ -38,8 +38,8 @@ def is_slow(settings: Settings) -> bool:
     return settings.encryption in {"key-vault", "keyring"}
 
 
-def key_wrapper(settings: Settings) -> KeyWrapper:
-    """Return what guards the keys, made where it is this machine's own and not there yet.
+def key_wrapper(settings: Settings, *, make: bool = True) -> KeyWrapper:
+    """Return what guards the keys, made where it is this machine's own and not there yet, unless `make` is false.
 
     Raises
     ------
@@ -54,10 +54,13 @@ def key_wrapper(settings: Settings) -> KeyWrapper:
         from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
 
         ensure_installed("encryption=keyring", "keyring", "keyring")
+        if not make:
+            return OsKeyring.load(settings.key_name)
         return OsKeyring.load_or_create(settings.key_name, directory=settings.dir)
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-    return LocalKeyFile.load_or_create(settings.key_file, cache_directory=settings.dir)
+    how = LocalKeyFile.load_or_create if make else LocalKeyFile.load
+    return how(settings.key_file, cache_directory=settings.dir)
 
 
 def vault_wrapper(settings: Settings) -> AzureKeyVault:

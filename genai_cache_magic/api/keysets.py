@@ -76,6 +76,7 @@ class Keyset:
         self,
         settings: Settings,
         namespace: str,
+        wrapper: KeyWrapper,
         *,
         place: str,
         document: Document,
@@ -90,7 +91,7 @@ class Keyset:
         self._copy = copy
         self._before = before
         self._state = state
-        self.wrapper: KeyWrapper = key_wrapper(settings)
+        self.wrapper = wrapper
 
     def begin(self) -> Begun:
         """Make what is missing: the vault's keys, and the keyset. What is there is adopted, never replaced."""
@@ -259,8 +260,10 @@ def _with_new_epoch(table: KeyTable) -> KeyTable:
 
 
 @contextmanager
-def keyset_of(settings: Settings, namespace: str) -> Iterator[Keyset]:
+def keyset_of(settings: Settings, namespace: str, *, make_key: bool = False) -> Iterator[Keyset]:
     """Give the keyset of `namespace`: its team's, if there is a team tier, else this machine's.
+
+    `make_key` says whether a key file, or a key in the keyring, is made if there is none.
 
     Raises
     ------
@@ -271,6 +274,7 @@ def keyset_of(settings: Settings, namespace: str) -> Iterator[Keyset]:
     """
     if settings.encryption == "off":
         raise ConfigurationError("encryption is off, so there are no keys: set GENAI_CACHE_ENCRYPTION")
+    wrapper = key_wrapper(settings, make=make_key)
     line = team_line(settings, namespace)
     home = made_home(settings, namespace, line, Losses())
     copy = FileDocument(home.path / KEYSET)
@@ -279,6 +283,7 @@ def keyset_of(settings: Settings, namespace: str) -> Iterator[Keyset]:
         yield Keyset(
             settings,
             namespace,
+            wrapper,
             place=tilde(home.path) if line is None else line.tier.name,
             document=copy if line is None else line.document(KEYSET),
             copy=copy,

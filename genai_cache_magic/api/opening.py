@@ -210,7 +210,7 @@ class OpeningCache:
         cache = self._opening.cache
         if cache is None:
             return self._waiting
-        self._scope.books, self._scope.store = cache.ledger.books, cache.fingerprint
+        _acquaint(self._scope, cache)
         return cache.calls
 
     @property
@@ -218,6 +218,11 @@ class OpeningCache:
         """What is known of origins."""
         cache = self._opening.cache
         return self._origins if cache is None else cache.origins
+
+
+def _acquaint(scope: CellScope, cache: Cache) -> None:
+    """Tell `scope` which cache answers it: where its calls are booked, and which store they name."""
+    scope.books, scope.store = cache.ledger.books, cache.fingerprint
 
 
 class OpeningDesk:
@@ -246,7 +251,7 @@ class OpeningDesk:
         lead = follow.lead
         cache = self._opening.cache
         if cache is not None:
-            lead.scope.books, lead.scope.store = cache.ledger.books, cache.fingerprint
+            _acquaint(lead.scope, cache)
             return cache.calls.begin(lead.call, lead.scope, is_async=lead.is_async)
         error = self._opening.error or KeyUnavailable(
             "whoever guards the key of the cache has not answered yet, so calls go uncached until it has"

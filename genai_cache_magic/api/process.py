@@ -29,6 +29,7 @@ class ReplayingProcess:
         self._lock = host.process_lock()
         self._is_on = False  # guarded by _lock, like all below
         self._has_cells = False
+        self._is_opening = False
         self._session: Session | None = None
         self._here: Active | None = None
 
@@ -55,11 +56,17 @@ class ReplayingProcess:
                 active.put_in_force(None)
                 placeholders.take_back()
 
-    def _belonging(self) -> Active:
+    def _belonging(self) -> Active | None:
         with self._lock:
+            if self._is_opening:
+                return None  # this very thread is opening the cache: what it starts for that belongs to nobody
             session = current_session()
             if self._here is None or self._session is not session:
-                self._session, self._here = session, _opened(session)
+                self._is_opening = True
+                try:
+                    self._session, self._here = session, _opened(session)
+                finally:
+                    self._is_opening = False
                 # Nobody ends it; in a shell nobody waits in it either, but the shell itself.
                 self._here.scope.has_end = False
                 self._here.scope.is_over = self._has_cells

@@ -33,7 +33,7 @@ def _keys() -> None:
 @keys_app.command()
 def init(*, namespace: Namespace = None) -> None:
     """Make the keys of a namespace, or adopt those that are there, and say which rights are missing."""
-    with _keyset(namespace) as (keyset, settings):
+    with _keyset(namespace, make_key=True) as (keyset, settings):
         begun = keyset.begin()
         for name in begun.made_keys:
             typer.echo(f"made key {name} in {settings.key_vault_url}")
@@ -184,14 +184,14 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _keyset(namespace: str | None) -> Iterator[tuple[Keyset, Settings]]:
+def _keyset(namespace: str | None, *, make_key: bool = False) -> Iterator[tuple[Keyset, Settings]]:
     from genai_cache_magic.api.keysets import keyset_of
     from genai_cache_magic.api.session import Session
 
     session = Session()
     name = session.options(namespace=namespace).namespace
     warn(session)
-    with keyset_of(session.settings, name) as keyset:
+    with keyset_of(session.settings, name, make_key=make_key) as keyset:
         yield keyset, session.settings
 
 

@@ -52,7 +52,7 @@ class InForce:
         self.set = context.set
         self.reset = context.reset
 
-    def put_in_force(self, of_process: Callable[[], Active] | None) -> None:
+    def put_in_force(self, of_process: Callable[[], Active | None] | None) -> None:
         """Let calls belong to what `of_process` returns wherever a context has nothing of its own; None ends that."""
         own = self.own
         self.get = own if of_process is None else lambda: own() or of_process()

@@ -11,6 +11,7 @@ import pytest
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api import custody, factory, opening
 from genai_cache_magic.api.keysets import keyset_of
+from genai_cache_magic.api.process import process
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.errors import ConfigurationError, KeyThrottled, KeyUnavailable, ReplayMiss
@@ -287,3 +288,30 @@ def test_a_running_kernel_takes_up_a_rotation(sealed, monkeypatch, redis_server,
     monkeypatch.setattr(factory, "_LOOK_AGAIN_S", -1.0)
     assert ours.is_superseded
     assert current_session().cache(team).get("name") == "sealed with epoch 2"
+
+
+def test_a_process_that_only_replays_opens_its_sealed_cache(sealed, server, monkeypatch):
+    """What the process does itself to open it, in threads of its own, is no call of anybody's."""
+    opened()
+    ask(server)
+    monkeypatch.setenv("GENAI_CACHE_MODE", "replay")
+    start_anew(monkeypatch)
+    process.put_in_force()
+    try:
+        with httpx.Client(timeout=60) as client:
+            answer = client.post(f"{server.url}/v1/chat/completions", json=QUESTION)
+    finally:
+        process.end()
+    assert answer.headers["x-genai-cache"].startswith("hit")
+    assert len(server.requests) == 1
+
+
+def test_what_a_sealed_hit_is_booked_under(sealed, server, monkeypatch):
+    """A cell whose cache was opened while it ran tells its store and its books as any other does."""
+    opened()
+    ask(server)
+    start_anew(monkeypatch)
+    with llm_cache() as cell, httpx.Client(timeout=60) as client:
+        client.post(f"{server.url}/v1/chat/completions", json=QUESTION)
+    cache = current_session().cache("default")
+    assert (cell.store, cell.books) == (cache.fingerprint, cache.ledger.books)

@@ -167,6 +167,7 @@ def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, val
     ("setting", "variable", "shown"),
     [
         ("l2", "AZURE_REDIS_HOST", "rediss://team.redis.example"),
+        ("key_vault_url", "AZURE_KEYVAULT_URL", "team.redis.example"),
         ("l2_password", "AZURE_REDIS_KEY", "(set)"),
         ("l2_connection_string", "AZURE_STORAGE_CONNECTION_STRING", "(set)"),
         ("l2_account_key", "AZURE_STORAGE_KEY", "(set)"),

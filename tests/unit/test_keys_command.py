@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.api import custody
+from genai_cache_magic.api.keysets import keyset_of
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.crypto.wrappers import azure_vault_client
 from genai_cache_magic.errors import DecryptionError, KeyUnavailable
+from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.testing.azure.roles import Role
 
 
@@ -189,6 +193,7 @@ def test_public_keys_are_shown_and_private_ones_stay(sealed, keys):
 
 def test_a_local_key_has_no_signer_to_trust(isolated, keys):
     """Commands about a vault say so."""
+    keys("init")
     for words in (["trust"], ["export-public"]):
         code, _, err = keys(*words)
         assert (code, "key-vault" in err) == (2, True)
@@ -224,3 +229,29 @@ def test_without_encryption_there_are_no_keys(isolated, keys, monkeypatch):
     for words in (["init"], ["status"], ["rotate"], ["rewrap"], ["revoke", "1", "--yes"]):
         code, _, err = keys(*words)
         assert (code, "GENAI_CACHE_ENCRYPTION" in err) == (2, True)
+
+
+def test_looking_makes_no_key(isolated, keys):
+    """`status` and the commands that change a keyset say that there is none; only `init` makes one."""
+    for words in (["status"], ["rotate"], ["rewrap"], ["revoke", "1", "--yes"]):
+        assert keys(*words)[0] == 2
+    assert not (isolated / "keys").exists()
+    assert keys("init")[0] == 0
+    assert (isolated / "keys" / "default.key").exists()
+
+
+def test_two_administrators_at_once_lose_no_change(isolated, keys):
+    """Each change is a compare-and-swap: who comes second makes theirs from the first one's."""
+    keys("init")
+    start = threading.Barrier(2)
+
+    def rotate(_):
+        with keyset_of(load_settings(), "default") as keyset:
+            start.wait(30)
+            return keyset.rotate().epoch
+
+    with ThreadPoolExecutor(2) as pool:
+        assert max(pool.map(rotate, range(2))) == 3
+    with keyset_of(load_settings(), "default") as keyset:
+        found = keyset.status()
+    assert (found.epochs, found.version) == ((1, 2, 3), 3)

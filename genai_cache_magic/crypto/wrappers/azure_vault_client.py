@@ -155,7 +155,8 @@ class VaultClient:
 
     def create(self, name: str, operations: tuple[str, ...]) -> VaultKey:
         """Make a key, or a new version of one that is there."""
-        wanted = {"kty": "RSA", "key_size": KEY_BITS, "key_ops": list(operations)}
+        is_hsm = self.name.partition(":")[0].endswith(".managedhsm.azure.net")  # which makes no other keys
+        wanted = {"kty": "RSA-HSM" if is_hsm else "RSA", "key_size": KEY_BITS, "key_ops": list(operations)}
         return self._key(name, self._ask("POST", Asked("create", name), body=wanted))
 
     def operate(self, operation: str, name: str, version: str, algorithm: str, value: bytes) -> bytes:
