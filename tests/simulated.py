@@ -22,6 +22,7 @@ from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries import team as teams
+from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.entries import Entries, Keys
@@ -150,9 +151,10 @@ class AtOnce:
     def __init__(self, ask) -> None:
         self._ask = ask
 
-    def look_up(self, entry_id, deliver) -> None:
-        found, trouble = self._ask((entry_id,))
-        deliver(Looked(found.get(entry_id), trouble))
+    def look_up_many(self, asked) -> None:
+        for entry_id, deliver in asked:
+            found, trouble = self._ask((entry_id,))
+            deliver(Looked(found.get(entry_id), trouble))
 
 
 class Simulated:
@@ -302,6 +304,7 @@ def nothing_by_itself(monkeypatch) -> Iterator[None]:
     """Let no thread begin: the queue is told when a test says so, and no deadline is watched. Nothing has a price."""
     with monkeypatch.context() as patch:
         patch.setattr(Drain, "poke", lambda _: None)
+        patch.setattr(Behind, "add", lambda behind, placed, _: behind._place(placed))
         patch.setattr(keeping, "cost_usd", lambda *_, **__: None)
         patch.setattr(telling, "cost_usd", lambda *_, **__: None)
         patch.setattr(teams, "within", lambda _deadline_s, work, **_: work())

@@ -13,7 +13,7 @@ from genai_cache_magic.api.values import Value, decoded, encoded
 from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
-from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
+from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found, trouble
@@ -186,7 +186,7 @@ class Cache:
         return [found[entry_id] for entry_id in ids]
 
     def _looked_up(self, team: Team, ids: Iterable[EntryId]) -> dict[EntryId, Found | Fetch]:
-        looked = team.look_up_many(ids)
+        looked = team.looked_up(ids)
         for message in dict.fromkeys(one.trouble for one in looked.values() if one.trouble):
             self._on_event(Trouble("L2", StoreUnavailable.__name__, message))
         found = self._entries.find_many(looked, tell=self._on_event)
@@ -422,7 +422,7 @@ class Cache:
         """Return the entry that keeps `value`, under its id."""
         keyed = [self._keys.tag("user", tag) for tag in value.tags]
         header = self._entries.header(birth, ttl_s=value.ttl_s, tags=keyed)
-        metadata = Metadata(surface="value", key=key, tags=value.tags)
+        metadata = Metadata(surface=VALUE, key=key, tags=value.tags)
         return self._value_id(key), Entry(header, metadata, value.response())
 
     def _value_id(self, key: str) -> EntryId:

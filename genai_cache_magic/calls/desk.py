@@ -28,6 +28,7 @@ from genai_cache_magic.calls.coalesce import (
     Released,
     Seat,
 )
+from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
@@ -75,6 +76,8 @@ class CallDesk:
         self._clock = clock
         self._flights = Flights()
         self._team = team
+        self._look_up = None if team is None else Gathered(team.look_up)
+        self._publish = None if team is None else Gathered(team.publish_entries)
         self._permits = permits
 
     @property
@@ -209,20 +212,19 @@ class CallDesk:
         return Lead(self, call, scope, target, sample, first, Why.ABSENT, started, is_async)
 
     def _decide(self, lead: Lead) -> Step:
-        team = self._team
         if lead.scope.options.mode is Mode.REFRESH:
             return self._refresh(lead)
-        if team is not None and not team.is_fresh:
-            return self._ask(lead, team.look_up)
-        found = self._keeper.find(lead)
+        if self._team is not None and self._look_up is not None and not self._team.is_fresh:
+            return self._ask(lead, self._look_up)
+        found = self._keeper.find(lead, is_last=self._look_up is None)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        return self._missed(lead, found) if team is None else self._ask(lead, team.look_up)
+        return self._missed(lead, found) if self._look_up is None else self._ask(lead, self._look_up)
 
-    def _ask(self, lead: Lead, how: Callable[[EntryId, Callable[[Looked], None]], None]) -> Follow:
+    def _ask(self, lead: Lead, how: Gathered) -> Follow:
         """Ask the team; the caller waits in its own colour, as for a call in flight."""
         seat = Seat(Pulse())
-        how(lead.entry_id, seat.looked_up)
+        how.ask(lead.entry_id, seat.looked_up, is_async=lead.is_async)
         return Follow(lead, seat)
 
     def _decide_with(self, lead: Lead, looked: Looked) -> Step:
@@ -262,8 +264,8 @@ class CallDesk:
     def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH
         lead.life_s = self._keeper.life_s(lead)
-        if self._team is not None:
-            return self._ask(lead, self._team.publish_entry)
+        if self._publish is not None:
+            return self._ask(lead, self._publish)
         self._keeper.invalidate(lead)
         # A refresh asks for itself: it waits for no answer that began before it.
         return self._keeper.stamp(lead)
@@ -298,8 +300,8 @@ class CallDesk:
         found = self._keeper.find(lead)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        if self._team is not None and (permit.has_waited or permit.token is not None):
-            return self._ask(lead, self._team.look_up)
+        if self._look_up is not None and (permit.has_waited or permit.token is not None):
+            return self._ask(lead, self._look_up)
         return self._keeper.stamp(lead)
 
     def _let_go(self, lead: Lead) -> None:

@@ -71,10 +71,14 @@ class Keeper:
         space = KeySpace(self._keys.namespace, scope.options.salt, sample)
         return entry_id(canonical_bytes(call.request, space), self._keys.id_key)
 
-    def find(self, lead: Lead) -> Found | Fetch:
-        """Return the stored answer in the form that its caller wants, or why there is none."""
+    def find(self, lead: Lead, *, is_last: bool = True) -> Found | Fetch:
+        """Return the stored answer in the form that its caller wants, or why there is none: see `find_call`."""
         found = self._entries.find_call(
-            lead.entry_id, ttl_s=lead.scope.options.ttl_s, scope_tags=self._scope_tags(lead), tell=lead.scope.emit
+            lead.entry_id,
+            ttl_s=lead.scope.options.ttl_s,
+            scope_tags=self._scope_tags(lead),
+            tell=lead.scope.emit,
+            is_last=is_last,
         )
         return found if isinstance(found, Fetch) else self._suited(lead, found)
 

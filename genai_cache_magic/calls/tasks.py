@@ -30,6 +30,27 @@ def running_trio() -> Any | None:
     return trio
 
 
+class Loop:
+    """An event loop: what tells it from others, and how it is given something to do once it has run what is ready."""
+
+    def __init__(self, identity: object, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self.identity = identity
+        self.call_soon = call_soon
+
+
+def running_loop() -> Loop | None:
+    """Return the loop that runs the caller, None outside of any."""
+    trio = running_trio()
+    if trio is not None:
+        token = trio.lowlevel.current_trio_token()
+        return Loop(token, token.run_sync_soon)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return Loop(loop, loop.call_soon)
+
+
 class Waiter:
     """Lets one task wait for `future`, which another thread may fulfil, as often as it likes.
 

@@ -16,6 +16,9 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 EntryId = NewType("EntryId", str)
 """64 lowercase hex characters, `spec/key.md` §5."""
 
+VALUE: Final = "value"
+"""The surface of entries that hold a plain value of the programming interface."""
+
 GIVEN_ID: Final = "given-id"
 """Surface of what is stored of an id that an origin gave out: no answer, and in no listing."""
 

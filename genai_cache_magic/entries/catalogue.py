@@ -330,6 +330,7 @@ class Catalogue:
 
     def _settle(self) -> None:
         """See to it that the rows say what the store holds, and that what is left of an earlier invalidation goes."""
+        self._entries.settle()
         store = self._entries.store
         if self.rows.swept() != self._entries.stamp() and self.rows.present():
             self.sweeper.start()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_owner, keyed_place, keyed_tag
-from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
+from genai_cache_magic.core.model import VALUE, Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Fetch, Filled, Serve, Why, decide
 from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.filling import ANY, Wanted, held_many
 from genai_cache_magic.entries.judging import Judge
 from genai_cache_magic.entries.placing import Placed, Places
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.key import TagKind
-    from genai_cache_magic.core.validity import EntryRecord, Generations
+    from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.codec import Codec, Sealed
     from genai_cache_magic.entries.filling import Shares
     from genai_cache_magic.entries.generations import LiveGenerations
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 20
 """How often an overwriting tries again after another process was faster."""
-
-_LOOKED_AT = 200
-"""How many records that have lived their time are looked at in one publication."""
 
 _EXPLAINED = (Why.ABSENT, Why.EXPIRED, Why.INVALIDATED)
 
@@ -98,6 +95,7 @@ class Entries:
         self._recent: Recent[Found] = Recent(recent_bytes)
         self.judge = Judge(generations, clock)
         self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
+        self._behind = Behind(lambda placed: self.places.place(placed, ANY))
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -113,8 +111,7 @@ class Entries:
     ) -> Found | Fetch:
         """Look `entry_id` up and judge it. Never raises for what it finds: trouble is told, and is a miss."""
         try:
-            blob = self.store.get(entry_id)
-            return self._judged(entry_id, blob, ttl_s, scope_tags, tell)
+            return self._judged(entry_id, self.store.get(entry_id), ttl_s, scope_tags, tell)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
@@ -170,9 +167,11 @@ class Entries:
         ttl_s: int | None,
         scope_tags: Iterable[bytes] = (),
         tell: Callable[[Event], None],
+        is_last: bool = True,
     ) -> Found | Fetch:
         """As `find`, from this process's memory if the answer was opened a moment ago.
 
+        If a team is asked next (not `is_last`), a miss says less of why.
         Only for model calls: their every overwriting is published, that of a plain value is not.
         """
         known = self._recent.get(entry_id)
@@ -186,7 +185,7 @@ class Entries:
         if isinstance(found, Found):
             self._recent.keep(entry_id, found)
             return found
-        return self._in_words(entry_id, found, ttl_s, scope_tags)
+        return self._in_words(entry_id, found, ttl_s, scope_tags) if is_last else found
 
     def _in_words(self, entry_id: EntryId, found: Fetch, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Fetch:
         """Return `found` with what the catalogue knows of it: that an entry which is gone had expired, or by what."""
@@ -203,7 +202,7 @@ class Entries:
     def _discard(self, entry_id: EntryId) -> None:
         with suppress(StoreUnavailable):
             self.store.delete(entry_id)
-            self._mark_gone([entry_id], Gone.VANISHED)
+            self.places.mark_gone([entry_id], Gone.VANISHED)
 
     def stamp(self) -> Stamp:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
@@ -260,18 +259,17 @@ class Entries:
         scope_tags: Iterable[bytes] = (),
         tell: Callable[[Event], None],
     ) -> dict[EntryId, Found | Fetch]:
-        """Judge what look-ups in L2 brought, and store here what may be served. Never raises for it."""
+        """Judge what look-ups in L2 brought, and store here, soon, what may be served. Never raises for it."""
         found = {
             entry_id: self._taken(entry_id, envelope, ttl_s, scope_tags, tell)
             for entry_id, envelope in envelopes.items()
         }
-        served = {entry_id: what.sealed for entry_id, what in found.items() if isinstance(what, Found)}
-        try:
-            placed = {entry_id: _again(sealed, envelopes[entry_id]) for entry_id, sealed in served.items()}
-            if placed:
-                self.places.place(placed, ANY, are_new=True)
-        except StoreUnavailable as exc:
-            tell(trouble("L1", exc))
+        for entry_id, what in found.items():
+            if isinstance(what, Found):
+                placed = _again(what.sealed, envelopes[entry_id])
+                self._behind.add({entry_id: placed}, tell)
+                if placed.metadata.surface != VALUE:
+                    self._recent.keep(entry_id, replace(what, tier=Tier.L1))
         return found
 
     def _taken(
@@ -294,12 +292,6 @@ class Entries:
             tell(trouble("L2", exc))
             return Fetch(Why.DAMAGED)
 
-    def _mark_gone(self, entry_ids: Iterable[EntryId], why: Gone) -> None:
-        if self._rows is not None:
-            with suppress(StoreUnavailable):
-                rows = [row.n for entry_id in entry_ids if (row := self._rows.find(entry_id)) is not None]
-                self._rows.mark_gone(rows, why)
-
     def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> None:
         """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.
 
@@ -308,7 +300,7 @@ class Entries:
         """
         pending, doomed = dict(entries), list(removed)
         for _ in range(_ATTEMPTS):
-            there = [*held_many(self.places.fills, pending), *doomed]
+            there = [*self._there(list(pending)), *doomed]
             if there:
                 for entry_id, entry in pending.items():
                     self._encoded(entry_id, entry)  # raises before anything is lost
@@ -326,6 +318,16 @@ class Entries:
                 return
         raise StoreUnavailable("an entry changes faster than it can be written: try again")
 
+    def _there(self, entry_ids: Collection[EntryId]) -> list[str]:
+        """Return those of `entry_ids` that are there: here, or with the team, as far as that can be asked."""
+        there = list(held_many(self.places.fills, entry_ids))
+        others = set(entry_ids).difference(map(EntryId, there))
+        if self._team is not None and others:
+            # What the team has must not stay; where it can't be asked, that may be anything.
+            looked = self._team.looked_up(others)
+            there += [entry_id for entry_id, one in looked.items() if one.envelope is not None or one.trouble]
+        return there
+
     def publish(self, entry_ids: Iterable[EntryId]) -> Stamp:
         """Publish that these entries are invalid, and return the birth stamp for what takes their place.
 
@@ -335,10 +337,13 @@ class Entries:
             It could not be published; they are as valid as before.
         """
         ids, now_ms = list(entry_ids), self.now_ms()
-        return self.change(
-            lambda g: g.invalidating_entries(ids, now_ms=now_ms, outlived=self._outlived(g, now_ms)),
-            Change(now_ms, entry_ids=frozenset(ids)),
-        ).stamp
+
+        def how(generations: Generations) -> Generations:
+            # What is left elsewhere in a team is not known here.
+            outlived = self.places.outlived(generations, now_ms) if self._team is None else set()
+            return generations.invalidating_entries(ids, now_ms=now_ms, outlived=outlived)
+
+        return self.change(how, Change(now_ms, entry_ids=frozenset(ids))).stamp
 
     def change(self, how: Callable[[Generations], Generations], change: Change) -> Generations:
         """Publish `how`, or queue it as `change` where a team can't be reached; return what is published then.
@@ -367,29 +372,13 @@ class Entries:
             raise EntryUndecodable("the answer does not survive being stored")
         return blob
 
-    def _outlived(self, generations: Generations, now_ms: int) -> set[EntryId]:
-        """Return the entries whose record is of no use any more; what was left of them is removed."""
-        if self._team is not None:
-            return set()  # what is left elsewhere is not known here
-        due = itertools.islice(generations.due(now_ms=now_ms).items(), _LOOKED_AT)
-        return {entry_id for entry_id, record in due if self._is_outlived(entry_id, record, generations)}
-
-    def _is_outlived(self, entry_id: EntryId, record: EntryRecord, generations: Generations) -> bool:
-        try:
-            held = self.places.fills.held(entry_id)
-            if held is not None:
-                birth = self._codec.open(entry_id, held.blob).header.birth
-                if birth.root == generations.root and birth.ver >= record.ver:
-                    return True
-            if not all(self.places.remove({entry_id: held})):
-                return False
-            self._mark_gone([entry_id], Gone.INVALIDATED)
-        except (DecryptionError, EntryUndecodable, StoreUnavailable):
-            return False  # it is there and nothing can be said of it, so the record stays
-        return True
+    def settle(self) -> None:
+        """Store what look-ups have brought and is still to be stored here."""
+        self._behind.finish()
 
     def close(self) -> None:
         """Give up the store's connections and what is in memory; may be called twice."""
+        self.settle()
         self._recent.clear()
         self.store.close()
 
@@ -412,7 +401,7 @@ class Entries:
             count = len(self.store.delete_many(ids))
         else:
             count = sum(map(self.store.delete, ids))
-        self._mark_gone(ids, Gone.INVALIDATED)
+        self.places.mark_gone(ids, Gone.INVALIDATED)
         return count
 
     def scan(self) -> Iterator[tuple[EntryId, Header, Metadata]]:

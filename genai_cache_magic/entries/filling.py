@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import EntryId, Response
     from genai_cache_magic.core.validity import Change, Generations
+    from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.stores.base import Put, Store, SupportsFill
 
 
@@ -36,6 +37,9 @@ class Shares(Protocol):
 
     def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
         """Give entries to the team, as soon as it can be reached."""
+
+    def looked_up(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
+        """Look many up in one round, and wait for what comes of it."""
 
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
         """Publish an invalidation, or (None) queue it."""

@@ -19,7 +19,7 @@ from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId
 
@@ -27,6 +27,10 @@ T = TypeVar("T")
 
 DEADLINE_S = 1.8
 """How long a round may take [s]."""
+_BURST_S = 0.02
+"""Threads that ask within so long of each other are at it together, and wait for each other at most so long [s]."""
+_QUIET_S = 0.002
+"""After so long without another look-up those that came are a round [s]."""
 _IDLE_S = 30.0
 """After so long without work the threads end; the next look-up starts others [s]."""
 _GLANCE_S = 0.2
@@ -107,16 +111,20 @@ class Link:
 
     def look_up(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
         """Look `entry_id` up; who asks for one that is on its way shares what comes of it."""
-        self.look_up_many({entry_id: deliver})
+        self.look_up_many([(entry_id, deliver)])
 
-    def look_up_many(self, delivers: Mapping[EntryId, Callable[[Looked], None]]) -> None:
-        """Look up what `delivers` names, as `look_up`: what one caller asks for together goes together."""
+    def look_up_many(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]]) -> None:
+        """Look up all that is `asked`, as `look_up`: what one caller asks for together goes together."""
         if self._pid != os.getpid():
             self._begin_anew()  # threads and locks are the parent's
         with self._lock:
-            wanted = [entry_id for entry_id in delivers if entry_id not in self._waiting]
-            for entry_id, deliver in delivers.items():
-                self._waiting.setdefault(entry_id, []).append(deliver)
+            wanted = []
+            for entry_id, deliver in asked:
+                waiting = self._waiting.setdefault(entry_id, [])
+                if not waiting:
+                    wanted.append(entry_id)
+                waiting.append(deliver)
+            self._note_caller()
             for start in range(0, len(wanted), self._round_size):
                 self._queue.put(tuple(wanted[start : start + self._round_size]))
             if wanted and self._worker is None:
@@ -127,7 +135,16 @@ class Link:
         self._queue: queue.SimpleQueue[tuple[EntryId, ...]] = queue.SimpleQueue()
         self._waiting: dict[EntryId, list[Callable[[Looked], None]]] = {}  # guarded by _lock, like the next
         self._worker: _Worker | None = None
+        self._last = (0, 0.0)  # which thread asked, and when [s]
+        self._burst_until = 0.0
         self._pid = os.getpid()
+
+    def _note_caller(self) -> None:
+        """See whether several threads ask in turns; the caller holds the lock."""
+        thread, now = threading.get_ident(), self._clock()
+        if thread != self._last[0] and now - self._last[1] < _BURST_S:
+            self._burst_until = now + _BURST_S
+        self._last = thread, now
 
     def _start(self) -> None:
         """Start a worker and its watch; the caller holds the lock."""
@@ -156,11 +173,18 @@ class Link:
             self._deliver(entry_ids, found, trouble)
 
     def _with_others(self, first: tuple[EntryId, ...]) -> tuple[EntryId, ...]:
-        """Return `first` and what else waits; a caller's own are never torn apart, so a round may be twice its size."""
+        """Return `first` and what else waits; a caller's own are never torn apart, so a round may be twice its size.
+
+        While several threads ask in turns, it is waited for a moment who else comes.
+        """
         entry_ids = list(first)
+        longest = self._clock() + _BURST_S
         while len(entry_ids) < self._round_size:
             try:
-                entry_ids += self._queue.get_nowait()
+                if self._clock() < min(longest, self._burst_until):
+                    entry_ids += self._queue.get(timeout=_QUIET_S)
+                else:
+                    entry_ids += self._queue.get_nowait()
             except queue.Empty:
                 break
         return tuple(entry_ids)

@@ -5,6 +5,7 @@ Many go together: one look at what is there, one transaction of rows, one of val
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.model import EntryId, Header, Metadata
 from genai_cache_magic.core.policy import Filled, Serve, gives_way
 from genai_cache_magic.entries.filling import LookThenPut, Wanted, held_many, put_many
+from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.stores.base import Held, Put, SupportsFill, SupportsSize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from genai_cache_magic.core.validity import EntryRecord, Generations
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.judging import Judge
     from genai_cache_magic.entries.rows import Rows
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 20
 """How often a fill looks again after another process was faster."""
+
+_LOOKED_AT = 200
+"""How many records that have lived their time are looked at in one publication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Places:
         """
         filled = dict.fromkeys(entries, Filled.KEPT)
         pending = dict(entries)
+        recorded: set[EntryId] = set()
         for attempt in range(_ATTEMPTS):
             held = {} if are_new and not attempt else held_many(self.fills, pending)
             generations = self._judge.generations.current()
@@ -80,11 +87,13 @@ class Places:
                 if not generations.is_valid(entry_id, placed.header):
                     filled[entry_id] = Filled.OUTDATED
                     del pending[entry_id]
-                elif entry_id in held and not self._gives_way(entry_id, held[entry_id], placed.header, wanted):
-                    if attempt:
+                elif entry_id in held and not self._gives_way(entry_id, held[entry_id], placed, wanted):
+                    if entry_id in recorded:
                         self.record_again(entry_id)  # the row that was written for ours
                     del pending[entry_id]
-            for entry_id in self._put(self._made_room(pending, held), held):
+            ready = self._made_room(pending, held)
+            recorded.update(ready)
+            for entry_id in self._put(ready, held):
                 filled[entry_id] = Filled.STORED
                 del pending[entry_id]
             if not pending:
@@ -136,7 +145,35 @@ class Places:
         # With no time to live nothing is left.
         return put_many(self.fills, [Put(entry_id, b"", 0, held) for entry_id, held in judged.items()])
 
-    def _gives_way(self, entry_id: EntryId, held: Held, new: Header, wanted: Wanted) -> bool:
+    def mark_gone(self, entry_ids: Iterable[EntryId], why: Gone) -> None:
+        """Note in the catalogue that entries are not in the store any more."""
+        if self._rows is not None:
+            with suppress(StoreUnavailable):
+                rows = [row.n for entry_id in entry_ids if (row := self._rows.find(entry_id)) is not None]
+                self._rows.mark_gone(rows, why)
+
+    def outlived(self, generations: Generations, now_ms: int) -> set[EntryId]:
+        """Return the entries whose record is of no use any more; what was left of them is removed."""
+        due = itertools.islice(generations.due(now_ms=now_ms).items(), _LOOKED_AT)
+        return {entry_id for entry_id, record in due if self._is_outlived(entry_id, record, generations)}
+
+    def _is_outlived(self, entry_id: EntryId, record: EntryRecord, generations: Generations) -> bool:
+        try:
+            held = self.fills.held(entry_id)
+            if held is not None:
+                birth = self._codec.open(entry_id, held.blob).header.birth
+                if birth.root == generations.root and birth.ver >= record.ver:
+                    return True
+            if not all(self.remove({entry_id: held})):
+                return False
+            self.mark_gone([entry_id], Gone.INVALIDATED)
+        except (DecryptionError, EntryUndecodable, StoreUnavailable):
+            return False  # it is there and nothing can be said of it, so the record stays
+        return True
+
+    def _gives_way(self, entry_id: EntryId, held: Held, new: Placed, wanted: Wanted) -> bool:
+        if held.blob == new.envelope:
+            return False
         try:
             sealed = self._codec.open(entry_id, held.blob)
             response = sealed.response()
@@ -144,7 +181,7 @@ class Places:
             return True
         decision = self._judge.decide(entry_id, sealed.header, ttl_s=wanted.ttl_s, scope_tags=wanted.scope_tags)
         is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
-        return gives_way(sealed.header, new, is_served=is_served)
+        return gives_way(sealed.header, new.header, is_served=is_served)
 
     def _record(self, noted: Iterable[tuple[EntryId, Header, Metadata]]) -> None:
         if self._rows is not None:

@@ -138,14 +138,14 @@ class Team:
         """Whether what is valid was seen a moment ago, so that L1 may answer alone."""
         return self._snapshot.age_s <= self._max_stale_s
 
-    def look_up(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
-        """Look `entry_id` up, and what is valid with it; `deliver` is called from another thread, soon."""
-        self._link.look_up(entry_id, deliver)
+    def look_up(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]], /) -> None:
+        """Look entries up in one round, and what is valid with them; each is told from another thread, soon."""
+        self._link.look_up_many(asked)
 
-    def look_up_many(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
+    def looked_up(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
         """Look many up in one round, and wait for what comes of it in this thread."""
         asked: dict[EntryId, Future[Looked]] = {entry_id: Future() for entry_id in entry_ids}
-        self._link.look_up_many({entry_id: future.set_result for entry_id, future in asked.items()})
+        self._link.look_up_many((entry_id, future.set_result) for entry_id, future in asked.items())
         return {entry_id: future.result() for entry_id, future in asked.items()}
 
     def trouble(self) -> str:
@@ -155,12 +155,12 @@ class Team:
         except StoreUnavailable as error:
             return str(error)
 
-    def publish_entry(self, entry_id: EntryId, deliver: Callable[[Looked], None]) -> None:
-        """Publish that an entry is invalid, together with others of this moment; `deliver` is called soon.
+    def publish_entries(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]], /) -> None:
+        """Publish that entries are invalid, together with others of this moment; each is told soon.
 
-        If it can't be published it is queued, and `deliver` is told why.
+        If it can't be published it is queued, and who asked is told why.
         """
-        self._refreshes.look_up(entry_id, deliver)
+        self._refreshes.look_up_many(asked)
 
     def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
         """Give entries to the team as soon as it can be reached; raises ``StoreUnavailable`` if they can't wait."""

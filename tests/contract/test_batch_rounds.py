@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
+import httpx2
 import pytest
 
-from genai_cache_magic import create_cache
+from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.events import Tier
 
 pytestmark = pytest.mark.service
 
 MANY = 1_000
+MODEL = "gpt-4.1-mini"
 
 
 @pytest.fixture
@@ -90,6 +95,50 @@ def test_a_batch_is_looked_up_in_one_round(team, scripts):
     assert b.map(ask, items) == items
     assert scripts() - before == 2
     assert len(asked) == MANY
+
+
+def test_one_gather_is_one_round(redis_server, scripts, isolated, tmp_path, monkeypatch):
+    """Calls that are made together are looked up together: all are hits, by one round."""
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        message = {"role": "assistant", "content": f"answer {len(asked)}"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        body = {"id": f"chatcmpl-{len(asked)}", "object": "chat.completion", "model": MODEL}
+        return httpx2.Response(200, json={**body, "choices": [choice], "usage": usage})
+
+    async def ask(client, number):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": f"question {number}"}]}
+        return (await client.post("https://api.openai.com/v1/chat/completions", json=body)).json()["id"]
+
+    async def ask_all():
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(200)))
+
+    def machine(name):
+        monkeypatch.setenv("GENAI_CACHE_DIR", str(tmp_path / name))
+        reset_session()
+        cache = current_session().cache(namespace)
+        cache.get("nothing")  # it has seen its team
+        return cache
+
+    namespace = f"batch-{uuid.uuid4().hex}"
+    monkeypatch.setenv("GENAI_CACHE_L2", redis_server.url)
+    fetching = machine("a")
+    with llm_cache(namespace=namespace):
+        fetched = asyncio.run(ask_all())
+    told(fetching)
+    machine("b")
+    before = scripts()
+    with llm_cache(namespace=namespace) as cell:
+        assert asyncio.run(ask_all()) == fetched
+    assert scripts() - before == 2
+    assert ({call.tier for call in cell.calls}, cell.hits, len(asked)) == ({Tier.L2}, 200, 200)
+    with llm_cache(namespace=namespace) as again:
+        assert asyncio.run(ask_all()) == fetched
+    assert again.hits == 200
 
 
 def test_in_a_cluster_too(redis_nodes, isolated, tmp_path):

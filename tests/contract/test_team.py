@@ -323,6 +323,39 @@ def test_values_are_shared_too(a, b):
     assert b.cache.get("key 2") is None
 
 
+def test_a_value_is_replaced_by_who_never_had_it(a, b):
+    """What only the team has is overwritten too, so that all get the new one."""
+    a.cache.set("key", "old")
+    a.told()
+    assert b.cache.set("key", "new") is None
+    b.told()
+    a.goes_stale()
+    assert a.cache.get("key") == "new"
+    assert b.cache.get("key") == "new"
+    b.cache.mset({"key": "newer", "another": 1})
+    b.told()
+    a.goes_stale()
+    assert a.cache.mget(["key", "another"]) == ["newer", 1]
+
+
+def test_a_value_that_is_set_without_the_tier_replaces_the_teams(a, b):
+    """It can't be known whether the team has another: it is invalidated first, when the tier is back."""
+    a.cache.set("key", "old")
+    a.told()
+    b.tier.is_away = True
+    b.goes_stale()
+    b.cache.set("key", "new")
+    b.tier.is_away = False
+    b.told()
+    for machine in (a, b):
+        machine.goes_stale()
+        assert machine.cache.get("key") != "old"
+    b.cache.set("key", "newer")
+    b.told()
+    a.goes_stale()
+    assert a.cache.get("key") == "newer"
+
+
 def test_nothing_readable_in_the_tier(team, a, origin):
     """Neither prompts nor answers, tags or models can be read by who can read the tier."""
     a.ask(origin, "a very secret prompt", tags=["secret-tag"])

@@ -85,14 +85,14 @@ def test_what_one_caller_asks_together_is_one_round(link, tier):
     for wanted in (["only"], [f"few {n}" for n in range(50)], [str(n) for n in range(1000)]):
         tier.rounds.clear()
         asked = Asked(len(wanted))
-        link.look_up_many(dict.fromkeys(map(key_of, wanted), asked))
+        link.look_up_many((key_of(label), asked) for label in wanted)
         asked.wait()
         assert tier.rounds == [tuple(map(key_of, wanted))]
 
 
 def test_nothing_asked_is_no_round(link, tier):
     """An empty batch wakes nobody."""
-    link.look_up_many({})
+    link.look_up_many([])
     asked = Asked(1)
     link.look_up(key_of("a"), asked)
     asked.wait()
@@ -103,7 +103,7 @@ def test_more_than_a_round_holds_is_several(tier):
     """Each is as large as the tier can take, none larger; and all that is asked comes."""
     link = Link(tier.ask, overdue=lambda: "late", round_size=64)
     asked = Asked(200)
-    link.look_up_many({key_of(str(number)): asked for number in range(200)})
+    link.look_up_many((key_of(str(number)), asked) for number in range(200))
     asked.wait()
     assert [len(entry_ids) for entry_ids in tier.rounds] == [64, 64, 64, 8]
 
@@ -114,7 +114,7 @@ def test_a_batch_shares_what_is_on_its_way(link, tier):
     asked = Asked(4)
     link.look_up(key_of("a"), asked)
     assert tier.is_asked.wait(30)
-    link.look_up_many(dict.fromkeys(map(key_of, "abc"), asked))
+    link.look_up_many((key_of(label), asked) for label in "abc")
     tier.may_answer.set()
     assert len(asked.wait()) == 4
     assert tier.rounds == [(key_of("a"),), (key_of("b"), key_of("c"))]

@@ -1,0 +1,96 @@
+"""What look-ups in L2 brought is stored here behind those who asked: they have their answers already.
+
+What is waiting when a process ends is lost, and is looked up again by the next one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.events import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.entries.placing import Placed
+    from genai_cache_magic.events import Event
+
+    Tell = Callable[[Event], None]
+
+_AT_ONCE = 250
+"""How many are stored in one transaction: short enough for whoever has an answer to store meanwhile."""
+_PAUSE_S = 0.02
+"""How long those who asked go first, and who else came is waited for [s]."""
+_MOST = 10_000
+"""How many may wait; what comes beyond that is not stored here."""
+
+
+class Behind:
+    """Stores entries in the background, those that come together at once. Safe to share between threads and forks.
+
+    Parameters
+    ----------
+    place
+        Stores entries; may raise ``StoreUnavailable``, which those who brought them are told.
+    """
+
+    def __init__(self, place: Callable[[Mapping[EntryId, Placed]], object]) -> None:
+        self._place = place
+        self._is_running = False  # whether there is a thread; guarded by _lock
+        self._begin_anew()
+
+    def add(self, placed: Mapping[EntryId, Placed], tell: Tell) -> None:
+        """Let `placed` be stored soon; `tell` hears of trouble."""
+        if self._pid != os.getpid():
+            self._begin_anew()  # threads and locks are the parent's
+        with self._lock:
+            for entry_id, one in itertools.islice(placed.items(), max(0, _MOST - len(self._waiting))):
+                self._waiting[entry_id] = one, tell
+            if self._waiting and not self._is_running:
+                self._is_running = True
+                thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
+                Context().run(thread.start)  # it belongs to no cell
+
+    def finish(self) -> None:
+        """Store all that waits, in this thread."""
+        if self._pid == os.getpid():
+            while self._store_some():
+                pass
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        # Re-entrant: the garbage collector may end a call in any line.
+        self._lock = threading.RLock()
+        self._placing = threading.RLock()
+        self._waiting: dict[EntryId, tuple[Placed, Tell]] = {}  # guarded by _lock
+        self._is_running = False
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(_PAUSE_S)
+            if not self._store_some():
+                with self._lock:
+                    if not self._waiting:
+                        self._is_running = False
+                        return
+
+    def _store_some(self) -> bool:
+        with self._placing:  # who waits for the end of it, waits for what is under way too
+            with self._lock:
+                some = dict(itertools.islice(self._waiting.items(), _AT_ONCE))
+                for entry_id in some:
+                    del self._waiting[entry_id]
+            if some:
+                try:
+                    self._place({entry_id: placed for entry_id, (placed, _) in some.items()})
+                except StoreUnavailable as error:
+                    for tell in dict.fromkeys(tell for _, tell in some.values()):
+                        tell(Trouble("L1", type(error).__name__, str(error)))
+        return bool(some)
