@@ -106,7 +106,7 @@ def opened(context):
 
     def serve(route):
         name = route.request.url.removeprefix(PLACE)
-        if name == "cell_status.js":
+        if name.endswith(".js"):
             route.fulfill(path=STATIC / name, content_type="text/javascript")
         else:
             route.fulfill(body=PAGE if not name else "", content_type="text/html")

@@ -250,3 +250,34 @@ def test_what_others_named_is_text(front_end, jupyter):
             assert page.page.locator(f"{place} :is(img, script, iframe, a)").count() == 0
         assert page.page.evaluate("() => window.executed") == 0
         assert page.executed == []
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_the_widget_and_the_panel(front_end, model, app):
+    """Live under the cell, with the kernel behind its buttons; the panel shows the same and what the cache holds."""
+    setup = f"%env GENAI_CACHE_STATUS=widget\n{SETUP.format(url=model.openai_url)}"
+    cells = (setup, ONE.replace("question", f"widget {app}").replace("first", f"widget-{app}"), "%llm_cache panel")
+    with front_end(app, notebook(*cells), f"widget-{app}.ipynb") as page:
+        page.command("notebook:run-all-cells")
+        page.expect(page.summary(1), "3 misses")
+        panel = page.page.locator(".gcm-panel")
+        page.expect(panel, "1 to ")
+        page.press(1, "Show 3 calls")
+        page.expect(page.report(1).locator("thead"), "latency")
+        page.press(1, "Invalidate this cell")
+        page.expect(page.report(1).locator(".gcm-asking"), "3 of ")
+        page.press(1, "Invalidate 3 answers")
+        page.expect(page.report(1).locator(".gcm-said"), "made invalid")
+        page.press(1, "Re-run fresh")
+        page.expect(page.report(1).locator(".gcm-said"), "run it now")
+        page.select(1)
+        page.command("notebook:run-cell")
+        page.expect(page.summary(1), "mode refresh")
+        panel.get_by_role("button", name="Refresh").click()
+        panel.get_by_label("Search").fill(f"widget-{app}")
+        page.expect(panel, "1 to 3 of 3 answers")
+        panel.get_by_role("button", name=f"Invalidate tag widget-{app}").click()
+        page.expect(panel.locator("> .gcm-asking"), "3 of ")
+        panel.get_by_role("button", name="Invalidate 3 answers").click()
+        page.expect(panel, "no answer is like that")
+        assert page.executed == []

@@ -144,7 +144,7 @@ function line(...cells) {
 const PANEL_STYLE = `
 .gcm-panel h3 { font-size: 13px; margin: 12px 0 2px; flex: 1; }
 .gcm-panel .gcm-scroll { max-height: 18em; margin: 2px 0; }
-.gcm-panel tbody:empty::after { content: "nothing yet"; color: var(--gcm-dim); }
+.gcm-panel tbody:empty::after { content: "none"; color: var(--gcm-dim); }
 @container (max-width: 640px) { .gcm-panel thead tr::before { content: none; } .gcm-panel tbody td { padding: 1px 12px 1px 0; } }
 `;
 
