@@ -74,6 +74,7 @@ matrix: $(VENV)/.has-test $(HTTPX)/.has-test ## run the matrix of SDKs and write
 pictures: $(VENV)/.has-lab $(VENV)/.has-test ## take the README's pictures anew (needs Chromium)
 	$(BIN)/python tools/pictures.py
 	PYTHONPATH=tests $(BIN)/python tools/pictures_lab.py
+	$(BIN)/python tools/pictures_view.py
 
 clean: ## remove environments and what runs have left
 	rm -rf $(VENV) .venv-* demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,8 +16,9 @@ DRAW = """async ([names, report]) => {
   const row = ROW;
   const entry = {id: "00112233445566aa", name: names.model, tags: [names.name], stored: "2026-05-01T10:00:00+00:00",
                  input_tokens: 10, output_tokens: null, cost_usd: null};
+  const dear = {...row, model: "dear", spent_usd: "2", spent_unknown: 1};
   const given = {
-    usage: {total: row, rows: [{...row, model: names.model}, {...row, model: "dear", spent_usd: "2", spent_unknown: 1}]},
+    usage: {total: row, rows: [{...row, model: names.model}, dear]},
     stats: {tags: [{name: names.name, count: 2}]},
     entries: {total: 41, entries: [entry]},
     invalidate: {count: 2, known: 41, sentence: `2 of 41 known answers would be invalid ${names.model}`},

@@ -45,6 +45,7 @@
 .gcm-actions button { border-color: transparent; padding: 0 4px; font-size: 12px; }
 .gcm td.gcm-explained { white-space: pre-wrap; background: var(--gcm-fill); max-width: none; }
 .gcm-pager { color: var(--gcm-dim); }
+@container (min-width: 1000px) { .gcm td.gcm-actions { white-space: nowrap; } }
 @container (max-width: 640px) {
   .gcm table, .gcm thead, .gcm tbody, .gcm tbody tr { display: block; }
   .gcm thead tr { display: flex; flex-wrap: wrap; gap: 0 10px; } .gcm thead tr::before { content: "Sort by"; align-self: center; color: var(--gcm-dim); }
