@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
@@ -282,20 +282,14 @@ class Cache:
         StoreUnavailable
             It could not be counted, or it is not known whether it was.
         """
-        return self._counts.add(name, field_of(field), amount)
+        return self._counts.add(name, field, amount)
 
     def hgetall(self, name: str, *, start: object = None, end: object = None) -> dict[str, int]:
         """Return the counts under `name`, sorted by field, from `start` to `end` (texts, or dates), both included.
 
         Raises ``StoreUnavailable``: no count may be taken for none.
         """
-        first, last = ("" if bound is None else field_of(bound) for bound in (start, end))
-        return {
-            field: count
-            for field, count in self._counts.read(name).items()
-            # As precise as both are: a moment is of its day, and a day of its month.
-            if first[: len(field)] <= field and (not last or field[: len(last)] <= last)
-        }
+        return self._counts.read(name, start=start, end=end)
 
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""
@@ -378,7 +372,15 @@ class Cache:
 
     def collect(self) -> Collected:
         """Remove what can't be served any more, and give its room back."""
-        return self.catalogue.collect()
+        collected = self.catalogue.collect()
+        if self._team is None:
+            return collected
+        try:
+            pruned = self._team.prune(lowest=collected.lowest)
+        except StoreUnavailable as exc:
+            self._on_event(trouble("L2", exc))
+            return collected
+        return replace(collected, shared_entries=pruned.entries, records=pruned.records)
 
     def stats(self) -> Stats:
         """Return what this namespace holds."""
@@ -431,15 +433,6 @@ class Cache:
                 f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON"
             )
         return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
-
-
-def field_of(value: object) -> str:
-    """Return the field of a count that is a text, or a date; raises ``ConfigurationError`` for anything else."""
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, str):
-        return value
-    raise ConfigurationError(f"the field of a count is a text or a date, not {type(value).__name__}")
 
 
 def _stored(found: Found) -> Value:

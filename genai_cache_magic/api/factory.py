@@ -31,6 +31,7 @@ from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
+from genai_cache_magic.entries.trust import Trust
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.ledger import accounts
@@ -137,7 +138,20 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     if parts.line is not None and waiting is not None and home is not None:
         live.recall()
         team = make_team(parts.line, waiting, ruling, live, codec, clock, home.path / "keyset")
-    entries = Entries(parts.store, codec, live, rows=rows, recent_bytes=settings.memory, clock=clock, team=team)
+    trust = Trust(parts.state, live, longest_s=settings.offline_trust, clock=clock)
+    entries = Entries(
+        parts.store,
+        codec,
+        live,
+        rows=rows,
+        recent_bytes=settings.memory,
+        clock=clock,
+        team=team,
+        trusts=(lambda _: True) if team is None else trust.trusts,
+    )
+    if isinstance(parts.generations, SnapshotDocument):
+        trust.guards(entries)
+        parts.generations.watched_by(trust.sees)
     permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)

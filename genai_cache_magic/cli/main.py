@@ -216,7 +216,13 @@ def gc(*, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
     with opened(namespace) as cache:
         removed = cache.collect()
+        is_shared = cache.team is not None
     typer.echo(f"{removed.entries:,} answers and {removed.orphan_files:,} orphan files removed")
+    if is_shared:
+        typer.echo(
+            f"from the team's tier {removed.shared_entries:,} answers and {removed.records:,} records of what was "
+            "invalidated removed"
+        )
 
 
 @app.command()

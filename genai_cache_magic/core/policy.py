@@ -24,6 +24,7 @@ class Why(StrEnum):
     DAMAGED = "the stored entry could not be opened"
     UNSUITED = "the stored entry lacks what this caller asks for"
     REFRESH = "refresh asked for"
+    UNCONFIRMED = "not confirmed by the team for longer than offline_trust"
 
 
 @dataclass(frozen=True, slots=True)

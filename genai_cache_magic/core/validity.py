@@ -35,6 +35,8 @@ MAJOR = 1
 MAX_TAG_RECORDS = 1_000
 MAX_ENTRY_RECORDS = 10_000
 ENTRY_RECORD_LIFE_MS = 24 * 3600 * 1000
+PRUNED = EntryId("f" * 64)
+"""No entry's id: its record says up to which `ver` records of entries were dropped, and when that was last done."""
 
 _MAGIC = b"GCGD"
 _HEAD = struct.Struct(">4sB16sQQ")
@@ -89,7 +91,7 @@ class Generations:
 
     def due(self, *, now_ms: int) -> dict[EntryId, EntryRecord]:
         """Return the records of entries that have lived their time."""
-        return {i: r for i, r in self.entries.items() if r.at_ms <= now_ms - ENTRY_RECORD_LIFE_MS}
+        return {i: r for i, r in self.entries.items() if r.at_ms <= now_ms - ENTRY_RECORD_LIFE_MS and i != PRUNED}
 
     def invalidating_entries(
         self, entry_ids: Iterable[EntryId], *, now_ms: int, outlived: Collection[EntryId] = ()
@@ -106,6 +108,45 @@ class Generations:
         if len(records) > MAX_ENTRY_RECORDS:
             records, floor = {}, ver
         return replace(self, ver=ver, floor=floor, entries=records)
+
+    def pruned(self, *, lowest: int, outlived: Mapping[EntryId, EntryRecord], now_ms: int) -> Generations:
+        """Return the document without records that nothing depends on; itself if there are none.
+
+        Parameters
+        ----------
+        lowest
+            No valid entry is born below it. The floor rises to the highest record that is not above it, and all
+            those at or below the floor go: whoever is born above it is born above them.
+        outlived
+            Records of `due` whose entries are gone from the shared tier. What other machines have of those is given
+            up by them when they see that the record is gone; who never saw it learns that from the one of `PRUNED`.
+        """
+        recorded = [*self.tags.values(), *(record.ver for i, record in self.entries.items() if i != PRUNED)]
+        floor = max((ver for ver in recorded if ver <= lowest), default=self.floor)
+        floor = max(floor, self.floor)
+        dropped = {i: r for i, r in outlived.items() if self.entries.get(i) == r and r.ver > floor and i != PRUNED}
+        entries = {i: r for i, r in self.entries.items() if r.ver > floor and i not in dropped}
+        tags = {tag: ver for tag, ver in self.tags.items() if ver > floor}
+        if len(entries) + len(tags) == len(self.entries) + len(self.tags):
+            return self
+        if dropped:
+            before = self.entries.get(PRUNED)
+            highest = max([*(record.ver for record in dropped.values()), before.ver if before else 0])
+            entries[PRUNED] = EntryRecord(highest, now_ms)
+        return replace(self, ver=self.ver + 1, floor=floor, tags=tags, entries=entries)
+
+    def has_forgotten(self, earlier: Generations | None) -> bool:
+        """Return whether records were dropped that who has seen `earlier` (None: nothing) last can't have seen."""
+        pruned = self.entries.get(PRUNED)
+        if pruned is None or (earlier is not None and earlier.root != self.root):
+            return False  # under another root nothing is valid anyway
+        return earlier is None or earlier.ver < pruned.ver
+
+    def dropped_since(self, earlier: Generations) -> list[EntryId]:
+        """Return the entries that `earlier` made invalid one by one and this one no longer does."""
+        if earlier.root != self.root:
+            return []
+        return [i for i, r in earlier.entries.items() if i not in self.entries and r.ver > self.floor]
 
     def cleared(self, new_root: bytes) -> Generations:
         """Return a document in which nothing stored so far is valid; `ver` goes on rising.

@@ -82,10 +82,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a collection removed: entries, and files that belonged to none."""
+    """What a collection removed: entries, and files that belonged to none; in a team, also there, and old records.
+
+    `lowest` is the lowest birth of what is left here; None if nothing is.
+    """
 
     entries: int
     orphan_files: int
+    lowest: int | None = None
+    shared_entries: int = 0
+    records: int = 0
 
 
 class Catalogue:
@@ -313,13 +319,14 @@ class Catalogue:
         """Remove what can't be served any more: expired, invalid, damaged, or left by killed writers."""
         store = self._entries.store
         keys = list(store.scan())  # first, so that what is stored meanwhile is not among them
-        useful = {entry_id for entry_id, _, _ in self._entries.scan()}
+        useful = {entry_id: header.birth.ver for entry_id, header, _ in self._entries.scan()}
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
         with suppress(StoreUnavailable), self.sweeper.pause:
             self._reconcile()
             self.rows.forget_long_gone()
-        return Collected(removed + report.removed_rows, report.removed_files)
+        lowest = min(useful.values(), default=None)
+        return Collected(removed + report.removed_rows, report.removed_files, lowest)
 
     def close(self) -> None:
         """Stop giving room back; what is left of it is done by whoever invalidates or collects next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from genai_cache_magic.core.key import entry_id
@@ -44,8 +45,8 @@ class Counts:
         self._keyed: Callable[[bytes], str] = lambda what: entry_id(what, keys.id_key)
         self._namespace = keys.namespace.encode() + b"\0"
 
-    def add(self, name: str, field: str, amount: int) -> int:
-        """Add `amount` to the count of `field` under `name`, and return what it is then.
+    def add(self, name: str, field: object, amount: int) -> int:
+        """Add `amount` to the count of `field` (a text, or a date) under `name`, and return what it is then.
 
         Raises
         ------
@@ -54,15 +55,17 @@ class Counts:
         """
         if type(amount) is not int or abs(amount) > _MOST:
             raise ConfigurationError(f"hincrby counts whole numbers up to 2**53, not {type(amount).__name__}")
-        name_id, field_id = self._ids(name, field)
-        label = self._seal.seal(field.encode("utf-8", "surrogatepass"), place=_place(name_id, field_id))
+        text = _field(field)
+        name_id, field_id = self._ids(name, text)
+        label = self._seal.seal(text.encode("utf-8", "surrogatepass"), place=_place(name_id, field_id))
         try:
             return self._counters.add(name_id, field_id, amount, label)
         except ValueError as exc:
             raise ConfigurationError(f"hincrby: {exc}") from exc
 
-    def read(self, name: str) -> dict[str, int]:
-        """Return the counts under `name`, sorted by field; what is not ours is left out."""
+    def read(self, name: str, *, start: object = None, end: object = None) -> dict[str, int]:
+        """Return the counts under `name`, sorted by field, from `start` to `end`; what is not ours is left out."""
+        first, last = ("" if bound is None else _field(bound) for bound in (start, end))
         name_id, _ = self._ids(name, "")
         found: dict[str, int] = {}
         for field_id, one in self._counters.read(name_id).items():
@@ -70,7 +73,9 @@ class Counts:
                 field = self._seal.open(one.label, place=_place(name_id, field_id)).decode("utf-8", "surrogatepass")
             except (DecryptionError, UnicodeError):
                 continue
-            found[field] = one.count
+            # As precise as both are: a moment is of its day, and a day of its month.
+            if first[: len(field)] <= field and (not last or field[: len(last)] <= last):
+                found[field] = one.count
         return dict(sorted(found.items()))
 
     def _ids(self, name: str, field: str) -> tuple[str, str]:
@@ -102,6 +107,15 @@ class TeamCounters:
 
     def _soon(self, work: Callable[[], T]) -> T:
         return within(_DEADLINE_S, guarded(self._breaker)(work), overdue=self._overdue)
+
+
+def _field(value: object) -> str:
+    """Return the field of a count that is a text, or a date; raises ``ConfigurationError`` for anything else."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value
+    raise ConfigurationError(f"the field of a count is a text or a date, not {type(value).__name__}")
 
 
 def _place(name_id: str, field_id: str) -> bytes:

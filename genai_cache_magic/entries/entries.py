@@ -20,7 +20,7 @@ from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Event, Tier, Trouble
-from genai_cache_magic.stores.base import SupportsDeleteMany, SupportsGetMany
+from genai_cache_magic.stores.base import SupportsDeleteMany, SupportsErase, SupportsGetMany
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -86,6 +86,7 @@ class Entries:
         recent_bytes: int = 0,
         clock: Callable[[], float] = time.time,
         team: Shares | None = None,
+        trusts: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.store = store
         self.generations = generations
@@ -93,7 +94,7 @@ class Entries:
         self._rows = rows
         self._team = team
         self._recent: Recent[Found] = Recent(recent_bytes)
-        self.judge = Judge(generations, clock)
+        self.judge = Judge(generations, clock, trusts)
         self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
         self._behind = Behind(lambda placed: self.places.place(placed, ANY))
 
@@ -375,6 +376,20 @@ class Entries:
     def settle(self) -> None:
         """Store what look-ups have brought and is still to be stored here."""
         self._behind.finish()
+
+    def forget(self, entry_ids: Iterable[EntryId]) -> None:
+        """Remove those of `entry_ids` that can't be served now; raises ``StoreUnavailable``."""
+        self._recent.clear()
+        self.places.remove_dead(entry_ids)
+
+    def forget_all(self) -> None:
+        """Remove everything that is here; raises ``StoreUnavailable``."""
+        self._recent.clear()
+        if isinstance(self.store, SupportsErase):
+            self.store.erase()
+        else:
+            for key in list(self.store.scan()):
+                self.store.delete(key)
 
     def close(self) -> None:
         """Give up the store's connections and what is in memory; may be called twice."""

@@ -140,7 +140,7 @@ class LiveGenerations:
 
     def _new_root(self, blob: bytes | None, highest: Mark) -> Generations:
         """Return a document above all that were seen, in which nothing stored so far is valid."""
-        put_back = self._authentic(blob)  # it may have grown beyond what was seen
+        put_back = self.authentic(blob)  # it may have grown beyond what was seen
         ver = max(highest.ver, put_back.ver if put_back else 0, self._least_ver()) + 1
         return Generations(self._random_bytes(16), ver, ver)
 
@@ -168,14 +168,15 @@ class LiveGenerations:
             self._remembers.keep(mark)
 
     def _read(self, blob: bytes | None, highest: Mark, latest: Generations | None) -> Generations | None:
-        found = self._authentic(blob)
+        found = self.authentic(blob)
         if found is None or blob is None:
             return None
         # Its counter is never lowered nor used twice, and nothing that was invalidated is forgotten: it was put back.
         is_put_back = Mark.of(found.ver, blob).is_behind(highest) or not (latest is None or found.keeps(latest))
         return None if is_put_back else found
 
-    def _authentic(self, blob: bytes | None) -> Generations | None:
+    def authentic(self, blob: bytes | None) -> Generations | None:
+        """Return what a document says if it is one of this namespace, of whatever age; else None."""
         if blob is None:
             return None
         with contextlib.suppress(DecryptionError, EntryUndecodable):

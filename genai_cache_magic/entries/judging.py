@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.policy import Decision, decide
+from genai_cache_magic.core.policy import Decision, Fetch, Serve, Why, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Judges the entries of one namespace by what is valid at this moment. Safe to share between threads."""
+    """Judges the entries of one namespace by what is valid at this moment. Safe to share between threads.
 
-    def __init__(self, generations: LiveGenerations, clock: Callable[[], float] = time.time) -> None:
+    `trusts` says of the time at which an entry was fetched [ms since the epoch] whether it counts without a team.
+    """
+
+    def __init__(
+        self,
+        generations: LiveGenerations,
+        clock: Callable[[], float] = time.time,
+        trusts: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.generations = generations
         self.clock = clock
+        self._trusts = trusts
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -30,7 +39,10 @@ class Judge:
     ) -> Decision:
         """Return whether an entry may be served to whom; raises ``StoreUnavailable`` if that can't be known."""
         valid = self.generations.current().is_valid(entry_id, header, scope_tags)
-        return decide(header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
+        decision = decide(header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
+        if isinstance(decision, Serve) and not self._trusts(header.created_ms):
+            return Fetch(Why.UNCONFIRMED)
+        return decision
 
     def remaining_s(self, header: Header) -> float:
         """Return how long an entry may still live [s]: all its time if a clock says that it is not born yet."""

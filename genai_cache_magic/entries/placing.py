@@ -42,6 +42,18 @@ class Placed:
     metadata: Metadata = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a look at stored entries found: the lowest birth of a valid one, how many were removed, and what stays.
+
+    `unread` are those of which nothing can be said: not ours, of a newer version, or just replaced.
+    """
+
+    lowest: int | None
+    removed: int
+    unread: frozenset[EntryId] = field(default=frozenset(), repr=False)
+
+
 class Places:
     """Puts the entries of one namespace into one store. Safe to share between threads.
 
@@ -126,6 +138,26 @@ class Places:
             for entry_id, placed in pending.items()
         ]
         return [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
+
+    def audit(self, entry_ids: Iterable[EntryId]) -> Audit:
+        """Look at what is stored under `entry_ids`; remove what is invalid, unless something took its place."""
+        held = held_many(self.fills, entry_ids)
+        generations = self._judge.generations.published()
+        births, unread, invalid = [], set(), {}
+        for key, one in held.items():
+            entry_id = EntryId(key)
+            try:
+                header = self._codec.open(entry_id, one.blob).header
+            except (DecryptionError, EntryUndecodable):
+                unread.add(entry_id)
+                continue
+            if generations.is_valid(entry_id, header):
+                births.append(header.birth.ver)
+            else:
+                invalid[entry_id] = one
+        are_removed = self.remove(invalid)
+        unread |= {entry_id for entry_id, is_removed in zip(invalid, are_removed, strict=True) if not is_removed}
+        return Audit(min(births, default=None), sum(are_removed), frozenset(unread))
 
     def remove_dead(self, entry_ids: Iterable[EntryId]) -> None:
         """Remove those of `entry_ids` that can't be served; what was stored meanwhile in their place stays."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import DEADLINE_S, Link, within
+from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.guarded import guarded
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.entries.pruning import Pruned
     from genai_cache_magic.stores.base import LookUp, SharedTier
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
@@ -187,6 +189,11 @@ class Team:
             self._pending.read()
             self._drain.poke()
             return None
+
+    def prune(self, *, lowest: int | None) -> Pruned:
+        """Remove from the tier what is invalid, and records that nothing depends on; see `pruning.prune`."""
+        self._snapshot.look()
+        return prune(self._shared, lowest=lowest)
 
     @property
     def is_behind(self) -> bool:

@@ -263,6 +263,7 @@ class Settings(BaseSettings):
     maxmemory: Size | None = None
     eviction_policy: EvictionPolicy | None = None
     max_stale: Duration | None = None
+    offline_trust: Duration = Field(default=86_400, validate_default=False)
     size_limit: Size = Field(default=1024**3, ge=1024**2)
     memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)

@@ -41,6 +41,7 @@ _DECIDING: Final = frozenset(
         "machine",
         "maxmemory",  # the same, and how much of it
         "max_stale",  # how long what a teammate has invalidated may still be served
+        "offline_trust",  # the same while nobody can be asked
         "person",
         "run_file",  # what answers first
         "signing_key_name",

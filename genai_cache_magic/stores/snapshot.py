@@ -52,6 +52,14 @@ class SnapshotDocument:
         self._changes = 0
         self._confirmed: tuple[float, float] | None = None
         self._is_provisional = False
+        self._sight: Callable[[bytes | None, bytes | None], None] = lambda *_: None
+
+    def watched_by(self, sight: Callable[[bytes | None, bytes | None], None]) -> None:
+        """Call `sight` with what was seen before and what is seen now, each time, before that is believed.
+
+        Whatever ``StoreUnavailable`` it raises is passed on, and nothing is believed.
+        """
+        self._sight = sight
 
     @property
     def age_s(self) -> float:
@@ -97,6 +105,7 @@ class SnapshotDocument:
                 self._changes += 1
             return True
         if is_written:
+            self._sight(self.load(), new)
             with self._lock:
                 self._token = None  # not known yet; the next look confirms it
                 self._is_provisional = False
@@ -118,14 +127,19 @@ class SnapshotDocument:
             It can't be read; what was seen stays as old as it is.
         """
         with self._lock:
-            if token is not None and token == self._token and not self._is_provisional:
+            is_same = token is not None and token == self._token and not self._is_provisional
+            if is_same:
                 self._confirmed = self._now()
-                return
-        self._fetch(token)
+            value = self._value
+        if is_same:
+            self._sight(value, value)
+        else:
+            self._fetch(token)
 
     def _fetch(self, token: object) -> None:
         now = self._now()  # before the read: what is read is at least as fresh
         value = self._original.load()
+        self._sight(self.load(), value)
         with self._lock:
             self._token = None if value is None else token
             self._is_provisional = False

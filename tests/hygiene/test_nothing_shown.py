@@ -31,13 +31,13 @@ _SHOWN = """
     generations head header hints host ignored input_tokens is_unsuited items key_exclude key_file key_id
     key_include key_name key_vault_credential keys kind l2_ca_file l2_credential lead leader ledger line lines
     longest_pause matcher max_response max_stale maxmemory media memory message metadata method model models
-    name namespace no_store notes opened operation operations options origin original origins output_tokens
-    owner path person provider published pulse read_body reason reasons refused remove replacement request
-    request_id response retries retry root rows run run_file runs saved scheme scope scope_tags scopes seal
-    sealed signature signature_algorithm signed signing_key_id signing_key_name size_limit source spell spent
-    stamp state status store suffix surface table tags task team terms text threshold tidy tier title total
-    totals transform troubles ttl unclear units unrecognised uploads usage username value vendor version waiting
-    wants where why withheld wrap write AccessToken.token Differing.one Differing.other Differing.parts
+    name namespace no_store notes offline_trust opened operation operations options origin original origins
+    output_tokens owner path person provider published pulse read_body reason reasons refused remove replacement
+    request request_id response retries retry root rows run run_file runs saved scheme scope scope_tags scopes
+    seal sealed signature signature_algorithm signed signing_key_id signing_key_name size_limit source spell
+    spent stamp state status store suffix surface table tags task team terms text threshold tidy tier title
+    total totals transform troubles ttl unclear units unrecognised uploads usage username value vendor version
+    waiting wants where why withheld wrap write AccessToken.token Differing.one Differing.other Differing.parts
     Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
     ManifestParts.sealed_table References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed
     RunDiff.differing RunDiff.only_one RunDiff.only_other _Layout.salt _Signature.parameters _Signature.prefix

@@ -38,6 +38,7 @@ DECIDING = {
     "maxmemory": '"1mb"',
     "eviction_policy": '"allkeys-random"',
     "max_stale": '"3650d"',
+    "offline_trust": '"3650d"',
     "l2_username": '"theirs"',
     "l2_password": '"theirs"',
     "l2_connection_string": '"theirs"',

@@ -1,0 +1,208 @@
+"""What was invalidated is tidied up in the tier, and comes back on no machine, whatever it saw of it and when."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from machines import Origin, Team
+
+from genai_cache_magic.core.validity import PRUNED
+from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.events import Outcome, Tier
+
+A_DAY_S = 86_400
+DAY_AND_MORE_S = A_DAY_S + 60
+
+
+@pytest.fixture
+def team(tmp_path, isolated, monkeypatch):
+    team = Team(tmp_path, monkeypatch)
+    yield team
+    for machine in team.machines:
+        machine.tier.is_away = False
+    team.close()
+
+
+@pytest.fixture
+def origin():
+    return Origin()
+
+
+@pytest.fixture
+def passes(team):
+    """Let time pass by the tier's clock."""
+    shift_s = 0.0
+
+    def let(seconds):
+        nonlocal shift_s
+        shift_s += seconds
+        team.server.clock = team.server.store._clock = lambda: time.time() + shift_s
+
+    return let
+
+
+def document(machine):
+    machine.sees()
+    return machine.cache._entries.generations.published()
+
+
+def asked(machine, origin, *texts):
+    """Ask, so that the machine hears what time it is."""
+    machine.goes_stale()
+    return [machine.ask(origin, text)[0] for text in texts]
+
+
+def test_records_of_entries_go_after_a_day(team, origin, passes):
+    """Not before; and then what they made invalid is gone from the tier."""
+    a, b = team.machine("a"), team.machine("b")
+    _, record = a.ask(origin, "old")
+    a.ask(origin, "kept")
+    a.told()
+    asked(b, origin, "old", "kept")
+    a.cache.invalidate_entry(record.entry_id[:16])
+    assert a.cache.collect().records == 0
+    assert record.entry_id not in list(team.server.store.scan())
+    passes(DAY_AND_MORE_S)
+    asked(a, origin, "kept")
+    assert a.cache.collect().records == 1
+    assert set(document(a).entries) <= {PRUNED}
+    assert asked(b, origin, "kept") == ["answer 2"]
+
+
+@pytest.mark.parametrize("has_seen", [True, False])
+def test_no_copy_of_another_machine_comes_back(team, origin, passes, has_seen):
+    """Whether it saw the record in time, or slept while it came and went."""
+    a, b = team.machine("a"), team.machine("b")
+    _, record = a.ask(origin, "old")
+    a.ask(origin, "kept")
+    a.told()
+    asked(b, origin, "old", "kept")
+    a.cache.invalidate_entry(record.entry_id[:16])
+    if has_seen:
+        b.sees()
+    passes(DAY_AND_MORE_S)
+    asked(a, origin, "kept")
+    assert a.cache.collect().records == 1
+    assert record.entry_id not in document(a).entries
+    asleep = asked(b, origin, "old", "kept")
+    assert asleep == ["answer 3", "answer 2"]
+    assert b.ask(origin, "kept")[1].tier is Tier.L1
+
+
+@pytest.mark.parametrize("has_seen", [True, False])
+def test_nor_on_a_machine_that_was_switched_off(team, origin, passes, has_seen):
+    """Another process of it goes by what the one before it saw."""
+    a, b = team.machine("a"), team.machine("b")
+    _, record = a.ask(origin, "old")
+    a.ask(origin, "kept")
+    a.told()
+    asked(b, origin, "old")
+    a.cache.invalidate_entry(record.entry_id[:16])
+    if has_seen:
+        b.sees()
+    b.cache.close()
+    passes(DAY_AND_MORE_S)
+    asked(a, origin, "kept")
+    a.cache.collect()
+    later = team.machine("b")
+    assert asked(later, origin, "old") == ["answer 3"]
+
+
+def test_records_of_tags_go_with_the_last_older_answer(team, origin):
+    """As long as one that is older is valid, they stay: it might carry the tag."""
+    a = team.machine("a")
+    _, oldest = a.ask(origin, "oldest")
+    a.ask(origin, "tagged", tags=["t"])
+    a.told()
+    a.cache.invalidate_tag("t")
+    a.ask(origin, "newer")
+    a.told()
+    assert a.cache.collect().records == 0
+    assert len(document(a).tags) == 1
+    a.cache.invalidate_entry(oldest.entry_id[:16])
+    collected = a.cache.collect()
+    assert document(a).tags == {}
+    assert collected.records >= 1
+    assert asked(a, origin, "newer", "tagged") == ["answer 3", "answer 4"]
+    assert a.cache.collect().records == 0
+
+
+def test_what_waits_to_be_told_is_not_revived(team, origin, passes):
+    """A copy in the queue of a machine that was cut off is judged by what the tier says when it is back."""
+    a, b = team.machine("a"), team.machine("b")
+    _, record = a.ask(origin, "old")
+    a.told()
+    asked(b, origin, "old")
+    b.tier.is_away = True
+    b.goes_stale()
+    b.ask(origin, "own")
+    a.cache.invalidate_entry(record.entry_id[:16])
+    passes(DAY_AND_MORE_S)
+    asked(a, origin, "new")
+    a.cache.collect()
+    b.tier.is_away = False
+    b.told()
+    assert asked(b, origin, "old") != ["answer 1"]
+
+
+def test_a_tier_that_is_away_is_tidied_up_later(team, origin):
+    """Collecting says so, and does what can be done here."""
+    a = team.machine("a")
+    a.ask(origin)
+    a.told()
+    a.tier.is_away = True
+    collected = a.cache.collect()
+    assert (collected.records, collected.shared_entries) == (0, 0)
+    assert a.events[-1].where == "L2"
+
+
+def test_what_is_not_ours_stays(team, origin, passes):
+    """What can't be opened is left to whoever wrote it, and so is the record that concerns it."""
+    a = team.machine("a")
+    _, record = a.ask(origin, "old")
+    a.told()
+    a.cache.invalidate_entry(record.entry_id[:16])
+    team.server.store.put(record.entry_id, b"of a newer version", ttl_s=10 * A_DAY_S)
+    passes(DAY_AND_MORE_S)
+    a.ask(origin, "kept")
+    a.told()
+    asked(a, origin, "kept")
+    a.cache.collect()
+    assert team.server.store.get(record.entry_id) == b"of a newer version"
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_offline_copies_count_for_a_day(team, origin, hours, monkeypatch):
+    """Since the team was last asked; what was fetched since then counts from that on."""
+    a = team.machine("a")
+    a.ask(origin, "old")
+    a.told()
+    asked(a, origin, "old")
+    a.tier.is_away = True
+    a.goes_stale()
+    assert a.ask(origin, "old")[1].outcome is Outcome.HIT
+    clock = a.cache._entries.judge.clock
+    monkeypatch.setattr(clock, "_clock", lambda: time.time() + hours * 3600)
+    record = a.ask(origin, "old")[1]
+    assert record.outcome is (Outcome.HIT if hours < 24 else Outcome.MISS)
+    if hours > 24:
+        assert "offline_trust" in record.reason
+        assert a.ask(origin, "old")[1].outcome is Outcome.HIT  # fetched a moment ago
+        a.cache.close()
+        offline = team.machine("a", is_away=True)
+        monkeypatch.setattr(offline.cache._entries.judge.clock, "_clock", lambda: time.time() + 3 * hours * 3600)
+        with pytest.raises(ReplayMiss, match="offline_trust"):
+            offline.ask(origin, "old", mode="replay")
+
+
+def test_offline_trust_is_a_setting(team, origin, monkeypatch):
+    """Who works far away for a week can say so."""
+    monkeypatch.setenv("GENAI_CACHE_OFFLINE_TRUST", "8d")
+    a = team.machine("a")
+    a.ask(origin)
+    a.told()
+    a.tier.is_away = True
+    a.goes_stale()
+    monkeypatch.setattr(a.cache._entries.judge.clock, "_clock", lambda: time.time() + 7 * A_DAY_S)
+    assert a.ask(origin)[1].outcome is Outcome.HIT
