@@ -29,6 +29,7 @@ from genai_cache_magic.entries.entries import Entries, Keys
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
+from genai_cache_magic.entries.shared_rows import SharedRows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.entries.trust import Trust
@@ -154,7 +155,8 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         parts.generations.watched_by(trust.sees)
     permits = None if home is None else make_permits(home.path, parts.line, team)
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
-    catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event)
+    shared = None if team is None else SharedRows(team.store, codec, rows, view=team.seen)
+    catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event, shared=shared)
     ledger = _ledger(keys, home, entries.now_ms, on_event)
     runs = Runs(
         ledger.accounts,

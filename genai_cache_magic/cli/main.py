@@ -141,6 +141,8 @@ def stats(*, namespace: Namespace = None) -> None:
     with opened(namespace) as cache:
         found = cache.stats()
         typer.echo(f"namespace {cache.namespace}: {found.entries:,} answers, {decimal(found.size_bytes)}")
+    if found.synced:
+        typer.echo(f"with what the team had at {local_time(found.synced)}")
     if found.oldest and found.newest:
         typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId, Header, Metadata
     from genai_cache_magic.entries.entries import Entries, Keys
     from genai_cache_magic.entries.rows import Rows
+    from genai_cache_magic.entries.shared_rows import SharedRows
     from genai_cache_magic.events import Event
 
 _MIN_PREFIX = 6
 _BATCH = 200
+_LISTED = (Gone.HERE, Gone.ELSEWHERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Stats:
     oldest: datetime | None
     newest: datetime | None
     directory: str = ""
+    synced: datetime | None = None
+    """When what the team had was last seen, which is counted too; None without a team."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Catalogue:
     What is invalidated is published first and counted after; the room that it takes is given back behind.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         entries: Entries,
         rows: Rows,
@@ -108,8 +112,10 @@ class Catalogue:
         *,
         random_bytes: Callable[[int], bytes],
         tell: Callable[[Event], None] = lambda _: None,
+        shared: SharedRows | None = None,
     ) -> None:
         self.rows = rows
+        self._shared = shared
         self._entries = entries
         self._questions = Questions(rows, tag=keys.tag)
         self._keys = keys
@@ -138,6 +144,7 @@ class Catalogue:
             oldest=min((_time(first) for _, _, first, _ in labels), default=None),
             newest=max((_time(last) for _, _, _, last in labels), default=None),
             directory=directory,
+            synced=None if self._shared is None else self._shared.synced,
         )
 
     def keys(self, pattern: str) -> list[str]:
@@ -219,7 +226,7 @@ class Catalogue:
                 self._publish(Change(self._entries.now_ms(), tags=frozenset({tag})))
                 with suppress(StoreUnavailable):
                     self.rows.remember_name(kind, name)
-            self._settle()
+            self._settle(is_shared=dry_run)
             return self._counted(self._questions.count(view, tag), view, dry_run=dry_run)
 
     def invalidate_cell(self, cell: str, used: Collection[EntryId], *, dry_run: bool) -> Invalidation:
@@ -229,10 +236,10 @@ class Catalogue:
             view = self._view()
             if not dry_run:
                 self._publish(Change(self._entries.now_ms(), frozenset({tag}), frozenset(used)))
-            self._settle()
+            self._settle(is_shared=dry_run)
             concerned = self._questions.ids(view, tags=[tag])
             rows = filter(None, map(self.rows.find, used))
-            concerned.update(r.entry_id for r in rows if not r.gone and view.is_live(r.entry_id, r.header))
+            concerned.update(r.entry_id for r in rows if r.gone in _LISTED and view.is_live(r.entry_id, r.header))
             return self._counted(len(concerned), view, dry_run=dry_run)
 
     def invalidate_pattern(self, pattern: str, *, dry_run: bool) -> Invalidation:
@@ -277,7 +284,7 @@ class Catalogue:
             view = self._view()
             if not dry_run:
                 self._publish_clear(Change(self._entries.now_ms(), new_root=root))
-            self._settle()
+            self._settle(is_shared=dry_run)
             count = self._questions.count(view)
             return self._done(Invalidation(count, count, dry_run=dry_run))
 
@@ -335,11 +342,16 @@ class Catalogue:
     def _view(self) -> View:
         return View(self._entries.generations.current(), self._entries.now_ms())
 
-    def _settle(self) -> None:
-        """See to it that the rows say what the store holds, and that what is left of an earlier invalidation goes."""
+    def _settle(self, *, is_shared: bool = True) -> None:
+        """See to it that the rows say what the store holds, and that what is left of an earlier invalidation goes.
+
+        What `is_shared` is looked for as well, where somebody wants to know and not only to have it invalidated.
+        """
+        if is_shared and self._shared is not None:
+            self._shared.sync()
         self._entries.settle()
         store = self._entries.store
-        if self.rows.swept() != self._entries.stamp() and self.rows.present():
+        if self.rows.swept() != self._entries.stamp() and self.rows.has_any():
             self.sweeper.start()
         with self.sweeper.pause:
             is_complete = self.rows.is_complete() and not self._entries.places.has_unrecorded

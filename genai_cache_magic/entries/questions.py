@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Metadata
     from genai_cache_magic.entries.rows import Row, Rows, View
 
-_LIVE = "gone = 0 AND root = :root AND label > x'' AND ver >= :floor AND expires_ms > :now"
+_LIVE = "gone IN (0, 4) AND root = :root AND label > x'' AND ver >= :floor AND expires_ms > :now"
+_LIVE_ELSEWHERE = "gone = 4 AND root = :root AND label > x'' AND ver >= :floor AND expires_ms > :now"
+_DEAD_ELSEWHERE = "gone = 4 AND NOT (root = :root AND ver >= :floor AND expires_ms > :now)"
 _LIVE_TAG = "tag = :tag AND root = :root AND ver >= :floor AND expires_ms > :now"
 
 _RARE = 500
@@ -43,7 +45,9 @@ class Questions:
             dead = _dead(db, view)
             bounds = _bounds(db, view, tag=tag)
             if tag is None:
-                return present_rows(db) - _count_not_live(db, bounds) - len(dead)
+                elsewhere = f"SELECT count(*) FROM entry INDEXED BY entry_live WHERE {_LIVE_ELSEWHERE}"
+                ((shared,),) = db.execute(elsewhere, bounds)
+                return present_rows(db) - _count_not_live(db, bounds) + int(shared) - len(dead)
             if not dead:
                 ((count,),) = db.execute(f"SELECT count(*) FROM tag WHERE {_LIVE_TAG}", bounds)
                 return int(count)
@@ -138,7 +142,8 @@ class Questions:
         def work(db: sqlite3.Connection) -> list[int]:
             bounds = {**_bounds(db, view), "limit": limit}
             found: set[int] = set()
-            for table, condition in (*_left_out(bounds), *_records(db, view, bounds)):
+            elsewhere: _Condition = ("entry INDEXED BY entry_live", (_DEAD_ELSEWHERE, {}))
+            for table, condition in (*_left_out(bounds), elsewhere, *_records(db, view, bounds)):
                 statement = f"SELECT n FROM {table} WHERE {condition[0]} LIMIT :limit"
                 found.update(n for (n,) in db.execute(statement, {**bounds, **condition[1]}))
                 if len(found) >= limit:
@@ -150,7 +155,7 @@ class Questions:
     def starting_with(self, view: View, prefix: str) -> list[EntryId]:
         """Return the live entries whose id starts with a few hex digits."""
         bounds = (bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f")))
-        statement = f"{ROW} WHERE e.id BETWEEN ? AND ? AND +e.gone = 0"
+        statement = f"{ROW} WHERE e.id BETWEEN ? AND ? AND +e.gone IN (0, 4)"
         found = self._rows.state.read(lambda db: db.execute(statement, bounds).fetchall())
         rows = (row_of(*row) for row in found)
         return [row.entry_id for row in rows if not row.is_hidden and view.is_live(row.entry_id, row.header)]
@@ -236,7 +241,10 @@ def _records(db: sqlite3.Connection, view: View, bounds: dict[str, Any]) -> Iter
             yield "tag", ("tag = :tag AND ver < :ver", {"tag": tag, "ver": ver})
     for entry_id, record in generations.entries.items():
         if record.ver > done:
-            yield "entry", ("id = :id AND ver < :ver AND gone = 0", {"id": bytes.fromhex(entry_id), "ver": record.ver})
+            yield (
+                "entry",
+                ("id = :id AND ver < :ver AND gone IN (0, 4)", {"id": bytes.fromhex(entry_id), "ver": record.ver}),
+            )
 
 
 def _left_out(bounds: dict[str, Any]) -> Iterator[_Condition]:

@@ -57,7 +57,7 @@ COLUMNS: Final[Columns] = MappingProxyType(
         **dict.fromkeys(("created_ms", "first_ms", "last_ms"), _TIMES_MS),
         "expires_ms": _WHOLE,
         "present": range(-(2**62), 2**62),
-        "gone": range(-1, 4),
+        "gone": range(-1, 5),
     }
 )
 """What the columns hold."""
@@ -83,6 +83,8 @@ class Gone(enum.IntEnum):
     EXPIRED = 1
     INVALIDATED = 2
     VANISHED = 3
+    ELSEWHERE = 4
+    """It never was, or is not any more: a team's tier has it."""
 
 
 class Name(NamedTuple):
@@ -144,13 +146,16 @@ class Rows:
 
     # Writing
 
-    def record(self, noted: Iterable[tuple[EntryId, Header, Metadata]]) -> None:
-        """Note entries that are about to be stored, each in place of what was noted under its id."""
+    def record(self, noted: Iterable[tuple[EntryId, Header, Metadata]], *, gone: Gone = Gone.HERE) -> None:
+        """Note entries that are about to be stored, each in place of what was noted under its id.
+
+        With ``ELSEWHERE``, which says that the team has them, what is stored here keeps its row.
+        """
         rows = [self._new(*one) for one in noted]
 
         def work(db: sqlite3.Connection) -> None:
             for row in rows:
-                self._write(db, row)
+                self._write(db, row, gone)
 
         if rows:
             self.state.write(work)
@@ -173,12 +178,15 @@ class Rows:
             names={} if is_hidden else self._names(metadata),
         )
 
-    def _write(self, db: sqlite3.Connection, new: _New) -> None:
+    def _write(self, db: sqlite3.Connection, new: _New, is_gone: Gone) -> None:
         header = new.header
+        there = db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (new.raw,)).fetchall()
+        if is_gone is Gone.ELSEWHERE and any(gone <= Gone.HERE for _, _, gone in there):
+            return
         db.execute("INSERT OR IGNORE INTO root (root) VALUES (?)", (header.birth.root,))
         ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
-        added = 1
-        for n, tags, gone in db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (new.raw,)).fetchall():
+        added = int(is_gone is Gone.HERE)
+        for n, tags, gone in there:
             added -= gone <= Gone.HERE
             _strip(db, n, tags)
             db.execute("DELETE FROM entry WHERE n = ?", (n,))
@@ -186,10 +194,10 @@ class Rows:
         n = _tally(db, added, is_new=True)
         db.execute(
             "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(n, new.raw, root, header.birth.ver, header.created_ms, expires_ms),
-                *(new.label, b"".join(header.tags), new.key),
+                *(new.label, b"".join(header.tags), new.key, is_gone),
             ),
         )
         db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(new.digests.values()), new.sealed))
@@ -203,16 +211,22 @@ class Rows:
         self._note_names(db, new.names)
 
     def mark_gone(self, rows: Iterable[int], why: Gone) -> None:
-        """Note that the entries of these rows are not in the store any more, or are doomed."""
+        """Note that the entries of these rows are not in the store any more, or are doomed.
+
+        What is elsewhere is not removed from here, so it is not doomed: it is gone at once.
+        """
         numbers = list(rows)
+        statement = f"SELECT tags, gone FROM entry WHERE n = ? AND (gone <= 0 OR gone = {Gone.ELSEWHERE:d})"
 
         def work(db: sqlite3.Connection) -> None:
             for n in numbers:
-                for tags, gone in db.execute("SELECT tags, gone FROM entry WHERE n = ? AND gone <= 0", (n,)).fetchall():
-                    if gone == Gone.HERE:
+                for tags, gone in db.execute(statement, (n,)).fetchall():
+                    if gone != Gone.DOOMED:
                         _strip(db, n, tags)
-                    db.execute("UPDATE entry SET gone = ?, key = NULL WHERE n = ?", (why, n))
-                    if why > Gone.HERE:
+                    is_doomed_elsewhere = gone == Gone.ELSEWHERE and why is Gone.DOOMED
+                    said = Gone.INVALIDATED if is_doomed_elsewhere else why
+                    db.execute("UPDATE entry SET gone = ?, key = NULL WHERE n = ?", (said, n))
+                    if why > Gone.HERE >= gone:
                         _tally(db, -1)
 
         self.state.write(work)
@@ -221,7 +235,8 @@ class Rows:
         """Remove rows of what has been gone for longest."""
         self.state.write(
             lambda db: db.execute(
-                "DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE gone > 0 ORDER BY n DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM entry WHERE n IN (SELECT n FROM entry WHERE gone BETWEEN 1 AND 3"
+                " ORDER BY n DESC LIMIT -1 OFFSET ?)",
                 (_KEPT_GONE,),
             )
         )
@@ -260,9 +275,11 @@ class Rows:
         return self.state.read(work)
 
     def metadata(self, entry_id: EntryId) -> Metadata | None:
-        """Return what is known of an entry that is there."""
+        """Return what is known of an entry that is there, or with the team."""
         raw = bytes.fromhex(entry_id)
-        statement = "SELECT d.sealed, d.parts FROM entry e JOIN detail d ON d.n = e.n WHERE e.id = ? AND e.gone = 0"
+        statement = (
+            "SELECT d.sealed, d.parts FROM entry e JOIN detail d ON d.n = e.n WHERE e.id = ? AND e.gone IN (0, 4)"
+        )
         found = self.state.read(lambda db: db.execute(statement, (raw,)).fetchall())
         return self.opened(entry_id, *found[0]) if found else None
 
@@ -292,9 +309,20 @@ class Rows:
         found = self.state.read(lambda db: db.execute(statement).fetchall())
         return {raw: (n, expires_ms) for raw, n, expires_ms in found}
 
+    def known(self) -> dict[bytes, tuple[int, Gone]]:
+        """Return the raw ids of what is here, doomed or not, and of what is elsewhere, with their rows' numbers."""
+        statement = f"SELECT id, n, gone FROM entry WHERE gone <= 0 OR gone = {Gone.ELSEWHERE:d}"
+        found = self.state.read(lambda db: db.execute(statement).fetchall())
+        return {raw: (n, Gone(gone)) for raw, n, gone in found}
+
+    def has_any(self) -> bool:
+        """Return whether there is a row of anything that is here or elsewhere."""
+        statement = f"SELECT 1 FROM entry WHERE gone <= 0 OR gone = {Gone.ELSEWHERE:d} LIMIT 1"
+        return bool(self.state.read(lambda db: db.execute(statement).fetchall()))
+
     def page(self, after: int) -> list[Row]:
-        """Return the next rows, after number `after`, whose entries are there and not doomed."""
-        statement = f"{ROW} WHERE +e.gone = 0 AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
+        """Return the next rows, after number `after`, whose entries are there and not doomed, or with the team."""
+        statement = f"{ROW} WHERE +e.gone IN (0, 4) AND e.n > ? ORDER BY e.n LIMIT {_PAGE}"
         return [row_of(*row) for row in self.state.read(lambda db: db.execute(statement, (after,)).fetchall())]
 
     def doomed(self, limit: int) -> list[Row]:

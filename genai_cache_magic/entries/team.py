@@ -10,6 +10,7 @@ from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import DEADLINE_S, Link, within
 from genai_cache_magic.entries.pruning import prune
+from genai_cache_magic.entries.rows import View
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.guarded import guarded
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.outbox import Outbox, Waiting
     from genai_cache_magic.entries.pruning import Pruned
-    from genai_cache_magic.stores.base import LookUp, SharedTier
+    from genai_cache_magic.stores.base import LookUp, SharedTier, Store
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
     from genai_cache_magic.stores.snapshot import SnapshotDocument
@@ -139,6 +140,17 @@ class Team:
     def is_fresh(self) -> bool:
         """Whether what is valid was seen a moment ago, so that L1 may answer alone."""
         return self._snapshot.age_s <= self._max_stale_s
+
+    @property
+    def store(self) -> Store:
+        """The tier's store, behind the breaker."""
+        return self._shared.store
+
+    def seen(self) -> View:
+        """Return what is valid, seen a moment ago or now; raises ``StoreUnavailable``."""
+        if not self.is_fresh:
+            self._look()
+        return View(self._generations.current(), self._shared.now_ms())
 
     def look_up(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]], /) -> None:
         """Look entries up in one round, and what is valid with them; each is told from another thread, soon."""

@@ -132,6 +132,8 @@ def _stats() -> Report:
     title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {_size(stats.size_bytes)}"
     rows = tuple((model, f"{count:,}") for model, count in sorted(stats.by_model.items()))
     notes = [f"kept in {tilde(stats.directory)}"]
+    if stats.synced is not None:
+        notes.append(f"with what the team had at {stats.synced:%Y-%m-%d %H:%M}")
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
     return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))

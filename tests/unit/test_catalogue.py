@@ -231,7 +231,7 @@ def test_an_invalidation_is_published_before_anything_is_read(cache, monkeypatch
     """Counting may fail or take its time: by then nobody is served what was invalidated."""
     cache.set("a", 1, tags=("t",))
 
-    def fail():
+    def fail(*_, **__):
         raise StoreUnavailable("counting failed")
 
     by_cell = functools.partial(cache.catalogue.invalidate_cell, "c", [], dry_run=False)
