@@ -211,6 +211,15 @@ def test_what_is_refused_is_named_with_the_command_that_grants_it(vault, tmp_pat
     assert "/keys/" not in grant(vault.name, Asked("create", "x"))
 
 
+def test_looking_at_rights_trusts_nobody(vault, manifest, tmp_path):
+    """A machine that was asked what it may do still trusts whoever signed the keyset that it meets first."""
+    vault.create("cache-key-sign", SIGNING)
+    reader = machine(vault, tmp_path)
+    assert reader.refusals() == ()
+    assert reader.trusted is None
+    assert open_manifest(manifest, "team", reader).epoch == 1
+
+
 def test_one_key_for_both_is_refused(vault, tmp_path):
     """Whoever may unwrap must not be able to sign."""
     with pytest.raises(ConfigurationError, match="two keys"):
