@@ -344,7 +344,7 @@ def test_days(given, day):
     assert day_of(given, TODAY, name="since") == day
 
 
-@pytest.mark.parametrize("given", ["", "7", "2026-13-01", "last week", 7, object()], ids=str)
+@pytest.mark.parametrize("given", ["", "7", "2026-13-01", "last week", 7, None.__class__], ids=repr)
 def test_what_is_no_day(given):
     """The message names the option, what was given, and what is allowed."""
     with pytest.raises(ConfigurationError, match=r"since=.*is no day: write a date such as 2026-05-31"):
