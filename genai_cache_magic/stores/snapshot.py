@@ -23,12 +23,16 @@ class SnapshotDocument:
     Where neither the original nor a copy was ever seen, a first value can be written all the same: it is
     provisional, and gives way to whatever is found of the original, be it that there is none.
 
+    The processes of a machine share the copy. One that finds another value there can't tell which is later: it takes
+    its own for as old as can be, so that whoever wants it fresh asks. So what one process publishes holds in the others
+    at once.
+
     Parameters
     ----------
     original
         The document in the shared tier.
     copy
-        Where the last one seen survives this process.
+        Where the last one seen survives this process, and other processes of this machine find it.
     clock, wall_clock
         Seconds that never run backwards, and those since the epoch: a machine that slept has moved the second
         alone, so age goes by whichever says more.
@@ -48,6 +52,7 @@ class SnapshotDocument:
         self._wall_clock = wall_clock
         self._lock = host.process_lock()
         self._value = copy.load()  # this and the following guarded by _lock
+        self._copy_version: object = None
         self._token: object = None
         self._changes = 0
         self._confirmed: tuple[float, float] | None = None
@@ -63,10 +68,10 @@ class SnapshotDocument:
 
     @property
     def age_s(self) -> float:
-        """How long ago the original was seen to be as it is here [s]; infinite if it never was."""
+        """How long ago the original was seen to be as it is here [s]; infinite if it never was, or that is doubtful."""
         with self._lock:
             confirmed = self._confirmed
-        if confirmed is None:
+        if confirmed is None or self._is_doubtful():
             return float("inf")
         return max(self._clock() - confirmed[0], self._wall_clock() - confirmed[1], 0.0)
 
@@ -131,10 +136,12 @@ class SnapshotDocument:
             if is_same:
                 self._confirmed = self._now()
             value = self._value
-        if is_same:
-            self._sight(value, value)
-        else:
+        if not is_same:
             self._fetch(token)
+            return
+        if self._is_doubtful():
+            self._put_right()
+        self._sight(value, value)
 
     def _fetch(self, token: object) -> None:
         now = self._now()  # before the read: what is read is at least as fresh
@@ -145,6 +152,28 @@ class SnapshotDocument:
             self._is_provisional = False
             self._confirm(value)
             self._confirmed = now
+
+    def _is_doubtful(self) -> bool:
+        """Whether another process of this machine has seen another value than this one has."""
+        try:
+            version = self._copy.version()
+            with self._lock:
+                if version == self._copy_version:
+                    return False
+            value = self._copy.load()
+        except StoreUnavailable:
+            return False
+        with self._lock:
+            if value is not None and value != self._value:
+                return True
+            self._copy_version = version
+        return False
+
+    def _put_right(self) -> None:
+        """Keep a value that the original was just seen to have, in place of an older one that a slower process kept."""
+        with self._lock:
+            if self._value is not None:
+                self._keep(self._value, None)
 
     def _confirm(self, value: bytes | None) -> None:
         """Take `value` for the original's; the caller holds the lock."""
@@ -163,7 +192,9 @@ class SnapshotDocument:
     def _keep(self, value: bytes, before: bytes | None) -> None:
         try:
             if not self._copy.replace(value, expected=before):
-                self._copy.replace(value, expected=self._copy.load())
+                kept = self._copy.load()
+                if kept != value:
+                    self._copy.replace(value, expected=kept)
         except StoreUnavailable:
             return  # a copy is for the next process without a network; this one has the value
 

@@ -523,3 +523,18 @@ def awaited(is_so):
     while not is_so():
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
+
+
+def test_what_one_process_of_a_machine_invalidates_no_other_serves(team, origin):
+    """A server's button holds for the next call of the kernel beside it, however fresh that takes itself to be."""
+    kernel = team.machine("a")
+    server = team.machine("a")
+    first, _ = kernel.ask(origin, tags=["t"])
+    kernel.told()
+    assert kernel.ask(origin)[0] == first
+    assert server.cache.invalidate_tag("t").published == "published"
+    again, record = kernel.ask(origin)
+    assert again != first
+    assert record.outcome is not Outcome.HIT
+    kernel.told()
+    assert kernel.ask(origin)[0] == again

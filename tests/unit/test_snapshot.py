@@ -160,3 +160,31 @@ def test_a_conflicting_write_shows_what_is_there(snapshot, remote):
     assert snapshot.load() == b"b"
     assert snapshot.replace(b"c", expected=b"b") is True
     assert remote.inner.load() == b"c"
+
+
+def test_what_another_process_of_the_machine_saw_makes_this_one_ask(remote, clocks):
+    """A value that is no longer what this machine knows is as old as can be, until the original is looked at."""
+    copy = MemoryDocument()
+    one, other = (SnapshotDocument(remote, copy, clock=clocks[0], wall_clock=clocks[1]) for _ in range(2))
+    assert one.replace(b"1", expected=None)
+    other.look()
+    assert (one.age_s, other.age_s) == (0, 0)
+    assert other.replace(b"2", expected=b"1")
+    assert one.age_s == math.inf
+    one.look()
+    assert (one.load(), one.age_s, other.age_s) == (b"2", 0, 0)
+
+
+def test_a_slower_process_does_not_keep_the_others_asking(remote, clocks):
+    """An older value in the copy is put right by whoever sees that the original is later."""
+    copy = MemoryDocument()
+    snapshot = SnapshotDocument(remote, copy, clock=clocks[0], wall_clock=clocks[1])
+    assert snapshot.replace(b"2", expected=None)
+    snapshot.look()
+    assert copy.replace(b"1", expected=b"2")
+    assert snapshot.age_s == math.inf
+    snapshot.look()
+    assert (snapshot.age_s, copy.load()) == (0, b"2")
+    calls = remote.calls
+    assert snapshot.age_s == 0
+    assert remote.calls == calls
