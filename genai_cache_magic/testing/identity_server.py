@@ -10,13 +10,15 @@ its start; no real service accepts them.
         os.environ.update(identity.environment())
         DefaultAzureCredential().get_token("https://vault.azure.net/.default")
 
-Limits: nobody signs in by hand (no device code, no browser), and there is one tenant.
+Limits: nobody signs in by hand (no device code, no browser; ``az`` is a stand-in), and there is one tenant.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 import secrets
+import sys
 import threading
 import time
 import urllib.parse
@@ -175,6 +177,25 @@ class SimulatedIdentity(SimulatedService[IdentityFault]):
         file = self._certificates.directory / f"{whose.client_id}.token"
         file.write_text(self._signer.sign({"aud": _FEDERATED_AUDIENCE, "sub": whose.client_id}), encoding="ascii")
         return {**self._client(principal), "AZURE_FEDERATED_TOKEN_FILE": str(file)}
+
+    def cli_environment(self, principal: Principal | None = None) -> dict[str, str]:
+        """Return the variables of a shell where somebody has signed in with ``az login``; not on Windows.
+
+        The command ``az`` that stands first in its PATH does nothing but ask for a token, and lasts until `close`.
+        """
+        whose = principal or self.principal
+        directory = self._certificates.directory / f"az-{whose.client_id}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        command = directory / "az"
+        asked = f"{self._managed.url}{_APP_SERVICE}?api-version=2019-08-01&resource="
+        # -I: nothing of the user's own is imported.
+        command.write_text(
+            f"#!{sys.executable} -I\n" + _AZ.format(asked=asked, secret=whose.machine_secret, tenant=self.tenant_id),
+            encoding="utf-8",
+        )
+        command.chmod(0o700)
+        path = os.pathsep.join((str(directory), os.environ.get("PATH", os.defpath)))
+        return {"PATH": path, "REQUESTS_CA_BUNDLE": str(self.ca_file)}
 
     def _client(self, principal: Principal | None) -> dict[str, str]:
         return {
@@ -368,6 +389,22 @@ class SimulatedIdentity(SimulatedService[IdentityFault]):
         if request.path.endswith("/discovery/v2.0/keys"):
             return json_reply(200, self._signer.key_set())
         return json_reply(404, {"error": "not_found", "error_description": f"nothing is at {request.path}"})
+
+
+_AZ = """\
+import json, sys, time, urllib.request
+if sys.argv[1:3] != ["account", "get-access-token"] or "--resource" not in sys.argv:
+    sys.exit("this simulated az only gets access tokens")
+url = {asked!r} + sys.argv[sys.argv.index("--resource") + 1]
+request = urllib.request.Request(url, headers={{"X-IDENTITY-HEADER": {secret!r}}})
+with urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(request) as answer:
+    token = json.load(answer)
+ends = int(token["expires_on"])
+local = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.localtime(ends))
+print(json.dumps({{"accessToken": token["access_token"], "expiresOn": local, "expires_on": ends,
+                   "subscription": "simulated", "tenant": {tenant!r}, "tokenType": "Bearer"}}))
+"""
+"""What asks for a token in the place of the Azure CLI."""
 
 
 def _openid_configuration(tenant: str, tenant_id: str) -> dict[str, Any]:

@@ -326,12 +326,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     lines = [f"export {name}={shlex.quote(value)}" for name, value in identity.environment().items()]
     exports = "\n".join(f"  {line}" for line in lines)
-    sys.stdout.write(
-        f"Simulated Key Vault: its keys live in this process, no cloud is called.\n  {vault.url}  the vault's URL\n"
-        f"To be the machine that it lets in:\n{exports}\nStop it with Ctrl-C.\n"
-    )
-    sys.stdout.flush()
     try:
+        sys.stdout.write(
+            f"Simulated Key Vault: its keys live in this process, no cloud is called.\n  {vault.url}  the vault's URL\n"
+            f"To be the machine that it lets in:\n{exports}\nStop it with Ctrl-C.\n"
+        )
+        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
         pass

@@ -20,8 +20,13 @@ FORMS = {
     "app-service": ("environment", azure_identity.ManagedIdentityCredential, {}),
     "imds": ("imds_environment", azure_identity.ManagedIdentityCredential, {}),
     "client-secret": ("secret_environment", azure_identity.EnvironmentCredential, {"disable_instance_discovery": True}),
+    "cli": ("cli_environment", azure_identity.AzureCliCredential, {}),
     "workload": ("workload_environment", azure_identity.DefaultAzureCredential, {"disable_instance_discovery": True}),
 }
+
+
+FLOWS = {"cli": "app-service"}
+"""What the service sees, where that is another form: its `az` asks as a machine does."""
 
 
 @pytest.fixture
@@ -54,17 +59,43 @@ def test_each_form_of_sign_in_gets_a_token_that_names_its_owner(service, monkeyp
         token = credential.get_token(SCOPE)
     (issued,) = service.issued
     claims = claims_in(token.token)
-    assert (issued.flow, issued.text, issued.audience) == (flow, token.token, AUDIENCE)
+    assert (issued.flow, issued.text, issued.audience) == (FLOWS.get(flow, flow), token.token, AUDIENCE)
     assert (claims["oid"], claims["aud"], claims["exp"]) == (service.principal.object_id, AUDIENCE, issued.expires_at)
     assert service.claims_of(token.token, AUDIENCE) == claims
 
 
-@pytest.mark.parametrize("flow", ["app-service", "client-secret", "workload"])
+@pytest.mark.parametrize("flow", ["app-service", "client-secret", "workload", "cli"])
 def test_two_machines_are_two_principals(service, monkeypatch, flow):
     """Whose machine it is decides whose token it gets."""
     other = service.add("a-colleague")
     with signed_in(service, monkeypatch, flow, other) as credential:
         assert claims_in(credential.get_token(SCOPE).token)["oid"] == other.object_id
+
+
+@pytest.mark.parametrize("flow", ["app-service", "client-secret"])
+def test_redis_entraid_is_the_user_that_the_token_names(service, monkeypatch, flow):
+    """The unchanged redis-entraid takes the object id as the name of the Redis user, and the token as its password."""
+    entraid = pytest.importorskip("redis_entraid.cred_provider", reason="pip install redis-entraid")
+    identity = pytest.importorskip("redis_entraid.identity_provider", reason="pip install redis-entraid")
+    if flow == "app-service":
+        machine(monkeypatch, service.environment())
+        kind = identity.ManagedIdentityType.SYSTEM_ASSIGNED
+        provider = entraid.create_from_managed_identity(kind, resource="https://redis.azure.com")
+    else:
+        machine(monkeypatch, service.secret_environment())
+        # Its form for service principals knows Microsoft's own authority alone.
+        scopes = ("https://redis.azure.com/.default",)
+        options = {"disable_instance_discovery": True}
+        provider = entraid.create_from_default_azure_credential(
+            scopes, authority=service.authority_url, app_kwargs=options
+        )
+    try:
+        user, password = provider.get_credentials()
+    finally:
+        provider._token_mgr.stop()
+    (issued,) = service.issued
+    assert (user, password) == (service.principal.object_id, issued.text)
+    assert issued.audience == "https://redis.azure.com"
 
 
 def test_a_user_assigned_identity_is_chosen_by_its_ids(service, monkeypatch):

@@ -4,7 +4,10 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.testing.identity_server import SimulatedIdentity
-from genai_cache_magic.testing.vault_server import Role, SimulatedKeyVault, VaultFault
+from genai_cache_magic.testing.vault_server import Role, SimulatedKeyVault, VaultFault, main
 
 azure_identity = pytest.importorskip("azure.identity", reason="pip install azure-identity")
 keys = pytest.importorskip("azure.keyvault.keys", reason="pip install azure-keyvault-keys")
@@ -479,6 +482,32 @@ def test_a_vault_has_an_address_once_it_runs():
     """Before its start a vault has no address, and says how to get one."""
     with SimulatedIdentity() as identity, pytest.raises(ConfigurationError, match="start"):
         _ = SimulatedKeyVault(identity).url
+
+
+def test_by_hand_it_says_how_to_be_let_in():
+    """The command runs a vault and an identity, says their addresses and what to set, and ends with Ctrl-C."""
+    command = [sys.executable, "-m", "genai_cache_magic.testing.vault_server"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = []
+        while "Ctrl-C" not in (line := process.stdout.readline()):
+            said.append(line)
+            assert line, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+    text = "".join(said)
+    assert "https://127.0.0.1:" in text
+    assert all(f"export {name}=" in text for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "REQUESTS_CA_BUNDLE"))
+
+
+def test_a_port_that_is_taken_is_refused(vault, capsys):
+    """A port that can't be had is said, by the object and by the command."""
+    port = int(vault.url.rpartition(":")[2])
+    with SimulatedIdentity() as identity, pytest.raises(ConfigurationError, match="can't be bound"):
+        SimulatedKeyVault(identity, port=port).start()
+    with pytest.raises(SystemExit):
+        main(["--port", str(port)])
+    assert "can't be bound" in capsys.readouterr().err
 
 
 def numbers_of(private):
