@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -176,9 +175,21 @@ class LiveGenerations:
         return None if is_put_back else found
 
     def authentic(self, blob: bytes | None) -> Generations | None:
-        """Return what a document says if it is one of this namespace, of whatever age; else None."""
+        """Return what a document says if it is one of this namespace, of whatever age; else None.
+
+        Raises
+        ------
+        StoreUnavailable
+            It is one of a newer version.
+        """
         if blob is None:
             return None
-        with contextlib.suppress(DecryptionError, EntryUndecodable):
+        try:
             return decode_generations(verify_document(self._mac_key, self._context, blob))
-        return None
+        except DecryptionError:
+            return None
+        except EntryUndecodable as exc:
+            # It is authentic, so a newer version wrote it: nobody may take that for damage, and begin anew.
+            raise StoreUnavailable(
+                "the record of what is invalid was written by a newer version: update genai-cache-magic"
+            ) from exc

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import logging
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.connection import Connection, is_loopback
+from genai_cache_magic.stores.connection import Connection, is_loopback, unframed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 _BY_NAME = "azure-blob://"
 _THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 _SHORTEST_NAME = 3
+# learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
+_CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(?:-[a-z0-9]+)*")
+_SIGNATURE = re.compile(r"(?<=[?&]sig=)[^&\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,23 @@ class BlobTarget:
     def check(self) -> None:
         """Raise ``ConfigurationError`` if the URL can't be a container's; nothing is asked."""
         _ = self.address
+        if self.account_key:
+            try:
+                base64.b64decode(self.account_key, validate=True)
+            except ValueError as exc:
+                raise ConfigurationError(
+                    "l2_account_key is no key of a storage account: copy it from its page Access keys"
+                ) from unframed(exc)
 
     @property
     def container(self) -> str:
         """The container's name; raises ``ConfigurationError`` for a URL that names none."""
         path = self.url.removeprefix(_BY_NAME) if self.is_by_name else urlsplit(self.url).path
         name = path.strip("/").rpartition("/")[2]
+        if len(name) >= _SHORTEST_NAME and not _CONTAINER.fullmatch(name):
+            raise ConfigurationError(
+                "the container that l2 names can't be one: write 3 to 63 lowercase letters, digits and single hyphens"
+            )
         if len(name) < _SHORTEST_NAME:
             raise ConfigurationError(
                 "the Blob URL names no container of 3 characters or more: "
@@ -104,7 +121,7 @@ class BlobTarget:
                 return ContainerClient.from_connection_string(self.connection_string, self.container, **how)
             except ValueError as exc:
                 raise ConfigurationError(
-                    "the connection string of the storage account is not one: copy it from its page Access keys"
+                    "l2_connection_string is none of a storage account: copy it from its page Access keys"
                 ) from exc
         return ContainerClient(self.account_url, self.container, credential=self._credential(), **how)
 
@@ -114,6 +131,7 @@ class BlobTarget:
 
             return AzureNamedKeyCredential(self._account_name(), self.account_key)
         if signature := urlsplit(self.url).query:
+            _mask_signatures()
             from azure.core.credentials import AzureSasCredential
 
             return AzureSasCredential(signature)
@@ -160,6 +178,24 @@ def _create(client: Any) -> None:
         client.create_container()
 
 
+class _Masked(logging.Filter):
+    """Takes signatures out of what a logger is told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask them in the arguments of a message, and let it pass."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_SIGNATURE.sub("...", one) if isinstance(one, str) else one for one in record.args)
+        return True
+
+
+_masked = _Masked()
+
+
+def _mask_signatures() -> None:
+    """SECURITY: a signature is part of the address that is asked for, and urllib3 logs those in full."""
+    logging.getLogger("urllib3.connectionpool").addFilter(_masked)  # the same one again is added once
+
+
 @contextlib.contextmanager
 def translated(name: str) -> Iterator[None]:
     """Turn the Azure SDK's errors into ours, each with what to do. `name` is the container's address.
@@ -171,24 +207,28 @@ def translated(name: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientAuthenticationError as error:
-        raise StoreDenied(_denied(name, error)) from error
+        raise StoreDenied(_denied(name, error)) from unframed(error)
     except exceptions.HttpResponseError as error:
-        raise _http_error(name, error) from error
+        raise _http_error(name, error) from unframed(error)
     except (exceptions.ServiceResponseTimeoutError, exceptions.ServiceRequestTimeoutError) as error:
-        raise StoreUnavailable(f"{name} does not answer in time") from error
+        raise StoreUnavailable(f"{name} does not answer in time") from unframed(error)
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
-        raise StoreUnavailable(_unreachable(name, error)) from error
+        raise StoreUnavailable(_unreachable(name, error)) from unframed(error)
     except (exceptions.AzureError, OSError) as error:
-        raise StoreUnavailable(f"{name} can't be reached") from error
+        raise StoreUnavailable(f"{name} can't be reached: check l2") from unframed(error)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         # What is not Azure Storage makes the SDK's readers raise anything.
-        raise StoreUnavailable(f"{name} does not answer as Azure Storage does: check the URL") from error
+        said = f"{name} does not answer as Azure Storage does: check the URL in l2"
+        raise StoreUnavailable(said) from unframed(error)
 
 
 def _denied(name: str, error: Any) -> str:
     if getattr(error, "status_code", None) is None:
         return f"{name}: no Azure identity is at hand: sign in (az login), or set l2_account_key, or a signature in l2"
-    return f"{name} refuses this identity or key: check it, and that it has the role Storage Blob Data Contributor"
+    return (
+        f"{name} refuses this identity or key: check l2_account_key, l2_connection_string or the signature in l2, "
+        "or that the identity has the role Storage Blob Data Contributor"
+    )
 
 
 def _http_error(name: str, error: Any) -> StoreUnavailable:
@@ -224,8 +264,8 @@ def _unreachable(name: str, error: BaseException) -> str:
         if "timed out" in text.lower():
             return f"{name} does not answer in time"
         if "refused" in text:
-            return f"{name} refuses connections: is it running, and the port right?"
+            return f"{name} refuses connections: is it running, and the port right? It stands in l2"
         if "resolve" in text or "Name or service" in text or "getaddrinfo" in text:
-            return f"{name}: the host name is not known: check the account's spelling"
+            return f"{name}: the host name is not known: check how the account is spelled in l2 or l2_connection_string"
         cause = cause.__cause__ or cause.__context__
-    return f"{name} can't be reached"
+    return f"{name} can't be reached: check l2"

@@ -73,3 +73,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def unframed(error: BaseException) -> BaseException:
+    """Return `error` without the frames that it and its causes went through.
+
+    SECURITY: their local variables are addresses with signatures, and commands with passwords; what shows tracebacks
+    with locals would show them.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return error

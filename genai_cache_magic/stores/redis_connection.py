@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.connection import Connection, is_loopback
+from genai_cache_magic.stores.connection import Connection, is_loopback, unframed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,19 +73,21 @@ class RedisTarget:
             port = parts.port
         except ValueError as exc:
             raise ConfigurationError(
-                "the Redis URL has a port that is no number: write redis://host:6379 or rediss://host:6380"
+                "the Redis URL in l2 has a port that is no number: write redis://host:6379 or rediss://host:6380"
             ) from exc
         if parts.scheme not in _SCHEMES:
             raise ConfigurationError(
                 f"a Redis URL starts with {', '.join(sorted(s + '://' for s in _SCHEMES))}, not {parts.scheme!r}"
             )
         if not parts.hostname or port == 0:
-            raise ConfigurationError(f"the Redis URL names no host: write {parts.scheme}://host:port")
+            raise ConfigurationError(f"the Redis URL in l2 names no host: write {parts.scheme}://host:port")
         return parts
 
     def check(self) -> None:
         """Raise ``ConfigurationError`` if the URL can't be one of Redis; nothing is asked."""
         _ = self.address, self.database
+        if self.is_tls and self.ca_file is not None:
+            _check_authorities(self.ca_file)
         if self.identity is not None and not self.is_tls and not is_loopback(self.parts.hostname or ""):
             # SECURITY: a token that others can read on its way is theirs.
             raise ConfigurationError(f"l2_credential sends a token, which {self.address} would show to others: use TLS")
@@ -114,7 +116,7 @@ class RedisTarget:
         if self.is_cluster or self.parts.scheme.endswith("+sentinel") or not path:
             return 0
         if not path.isdecimal():
-            raise ConfigurationError(f"the Redis URL's path is a database number such as /0, not {path!r}")
+            raise ConfigurationError(f"the path of the Redis URL in l2 is a database number such as /0, not {path!r}")
         return int(path)
 
     def arguments(self) -> dict[str, Any]:
@@ -218,33 +220,45 @@ def translated(name: str) -> Iterator[None]:
     try:
         yield
     except (exceptions.AuthenticationError, exceptions.NoPermissionError, exceptions.AuthorizationError) as error:
-        raise StoreDenied(_denied(name, error)) from error
+        raise StoreDenied(_denied(name, error)) from unframed(error)
     except exceptions.OutOfMemoryError as error:
         raise StoreThrottled(
             f"{name} is full and may evict nothing: raise maxmemory or set an eviction policy"
-        ) from error
+        ) from unframed(error)
     except exceptions.BusyLoadingError as error:
-        raise StoreThrottled(f"{name} is loading its data") from error
+        raise StoreThrottled(f"{name} is loading its data") from unframed(error)
     except exceptions.ReadOnlyError as error:
-        raise StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster") from error
+        raise StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster") from unframed(error)
     except (exceptions.TimeoutError, TimeoutError) as error:
         hint = ", if it speaks TLS there at all" if name.startswith("rediss") else ""
-        raise StoreUnavailable(f"{name} does not answer in time{hint}") from error
+        raise StoreUnavailable(f"{name} does not answer in time{hint}") from unframed(error)
     except exceptions.AskError as error:  # MOVED too
-        raise StoreUnavailable(f"{name} is one node of a cluster: write {_as_cluster(name)}") from error
+        raise StoreUnavailable(f"{name} is one node of a cluster: write {_as_cluster(name)}") from unframed(error)
     except (exceptions.ConnectionError, exceptions.ClusterError, exceptions.RedisClusterException, OSError) as error:
-        raise StoreUnavailable(_unreachable(name, error)) from error
+        raise StoreUnavailable(_unreachable(name, error)) from unframed(error)
     except exceptions.ResponseError as error:
-        raise _response_error(name, error) from error
+        raise _response_error(name, error) from unframed(error)
     except (exceptions.RedisError, UnicodeError, ValueError, LookupError, TypeError, AttributeError) as error:
         # What does not speak Redis makes redis-py's parsers raise anything.
-        raise StoreUnavailable(f"{name} does not answer as a Redis server does: check host, port and TLS") from error
+        raise StoreUnavailable(
+            f"{name} does not answer as a Redis server does: check host, port and TLS in l2"
+        ) from unframed(error)
+
+
+def _check_authorities(file: Path) -> None:
+    """Raise ``ConfigurationError`` unless `file` holds certificates."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError as exc:
+        raise ConfigurationError(f"l2_ca_file: {file} holds no certificates: write a file of them in PEM") from exc
+    except OSError as exc:
+        raise ConfigurationError(f"l2_ca_file: {file} can't be read ({exc.strerror}): check the path") from exc
 
 
 def _denied(name: str, error: Exception) -> str:
     text = str(error)
     if "NOPERM" in text or "permission" in text.lower():
-        return f"{name}: this user may not do that: give it the commands and keys that the documentation lists"
+        return f"{name}: this user (l2_username) may not do that: give it the commands and keys in docs/team.md"
     return f"{name} refuses the user name or password: check the credentials, l2_username and l2_password"
 
 
@@ -256,16 +270,16 @@ def _unreachable(name: str, error: Exception) -> str:
                 f"{name}: its certificate is not accepted ({cause.verify_message}): check the host name, and l2_ca_file"
             )
         if isinstance(cause, ssl.SSLError):
-            return f"{name} does not speak TLS there: use redis:// without TLS, or the port for TLS"
+            return f"{name} does not speak TLS there: write redis:// in l2, or the port for TLS"
         cause = cause.__cause__ or cause.__context__
     text = str(error)
     if "refused" in text:
-        return f"{name} refuses connections: is it running, and the port right?"
+        return f"{name} refuses connections: is it running, and the port right? It stands in l2"
     if "Name or service not known" in text or "getaddrinfo" in text or "nodename" in text:
-        return f"{name}: the host name is not known: check its spelling"
+        return f"{name}: the host name is not known: check its spelling in l2"
     if "MISCONF" in text:
         return f"{name} can't save its data and refuses writes: its disk may be full"
-    return f"{name} can't be reached"
+    return f"{name} can't be reached: check l2"
 
 
 def _as_cluster(name: str) -> str:
@@ -278,6 +292,8 @@ def _response_error(name: str, error: Exception) -> StoreUnavailable:
     text = str(error).rpartition(" of pipeline caused error: ")[2]
     if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in text[:60]:
         return StoreDenied(_denied(name, error))
+    if text.startswith("DB index"):
+        return StoreUnavailable(f"{name} has no database of that number: write another path in l2, such as /0")
     if text.startswith("OOM"):
         return StoreThrottled(f"{name} is full and may evict nothing: raise maxmemory or set an eviction policy")
     if text.startswith(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")):
