@@ -25,7 +25,8 @@ from genai_cache_magic.errors import ConfigurationError, KeyMissing, KeyThrottle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-API_VERSION: Final = "2025-07-01"
+API_VERSION: Final = "7.4"
+"""One that every release of the SDK, and every emulator, knows."""
 KEY_BITS: Final = 3072
 LEAST_KEY_BITS: Final = 2048
 
