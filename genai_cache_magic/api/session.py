@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.events import Event, EventHook
     from genai_cache_magic.intercept.active import Answers
+    from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.settings.reading import Described
 
@@ -148,10 +149,10 @@ class Session:
         """
         options = scope.options
         if options.mode is Mode.OFF:
-            return self._cached_answers(scope)
+            return self.answers_of_cache(scope)
         file = self._run_file(options) if options.run_file else self._pinned(scope)
         scope.recording = file if options.mode is Mode.RECORD else None
-        answers = self._cached_answers(scope)
+        answers = self.answers_of_cache(scope)
         if file is not None:
             answers = ShelvedAnswers(answers, file, now_ms=_now_ms)
         return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms)) if options.run else answers
@@ -170,7 +171,13 @@ class Session:
             return None
         return file
 
-    def _cached_answers(self, scope: CellScope) -> Answers:
+    @property
+    def origins(self) -> Origins:
+        """What the settings say of origins."""
+        return origins_of(self.settings)
+
+    def answers_of_cache(self, scope: CellScope) -> Answers:
+        """Return what answers the calls of `scope` beside any file: its cache, or what lets every call pass."""
         namespace = scope.options.namespace
         with self._lock:
             self._latest[namespace] = weakref.ref(scope)

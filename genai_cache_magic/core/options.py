@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from genai_cache_magic.errors import ConfigurationError
@@ -53,6 +53,10 @@ class Options:
     store: frozenset[str] = frozenset()
     salt: str = field(repr=False, default="")
     run_file: str = field(repr=False, default="")
+
+    def in_mode(self, mode: Mode) -> Options:
+        """Return these options with another mode."""
+        return replace(self, mode=mode)
 
 
 def checked_tags(tags: object) -> tuple[str, ...]:

@@ -20,15 +20,15 @@ def differing_parts(one: Mapping[str, object], other: Mapping[str, object]) -> t
     return tuple(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
 
 
-def nearest(form: JsonObject, calls: Iterable[RecordedCall]) -> tuple[str, ...] | None:
-    """Return in which parts the nearest recorded request of the same kind differs; None if there is none."""
+def nearest(form: JsonObject, calls: Iterable[RecordedCall]) -> tuple[tuple[str, ...], JsonObject] | None:
+    """Return the nearest recorded request of the same kind, after the parts in which it differs; None if none is."""
     mine = parts_of(form)
     found = [
-        differing_parts(mine, parts_of(call.request))
+        (differing_parts(mine, parts_of(call.request)), call.request)
         for call in calls
         if call.request is not None and call.surface == form["surface"]
     ]
-    return min(found, key=len, default=None)
+    return min(found, key=lambda one: len(one[0]), default=None)
 
 
 def in_words(differs: tuple[str, ...] | None) -> str:

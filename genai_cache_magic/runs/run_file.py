@@ -7,6 +7,7 @@ import os
 import secrets
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from genai_cache_magic.runs.lines import CallName, RecordedCall
 
@@ -63,8 +64,9 @@ class RunFile:
         self._sealed = is_sealed
         self._is_private = is_private
         self._lock = host.process_lock()
-        self._lines: dict[CallName, bytes] = {}  # guarded by _lock, like the next three
+        self._lines: dict[CallName, bytes] = {}  # guarded by _lock, like the next four
         self._new: dict[CallName, bytes] = {}
+        self._used: set[CallName] = set()
         self._seen: tuple[int, ...] | None = None
         self._flushed_at = time.monotonic()
 
@@ -92,7 +94,23 @@ class RunFile:
         """Return the call of that name."""
         with self._lock:
             line = self._new.get(name) or self._lines.get(name)
+            if line is not None:
+                self._used.add(name)
         return None if line is None else decode_line(line)
+
+    @property
+    def used(self) -> frozenset[CallName]:
+        """The calls that were found or kept."""
+        with self._lock:
+            return frozenset(self._used)
+
+    def retain(self, names: Collection[tuple[str, int]]) -> None:
+        """Drop all calls but those of `names`; raises as `flush`."""
+        with self._locked():
+            kept = {name: line for name, line in self._lines.items() if name in names}
+            if kept != self._lines:
+                self._write(kept)
+                self._lines = kept
 
     def calls(self) -> list[RecordedCall]:
         """Return all calls, in the order of the file."""
@@ -109,6 +127,7 @@ class RunFile:
         with self._lock:
             if instead or (call.name not in self._lines and call.name not in self._new):
                 self._new[call.name] = line
+            self._used.add(call.name)
 
     def is_due(self) -> bool:
         """Tell whether something has waited to be written for so long that a killed kernel would lose it."""
@@ -127,15 +146,22 @@ class RunFile:
             if not self._new:
                 return
             self._flushed_at = time.monotonic()
-            lock = FileLock(_lock_path(self.path))
-            if not lock.acquire(timeout_s=_LOCK_TIMEOUT_S):
-                raise StoreUnavailable(f"{self.label} is being written by another process for long: try again")
-            try:
-                self._load(may_be_missing=True)
+            with self._locked():
                 merged = {**self._lines, **self._new}
                 if merged != self._lines or self._seen is None:
                     self._write(merged)
                 self._lines, self._new = merged, {}
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from writing meanwhile, with what they have written read."""
+        lock = FileLock(_lock_path(self.path))
+        with self._lock:
+            if not lock.acquire(timeout_s=_LOCK_TIMEOUT_S):
+                raise StoreUnavailable(f"{self.label} is being written by another process for long: try again")
+            try:
+                self._load(may_be_missing=True)
+                yield
             finally:
                 lock.release()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.steps import Answered
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Begins, Step
-    from genai_cache_magic.core.model import Response
+    from genai_cache_magic.core.model import JsonObject, Response
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
     from genai_cache_magic.runs.run_file import RunFile
     from genai_cache_magic.runs.watching import Witnessed
+
+OnMiss: TypeAlias = "Callable[[JsonObject, JsonObject | None], None]"
+"""Is told of a request that nothing answers in mode ``replay``, and of the nearest that is recorded."""
 
 _READS: Final = frozenset({Mode.USE, Mode.READ, Mode.RECORD, Mode.REPLAY})
 _PART: Final = "run file"
@@ -40,15 +43,18 @@ _PART: Final = "run file"
 class ShelvedAnswers:
     """The answers of a scope that names a run file: those of the file, then those of `inner`."""
 
-    def __init__(self, inner: Answers, file: RunFile, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, inner: Answers, file: RunFile, *, now_ms: Callable[[], int], on_miss: OnMiss = lambda _, __: None
+    ) -> None:
         self._inner = inner
         self._file = file
         self._now_ms = now_ms
+        self._on_miss = on_miss
 
     @property
     def calls(self) -> Begins:
         """Decides what becomes of each model call."""
-        return ShelfDesk(self._inner.calls, self._file, now_ms=self._now_ms)
+        return ShelfDesk(self._inner.calls, self._file, now_ms=self._now_ms, on_miss=self._on_miss)
 
     @property
     def origins(self) -> Origins:
@@ -59,10 +65,11 @@ class ShelvedAnswers:
 class ShelfDesk:
     """Answers from a run file, and passes every other call on to `inner`."""
 
-    def __init__(self, inner: Begins, file: RunFile, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, inner: Begins, file: RunFile, *, now_ms: Callable[[], int], on_miss: OnMiss) -> None:
         self._inner = inner
         self._file = file
         self._now_ms = now_ms
+        self._on_miss = on_miss
 
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
         """Return the first step of `call`; raises ``ReplayMiss``."""
@@ -73,8 +80,9 @@ class ShelfDesk:
         try:
             step = self._inner.begin(call, scope, is_async=is_async)
         except ReplayMiss as miss:
-            near = in_words(nearest(asked.form, self._file.calls()))
-            raise ReplayMiss(f"{miss}. Nor is it in {self._file.label}{near}") from miss
+            near = nearest(asked.form, self._file.calls())
+            self._on_miss(asked.form, near and near[1])
+            raise ReplayMiss(f"{miss}. Nor is it in {self._file.label}{in_words(near and near[0])}") from miss
         return watched(step, asked, self._keep) if scope.options.mode is Mode.RECORD else step
 
     def _answer(self, asked: Asked, started: float) -> Answered | None:

@@ -1,0 +1,117 @@
+"""The pytest plugin: tests replay what was recorded beside them, and say in what a call differs that was not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from genai_cache_magic.integrations.pytest import difference
+from genai_cache_magic.runs.lines import decode_file
+
+pytestmark = pytest.mark.timeout(170)
+
+PLUGIN = "genai_cache_magic.integrations.pytest"
+CASES = """
+import os, threading
+import openai, pytest
+
+def ask(text):
+    with openai.OpenAI(base_url=os.environ["MODEL_URL"], max_retries=0) as client:
+        return client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}]).id
+
+@pytest.fixture(scope="module")
+def early():
+    return ask("fixture")
+
+def test_one(early):
+    assert ask("one") != early
+
+def test_two():
+    thread = threading.Thread(target=ask, args=("two",))
+    thread.start()
+    thread.join()
+
+async def test_three():
+    async with openai.AsyncOpenAI(base_url=os.environ["MODEL_URL"], max_retries=0) as client:
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "three"}])
+
+def test_none():
+    pass
+"""
+
+
+@pytest.fixture
+def run(isolated, unique_server, monkeypatch):
+    """Run pytest on the cases in a process of its own, and return its exit code and what it said."""
+    monkeypatch.setenv("MODEL_URL", unique_server.openai_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    Path("test_cases.py").write_text(CASES)
+
+    def pytest_run(*arguments, **environment):
+        loaded = [argument for name in (PLUGIN, "xdist", "pytest_asyncio.plugin") for argument in ("-p", name)]
+        options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
+        command = [sys.executable, "-W", "ignore", "-m", "pytest", *loaded, *options, *arguments]
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=150, check=False,
+            env={**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    return pytest_run
+
+
+def recorded():
+    return len(decode_file(Path("__genai_cache__/test_cases.jsonl").read_bytes()))
+
+
+def test_what_was_recorded_is_replayed(run, unique_server, tmp_path):
+    """Fixtures, threads and coroutines too: from the file alone, without a key and another machine's cache."""
+    assert run("--genai-cache=record")[0] == 0
+    assert (recorded(), unique_server.count) == (4, 4)
+    elsewhere = {"GENAI_CACHE_DIR": str(tmp_path / "elsewhere"), "OPENAI_API_KEY": ""}
+    code, said = run("--genai-cache=replay", **elsewhere)
+    assert code == 0, said
+    assert unique_server.count == 4
+    assert not (tmp_path / "elsewhere").exists()
+    Path("test_cases.py").write_text(CASES.replace('"one"', '"changed"'))
+    code, said = run("--genai-cache=replay", **elsewhere)
+    assert code == 1
+    assert unique_server.count == 4
+    assert "m: this call was not recorded. Nor is it in __genai_cache__/test_cases.jsonl" in said
+    assert '+        "content": "changed",' in said
+
+
+def test_record_drops_what_no_test_asks(run, unique_server):
+    """Once all tests of the module have passed; while some are left out, what they ask stays."""
+    assert run("--genai-cache=record", "-n", "2")[0] == 0
+    assert recorded() == 4
+    Path("test_cases.py").write_text(CASES.replace('"one"', '"changed"'))
+    assert run("--genai-cache=record", "-k", "one")[0] == 0
+    assert recorded() == 5
+    assert run("--genai-cache=record")[0] == 0
+    assert recorded() == 4
+    assert unique_server.count == 5
+
+
+def test_without_the_option_nothing_happens(run):
+    """The plugin does nothing until it is asked for."""
+    assert run("-k", "none")[0] == 0
+    assert not Path("__genai_cache__").exists()
+
+
+def test_another_word_is_an_error(run):
+    """It says which there are."""
+    code, said = run("--genai-cache=replya")
+    assert code != 0
+    assert "choose from" in said
+
+
+def test_the_difference_of_two_requests():
+    """Lines of the nearest request and of this one; all of it is new where there is none."""
+    assert '-  "a": 1' in difference({"a": 2}, {"a": 1})
+    assert '+  "a": 2' in difference({"a": 2}, None)
