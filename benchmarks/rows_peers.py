@@ -78,10 +78,10 @@ def prepare(effort: Effort) -> None:
     if not effort.is_quick:
         for peer in PEERS:
             if not peer.is_installed:
-                _install(peer)
+                install(peer)
 
 
-def _install(peer: Peer) -> None:
+def install(peer: Peer) -> None:
     """Make the environment of `peer`, or leave a log that says why it can't be made."""
     ENVIRONMENTS.mkdir(exist_ok=True)
     (ENVIRONMENTS / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -108,7 +108,7 @@ def run(effort: Effort) -> Iterator[Finding]:
         workers = {"ours": stack.enter_context(Worker(Path(sys.executable), "ours", server.url))}
         for peer in PEERS:
             if not peer.is_installed:
-                absent.append(Finding(peer.title, None, note=_not_installed(peer)))
+                absent.append(Finding(peer.title, None, note=not_installed(peer)))
                 continue
             try:
                 workers[peer.title] = stack.enter_context(Worker(peer.python, peer.name, server.url))
@@ -119,7 +119,8 @@ def run(effort: Effort) -> Iterator[Finding]:
     yield from absent
 
 
-def _not_installed(peer: Peer) -> str:
+def not_installed(peer: Peer) -> str:
+    """Return what to say of a peer that is not there, and what installs it."""
     said = peer.log.read_text(encoding="utf-8").strip().splitlines() if peer.log.exists() else []
     reason = f" ({said[-1]})" if said else ""
     return f"not installed{reason}: {peer.command}"

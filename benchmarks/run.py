@@ -31,6 +31,7 @@ _ROWS = {
     "first": ("rows_start", "FIRST"),
     "stampede": ("rows_stampede", "ROW"),
     "peers": ("rows_peers", "ROW"),
+    "team": ("rows_team", "ROW"),
 }
 
 

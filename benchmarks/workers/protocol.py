@@ -4,6 +4,7 @@ Each peer lives in an environment of its own, where nothing of this project is i
 thing, how to ask its cached model; the rest is here.
 
     {"do": "hit", "prompt": P, "calls": N}      ->  {"seconds": median of N calls, "text": the answer}
+    {"do": "each", "prompts": [P, ...]}         ->  {"seconds": of each, "texts": the answers, each once}
     {"do": "storm", "prompt": P, "callers": N}  ->  {"answered": how many of N threads,
                                                      "errors": the classes of what the others got}
 """
@@ -35,6 +36,7 @@ def serve(ask: Ask, *packages: str) -> None:
     os.dup2(2, 1)
     commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "hit": lambda command: _hit(ask, command["prompt"], command["calls"]),
+        "each": lambda command: _each(ask, command["prompts"]),
         "storm": lambda command: _storm(ask, command["prompt"], command["callers"]),
     }
     _say(out, {"packages": {name: version(name) for name in packages}})
@@ -63,6 +65,15 @@ def _hit(ask: Ask, prompt: str, calls: int) -> dict[str, Any]:
     gc.enable()
     gc.unfreeze()
     return {"seconds": statistics.median(seconds) if seconds else 0.0, "text": text}
+
+
+def _each(ask: Ask, prompts: list[str]) -> dict[str, Any]:
+    seconds, texts = [], set()
+    for prompt in prompts:
+        start = time.perf_counter()
+        texts.add(ask(prompt))
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "texts": sorted(texts)}
 
 
 def _storm(ask: Ask, prompt: str, callers: int) -> dict[str, Any]:

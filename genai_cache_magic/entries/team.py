@@ -219,9 +219,13 @@ class Team:
         except StoreUnavailable:
             return True
 
+    def tell(self, *, within_s: float) -> bool:
+        """Tell the team what waits, for at most about `within_s` [s]; return whether nothing is left."""
+        return self._drain.finish(within_s=within_s)
+
     def close(self) -> None:
         """Tell what waits, for up to 5 s, and give up connections; may be called twice."""
-        self._drain.finish(within_s=5.0)
+        self.tell(within_s=5.0)
         self._outbox.close()
         self._tier.close()
 
