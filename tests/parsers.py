@@ -6,6 +6,7 @@ Used bounded by ``tests/property/test_parsers.py`` and for long by ``make tortur
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.core import frame, validity
+from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Entry, EntryId, Form, Header, Metadata, Response, Stamp
 from genai_cache_magic.crypto import document_mac, manifest
 from genai_cache_magic.crypto.columns import ColumnSeal
@@ -39,6 +41,8 @@ from genai_cache_magic.providers import eventstream, jsonlines, sse
 from genai_cache_magic.providers.base import HttpCall, Origins, Wants
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.streams import form_of
+from genai_cache_magic.runs.lines import decode_file, decode_line
+from genai_cache_magic.runs.sealing import open_file, seal_file
 from genai_cache_magic.settings.units import parse_duration, parse_size, parse_timeout
 from genai_cache_magic.stores import record
 from genai_cache_magic.testing.model_server import SimulatedModelServer
@@ -128,7 +132,7 @@ def random_edits(chance: random.Random) -> list[Edit]:
 
 def parsers() -> tuple[Parser, ...]:
     """Return all of them."""
-    return (*_of_crypto(), *_of_entries(), *_of_answers(), *_of_requests(), *_of_settings())
+    return (*_of_crypto(), *_of_entries(), *_of_runs(), *_of_answers(), *_of_requests(), *_of_settings())
 
 
 def _keyring() -> Keyring:
@@ -257,6 +261,36 @@ def _of_entries() -> list[Parser]:
         Parser("record on disk", lambda data: record.unpack(bytes(32), data, now=1.5), (), (packed,)),
         Parser("packed body", lambda data: fits((("content-encoding", "gzip"),), data, 1 << 20), (), tuple(blocks)),
     ]
+
+
+def _of_runs() -> list[Parser]:
+    vectors = json.loads((Path(__file__).parents[1] / "spec" / "vectors" / "run_file.json").read_text("utf-8"))
+    plain = vectors["sealed"]["plain"].encode()
+    lines = tuple(vector["line"].encode() for vector in vectors["lines"])
+    mac_key = bytes.fromhex(vectors["sealed"]["mac_key"])
+    refused = (ValueError, UncacheableRequest)
+    return [
+        Parser("run file", decode_file, (ConfigurationError,), (plain,)),
+        Parser("line of a run file", decode_line, refused, lines),
+        Parser("line of a run file, checked anew", _line_checked_anew, refused, lines),
+        Parser(
+            "sealed run file",
+            lambda data: open_file(data, mac_key),
+            (ConfigurationError, DecryptionError),
+            (seal_file(plain, mac_key),),
+        ),
+    ]
+
+
+def _line_checked_anew(data: bytes) -> object:
+    """Read a line whose author knows how it is checked."""
+    try:
+        line = json.loads(data)
+        line.pop("check", None)
+        checked = {**line, "check": hashlib.sha256(dumps(line)).hexdigest()}
+    except (ValueError, AttributeError, TypeError, RecursionError, UncacheableRequest):
+        return None  # what is no line, or nothing that a line could hold
+    return decode_line(dumps(checked))
 
 
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
