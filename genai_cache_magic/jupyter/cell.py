@@ -248,7 +248,9 @@ class CellScopes:
             scope = opened.cell.scope
             self.views.has_run(frame.name, len(scope.calls))
             self.known["--model"].update(call.model for call in scope.calls if call.model)
-            if not (is_behind_the_scenes and not self._frames):
+            if is_behind_the_scenes and not self._frames:
+                opened.badge.stop()
+            else:
                 opened.badge.show(scope)
 
     # -- scopes
@@ -285,6 +287,7 @@ class CellScopes:
             make_view=self.views.maker(status, frame.name),
             expected=self.views.expected(frame.name),
             is_captured=self.views.is_captured,
+            clearing=self.views.clearing(),
         )
         cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,))
         cell.scope.notices += self.views.hints(status)

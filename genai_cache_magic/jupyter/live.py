@@ -39,6 +39,19 @@ class View(Protocol):
     report: dict[str, Any]
     """What it draws: setting it draws anew."""
 
+    @property
+    def model_id(self) -> str:
+        """By what a front end knows it."""
+
+
+class Clears(Protocol):
+    """Hears whether a cell clears its outputs."""
+
+    has_been: bool
+
+    def end(self) -> None:
+        """Listen no longer."""
+
 
 class LiveBadge:
     """What stands under the cell of one scope.
@@ -53,6 +66,8 @@ class LiveBadge:
         How many calls the cell made when it ran before; 0 if that is not known.
     is_captured
         Whether what is published now would not be seen.
+    clearing
+        Hears whether what was shown is gone, since the cell has cleared its outputs.
 
     Attributes
     ----------
@@ -72,6 +87,7 @@ class LiveBadge:
         make_view: Callable[[CellScope, dict[str, Any]], View] | None = None,
         expected: int = 0,
         is_captured: Callable[[], bool] = lambda: False,
+        clearing: Clears | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.quiet = quiet
@@ -81,6 +97,7 @@ class LiveBadge:
         self._make_view = make_view
         self._expected = expected
         self._is_captured = is_captured
+        self._clearing = clearing
         self._clock = clock
         self._started = clock()
         self._display_id = secrets.token_hex(8)
@@ -93,14 +110,21 @@ class LiveBadge:
         self._is_due = False  # guarded by _lock
 
     def start(self, scope: CellScope) -> None:
-        """Show how far `scope` is if it takes long, from now until `show`."""
+        """Show how far `scope` is if it takes long, from now until `show` or `stop`."""
         if self._updates and not self.quiet:
             self._later(FIRST_PROGRESS_S, lambda: self._tick(scope))
 
-    def show(self, scope: CellScope) -> None:
-        """Show what `scope` holds now; from here on its events bring the badge up to date."""
+    def stop(self) -> None:
+        """Show no progress any more."""
         with self._presenting:
             self._is_over = True
+            if self._clearing is not None:
+                self._clearing.end()
+                self._is_there = self._is_there and not self._clearing.has_been
+
+    def show(self, scope: CellScope) -> None:
+        """Show what `scope` holds now; from here on its events bring the badge up to date."""
+        self.stop()
         if self._is_hidden(scope):
             return
         with self._lock:  # before the calls are read, so that none falls between
@@ -131,8 +155,8 @@ class LiveBadge:
         calls = scope.calls
         is_worth_it = bool(calls) if self._make_view else any(call.outcome is not Outcome.HIT for call in calls)
         with self._presenting:
-            if self._is_over:
-                return
+            if self._is_over or (self._clearing is not None and self._clearing.has_been):
+                return  # who clears the outputs shows something of their own there
         if is_worth_it and not self._is_captured():
             self._present(scope, Progress.of(scope, expected=self._expected, elapsed_s=self._clock() - self._started))
         self._later(NEXT_PROGRESS_S, lambda: self._tick(scope))
@@ -148,13 +172,14 @@ class LiveBadge:
                 return
             if self._view is None:
                 self._view = self._make_view(scope, shown[MIME])
+            else:
+                self._view.report = shown[MIME]
+            if is_first:
                 from genai_cache_magic.jupyter.anywidget import VIEW_MIME
 
                 # First, since some front ends take the first form that they know.
-                model = {"model_id": getattr(self._view, "model_id", ""), "version_major": 2, "version_minor": 0}
+                model = {"model_id": self._view.model_id, "version_major": 2, "version_minor": 0}
                 self._publish({VIEW_MIME: model, **shown}, display_id=self._display_id)
-            else:
-                self._view.report = shown[MIME]
 
     def _later(self, delay_s: float, act: Callable[[], None]) -> bool:
         """Do `act` after `delay_s` [s] in a thread; return False if the interpreter shuts down: nobody will look."""

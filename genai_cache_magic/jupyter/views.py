@@ -23,6 +23,34 @@ _ORDINAL = re.compile(r"(?<=^[0-9a-f]{16})-\d+$")
 """What tells apart the runs of a cell that the front end gave no id."""
 
 
+class Clearing:
+    """Hears whether the outputs of the running cell are cleared, by code of the thread that asked for it.
+
+    Parameters
+    ----------
+    publisher
+        A kernel's; that of a terminal clears nothing, and is left alone.
+    """
+
+    def __init__(self, publisher: Any) -> None:
+        self.has_been = False
+        self._publisher = publisher if hasattr(publisher, "register_hook") else None
+        if self._publisher is not None:
+            self._publisher.register_hook(self)
+
+    def __call__(self, message: Any) -> Any:
+        """Let a message pass, and take note of it."""
+        if message is not None and message["header"].get("msg_type") == "clear_output":
+            self.has_been = True
+        return message
+
+    def end(self) -> None:
+        """Listen no longer."""
+        if self._publisher is not None:
+            self._publisher.unregister_hook(self)
+            self._publisher = None
+
+
 class CellViews:
     """The views of a shell's cells. Each field is changed as a whole, so needs no lock."""
 
@@ -74,6 +102,10 @@ class CellViews:
             return ()
         self._is_told = True
         return (f"buttons and live figures under the cell need a widget: {anywidget.HOW_TO_INSTALL}",)
+
+    def clearing(self) -> Clearing:
+        """Return what hears whether the outputs of this cell are cleared."""
+        return Clearing(self._shell.display_pub)
 
     def is_captured(self) -> bool:
         """Return whether what is displayed now is kept back, as under ``%%capture``."""

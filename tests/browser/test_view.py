@@ -60,6 +60,25 @@ def test_the_table_holds_each_call(shown):
     ]
 
 
+def test_what_a_person_should_know_is_said(shown):
+    """A price that nobody knows, and answers that were cut off."""
+    chat = {"provider": "openai.chat", "model": "m"}
+    kinds = [
+        {**chat, "outcome": "refused", "reason": "truncated", "calls": ["00112233445566aa 1 1 0.1; - 1 1 0.1"]},
+        {**chat, "outcome": "miss", "calls": ["10112233445566aa 1 1 -"]},
+        {**chat, "outcome": "hit", "calls": ["20112233445566aa 1 1 -; 30112233445566aa 1 1 0.1"]},
+    ]
+    shown.show({**USUAL, "kinds": kinds})
+    assert "The price of 2 calls is unknown: sums are of what is known." in shown.words
+    assert (
+        "2 answers were cut off and not stored: allow more tokens, or keep such answers by --store truncated."
+        in shown.words
+    )
+    shown.show(USUAL)
+    assert "unknown" not in shown.words
+    assert "cut off" not in shown.words
+
+
 # -- many calls
 
 

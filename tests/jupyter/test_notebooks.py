@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 import subprocess
 import sys
 
@@ -17,11 +19,16 @@ CELLS = (
     "%%llm_cache --tag a\n[ask(f'q{i}') for i in range(3)]",
     "%%llm_cache\nawait asyncio.gather(*[aask(f'g{i}') for i in range(8)])",
     "%%llm_cache --quiet\nask('quiet');",
+    "%%llm_cache --samples distinct\n[ask('the same secret question') for _ in range(3)]",
+    (
+        "%%llm_cache\nthreads = [threading.Thread(target=ask, args=(f't{i}',)) for i in range(6)]\n"
+        "_ = [thread.start() for thread in threads], [thread.join() for thread in threads]"
+    ),
 )
 
 
-def test_two_runs_from_the_cache_are_saved_as_the_same_bytes(execute):
-    """No clock, host, key, entry id or widget is in the saved notebook, so version control sees no change."""
+def test_two_runs_from_the_cache_are_saved_as_the_same_bytes(execute, tmp_path):
+    """No clock, place, key, prompt or widget is in the saved notebook, so version control sees no change."""
     execute(*CELLS)
     first, second = (nbformat.writes(execute(*CELLS)) for _ in range(2))
     assert first == second
@@ -30,6 +37,33 @@ def test_two_runs_from_the_cache_are_saved_as_the_same_bytes(execute):
     assert "widgets" not in saved["metadata"]
     kinds = {kind for cell in saved["cells"] for output in cell["outputs"] for kind in output.get("data", {})}
     assert kinds == {"text/plain", "text/html", MIME}
+    badges = [output.data for cell in saved_cells(first) for output in cell.outputs if MIME in output.get("data", {})]
+    assert len(badges) == len(CELLS) - 1
+    assert all(list(badge) == [MIME, "text/html", "text/plain"] for badge in badges)  # the first that is known is drawn
+    said = json.dumps(badges)
+    places = [str(tmp_path), platform.node(), "127.0.0.1", "/home", "secret question", "latency", "age"]
+    assert [place for place in places if place in said] == []
+    assert not re.search(r"[0-9a-f]{17}|20\d\d-\d\d|\d\d:\d\d", said)
+    assert_exported(nbformat.reads(first, as_version=4))
+
+
+def saved_cells(text):
+    """The cells of a saved notebook, without the one that sets it up."""
+    return nbformat.reads(text, as_version=4).cells[1:]
+
+
+def assert_exported(notebook):
+    """HTML and Markdown show the badge, by words, and no script of ours."""
+    from nbconvert import HTMLExporter, MarkdownExporter
+
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    assert "3 hits, 0 misses · " in html
+    assert "widget-view" not in html
+    markdown, _ = MarkdownExporter().from_notebook_node(notebook)
+    assert "3 hits, 0 misses · " in markdown
+    for exported in (html, markdown):
+        shown = exported[exported.index("3 hits, 0 misses · ") :][:3000]
+        assert "<script" not in shown.partition("</details>")[0]
 
 
 def test_a_late_call_changes_the_saved_badge(execute):
@@ -74,13 +108,3 @@ def test_papermill_ends_with_0_when_all_is_well(tmp_path, isolated_environment, 
     done = papermill(tmp_path, isolated_environment, f"%load_ext genai_cache_magic\n{preamble}", CELLS[0])
     assert done.returncode == 0, done.stderr[-2000:]
     assert "0 hits, 3 misses" in (tmp_path / "out.ipynb").read_text()
-
-
-def test_nbconvert_shows_the_badge(execute):
-    """Exported HTML holds the badge's words, and no script of ours."""
-    from nbconvert import HTMLExporter
-
-    notebook = execute(CELLS[0])
-    html, _ = HTMLExporter().from_notebook_node(notebook)
-    assert "0 hits, 3 misses · " in html
-    assert "widget-view" not in html

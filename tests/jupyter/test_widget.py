@@ -20,7 +20,7 @@ from genai_cache_magic.jupyter.controls import CellControls, PanelControls
 from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.panel import panel
 from genai_cache_magic.jupyter.progress import Progress
-from genai_cache_magic.jupyter.views import CellViews
+from genai_cache_magic.jupyter.views import CellViews, Clearing
 
 HIT = CallRecord(Outcome.HIT, spent_usd=Decimal(0))
 MISS = CallRecord(Outcome.MISS, spent_usd=Decimal("0.002"))
@@ -184,6 +184,35 @@ def test_nothing_is_shown_into_a_capture(at_once):
     assert looked.wait(30)
     badge.show(scope)
     assert [("progress" in data[MIME], update) for data, _, update in screen.shown] == [(False, False)]
+
+
+class Publisher:
+    """Stands for a kernel's publisher."""
+
+    def __init__(self):
+        self.hooks = []
+        self.register_hook, self.unregister_hook = self.hooks.append, self.hooks.remove
+
+    def clear_output(self):
+        message = {"header": {"msg_type": "clear_output"}}
+        assert [hook(message) for hook in self.hooks] == [message] * len(self.hooks)
+
+
+@pytest.mark.parametrize("make_view", [None, lambda _scope, report: View(report)])
+def test_a_cell_that_clears_its_outputs_has_its_badge_all_the_same(at_once, make_view):
+    """What was shown while it ran is gone with them, so the badge is shown anew, not in its place."""
+    screen, publisher = Screen(), Publisher()
+    badge = LiveBadge(screen, clearing=Clearing(publisher), make_view=make_view)
+    scope = CellScope(Options())
+    scope.emit(MISS)
+    badge.start(scope)
+    assert screen.seen.wait(30)
+    publisher.clear_output()
+    badge.show(scope)
+    data, _, update = screen.shown[-1]
+    assert (update, "progress" in data[MIME]) == (False, False)
+    assert publisher.hooks == []
+    assert len([1 for _, _, update in screen.shown if not update]) == 2
 
 
 def test_a_widget_follows_the_cell(at_once):
@@ -399,14 +428,10 @@ def test_the_panel_is_answered_as_the_sidebar_is(asked):
 
 @pytest.mark.service
 def test_a_widget_stands_under_the_cell_in_a_real_kernel(execute):
-    """Before the other forms; `%llm_cache panel` gives one where cells have none."""
+    """Before the other forms, and so does the panel."""
     cell = "%%llm_cache --tag a\nask('a question')"
     notebook = execute(cell, "%llm_cache panel", GENAI_CACHE_STATUS="widget")
     outputs = [o for c in notebook.cells[1:] for o in c.outputs if o.output_type == "display_data"]
     assert [next(iter(output.data)) for output in outputs] == [anywidget.VIEW_MIME] * 2
     assert MIME in outputs[0].data
-    plain = execute(cell, "%llm_cache panel")
-    (badge, shown) = [o for c in plain.cells[1:] for o in c.outputs if o.output_type == "display_data"]
-    assert list(badge.data) == [MIME, "text/html", "text/plain"]
-    assert anywidget.VIEW_MIME in shown.data
     assert nbformat.validate(notebook) is None

@@ -156,6 +156,19 @@ function missing(report, calls) {
   return asked && !calls.length ? ["Its calls were not saved with it: run the cell again to see them."] : [];
 }
 
+const ASKED = ["miss", "stale", "refused"];
+
+/** Return sentences about what a person would want to know of these calls, and what to do. */
+function hintsOf(calls) {
+  const told = [];
+  const sum = (chosen) => calls.filter(chosen).reduce((total, call) => total + call.count, 0);
+  const unpriced = sum((call) => (call.outcome === "hit" ? call.saved === null : ASKED.includes(call.outcome) && call.spent === null));
+  if (unpriced) told.push(`The price of ${counted(unpriced, "call")} is unknown: sums are of what is known.`);
+  const cut = sum((call) => call.outcome === "refused" && call.reason === "truncated");
+  if (cut) told.push(`${counted(cut, "answer was", "answers were")} cut off and not stored: allow more tokens, or keep such answers by --store truncated.`);
+  return told;
+}
+
 // -- the document
 
 /** Make an element; `children` are elements or texts. */
@@ -243,7 +256,7 @@ class View {
     const extra = this.isReadable ? missing(report, this.calls) : [];
     const lines = [
       ...texts(report.troubles).map((text) => ["gcm-trouble", `! ${text}`]),
-      ...[...extra, ...texts(report.hints), ...texts(this.live.notes)].map((text) => ["gcm-hint", text]),
+      ...[...extra, ...texts(report.hints), ...hintsOf(this.calls), ...texts(this.live.notes)].map((text) => ["gcm-hint", text]),
     ];
     if (count(report.more)) lines.push(["gcm-hint", `and ${counted(report.more, "more call")} that the saved report has no room for`]);
     this.notes.replaceChildren(...lines.map(([kind, text]) => make("li", { class: kind }, text)));
