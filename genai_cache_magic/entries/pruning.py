@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import PRUNED
+from genai_cache_magic.stores.base import SupportsCheck
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.validity import Generations
@@ -49,6 +50,8 @@ def prune(shared: Entries, *, lowest: int | None) -> Pruned:
         removed += found.removed
         unread |= found.unread
         births += [] if found.lowest is None else [found.lowest]
+    if isinstance(shared.store, SupportsCheck):
+        removed += shared.store.check().removed_rows  # what has expired, where a service removes nothing by itself
     now_ms = shared.now_ms()
     before = live.published()
     outlived = {entry_id: record for entry_id, record in before.due(now_ms=now_ms).items() if entry_id not in unread}

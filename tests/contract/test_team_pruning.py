@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
 from machines import Origin, Team
 
+from genai_cache_magic import create_cache
 from genai_cache_magic.core.validity import PRUNED
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
+from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.by_size import LARGE_BYTES
+from genai_cache_magic.testing.servers import AZURITE_KEY
 
 A_DAY_S = 86_400
 DAY_AND_MORE_S = A_DAY_S + 60
@@ -206,3 +211,29 @@ def test_offline_trust_is_a_setting(team, origin, monkeypatch):
     a.goes_stale()
     monkeypatch.setattr(a.cache._entries.judge.clock, "_clock", lambda: time.time() + 7 * A_DAY_S)
     assert a.ask(origin)[1].outcome is Outcome.HIT
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_what_expired_in_a_container_is_removed(isolated, azurite, redis_server, monkeypatch, is_beside):
+    """Blob Storage removes nothing by itself: collecting does, also where a Redis holds the rest."""
+    namespace = f"expired-{is_beside}"
+    account = f"{azurite.account_url}/pruned"
+    l2 = f"{redis_server.url},{account}" if is_beside else account
+    settings = {
+        "l2": l2,
+        "l2_account_key": AZURITE_KEY,
+        "l2_create_container": True,
+        "compression": {"algorithm": "none"},
+    }
+    with create_cache(namespace=namespace, **settings) as cache:
+        cache.mset({"brief": bytes(LARGE_BYTES + 1), "long": bytes(LARGE_BYTES + 2)})
+        cache.team._drain.finish(within_s=30)
+        target = BlobTarget(account, account_key=AZURITE_KEY)
+        with contextlib.closing(BlobConnection(target)) as connection, connection.use() as container:
+            values = [row for row in container.list_blobs(f"genai-cache/1/{namespace}/") if row.size > LARGE_BYTES]
+            assert len(values) == 2
+            container.get_blob_client(min(values, key=lambda row: row.size).name).set_blob_metadata({"ttl_ms": "0"})
+            assert cache.collect().shared_entries == 1
+            left = [row for row in container.list_blobs(f"genai-cache/1/{namespace}/") if row.size > LARGE_BYTES]
+            assert len(left) == 1
