@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from typing import Final
 
 from genai_cache_magic.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_UNFIT: Final = re.compile(r"[^\w.-]+")
+_LONGEST_NAME: Final = 80
 
 
-def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> int:
-    """Execute `file` with the answers in `bundle` and no others but the cache's; return its exit code.
+def replay(bundle: Path, name: str, file: Path, output: Path | None, *, namespace: str) -> int:
+    """Execute `file` with the answers in `bundle`, those of the run `name`, and no others but the cache's.
+
+    Returns its exit code.
 
     Raises
     ------
@@ -23,14 +29,22 @@ def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> 
     """
     if not file.is_file():
         raise ConfigurationError(f"there is no file {file}: name the notebook, or the script, of the run")
-    force = {
-        "GENAI_CACHE_MODE": "replay",
-        "GENAI_CACHE_RUN_FILE": str(bundle.absolute()),
-        "GENAI_CACHE_NAMESPACE": namespace,
-    }
-    environment = {**os.environ, **force}
-    if file.suffix != ".ipynb":
-        return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
+    with tempfile.TemporaryDirectory(prefix="genai-cache-") as folder:
+        # Under the run's name: it stands in the executed notebook, where no place of this machine belongs.
+        copy = Path(folder, f"{_UNFIT.sub('-', name)[:_LONGEST_NAME]}.run")
+        shutil.copyfile(bundle, copy)
+        force = {
+            "GENAI_CACHE_MODE": "replay",
+            "GENAI_CACHE_RUN_FILE": str(copy),
+            "GENAI_CACHE_NAMESPACE": namespace,
+        }
+        environment = {**os.environ, **force}
+        if file.suffix != ".ipynb":
+            return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
+        return _notebook(file, output, environment)
+
+
+def _notebook(file: Path, output: Path | None, environment: dict[str, str]) -> int:
     try:
         import nbformat
         from nbclient import NotebookClient

@@ -147,7 +147,7 @@ def runs_replay(
     with opened(namespace) as cache:
         bundle = cache.runs.bundle_for_replay(name)
         chosen = cache.namespace
-    raise typer.Exit(replay(bundle, notebook, output, namespace=chosen))
+    raise typer.Exit(replay(bundle, name, notebook, output, namespace=chosen))
 
 
 def _show(table: object, *notes: str) -> None:

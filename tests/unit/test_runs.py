@@ -312,6 +312,21 @@ def test_a_script_is_replayed_from_its_run(command, url, unique_server):
     assert command("replay", "one", "nowhere.py")[0] == 2
 
 
+@pytest.mark.service
+def test_a_notebook_is_replayed_from_its_run(command, url, unique_server):
+    """Whole, in a kernel of its own, and what is saved names the run and no place of this machine."""
+    import nbformat
+
+    cells = [
+        nbformat.v4.new_code_cell(text) for text in ("%load_ext genai_cache_magic", SCRIPT.format(url=url, model=MODEL))
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), "a.ipynb")
+    asked = unique_server.count
+    assert command("replay", "one", "a.ipynb", "--output", "out.ipynb")[0] == 0
+    assert unique_server.count == asked
+    assert "2 hits (from one.run)" in Path("out.ipynb").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
