@@ -111,9 +111,9 @@ def test_the_status_setting_is_obeyed(make_kernel, preamble, status, badges):
     assert len(kernel.run("%%llm_cache\nask('status')").badges) == badges
 
 
-def test_a_status_that_is_not_there_yet_is_refused(make_kernel):
-    """``widget`` is said to be missing, not ignored."""
-    kernel = make_kernel(GENAI_CACHE_STATUS="widget")
+def test_a_status_that_is_not_there_is_refused(make_kernel):
+    """It is named, not ignored."""
+    kernel = make_kernel(GENAI_CACHE_STATUS="widgets")
     kernel.run("%load_ext genai_cache_magic")
     ran = kernel.run("%%llm_cache\n1")
     assert ran.reply["ename"] == "ConfigurationError"
