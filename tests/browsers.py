@@ -83,9 +83,9 @@ def axe() -> str:
     return started(find_axe)
 
 
-def serious(page: Any, axe: str) -> list[str]:
-    """Return what axe-core finds serious or critical in `page`, a line each."""
+def serious(page: Any, axe: str, places: tuple[str, ...] = ("html",)) -> list[str]:
+    """Return what axe-core finds serious or critical in parts of `page`, a line each."""
     page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    found = page.evaluate("places => axe.run({include: places}, {resultTypes: ['violations']})", list(places))
     grave = [one for one in found["violations"] if one["impact"] in {"serious", "critical"}]
     return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in grave for node in one["nodes"]]

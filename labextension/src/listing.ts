@@ -119,9 +119,9 @@ export class Listing {
       this._open.add(entry.id);
       try {
         const found = await ask<Body>(`entries/${entry.id}/body`, { store: this.store });
-        const asked = found.asked ? [make('h4', {}, 'Asked'), make('pre', {}, found.asked)] : [];
+        const asked = found.asked ? [make('h4', {}, 'Asked'), make('pre', { tabindex: '0' }, found.asked)] : [];
         const end = found.is_truncated ? [make('p', { class: 'gcl-note' }, 'It goes on: this is its beginning.')] : [];
-        place.replaceChildren(...asked, make('h4', {}, 'Answer'), make('pre', {}, found.text), ...end);
+        place.replaceChildren(...asked, make('h4', {}, 'Answer'), make('pre', { tabindex: '0' }, found.text), ...end);
       } catch (error) {
         place.replaceChildren(make('p', { class: 'gcl-note' }, sentence(error)));
       }

@@ -47,9 +47,7 @@ export class Sidebar extends Widget {
   configure(options: Options): void {
     this._options = options;
     this._listing.pageSize = options.pageSize;
-    if (this.isVisible) {
-      void this.refresh();
-    }
+    this.refreshIfIdle();
   }
 
   say(text: string): void {
@@ -99,7 +97,7 @@ export class Sidebar extends Widget {
 
   protected onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    void this.refresh();
+    this.refreshIfIdle();
   }
 
   private _clear(): void {

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import requests
 from browser_notebooks import SETUP, notebook, opened, with_report
+from browsers import serious
 from jupyter_servers import API, JupyterServer
 
 from genai_cache_magic.testing.model_server import SimulatedModelServer
@@ -139,7 +140,7 @@ def test_the_toolbar_of_a_cell_and_another_kernel(front_end, model):
         page.expect(page.summary(1), "2 hits, 2 misses")
 
 
-def test_the_sidebar_and_the_status_bar(front_end, model):
+def test_the_sidebar_and_the_status_bar(front_end, model, axe):
     """What is stored, by tag and model, what it cost; a tag is invalidated once it is counted."""
     cells = (SETUP.format(url=model.openai_url), ONE.replace("question", "sidebar").replace("first", "side"))
     with front_end("lab", notebook(*cells), "sidebar.ipynb") as page:
@@ -160,6 +161,11 @@ def test_the_sidebar_and_the_status_bar(front_end, model):
         page.expect(line.locator("pre").last, "chat.completion")
         page.expect(line, "sidebar 2")
         bar.get_by_role("button", name="Invalidate tag side").click()
+        bar.locator(".gcl-asking:visible").wait_for()
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            page.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+            page.page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(state="attached")
+            assert serious(page.page, axe, (".gcl-sidebar", ".gcl-status", ".gcm")) == []
         page.expect(bar.locator(".gcl-asking:visible"), "3 of ")
         bar.get_by_role("button", name="Invalidate 3 answers").click()
         page.expect(bar.locator(".gcl-said"), "made invalid")

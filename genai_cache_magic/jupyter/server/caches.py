@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _AGAIN_S = 10.0
 """How often settings are read anew while what they lead to is not what is wanted [s]."""
-_MAX_SEARCHED = 50
+_MAX_SEARCHED = 16
 _MAX_TOLD = 20
 
 
@@ -46,8 +46,9 @@ class Caches:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._session: Session | None = None  # guarded by _lock, like the next
+        self._session: Session | None = None  # guarded by _lock, like all below
         self._read_at = 0.0
+        self._earlier: list[Session] = []  # with other settings; who is in the middle of a question still uses them
         self._told: dict[str, deque[str]] = {}
 
     def unread(self) -> Session:
@@ -60,12 +61,7 @@ class Caches:
 
     def session(self) -> Session:
         """Return the session that holds the caches; raises `Unusable`."""
-        session = self.unread()
-        try:
-            session.settings  # noqa: B018 - read, and refused, here
-        except GenaiCacheError as exc:
-            raise Unusable(str(exc)) from exc
-        return session
+        return _readable(self.unread())
 
     def cache(self, place: Place) -> Cache:
         """Return the cache that is meant.
@@ -77,10 +73,8 @@ class Caches:
         Unusable
             It can't be opened.
         """
-        found = self._found(place)
-        if not _is_meant(found, place) and self._forget_old():
-            found = self._found(place)
-        if found is None or not _is_meant(found, place):
+        found = self._found(self.session(), place) or self._found_anew(place)
+        if found is None:
             raise OtherCache(
                 "this server has another cache than the one that the notebook was run with: nothing was changed. "
                 "Start the Jupyter server with the settings of the kernel (directory, key, L2, namespace), or use "
@@ -91,36 +85,51 @@ class Caches:
     def told(self, namespace: str) -> list[str]:
         """Return what was heard of trouble lately, the newest first."""
         with self._lock:
-            session = self._session
-        if session is not None:
-            for event in session.untold(namespace):
-                if isinstance(event, Trouble):
-                    self._told.setdefault(namespace, deque(maxlen=_MAX_TOLD)).appendleft(event.message)
-        return list(dict.fromkeys(self._told.get(namespace, ())))
+            told = self._told.setdefault(namespace, deque(maxlen=_MAX_TOLD))
+            events = self._session.untold(namespace) if self._session is not None else ()
+            told.extendleft(event.message for event in events if isinstance(event, Trouble))
+            return list(dict.fromkeys(told))
 
     def close(self) -> None:
         """Close every cache; may be called twice, and later questions open them anew."""
         with self._lock:
-            session, self._session = self._session, None
-        if session is not None:
+            sessions, self._earlier = self._earlier, []
+            if self._session is not None:
+                sessions.append(self._session)
+                self._session = None
+        for session in sessions:
             session.close()
 
-    def _found(self, place: Place) -> Cache | None:
-        """Return the cache that has the fingerprint asked for, else the likeliest; None if none can be opened."""
-        session = self.session()
-        likeliest = None
+    def _found(self, session: Session, place: Place) -> Cache | None:
+        """Return the cache that is meant, None if it is not among those of `session`; raises `Unusable`."""
         for namespace in self._namespaces(session, place):
             try:
                 cache = session.cache(namespace)
             except GenaiCacheError as exc:
-                if likeliest is None and not place.store:
+                if not place.store:
                     raise Unusable(str(exc)) from exc
                 continue
             self.told(namespace)  # so that what nobody asks for does not pile up
             if not place.store or cache.fingerprint == place.store:
                 return cache
-            likeliest = likeliest or cache
-        return likeliest
+        return None
+
+    def _found_anew(self, place: Place) -> Cache | None:
+        """Return the cache that is meant by settings as they are read now, unless they were a moment ago."""
+        with self._lock:
+            if self._clock() - self._read_at < _AGAIN_S:
+                return None
+            self._read_at = self._clock()
+        session = Session()
+        found = self._found(_readable(session), place)
+        if found is None:
+            session.close()
+            return None
+        with self._lock:
+            if self._session is not None:
+                self._earlier.append(self._session)
+            self._session = session
+        return found
 
     def _namespaces(self, session: Session, place: Place) -> Iterator[str]:
         if place.namespace:
@@ -135,15 +144,11 @@ class Caches:
             others = sorted(path.name for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
             yield from [name for name in others if name != session.settings.namespace][:_MAX_SEARCHED]
 
-    def _forget_old(self) -> bool:
-        """Forget what was read of settings, unless that was a moment ago; return whether it was forgotten."""
-        with self._lock:
-            if self._session is None or self._clock() - self._read_at < _AGAIN_S:
-                return False
-            session, self._session = self._session, None
-        session.close()
-        return True
 
-
-def _is_meant(found: Cache | None, place: Place) -> bool:
-    return found is not None and (not place.store or found.fingerprint == place.store)
+def _readable(session: Session) -> Session:
+    """Return `session` if its settings can be read; raises `Unusable`."""
+    try:
+        session.settings  # noqa: B018 - read, and refused, here
+    except GenaiCacheError as exc:
+        raise Unusable(str(exc)) from exc
+    return session
