@@ -90,6 +90,26 @@ def test_what_one_caller_asks_together_is_one_round(link, tier):
         assert tier.rounds == [tuple(map(key_of, wanted))]
 
 
+def test_a_burst_of_threads_loses_nobody(link, tier):
+    """Threads that ask in turns wait for each other for a moment, and each hears once of its own."""
+    start, told = threading.Barrier(16), []
+
+    def work(number):
+        start.wait(30)
+        for turn in range(5):
+            asked = Asked(1)
+            link.look_up(key_of(f"{number} {turn}"), asked)
+            told.extend(looked.envelope for looked in asked.wait())
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == sorted(key_of(f"{number} {turn}").encode() for number in range(16) for turn in range(5))
+    assert sum(map(len, tier.rounds)) == 80
+
+
 def test_nothing_asked_is_no_round(link, tier):
     """An empty batch wakes nobody."""
     link.look_up_many([])
