@@ -195,6 +195,18 @@ class RedisNodes:
         program = find_program("redis-cli")
         command = [program, "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"]
         subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - as above
+        self.await_complete()
+
+    def reshard(self, source: str, target: str, *, slots: int) -> None:
+        """Move `slots` slots, with what is in them, from the node of one id to that of another."""
+        program = find_program("redis-cli")
+        address = f"127.0.0.1:{self.servers[0].port}"
+        command = [program, "--cluster", "reshard", address, "--cluster-from", source, "--cluster-to", target]
+        command += ["--cluster-slots", str(slots), "--cluster-yes"]
+        subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - as above
+
+    def await_complete(self) -> None:
+        """Wait until every node knows all slots to be served, and each of three nodes to have a replica."""
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not all(self._is_complete(server) for server in self.servers):
             if time.monotonic() > give_up_at:
