@@ -119,10 +119,14 @@ class Session:
             cache = None if opening is None else opening.cache
             is_over = cache is not None and cache.is_superseded
             if opening is None or opening.is_spent or is_over:
-                if opening is not None and is_over:
-                    opening.forget()
-                opening = self._openings[namespace] = Opening(partial(self._build, namespace))
+                before = opening if is_over else None
+                opening = self._openings[namespace] = Opening(partial(self._build_anew, namespace, before))
             return opening
+
+    def _build_anew(self, namespace: str, before: Opening | None) -> Cache:
+        if before is not None:
+            before.forget()  # here, since telling a team what waits takes its time, and no cell waits for that
+        return self._build(namespace)
 
     def untold(self, namespace: str) -> list[Event]:
         """Return, once, what happened to the cache of `namespace` while there was no scope to be told."""
