@@ -129,9 +129,19 @@ def use_cache(cache: Any) -> list[str]:
         ask_all("from Python")
         ask_all("from Python")
     assert scope.hits >= 8
-    parts = (cache, cache._entries, cache._keys, cache.calls, cache.catalogue, cache.ledger, cache.team, cache._state)
-    things = (*parts, cache._keys, cache._entries._codec._seal, scope, *scope.troubles, current_session())
+    things = (*ours(cache), scope, *scope.troubles, current_session())
     return [text for thing in things for text in (repr(thing), str(thing))]
+
+
+def ours(thing: object, depth: int = 3) -> list[object]:
+    """Return an object and those objects of the package that it is made of."""
+    found = [thing]
+    slots = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
+    inner = [*vars(thing).values()] if hasattr(thing, "__dict__") else [getattr(thing, name, None) for name in slots]
+    for part in inner if depth else ():
+        if type(part).__module__.startswith("genai_cache_magic."):
+            found += ours(part, depth - 1)
+    return found
 
 
 def main() -> None:

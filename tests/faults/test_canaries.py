@@ -216,6 +216,7 @@ def test_nothing_readable_is_left_anywhere(scan, vault, identity):
     ]
     assert report(said, secret) == set()
     assert len(shown["raised"]) >= 2
+    assert len(shown["objects"]) >= 30
     assert not re.search("[0-9a-f]{64}", json.dumps([shown["cells"], shown["raised"], shown["objects"]]))
     assert shown["pickles"] == []
 
