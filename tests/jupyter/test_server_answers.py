@@ -11,6 +11,7 @@ import pytest
 from machines import Origin, Team
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.core.model import EntryId, Metadata
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.jupyter.server import answers, workers
@@ -37,10 +38,19 @@ def over(cache):
     return SimpleNamespace(cache=lambda _place: cache)
 
 
-def test_ten_thousand_entries_are_paged(isolated):
+def test_ten_thousand_entries_are_paged(isolated, monkeypatch):
     """Each is on one page, the newest first; beyond the end there is nothing."""
     with create_cache("memory") as cache:
-        cache.mset({f"key {n:05}": n for n in range(10_000)}, tags=["all"])
+        rows = cache.catalogue.rows
+        header = cache._entries.header(cache.birth(), ttl_s=3600, tags=[cache._keys.tag("user", "all")])
+
+        rows.record(
+            [
+                (EntryId(f"{n:064x}"), header, Metadata(surface="value", key=f"key {n:05}", tags=("all",)))
+                for n in range(10_000)
+            ]
+        )
+        monkeypatch.setattr(cache.catalogue, "_settle", lambda: None)  # which would miss their answers
         first = answers.entries(over(cache), {"limit": "500"})
         assert first["total"] == 10_000
         names = [item["name"] for item in first["entries"]]

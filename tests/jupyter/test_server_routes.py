@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import requests
@@ -159,51 +161,64 @@ WRONG = {
     "GENAI_CACHE_DIR": "/proc/nowhere",
     "GENAI_CACHE_L2": "gopher://there",
     "GENAI_CACHE_NO_SUCH_SETTING": "1",
-    "GENAI_CACHE_MODE": "replay",
     "GENAI_CACHE_KEY_FILE": "/proc/nowhere/key",
 }
 
 LOADED = """
-import json, tornado.web, types
+import json, os, sys, tornado.web, types
 import genai_cache_magic
 from importlib import import_module
 from genai_cache_magic.jupyter.server import answers, caches
 (point,) = genai_cache_magic._jupyter_server_extension_points()
-app = tornado.web.Application([], base_url="/")
-import_module(point["module"])._load_jupyter_server_extension(types.SimpleNamespace(web_app=app))
-opened = caches.Caches()
-print(json.dumps([answers.health(opened, {}), answers.doctor(opened, {})]))
+said = {}
+for name, value in json.loads(sys.argv[1]).items():
+    os.environ[name] = value
+    app = tornado.web.Application([], base_url="/")
+    import_module(point["module"])._load_jupyter_server_extension(types.SimpleNamespace(web_app=app))
+    opened = caches.Caches()
+    said[name] = [answers.health(opened, {}), answers.doctor(opened, {})]
+    opened.close()
+    del os.environ[name]
+print(json.dumps(said))
 """
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_setting_stops_no_server(tmp_path, name):
-    """The extension loads whatever is configured, and health and doctor say what is wrong."""
-    import json
-
-    environment = isolated_server(tmp_path, **{name: WRONG[name]})
+def loaded(place, wrong, **variables):
+    """Return what health and doctor say in a process that loads the extension with each of some settings."""
     ran = subprocess.run(
-        [sys.executable, "-c", LOADED], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", LOADED, json.dumps(wrong)],
+        env=isolated_server(place, **variables),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    health, doctor = json.loads(ran.stdout)
-    found = {finding["severity"] for finding in doctor["findings"]}
-    if name == "GENAI_CACHE_MODE":
-        assert "error" not in found
-    elif name == "GENAI_CACHE_L2":
-        assert (health["l1"]["state"], health["l2"]["state"]) == ("ok", "unreachable")
-        assert "address" in health["l2"]["sentence"]
-    else:
-        assert health["l1"]["state"] == "broken"
+    return json.loads(ran.stdout)
+
+
+def test_a_wrong_setting_stops_no_server(tmp_path):
+    """The extension loads whatever is configured, and health and doctor say what is wrong."""
+    for name, (health, doctor) in loaded(tmp_path, WRONG).items():
+        if name == "GENAI_CACHE_L2":
+            assert (health["l1"]["state"], health["l2"]["state"]) == ("ok", "unreachable")
+            assert "address" in health["l2"]["sentence"]
+            continue
+        assert health["l1"]["state"] == "broken", name
         assert len(health["l1"]["sentence"]) > 20
-        assert found - {"ok"} or name == "GENAI_CACHE_DIR"  # which nothing is made in for a look
+        found = {finding["severity"] for finding in doctor["findings"]}
+        assert found - {"ok"} or name == "GENAI_CACHE_DIR", name  # which nothing is made in for a look
+
+
+def test_a_server_that_is_to_replay_is_none_the_worse(tmp_path):
+    """A mode that puts a whole process in force does so in the server too, and its routes answer."""
+    (said,) = loaded(tmp_path, {"GENAI_CACHE_PERSON": "ann"}, GENAI_CACHE_MODE="replay").values()
+    assert said[0]["l1"]["state"] == "ok"
+    assert "error" not in {finding["severity"] for finding in said[1]["findings"]}
 
 
 def test_the_file_that_enables_it_names_what_can_be_loaded():
     """Installing the wheel enables the extension: its file names the package, which names the module."""
-    import json
-    import tomllib
-
     import genai_cache_magic
 
     path = REPOSITORY / "jupyter-config" / "jupyter_server_config.d" / "genai_cache_magic.json"
