@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import socket
 import subprocess
 import time
 
 import pytest
+from certificates import make_certificate
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
@@ -323,8 +323,8 @@ class TestErrors:
 class TestTls:
     @pytest.fixture
     def certified(self, tmp_path):
-        _make_certificate(tmp_path, "localhost", days=1)
-        _make_certificate(tmp_path, "expired", days=-1)
+        make_certificate(tmp_path, "localhost", days=1)
+        make_certificate(tmp_path, "expired", days=-1)
         return tmp_path
 
     def serving(self, directory, name):
@@ -414,30 +414,3 @@ def _await_port(port):
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         assert time.monotonic() < give_up_at
-
-
-def _make_certificate(directory, name, *, days):
-    """Write a self-signed certificate for ``localhost`` that is valid for `days` from yesterday's midnight."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=3))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / f"{name}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )

@@ -6,11 +6,13 @@ import os
 
 import openai
 import pytest
+from certificates import make_certificate
 from faults.fault_proxy import FaultProxy
+from services import started
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
-from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY
+from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY, RedisServer, free_port
 
 CALLS = 5
 MOST_CONNECTIONS = 12
@@ -83,3 +85,21 @@ def test_a_blob_service_that_turns_bad(ask, azurite, team, monkeypatch, fault):
         reset_session()
         said = goes_on(ask, proxy, HTTP.get(fault, fault))
     assert bool(said) is (fault != "slow")
+
+
+def test_an_expired_certificate(ask, tmp_path, monkeypatch):
+    """A cell goes on with what is here, and says that the certificate is not accepted."""
+    make_certificate(tmp_path, "expired", days=-1)
+    files = ("--tls-cert-file", f"{tmp_path}/expired.pem", "--tls-key-file", f"{tmp_path}/expired.key")
+    port = free_port()
+    tls = ("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", *files)
+    with started(lambda: RedisServer(*tls, port=port)):
+        monkeypatch.setenv("GENAI_CACHE_L2", f"rediss://localhost:{port}")
+        monkeypatch.setenv("GENAI_CACHE_L2_CA_FILE", f"{tmp_path}/expired.pem")
+        reset_session()
+        with llm_cache() as cell:
+            assert ask("question") == ask("question")
+        reset_session()
+    assert (cell.hits, cell.misses) == (1, 1)
+    (said,) = [trouble.message for trouble in cell.troubles if trouble.where == "L2"]
+    assert "certificate is not accepted" in said
