@@ -31,6 +31,8 @@ MAX_TROUBLES = 5
 MAX_HOSTS = 10
 MAX_TEXT = 200
 """What is shown of a text that others wrote, such as a model's name or a reason [characters]."""
+_LONGEST_TROUBLE = 400
+"""What is shown of a trouble, at whose end stands what to do about it [characters]."""
 
 _WORST_FIRST = (
     Outcome.ERROR,
@@ -46,8 +48,10 @@ _FETCHED = frozenset({Outcome.MISS, Outcome.STALE})
 _PLACES = re.compile(
     r"(?<=://)[^\s'\"]+"  # what follows the scheme of an address
     r"|(?<![\w.])[\w.-]+:\d{2,5}\b"  # host and port, or a time
-    r"|(?<![\w./~])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",;:()/\\]+[/\\])+[^\s'\",;:()]*"  # a path
+    r"|(?<![\w./~])(?:~|[A-Za-z]:)?[/\\](?:[^\s`'\",;:()/\\]+[/\\])+[^\s`'\",;:()]*"  # a path
 )
+_OUR_FILES = frozenset({"genai-cache.toml", "pyproject.toml", "config.toml"})
+"""Names that every project may have, and that tell nobody's place."""
 _DATE = re.compile(r" on \d{4}-\d\d-\d\d\b")
 
 
@@ -166,11 +170,11 @@ def kind_of(call: CallRecord) -> Kind:
     return (call.outcome, call.provider, call.model, call.tier, call.reason)
 
 
-def short(text: str) -> str:
+def short(text: str, longest: int = MAX_TEXT) -> str:
     """Return the start of a text that others wrote, in one line of what can be shown and saved."""
     if not text.isprintable():  # line ends, controls, half surrogate pairs
         text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _told(call: CallRecord) -> CallRecord:
@@ -265,7 +269,8 @@ def _reasons(calls: Iterable[CallRecord]) -> dict[Outcome, tuple[str, ...]]:
 
 
 def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
-    lines = sorted({short(without_places(f"{trouble.where}: {trouble.message}")) for trouble in troubles})
+    texts = {without_places(f"{trouble.where}: {trouble.message}") for trouble in troubles}
+    lines = sorted(short(text, _LONGEST_TROUBLE) for text in texts)
     if len(lines) > MAX_TROUBLES:
         lines[MAX_TROUBLES:] = [f"and {len(lines) - MAX_TROUBLES} more troubles"]
     return tuple(lines)
@@ -279,8 +284,13 @@ def _hints(scope: CellScope) -> tuple[str, ...]:
     return (f"{calls} asked what another had asked and shared its answer; --samples distinct keeps them apart",)
 
 
+def _hidden(place: re.Match[str]) -> str:
+    name = re.split(r"[/\\]", place[0])[-1]
+    return f"…/{name}" if name in _OUR_FILES else "…"
+
+
 def without_places(message: str) -> str:
     """Return `message` without what names this machine or its services: they don't belong in a saved notebook."""
-    message = _PLACES.sub("…", tilde(message))
+    message = _PLACES.sub(_hidden, tilde(message))
     node = platform.node()
     return re.sub(rf"\b{re.escape(node)}\b", "this machine", message) if node else message

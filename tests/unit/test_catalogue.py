@@ -147,7 +147,7 @@ def test_a_kill_between_row_and_entry_is_made_up_for(cache, monkeypatch, moment)
                 cache.set("lost", 2)
         else:
             cache.set("lost", 2)
-            patch.setattr(cache._entries, "_mark_gone", killed)
+            patch.setattr(cache._entries.places, "mark_gone", killed)
             with pytest.raises(SystemExit):
                 cache.delete("lost")
     with create_cache() as other:
