@@ -69,7 +69,7 @@ class Places:
         self, store: Store, codec: Codec, judge: Judge, *, rows: Rows | None, forget: Callable[[EntryId], None]
     ) -> None:
         self.has_unrecorded = False
-        self._store = store
+        self.store = store
         self._codec = codec
         self._judge = judge
         self._rows = rows
@@ -79,7 +79,7 @@ class Places:
     @property
     def fills(self) -> SupportsFill:
         """The store, as one that compares before it puts."""
-        return self._store if isinstance(self._store, SupportsFill) else LookThenPut(self._store)
+        return self.store if isinstance(self.store, SupportsFill) else LookThenPut(self.store)
 
     def place(
         self, entries: Mapping[EntryId, Placed], wanted: Wanted, *, are_new: bool = False
@@ -227,13 +227,13 @@ class Places:
 
     def _begin_rows(self, rows: Rows) -> None:
         """Beside an empty store the catalogue is complete from its first row on."""
-        if isinstance(self._store, SupportsSize) and not rows.is_complete() and self._store.count() == 0:
+        if isinstance(self.store, SupportsSize) and not rows.is_complete() and self.store.count() == 0:
             rows.set_complete()
 
     def record_again(self, key: str) -> bool:
         """Note in the catalogue what is stored under `key`, and return whether there is anything valid."""
         entry_id = EntryId(key)
-        blob = self._store.get(key)
+        blob = self.store.get(key)
         try:
             sealed = None if blob is None else self._codec.open(entry_id, blob)
             if sealed is None:

@@ -249,11 +249,11 @@ def test_a_store_in_trouble_breaks_no_chain(cache, store):
     entries = store._entries
     inner = entries.store
     for chaos in (Chaos(unavailable=1.0), Chaos(corrupt=1.0)):
-        entries.store = ChaosStore(inner, chaos)
+        entries.store = entries.places.store = ChaosStore(inner, chaos)
         assert cache.lookup("p", "m") is None
         cache.update("q", "m", [chat()])
         assert entries.store.calls > 1
-    entries.store = inner
+    entries.store = entries.places.store = inner
     cache.update("p", "m", [chat()])
     assert cache.lookup("p", "m") == [chat()]
 
