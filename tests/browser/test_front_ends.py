@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 import requests
-from browser_notebooks import SETUP, notebook, opened, with_report
+from browser_notebooks import IDLE, SETUP, notebook, opened, with_report
 from browsers import serious
 from jupyter_servers import API, JupyterServer
 
@@ -279,6 +279,7 @@ def test_the_widget_and_the_panel(front_end, model, app):
         page.select(1)
         page.command("notebook:run-cell")
         page.expect(page.summary(1), "mode refresh")
+        page.page.wait_for_function(IDLE)  # it may have said so while it ran
         panel.get_by_role("button", name="Refresh").click()
         panel.get_by_label("Search").fill(f"widget-{app}")
         page.expect(panel, "1 to 3 of 3 answers")
