@@ -185,9 +185,10 @@ def test_store_in_trouble(client, unique_server, chaos):
     """With a store that refuses, loses or garbles, each call is answered by the model or rightly by the cache."""
     with llm_cache() as cell:
         entries = current_session().cache("default")._entries
-        inner, entries.store = entries.store, ChaosStore(entries.store, chaos)
+        inner = entries.store
+        entries.store = entries.places.store = ChaosStore(inner, chaos)
         answers = [ask(client) for _ in range(3)]
-        entries.store = inner
+        entries.store = entries.places.store = inner
     assert len({answer.id for answer in answers}) == 3
     assert cell.hits == 0
     if not chaos.lost:
