@@ -10,6 +10,7 @@ import pytest
 
 from genai_cache_magic import cached, create_cache, llm_cache
 from genai_cache_magic.api.session import current_session
+from genai_cache_magic.entries import permits
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import Fault
 
@@ -72,8 +73,9 @@ def test_a_slow_older_call_does_not_replace_a_refreshed_answer(ask, later):
         assert ask().id == refreshed.id
 
 
-def test_of_two_processes_that_ask_at_once_the_first_answer_stays(isolated, ask):
+def test_of_two_processes_that_ask_at_once_the_first_answer_stays(isolated, ask, monkeypatch):
     """A fill never replaces a valid answer, so that both processes serve the same one from then on."""
+    monkeypatch.setattr(permits, "LONGEST_WAIT_S", 0.0)  # as if the second had waited for the first long enough
     with llm_cache() as slow_cell:
         slow = ask(stream=True)
         # What follows knows nothing of the call that is on its way, as another process would not.
