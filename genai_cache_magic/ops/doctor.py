@@ -7,8 +7,10 @@ must not find another in its place. Nothing is raised: what can't be looked at i
 from __future__ import annotations
 
 import enum
+import os
 import secrets
 import shutil
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ from genai_cache_magic.stores.directory import ensure_private_directory, is_writ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.api.team_line import TeamLine
@@ -235,10 +238,19 @@ def _unused(settings: Settings) -> Finding:
         ensure_private_directory(settings.dir)
     else:
         above = next(path for path in settings.dir.parents if path.exists())
-        if not (above.is_dir() and is_writable(above)):
+        if not _can_hold_a_directory(above):
             says = f"{place} can't be made in {tilde(str(above))}: set dir to a directory of your own"
             return Finding(L1, Severity.ERROR, says, ("dir",))
     return Finding(L1, Severity.OK, f"nothing is stored in {place} yet: it is made at first use", ("dir",))
+
+
+def _can_hold_a_directory(path: Path) -> bool:
+    """Return whether a directory can be made in `path`, by making one: root may write where nothing can be made."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".genai-cache-", dir=path))  # noqa: PTH106 - as it was made
+    except OSError:
+        return False
+    return True
 
 
 def _room(settings: Settings, size_bytes: int) -> Iterator[Finding]:

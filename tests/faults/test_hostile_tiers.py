@@ -1,7 +1,7 @@
 """Somebody who may write a tier, and has no key: whatever is put there is a miss, and no look-up raises or tells of it.
 
 The bits of an envelope and of a manifest are flipped one by one in ``tests/property/test_envelope_property.py``; here
-the same goes through the whole of a cache, with one flip a byte (all of them: ``make torture``).
+the same goes through the whole of a cache, with one flip a byte and every seventh length.
 """
 
 from __future__ import annotations

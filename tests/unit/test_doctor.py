@@ -188,6 +188,14 @@ def test_a_directory_that_is_a_file(found, isolated):
     assert "is a file" in finding.says
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no place here where nobody can make a directory")  # noqa: PTH112 - a condition
+def test_a_directory_that_can_not_be_made(found):
+    """Not even by root, whom no mode of the place above tells so."""
+    finding = of(found(dir="/proc/nowhere/cache"), L1)
+    assert (finding.severity, finding.settings) == (Severity.ERROR, ("dir",))
+    assert "/proc/nowhere/cache can't be made in /proc" in finding.says
+
+
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_can_only_be_read(found, isolated):
     """What was stored is served, nothing is added, and that is an error of the place."""

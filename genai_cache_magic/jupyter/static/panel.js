@@ -21,7 +21,7 @@ class Panel {
     this.tags = make("tbody");
     this.entries = make("tbody");
     this.range = make("span", { "aria-live": "polite" });
-    this.search = make("input", { type: "search", placeholder: "name, model or tag", oninput: () => this.soon() });
+    this.search = make("input", { type: "search", placeholder: "name", oninput: () => this.soon() });
     this.previous = button("Previous", "panel-previous", () => this.turn(-SHOWN));
     this.next = button("Next", "panel-next", () => this.turn(SHOWN));
     this.root = make(
@@ -76,9 +76,9 @@ class Panel {
   }
 
   async list() {
-    const wanted = this.search.value;
-    const found = await this.ask("entries", { search: wanted, offset: this.offset, limit: SHOWN });
-    if (!found || wanted !== this.search.value) return; // an answer to an earlier question
+    const question = (this.question = (this.question ?? 0) + 1);
+    const found = await this.ask("entries", { search: this.search.value, offset: this.offset, limit: SHOWN });
+    if (!found || question !== this.question) return; // an answer to an earlier question
     this.entries.replaceChildren(...found.entries.map((entry) => line(
       entry.name, entry.tags.join(", "), String(entry.stored ?? "").slice(0, 16).replace("T", " "),
       `${entry.input_tokens ?? "?"} / ${entry.output_tokens ?? "?"}`, dollars(entry.cost_usd === null ? null : Number(entry.cost_usd)),
