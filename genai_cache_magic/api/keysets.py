@@ -190,14 +190,16 @@ class Keyset:
 
     def _offer(self) -> bool:
         """Offer the first keyset; return whether it was this one that counts from now on."""
-        first = first_keyset(self._before, self._namespace, self.wrapper, self._check)
+        lowest, copied = self._lowest(), self._copy.load()
+
+        def check(blob: bytes) -> Keyring:
+            return open_manifest(blob, self._namespace, self.wrapper, lowest_version=lowest)
+
+        first = first_keyset(self._before, self._namespace, self.wrapper, check)
         is_made = self._document.replace(first, expected=None)
         blob = self._loaded()
-        self._keep(blob, self._check(blob).manifest_version)
+        self._keep(blob, check(blob).manifest_version, over=copied)
         return is_made
-
-    def _check(self, blob: bytes) -> Keyring:
-        return open_manifest(blob, self._namespace, self.wrapper, lowest_version=self._lowest())
 
     def _change(self, how: Callable[[KeyTable], KeyTable]) -> None:
         """Replace the keyset by one with the keys that `how` returns, whoever else changes it meanwhile."""
@@ -206,15 +208,17 @@ class Keyset:
             made = write_manifest(how(table), self._namespace, self.wrapper, version=head.version + 1)
             open_manifest(made, self._namespace, self.wrapper, lowest_version=head.version + 1)
             if self._document.replace(made, expected=blob):
-                self._keep(made, head.version + 1)
+                self._keep(made, head.version + 1, over=blob)
                 return
         raise StoreUnavailable(f"the keyset in {self._place} is changed by others all the time: try again")
 
     def _opened(self) -> tuple[ManifestHead, KeyTable, bytes]:
+        # Before it is loaded: what others see and write meanwhile makes it none that was put back.
+        lowest, copied = self._lowest(), self._copy.load()
         blob = self._loaded()
         wrapper = self._guard_of(blob)
-        head, table = open_table(blob, self._namespace, wrapper, lowest_version=self._lowest())
-        self._keep(blob, head.version)
+        head, table = open_table(blob, self._namespace, wrapper, lowest_version=lowest)
+        self._keep(blob, head.version, over=copied)
         return head, table, blob
 
     def _guard_of(self, blob: bytes) -> KeyWrapper:
@@ -237,12 +241,15 @@ class Keyset:
             raise KeyUnavailable(f"namespace {self._namespace!r} has no keyset yet: run `genai-cache keys init`")
         return blob
 
-    def _keep(self, blob: bytes, version: int) -> None:
-        """Remember what was seen, so that an older one is refused from now on."""
+    def _keep(self, blob: bytes, version: int, *, over: bytes | None) -> None:
+        """Remember what was seen, so that an older one is refused from now on.
+
+        It is copied over `over` alone, what the copy held before `blob` was loaded: where there is no team the copy is
+        the keyset itself, and somebody may have changed it since.
+        """
         keep_keyset(self._state, self._namespace, version)
-        known = self._copy.load()
-        if known != blob:
-            self._copy.replace(blob, expected=known)
+        if over != blob:
+            self._copy.replace(blob, expected=over)
 
     def _lowest(self) -> int:
         return highest_keyset(self._state, self._namespace)

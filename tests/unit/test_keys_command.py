@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -255,3 +256,21 @@ def test_two_administrators_at_once_lose_no_change(isolated, keys):
     with keyset_of(load_settings(), "default") as keyset:
         found = keyset.status()
     assert (found.epochs, found.version) == ((1, 2, 3), 3)
+
+
+@pytest.mark.parametrize(("step", "nth"), [("load", 1), ("load", 2), ("load", 3), ("replace", 1)])
+def test_what_another_administrator_changes_meanwhile_stays(isolated, keys, monkeypatch, step, nth):
+    """Whenever it is: between reading, changing and remembering the keyset too."""
+    keys("init")
+    with keyset_of(load_settings(), "default") as ours, keyset_of(load_settings(), "default") as theirs:
+        own, calls = getattr(ours._document, step), itertools.count(1)
+
+        def then_theirs(*given, **how):
+            done = own(*given, **how)
+            if next(calls) == nth:
+                theirs.rotate()
+            return done
+
+        monkeypatch.setattr(ours._document, step, then_theirs)
+        ours.rotate()
+        assert ours.status().epochs == (1, 2, 3)
