@@ -15,7 +15,7 @@ from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.placing import Placed
@@ -38,10 +38,15 @@ class Behind:
     ----------
     place
         Stores entries; may raise ``StoreUnavailable``, which those who brought them are told.
+    remove
+        Removes entries; raises nothing.
     """
 
-    def __init__(self, place: Callable[[Mapping[EntryId, Placed]], object]) -> None:
+    def __init__(
+        self, place: Callable[[Mapping[EntryId, Placed]], object], remove: Callable[[Iterable[EntryId]], None]
+    ) -> None:
         self._place = place
+        self._remove = remove
         self._is_running = False  # whether there is a thread; guarded by _lock
         self._begin_anew()
 
@@ -57,6 +62,16 @@ class Behind:
                 thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
                 Context().run(thread.start)  # it belongs to no cell
 
+    def drop(self) -> None:
+        """Let nothing that was brought until now be stored, and what is being stored be removed again.
+
+        Waits for nobody: the caller may hold what they need who store.
+        """
+        if self._pid == os.getpid():
+            with self._lock:
+                self._waiting.clear()
+                self._drops += 1
+
     def finish(self) -> None:
         """Store all that waits, in this thread."""
         if self._pid == os.getpid():
@@ -68,7 +83,8 @@ class Behind:
         # Re-entrant: the garbage collector may end a call in any line.
         self._lock = threading.RLock()
         self._placing = threading.RLock()
-        self._waiting: dict[EntryId, tuple[Placed, Tell]] = {}  # guarded by _lock
+        self._waiting: dict[EntryId, tuple[Placed, Tell]] = {}  # guarded by _lock, like the next
+        self._drops = 0
         self._is_running = False
 
     def _run(self) -> None:
@@ -87,10 +103,13 @@ class Behind:
                 some = dict(itertools.islice(self._waiting.items(), _AT_ONCE))
                 for entry_id in some:
                     del self._waiting[entry_id]
+                drops = self._drops
             if some:
                 try:
                     self._place({entry_id: placed for entry_id, (placed, _) in some.items()})
                 except StoreUnavailable as error:
                     for tell in dict.fromkeys(tell for _, tell in some.values()):
                         tell(Trouble("L1", type(error).__name__, str(error)))
+                if drops != self._drops:
+                    self._remove(some)
         return bool(some)

@@ -96,7 +96,7 @@ class Entries:
         self._recent: Recent[Found] = Recent(recent_bytes)
         self.judge = Judge(generations, clock, trusts)
         self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
-        self._behind = Behind(lambda placed: self.places.place(placed, ANY))
+        self._behind = Behind(lambda placed: self.places.place(placed, ANY), self._discard)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -158,7 +158,7 @@ class Entries:
             tell(trouble("L1", exc))
         except EntryUndecodable as exc:
             tell(trouble("L1", exc))
-            self._discard(entry_id)
+            self._discard([entry_id])
         return Fetch(Why.DAMAGED)
 
     def find_call(
@@ -200,10 +200,11 @@ class Entries:
                 return known or found
         return found
 
-    def _discard(self, entry_id: EntryId) -> None:
+    def _discard(self, entry_ids: Iterable[EntryId]) -> None:
         with suppress(StoreUnavailable):
-            self.store.delete(entry_id)
-            self.places.mark_gone([entry_id], Gone.VANISHED)
+            for entry_id in entry_ids:
+                self.store.delete(entry_id)
+                self.places.mark_gone([entry_id], Gone.VANISHED)
 
     def stamp(self) -> Stamp:
         """Return the birth stamp for an answer that is asked for now; raises ``StoreUnavailable``."""
@@ -379,11 +380,13 @@ class Entries:
 
     def forget(self, entry_ids: Iterable[EntryId]) -> None:
         """Remove those of `entry_ids` that can't be served now; raises ``StoreUnavailable``."""
+        self._behind.drop()
         self._recent.clear()
         self.places.remove_dead(entry_ids)
 
     def forget_all(self) -> None:
         """Remove everything that is here; raises ``StoreUnavailable``."""
+        self._behind.drop()
         self._recent.clear()
         if isinstance(self.store, SupportsErase):
             self.store.erase()

@@ -10,6 +10,7 @@ from machines import Origin, Team
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.core.validity import PRUNED
+from genai_cache_magic.entries import behind
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
@@ -93,6 +94,35 @@ def test_no_copy_of_another_machine_comes_back(team, origin, passes, has_seen):
     asleep = asked(b, origin, "old", "kept")
     assert asleep == ["answer 3", "answer 2"]
     assert b.ask(origin, "kept")[1].tier is Tier.L1
+
+
+@pytest.mark.parametrize("moment", ["before it is stored", "while it is stored"])
+def test_nor_one_that_was_still_to_be_stored(team, origin, passes, monkeypatch, moment):
+    """A machine that fell asleep between its look-up and the storing of what that brought."""
+    monkeypatch.setattr(behind, "_PAUSE_S", 3600)
+    a, b = team.machine("a"), team.machine("b")
+    _, record = a.ask(origin, "old")
+    a.ask(origin, "kept")
+    a.told()
+    asked(b, origin, "old")
+    a.cache.invalidate_entry(record.entry_id[:16])
+    b.sees()
+    passes(DAY_AND_MORE_S)
+    asked(a, origin, "kept")
+    assert a.cache.collect().records == 1
+    if moment == "before it is stored":
+        b.sees()
+    else:
+        places = b.cache._entries.places
+        put = places._put
+
+        def awake(*given):
+            b.sees()
+            return put(*given)
+
+        monkeypatch.setattr(places, "_put", awake)
+    b.cache._entries.settle()
+    assert asked(b, origin, "old") == ["answer 3"]
 
 
 @pytest.mark.parametrize("has_seen", [True, False])

@@ -38,7 +38,7 @@ def place():
 
 def test_many_are_few_transactions(place):
     """However singly they came."""
-    behind = Behind(place)
+    behind = Behind(place, lambda _: None)
     for entry_id in IDS:
         behind.add({entry_id: None}, print)
     behind.finish()
@@ -48,7 +48,7 @@ def test_many_are_few_transactions(place):
 
 def test_who_finishes_waits_for_what_is_under_way(place):
     """When it returns, all is stored, whoever stores it."""
-    behind = Behind(place)
+    behind = Behind(place, lambda _: None)
     place.may_go_on.clear()
     behind.add({IDS[0]: None}, print)
     assert place.is_placing.wait(30)
@@ -62,7 +62,7 @@ def test_who_finishes_waits_for_what_is_under_way(place):
 
 def test_trouble_is_told_to_who_asked_and_ends_nothing(place):
     """The answers were served; later ones are stored again."""
-    behind, told = Behind(place), []
+    behind, told = Behind(place, lambda _: None), []
     place.is_broken = True
     for entry_id in IDS[:3]:
         behind.add({entry_id: None}, told.append)
@@ -76,7 +76,7 @@ def test_trouble_is_told_to_who_asked_and_ends_nothing(place):
 
 def test_no_more_wait_than_memory_takes(place):
     """What comes beyond that is served all the same, and not stored here."""
-    behind = Behind(place)
+    behind = Behind(place, lambda _: None)
     place.may_go_on.clear()
     behind.add({EntryId(key_of(f"many {number}")): None for number in range(10_050)}, print)
     place.may_go_on.set()
@@ -88,7 +88,7 @@ def test_no_more_wait_than_memory_takes(place):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_its_own(place):
     """A child forked while something is stored stores for itself."""
-    behind = Behind(place)
+    behind = Behind(place, lambda _: None)
     place.may_go_on.clear()
     behind.add({IDS[0]: None}, print)
     assert place.is_placing.wait(30)
