@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _START_TIMEOUT_S = 30.0
+_NODE_TIMEOUT_MS = 30_000  # a busy machine is silent too, and whoever takes over may lack the last writes
 _CLUSTER_NODES = 6
 _SLOTS = 16384
 
@@ -205,6 +206,11 @@ class RedisNodes:
         command += ["--cluster-slots", str(slots), "--cluster-yes"]
         subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - as above
 
+    def give_up_after(self, timeout_ms: int = _NODE_TIMEOUT_MS) -> None:
+        """Let a node that is silent for so long count as dead, so that its replica takes over."""
+        for server in self.servers:
+            self.run(server, "config", "set", "cluster-node-timeout", str(timeout_ms))
+
     def await_complete(self) -> None:
         """Wait until every node knows all slots to be served, and each of three nodes to have a replica."""
         give_up_at = time.monotonic() + _START_TIMEOUT_S
@@ -299,7 +305,7 @@ def cut_off(server: Server) -> Iterator[None]:
 
 
 def _cluster_node() -> RedisServer:
-    return RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    return RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", str(_NODE_TIMEOUT_MS))
 
 
 def _listens(port: int) -> bool:

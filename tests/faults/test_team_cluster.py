@@ -94,6 +94,7 @@ def test_slots_that_move(ask, redis_nodes):
 def test_a_node_that_dies(ask, redis_nodes):
     """While a node is gone, its replica takes over and it comes back, every call is answered and found again."""
     _, dying = masters(redis_nodes)[-1]
+    redis_nodes.give_up_after(2_000)
     with Asking(ask) as asking:
         try:
             dying.stop()
@@ -101,5 +102,6 @@ def test_a_node_that_dies(ask, redis_nodes):
         finally:
             dying.start()
             redis_nodes.await_complete()
+            redis_nodes.give_up_after()
         asking.goes_on()
     assert asking.failures == []
