@@ -77,7 +77,7 @@ class Invalidation:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Listing:
     """Which entries a page of a listing shows: `text` stands in their names, in any case, and they carry all `tags`."""
 
     text: str = field(repr=False, default="")
@@ -160,12 +160,12 @@ class Catalogue:
         found = [entry_id for entry_id, name in self._questions.names(self._view()) if fnmatchcase(name, pattern)]
         return len(found), self._listed(found[:limit])
 
-    def page(self, wanted: Wanted, *, offset: int, limit: int) -> tuple[int, list[Listed]]:
-        """Return how many entries are `wanted`, and those of one page of them, the newest first."""
+    def page(self, listing: Listing, *, offset: int, limit: int) -> tuple[int, list[Listed]]:
+        """Return how many entries are of `listing`, and those of one page of them, the newest first."""
         self._settle()
         view = self._view()
-        text = wanted.text.casefold()
-        carrying = [self._questions.ids(view, tags=[self._keys.tag(kind, name)]) for kind, name in wanted.tags]
+        text = listing.text.casefold()
+        carrying = [self._questions.ids(view, tags=[self._keys.tag(kind, name)]) for kind, name in listing.tags]
         found = [
             entry_id
             for entry_id, name in self._questions.names(view)

@@ -88,7 +88,7 @@ def entries(caches: Caches, given: Given) -> dict[str, Any]:
     """Return a page of what is stored, the newest first."""
     cache = caches.cache(place_of(given))
     page = page_of(given)
-    total, found = cache.catalogue.page(page.wanted, offset=page.offset, limit=page.limit)
+    total, found = cache.catalogue.page(page.listing, offset=page.offset, limit=page.limit)
     items = [_item(listed) for listed in found]
     return {**_whose(cache), "total": total, "offset": page.offset, "limit": page.limit, "entries": items}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.entries.catalogue import Wanted
+from genai_cache_magic.entries.catalogue import Listing
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Place:
 class Page:
     """A part of a listing."""
 
-    wanted: Wanted = field(repr=False)
+    listing: Listing = field(repr=False)
     offset: int
     limit: int
 
@@ -73,8 +73,8 @@ def place_of(given: Mapping[str, Any]) -> Place:
 def page_of(given: Mapping[str, Any]) -> Page:
     """Return which page a request asks for."""
     tags = tuple((kind, value) for name, kind in _KINDS.items() if (value := _text(given, name)))
-    wanted = Wanted(_text(given, "search"), tags)
-    return Page(wanted, _whole(given, "offset", 0, 0, _MAX_OFFSET), _whole(given, "limit", 50, 1, MAX_PAGE))
+    listing = Listing(_text(given, "search"), tags)
+    return Page(listing, _whole(given, "offset", 0, 0, _MAX_OFFSET), _whole(given, "limit", 50, 1, MAX_PAGE))
 
 
 def selection_of(given: Mapping[str, Any]) -> Selection:
