@@ -93,5 +93,6 @@ def _work_for(here: Active | None) -> None:
     own = active.own()
     if own is not None and own.scope.opener.thread == threading.get_ident():
         return  # the cell's own code, in a thread of its own
-    if here is not None or (own is not None and own.scope.is_over):
-        active.set(here)
+    if own is not None and not own.scope.is_over and (here is None or here.scope.is_over):
+        return  # of a cell that runs, whoever left there what it takes: clients lie in such queues too
+    active.set(here)

@@ -280,9 +280,10 @@ def test_worker_thread_works_for_whoever_gives_it_work():
     assert found == [one, one, None, two, None, three]
 
 
-def test_a_store_of_connections_gives_nobody_work():
+@pytest.mark.parametrize("kind", [queue.LifoQueue, queue.Queue])
+def test_a_store_of_connections_gives_nobody_work(kind):
     """Who takes a connection that another cell put back, as from urllib3's pool, goes on in the scope that it had."""
-    store, found = queue.LifoQueue(), []
+    store, found = kind(), []
 
     def borrow():
         connection = store.get()
