@@ -137,7 +137,11 @@ class Places:
             Put(entry_id, placed.envelope, self._judge.remaining_s(placed.header), held.get(entry_id))
             for entry_id, placed in pending.items()
         ]
-        return [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
+        put = [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
+        # While an entry was not there yet, another process may have taken its row for that of a killed writer.
+        recorded = set(self._noted(put))
+        self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded])
+        return put
 
     def audit(self, entry_ids: Iterable[EntryId]) -> Audit:
         """Look at what is stored under `entry_ids`; remove what is invalid, unless something took its place."""

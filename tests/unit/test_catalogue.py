@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
+from genai_cache_magic.entries import placing
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
 from genai_cache_magic.events import Outcome
@@ -153,6 +154,21 @@ def test_a_kill_between_row_and_entry_is_made_up_for(cache, monkeypatch, moment)
     with create_cache() as other:
         assert other.keys() == ["kept"]
         assert agrees(other)
+
+
+def test_a_row_that_another_process_gives_up_too_soon_is_written_again(cache, monkeypatch):
+    """Who compares rows and entries while an entry is on its way can't tell its row from that of a killed writer."""
+    put_many = placing.put_many
+
+    def compared_before(*given):
+        other.catalogue._reconcile()
+        return put_many(*given)
+
+    with create_cache() as other, monkeypatch.context() as patch:
+        patch.setattr(placing, "put_many", compared_before)
+        cache.mset({"a": 1, "b": 2})
+    assert cache.catalogue.rows.present() == 2  # before anybody compares again
+    assert cache.keys() == ["a", "b"]
 
 
 def test_an_answer_is_stored_though_its_row_can_not_be_written(cache, monkeypatch):
