@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from genai_cache_magic import host
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import DEADLINE_S, Link, within
@@ -15,7 +17,7 @@ from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.guarded import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.validity import Generations
@@ -61,23 +63,44 @@ class TeamClock:
 
 
 class Pending:
-    """The queued invalidations, as this process last read them: they hold here before they are published."""
+    """The queued invalidations, as this process last read them: they hold here before they are published.
+
+    What another process of this machine publishes leaves the queue, and holds here until the document that says so is
+    seen: so a change is forgotten only after a look that began when it waited no more, or after a publication.
+    """
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._changes: tuple[Change, ...] = ()  # replaced as a whole, so needs no lock
+        self._lock = host.process_lock()
+        self._waiting: dict[int, Change] = {}  # replaced as a whole, under _lock
         self.read()
 
     def __call__(self) -> Sequence[Change]:
         """Return them."""
-        return self._changes
+        return tuple(self._waiting.values())
 
     def read(self) -> None:
-        """Read them anew, other processes' included; what can't be read stays as it was."""
-        try:
-            self._changes = tuple(change for _, change in self._outbox.changes())
-        except StoreUnavailable:
-            return
+        """Read them anew, after a publication of all that waited; what can't be read stays as it was."""
+        with self._lock, suppress(StoreUnavailable):
+            self._waiting = dict(self._outbox.changes())
+
+    def read_more(self) -> None:
+        """Read what waits beside those that are known, other processes' included."""
+        with self._lock, suppress(StoreUnavailable):
+            self._waiting = self._waiting | dict(self._outbox.changes())
+
+    def published(self) -> Collection[int]:
+        """Return the numbers of those that wait no more, since another process has published them."""
+        if self._waiting:
+            with suppress(StoreUnavailable):
+                return self._waiting.keys() - dict(self._outbox.changes()).keys()
+        return ()
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Forget changes: what they made invalid is known from the document."""
+        if numbers:
+            with self._lock:
+                self._waiting = {number: one for number, one in self._waiting.items() if number not in numbers}
 
 
 class Team:
@@ -198,7 +221,7 @@ class Team:
             return within(DEADLINE_S, publish, overdue=self._overdue)
         except StoreUnavailable:
             self._outbox.add_change(change)
-            self._pending.read()
+            self._pending.read_more()
             self._drain.poke()
             return None
 
@@ -252,19 +275,21 @@ class Team:
             found = self._look(entry_ids)
             self._generations.published()  # made, where it was never there or got lost
         except StoreUnavailable as error:
-            self._pending.read()
+            self._pending.read_more()
             return {}, str(error)
         self._drain_if_waiting()
         return found.blobs, ""  # type: ignore[return-value]  # keys of the tier are entry ids here
 
     def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:
         """Ask for what is valid now, the tier's time and some entries, in one round; raises ``StoreUnavailable``."""
+        published = self._pending.published()  # before the look, which therefore sees what became of them
         with guarded(self._breaker):
             found = self._tier.look_up(GENERATIONS, entry_ids)
         self._clock.hear(found.now_s)
         if found.token is None:
             self._emptied()
         self._snapshot.seen(found.token)
+        self._pending.forget(published)
         return found
 
     def _publish(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
@@ -284,5 +309,5 @@ class Team:
     def _overdue(self) -> str:
         error = StoreUnavailable(f"{self.name} does not answer in time")
         self._breaker.trip(error)
-        self._pending.read()
+        self._pending.read_more()
         return str(error)

@@ -1,0 +1,37 @@
+"""The processes of one machine share its queue: what one of them tells the team, the others take note of."""
+
+from __future__ import annotations
+
+import pytest
+from machines import Origin, Team
+
+from genai_cache_magic.events import Outcome
+
+
+@pytest.fixture
+def team(isolated, tmp_path, monkeypatch):
+    team = Team(tmp_path, monkeypatch)
+    yield team
+    team.close()
+
+
+def test_what_another_process_has_told_does_not_wait_here(team):
+    """After an outage, what one process invalidated and told holds no answer of another for invalid any longer."""
+    origin = Origin()
+    a, b = team.machine("a"), team.machine("a")
+    for process in (a, b):
+        process.ask(origin, tags=["t"])
+        process.tier.is_away = True
+    a.cache.invalidate_tag("t")
+    b.goes_stale()
+    b.ask(origin, tags=["t"])  # asks in vain, and sees what waits
+    assert b.cache._team.is_behind
+    a.tier.is_away = b.tier.is_away = False
+    a.told()
+    b.goes_stale()
+    b.ask(origin, tags=["t"])
+    b.told()
+    b.goes_stale()
+    _, record = b.ask(origin, tags=["t"])
+    assert record.outcome is Outcome.HIT
+    assert not b.cache._team.is_behind
