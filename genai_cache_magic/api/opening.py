@@ -127,14 +127,13 @@ class Opening:
         """Return what ends when the cache is open or can't be, or its callers have waited for `deadline_s` [s]."""
         seat = Seat(Pulse())
         with self._lock:
-            is_late = self._done.done() or self._is_overdue
-            if not is_late:
+            if not (self._done.done() or self._is_overdue):
+                if not self._is_watched:
+                    self._start(lambda: self._watch(deadline_s), "genai-cache-opening-watch")
+                    self._is_watched = True
                 self._seats.append(seat)
-            is_first, self._is_watched = not (is_late or self._is_watched), True
-        if is_late:
-            seat.set_result(Released())
-        elif is_first:
-            self._start(lambda: self._watch(deadline_s), "genai-cache-opening-watch")
+                return seat
+        seat.set_result(Released())
         return seat
 
     def forget(self) -> None:

@@ -47,7 +47,6 @@ class Behind:
     ) -> None:
         self._place = place
         self._remove = remove
-        self._is_running = False  # whether there is a thread; guarded by _lock
         self._begin_anew()
 
     def add(self, placed: Mapping[EntryId, Placed], tell: Tell) -> None:
@@ -57,10 +56,11 @@ class Behind:
         with self._lock:
             for entry_id, one in itertools.islice(placed.items(), max(0, _MOST - len(self._waiting))):
                 self._waiting[entry_id] = one, tell
-            if self._waiting and not self._is_running:
-                self._is_running = True
-                thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
-                Context().run(thread.start)  # it belongs to no cell
+            if self._waiting and (
+                self._thread is None or not self._thread.is_alive()
+            ):  # none, or one that could not be started
+                self._thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
+                Context().run(self._thread.start)  # it belongs to no cell
 
     def drop(self) -> None:
         """Let nothing that was brought until now be stored, and what is being stored be removed again.
@@ -85,16 +85,16 @@ class Behind:
         self._placing = threading.RLock()
         self._waiting: dict[EntryId, tuple[Placed, Tell]] = {}  # guarded by _lock, like the next
         self._drops = 0
-        self._is_running = False
+        self._thread: threading.Thread | None = None
 
     def _run(self) -> None:
         pause = threading.Event()
-        while True:
+        while self._thread is threading.current_thread():
             pause.wait(_PAUSE_S)
             if not self._store_some():
                 with self._lock:
                     if not self._waiting:
-                        self._is_running = False
+                        self._thread = None
                         return
 
     def _store_some(self) -> bool:

@@ -103,7 +103,6 @@ class Drain:
         self._told = told
         self._retries = retries or Retries()
         self._clock = clock
-        self._is_running = False  # whether there is a thread; guarded by _lock
         self._begin_anew()
 
     def poke(self) -> None:
@@ -112,10 +111,9 @@ class Drain:
             self._begin_anew()  # the thread is the parent's
         with self._lock:
             self._has_work.set()
-            if not self._is_running:
-                self._is_running = True
-                thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
-                Context().run(thread.start)  # it belongs to no cell
+            if self._thread is None or not self._thread.is_alive():  # none, or one that could not be started
+                self._thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
+                Context().run(self._thread.start)  # it belongs to no cell
 
     def wake(self) -> None:
         """Say that the team answers again: a queue that had given up is told now."""
@@ -158,17 +156,17 @@ class Drain:
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in any line
         self._has_work = threading.Event()
         self._pause = threading.Event()
-        self._is_running = False
+        self._thread: threading.Thread | None = None  # guarded by _lock
         self._is_resting = False  # whether it was tried often enough in vain; set by the thread alone
 
     def _run(self) -> None:
         failures = 0
         pid = self._pid
-        while pid == os.getpid():
+        while pid == os.getpid() and self._thread is threading.current_thread():
             if not self._has_work.wait(_IDLE_S):
                 with self._lock:
                     if not self._has_work.is_set():
-                        self._is_running = False
+                        self._thread = None
                         return
             self._has_work.clear()
             self._is_resting = False

@@ -49,6 +49,7 @@ class Looked:
 class _Worker:
     """A thread that carries out rounds, and the round that it is in since `started` [s]."""
 
+    thread: threading.Thread | None = field(default=None, repr=False)
     started: float = 0.0
     entry_ids: tuple[EntryId, ...] = field(default=(), repr=False)
 
@@ -118,17 +119,16 @@ class Link:
         if self._pid != os.getpid():
             self._begin_anew()  # threads and locks are the parent's
         with self._lock:
-            wanted = []
-            for entry_id, deliver in asked:
-                waiting = self._waiting.setdefault(entry_id, [])
-                if not waiting:
-                    wanted.append(entry_id)
-                waiting.append(deliver)
+            asked = list(asked)
+            wanted = [entry_id for entry_id in dict(asked) if not self._waiting.get(entry_id)]
             self._note_caller()
+            if wanted and not self._has_worker():
+                self._start()
             for start in range(0, len(wanted), self._round_size):
                 self._queue.put(tuple(wanted[start : start + self._round_size]))
-            if wanted and self._worker is None:
-                self._start()
+            # After all that an interrupt may come into, or nobody would ever ask for what is noted here.
+            for entry_id, deliver in asked:
+                self._waiting.setdefault(entry_id, []).append(deliver)
 
     def _begin_anew(self) -> None:
         self._lock = host.process_lock()
@@ -149,9 +149,15 @@ class Link:
     def _start(self) -> None:
         """Start a worker and its watch; the caller holds the lock."""
         worker = self._worker = _Worker()
-        for work in (self._work, self._watch):
-            thread = threading.Thread(target=work, args=(worker,), name="genai-cache-link", daemon=True)
-            Context().run(thread.start)  # it belongs to no cell, and threads carry the scope of whoever starts them
+        for work in (self._watch, self._work):
+            worker.thread = threading.Thread(target=work, args=(worker,), name="genai-cache-link", daemon=True)
+            # It belongs to no cell, and threads carry the scope of whoever starts them.
+            Context().run(worker.thread.start)
+
+    def _has_worker(self) -> bool:
+        """Return whether a thread carries rounds out, be it about to; the caller holds the lock."""
+        worker = self._worker
+        return worker is not None and worker.thread is not None and worker.thread.is_alive()
 
     def _work(self, worker: _Worker) -> None:
         while self._worker is worker:

@@ -156,24 +156,23 @@ class Permits:
         self._applicants: list[_Applicant] = []
         self._asking: WeakSet[Permit] = WeakSet()
         self._leaving: list[Permit] = []
-        self._is_running = False
+        self._thread: threading.Thread | None = None
         self._has_work = threading.Event()
 
     def _wake(self) -> None:
         with self._lock:
             self._has_work.set()
-            if not self._is_running:
-                self._is_running = True
-                thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
-                Context().run(thread.start)  # it belongs to no cell
+            if self._thread is None or not self._thread.is_alive():  # none, or one that could not be started
+                self._thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
+                Context().run(self._thread.start)  # it belongs to no cell
 
     def _run(self) -> None:
         pid = self._pid
-        while pid == os.getpid():
+        while pid == os.getpid() and self._thread is threading.current_thread():
             with self._lock:
                 applicants = list(self._applicants)
                 if not applicants and not self._leaving and not self._asking:
-                    self._is_running = False
+                    self._thread = None
                     return
                 self._has_work.clear()
             pauses = [self._serve(applicant) for applicant in applicants]

@@ -47,7 +47,8 @@ class Sweeper:
             self.pause = threading.RLock()
         with self._lock:
             self._is_asked = True
-            if self._thread is None and not self._stopping.is_set():
+            is_there = self._thread is not None and self._thread.is_alive()
+            if not is_there and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._work, name="genai-cache sweeper", daemon=True)
                 # Started outside of any cell's scope, which it would keep alive and count for.
                 contextvars.Context().run(self._thread.start)
@@ -55,7 +56,7 @@ class Sweeper:
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until everything is done, or for `timeout_s` [s]."""
         thread = self._thread
-        if thread is not None and self._pid == os.getpid():
+        if thread is not None and thread.is_alive() and self._pid == os.getpid():
             thread.join(timeout_s)
 
     def stop(self) -> None:

@@ -112,7 +112,7 @@ class Books:
         self._stopping.set()
         with self._lock:
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
         self.flush()
         self._accounts.file.close()
@@ -164,7 +164,8 @@ class Books:
 
     def _ensure_thread(self) -> None:
         with self._lock:
-            if self._thread is None and not self._is_closed:
+            is_there = self._thread is not None and self._thread.is_alive()
+            if not is_there and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="genai-cache ledger", daemon=True)
                 # It belongs to no cell, whose scope it would keep alive.
                 contextvars.Context().run(self._thread.start)

@@ -91,9 +91,9 @@ class EntraCredentials:
             if token is None or token.ends - time.monotonic() < _LEAST_LIFE_S:
                 token = self._token = self._requested()
             if not self._is_renewing and not self._stopping.is_set():
-                self._is_renewing = True
                 thread = threading.Thread(target=self._renew, name="genai-cache-entra", daemon=True)
                 Context().run(thread.start)  # it belongs to no cell
+                self._is_renewing = True
         return token.username, token.value
 
     def on_next(self, callback: Callable[[Any], None]) -> None:
