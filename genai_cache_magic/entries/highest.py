@@ -71,10 +71,8 @@ class HighestDocument:
 
     def read(self) -> Mark:
         """Return the highest mark that was kept."""
-        with contextlib.suppress(StoreUnavailable, DecryptionError, struct.error):
-            value = self._state.mark(_DOCUMENT)
-            if value is not None:
-                return Mark(*_MARK.unpack(verify_document(self._mac_key, self._context, value)))
+        with contextlib.suppress(StoreUnavailable):
+            return self._read(self._state.mark(_DOCUMENT))
         return Mark()
 
     def keep(self, mark: Mark) -> None:
@@ -82,7 +80,14 @@ class HighestDocument:
         with contextlib.suppress(StoreUnavailable):
             if self.read().ver < mark.ver:
                 value = protect_document(self._mac_key, self._context, _MARK.pack(mark.ver, mark.digest))
-                self._state.set_mark(_DOCUMENT, value)
+                # Judged once more as it is written: others keep theirs meanwhile.
+                self._state.set_mark(_DOCUMENT, value, gives_way=lambda kept: self._read(kept).ver < mark.ver)
+
+    def _read(self, value: bytes | None) -> Mark:
+        with contextlib.suppress(DecryptionError, struct.error):
+            if value is not None:
+                return Mark(*_MARK.unpack(verify_document(self._mac_key, self._context, value)))
+        return Mark()
 
 
 def highest_keyset(state: StateFile, namespace: str) -> int:
@@ -91,10 +96,8 @@ def highest_keyset(state: StateFile, namespace: str) -> int:
     It is asked before any key is known, so what guards it finds damage only. Who can forge it could as well
     remove it.
     """
-    with contextlib.suppress(StoreUnavailable, DecryptionError):
-        value = state.mark(_KEYSET)
-        if value is not None:
-            return int.from_bytes(verify_document(_public(namespace), _KEYSET, value))
+    with contextlib.suppress(StoreUnavailable):
+        return _version(state.mark(_KEYSET), namespace)
     return 0
 
 
@@ -102,7 +105,15 @@ def keep_keyset(state: StateFile, namespace: str, version: int) -> None:
     """Note that `version` of the keyset was seen."""
     with contextlib.suppress(StoreUnavailable):
         if highest_keyset(state, namespace) < version:
-            state.set_mark(_KEYSET, protect_document(_public(namespace), _KEYSET, version.to_bytes(8)))
+            value = protect_document(_public(namespace), _KEYSET, version.to_bytes(8))
+            state.set_mark(_KEYSET, value, gives_way=lambda kept: _version(kept, namespace) < version)
+
+
+def _version(value: bytes | None, namespace: str) -> int:
+    with contextlib.suppress(DecryptionError):
+        if value is not None:
+            return int.from_bytes(verify_document(_public(namespace), _KEYSET, value))
+    return 0
 
 
 def _public(namespace: str) -> bytes:

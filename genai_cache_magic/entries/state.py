@@ -101,12 +101,16 @@ class StateFile:
 
     def mark(self, name: str) -> bytes | None:
         """Return the value noted under `name`."""
-        rows = self.read(lambda db: db.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchall())
-        return rows[0][0] if rows and type(rows[0][0]) is bytes else None
+        return self.read(lambda db: _noted(db, name))
 
-    def set_mark(self, name: str, value: bytes) -> None:
-        """Note `value` under `name`, in place of what was noted there."""
-        self.write(lambda db: db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value)))
+    def set_mark(self, name: str, value: bytes, *, gives_way: Callable[[bytes | None], bool] = lambda _: True) -> None:
+        """Note `value` under `name`, in place of what was noted there, if that `gives_way` (None: nothing was)."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if gives_way(_noted(db, name)):
+                db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, value))
+
+        self.write(work)
 
     def close(self) -> None:
         """Give up the connection; may be called twice."""
@@ -219,6 +223,11 @@ class StateFile:
         kept = f"{path.name}{_ASIDE}"
         what = f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"
         self._tell(_lost(self._part, what))
+
+
+def _noted(db: sqlite3.Connection, name: str) -> bytes | None:
+    rows = db.execute("SELECT value FROM mark WHERE name = ?", (name,)).fetchall()
+    return rows[0][0] if rows and type(rows[0][0]) is bytes else None
 
 
 def _checked(columns: Columns, cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:

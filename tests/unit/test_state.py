@@ -301,6 +301,25 @@ def test_a_forged_mark_counts_as_none(state, value):
     assert (highest_keyset(state, "n"), highest_keyset(state, "other")) == (4, 0)
 
 
+def test_of_two_who_keep_a_mark_at_once_the_higher_stays(path, monkeypatch):
+    """Who looked before another kept a higher one takes nothing back: what is below that one stays refused."""
+    mine, theirs = StateFile(path), StateFile(path)
+    write = mine.write
+
+    def late(work):
+        keep_keyset(theirs, "n", 3)
+        HighestDocument(theirs, namespace="n", mac_key=MAC).keep(Mark(9, b"d" * 32))
+        return write(work)
+
+    monkeypatch.setattr(mine, "write", late)
+    keep_keyset(mine, "n", 2)
+    HighestDocument(mine, namespace="n", mac_key=MAC).keep(Mark(5, b"e" * 32))
+    assert highest_keyset(theirs, "n") == 3
+    assert HighestDocument(theirs, namespace="n", mac_key=MAC).read() == Mark(9, b"d" * 32)
+    mine.close()
+    theirs.close()
+
+
 def test_an_older_keyset_put_back_is_refused(isolated):
     """A keyset below the highest that was seen here would bring revoked keys back: nothing is opened with it."""
     with create_cache() as cache:
