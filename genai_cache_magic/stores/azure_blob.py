@@ -13,16 +13,14 @@ its answer less the time of the last change, both of which it tells with every a
 from __future__ import annotations
 
 import math
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,8 +134,7 @@ class BlobStore:
     def __init__(self, connection: BlobConnection, namespace: str, folder: str = "e") -> None:
         self._connection = connection
         self._prefix = f"{name_prefix(namespace)}{folder}/"
-        self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None  # guarded by _lock
+        self._workers = Workers(_WORKERS, "genai-cache-blob")
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes last put under `key`, or None if absent or expired."""
@@ -179,9 +176,7 @@ class BlobStore:
         return self._side_by_side(lambda put: self.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=put.held), puts)
 
     def _side_by_side(self, work: Callable[[_T], _R], given: Iterable[_T]) -> list[_R]:
-        pool = self._pool()
-        # In an empty context: threads carry the scope of the cell that starts them, and these serve all cells.
-        asked = [Context().run(pool.submit, work, one) for one in given]
+        asked = [self._workers.submit(work, one) for one in given]
         return [answer.result() for answer in asked]
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
@@ -242,21 +237,12 @@ class BlobStore:
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
-        with self._lock:
-            workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
         self._connection.close()
 
     def _name(self, key: str) -> str:
         check_key(key)
         return self._prefix + key
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="genai-cache-blob")
-            return self._workers
 
     def _row(self, container: Any, name: str) -> _Row | None:
         from azure.core.exceptions import ResourceNotFoundError

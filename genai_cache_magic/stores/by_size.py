@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import Context
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
@@ -33,6 +31,7 @@ from genai_cache_magic.stores.base import (
 )
 from genai_cache_magic.stores.guarded import guard_store
 from genai_cache_magic.stores.keys import check_blob, check_key
+from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -224,8 +223,7 @@ class SizedTier:
         self._fast = fast
         self._breaker = breaker
         self._tell = tell
-        self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None  # guarded by _lock
+        self._workers = Workers(_WORKERS, "genai-cache-large")
 
     @property
     def leases(self) -> Leases:
@@ -256,16 +254,11 @@ class SizedTier:
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
-        with self._lock:
-            workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
         self.store.close()
 
     def _fetched(self, large: Mapping[str, bytes]) -> dict[str, bytes]:
-        pool = self._pool()
-        # In an empty context: threads carry the scope of the cell that starts them, and these serve all cells.
-        asked = {key: Context().run(pool.submit, self.store.resolve, value) for key, value in large.items()}
+        asked = {key: self._workers.submit(self.store.resolve, value) for key, value in large.items()}
         done, late = wait(asked.values(), _PATIENCE_S)
         for future in late:
             future.cancel()
@@ -281,12 +274,6 @@ class SizedTier:
             self._tell(str(error))
             return None
         return value
-
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="genai-cache-large")
-            return self._workers
 
 
 @contextlib.contextmanager
