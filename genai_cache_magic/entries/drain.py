@@ -103,6 +103,7 @@ class Drain:
         self._told = told
         self._retries = retries or Retries()
         self._clock = clock
+        self._is_closed = False
         self._begin_anew()
 
     def poke(self) -> None:
@@ -111,6 +112,8 @@ class Drain:
             self._begin_anew()  # the thread is the parent's
         with self._lock:
             self._has_work.set()
+            if self._is_closed:
+                return
             if self._thread is None or not self._thread.is_alive():  # none, or one that could not be started
                 self._thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
                 Context().run(self._thread.start)  # it belongs to no cell
@@ -119,6 +122,14 @@ class Drain:
         """Say that the team answers again: a queue that had given up is told now."""
         if self._is_resting:
             self.poke()
+
+    def close(self) -> None:
+        """Tell nothing more in the background: what waits is left for whoever comes next; may be called twice."""
+        with self._lock:
+            self._is_closed = True
+            self._thread = None
+            self._has_work.set()
+            self._pause.set()  # the thread that it was ends at once, unless it is telling right now
 
     def once(self) -> None:
         """Tell all that waits now, in this thread.

@@ -49,6 +49,7 @@ class Permit:
     lock: FileLock | None = field(default=None, repr=False)
     token: bytes | None = field(default=None, repr=False)
     extended: float = 0.0
+    released: float = 0.0
     pid: int = field(default_factory=os.getpid)
 
     def __del__(self) -> None:
@@ -123,17 +124,22 @@ class Permits:
 
     def release(self, permit: Permit) -> None:
         """Let the next one ask: those of this machine now, the team as soon as it was told what was stored."""
+        if permit.pid != os.getpid():
+            return  # the parent's, which asks, and gives it back
         if permit.lock is not None:
             with self._lock:
                 self._held.pop(str(permit.lock.path), None)
             permit.let_go()
         if permit.token is not None:
+            permit.released = self._clock()
             with self._lock:
                 self._leaving.append(permit)
+                self._pause_s = _FIRST_PAUSE_S
             self._wake()
 
     def close(self) -> None:
         """Give all leases back; may be called twice."""
+        self._ensure_own()
         with self._lock:
             permits = [*self._asking, *self._leaving]
             self._asking.clear()
@@ -156,6 +162,7 @@ class Permits:
         self._applicants: list[_Applicant] = []
         self._asking: WeakSet[Permit] = WeakSet()
         self._leaving: list[Permit] = []
+        self._pause_s = _FIRST_PAUSE_S  # until it is asked again whether the team was told
         self._thread: threading.Thread | None = None
         self._has_work = threading.Event()
 
@@ -233,13 +240,19 @@ class Permits:
         return True
 
     def _let_go(self) -> float:
-        """Give back the leases of which the team was told; return when to look again [s]."""
+        """Give back the leases of which the team was told; return when to look again [s].
+
+        Where it can't be told for as long as a lease lives, nobody waits for that any more.
+        """
+        now = self._clock()
         with self._lock:
             leaving = list(self._leaving)
+            pause_s = self._pause_s
+            self._pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         for permit in leaving:
-            if self._is_told(permit.entry_id):
+            if now - permit.released > LIFE_S or self._is_told(permit.entry_id):
                 self._give_back(permit)
-        return _FIRST_PAUSE_S if leaving else _GLANCE_S
+        return pause_s if leaving else _GLANCE_S
 
     def _extend(self) -> None:
         now = self._clock()

@@ -249,6 +249,7 @@ class Team:
     def close(self) -> None:
         """Tell what waits, for up to 5 s, and give up connections; may be called twice."""
         self.tell(within_s=5.0)
+        self._drain.close()
         self._outbox.close()
         self._tier.close()
 

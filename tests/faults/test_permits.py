@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic.core.model import EntryId
-from genai_cache_magic.entries.permits import Permits
+from genai_cache_magic.entries.permits import LIFE_S, Permit, Permits
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.locks import KeyLocks
 from genai_cache_magic.stores.redis import RedisTier
@@ -120,6 +120,54 @@ def test_without_the_tier_the_machine_decides(tmp_path):
     waiter = Waiter()
     Permits(KeyLocks(tmp_path), BadLeases()).take(A, waiter)
     assert waiter.wait().token is None
+
+
+class Leases:
+    """Leases that everybody gets, and who gave them back."""
+
+    def __init__(self):
+        self.given_back = []
+
+    def try_take(self, _key, *, life_s):
+        del life_s
+        return b"token"
+
+    def release(self, key, _token):
+        self.given_back.append(key)
+        return True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_gives_nothing_of_its_parent_back(tmp_path):
+    """A call that was on its way when a process forked keeps its lease, whatever the child ends or closes."""
+    leases, waiter = Leases(), Waiter()
+    permits = Permits(KeyLocks(tmp_path), leases)
+    permits.take(A, waiter)
+    permit = waiter.wait()
+    child = os.fork()
+    if child == 0:
+        permits.release(permit)
+        permits.close()
+        os._exit(len(leases.given_back) + len(permits._leaving))
+    assert os.waitpid(child, 0)[1] == 0
+    permits.close()
+    assert leases.given_back == [A]
+
+
+def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    """It is asked for less and less often whether the team was told, and no longer than a lease lives."""
+    leases, now = Leases(), [0.0]
+    permits = Permits(KeyLocks(tmp_path), leases, is_told=lambda _: False, clock=lambda: now[0])
+    monkeypatch.setattr(permits, "_wake", lambda: None)  # each look is this test's own
+    permits.release(Permit(A, token=b"token"))
+    pauses = [permits._let_go() for _ in range(30)]
+    assert sorted(pauses) == pauses
+    assert pauses[-1] > 10 * pauses[0]
+    assert leases.given_back == []
+    now[0] = LIFE_S + 1
+    permits._let_go()
+    assert leases.given_back == [A]
 
 
 @pytest.mark.service

@@ -191,6 +191,21 @@ def test_finishing_gives_up(outbox, team):
     assert outbox.count() == (0, 1)
 
 
+def test_closing_ends_the_thread(outbox, team):
+    """Once it is closed nothing goes on trying, be the team away for ever, and nothing begins again."""
+    team.is_away = True
+    outbox.add_entries({A: b"a"})
+    drain = Drain(outbox, team)
+    drain.poke()
+    thread = drain._thread
+    drain.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    drain.poke()
+    drain.close()
+    assert drain._thread is None
+
+
 @pytest.mark.parametrize("value", ["text", 7, 1.5, b"", None])
 @pytest.mark.parametrize("column", ["change", "id", "envelope"])
 def test_rows_that_somebody_else_wrote_hold_nothing_up(tmp_path, outbox, team, column, value):
