@@ -241,15 +241,12 @@ class Entries:
 
         What is older than `longest_ms` [ms], or can't be opened, is left out. Raises ``StoreUnavailable``.
         """
-        opened = {}
+        placed = {}
         for entry_id, envelope in envelopes.items():
             with suppress(DecryptionError, EntryUndecodable):
-                opened[entry_id] = self._codec.open(entry_id, envelope)
-        placed = {
-            entry_id: _again(sealed, envelopes[entry_id])
-            for entry_id, sealed in opened.items()
-            if self.now_ms() - sealed.header.created_ms <= longest_ms
-        }
+                one = _again(self._codec.open(entry_id, envelope), envelope)
+                if self.now_ms() - one.header.created_ms <= longest_ms:
+                    placed[entry_id] = one
         if placed:
             self.places.place(placed, ANY, are_new=True)
 
@@ -262,17 +259,10 @@ class Entries:
         tell: Callable[[Event], None],
     ) -> dict[EntryId, Found | Fetch]:
         """Judge what look-ups in L2 brought, and store here, soon, what may be served. Never raises for it."""
-        found = {
+        return {
             entry_id: self._taken(entry_id, envelope, ttl_s, scope_tags, tell)
             for entry_id, envelope in envelopes.items()
         }
-        for entry_id, what in found.items():
-            if isinstance(what, Found):
-                placed = _again(what.sealed, envelopes[entry_id])
-                self._behind.add({entry_id: placed}, tell)
-                if placed.metadata.surface != VALUE:
-                    self._recent.keep(entry_id, replace(what, tier=Tier.L1))
-        return found
 
     def _taken(
         self,
@@ -285,7 +275,9 @@ class Entries:
         try:
             sealed = self._codec.open(entry_id, envelope)
             decision = self.judge.decide(entry_id, sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
-            return Found(sealed, sealed.response(), Tier.L2) if isinstance(decision, Serve) else decision
+            if not isinstance(decision, Serve):
+                return decision
+            found, placed = Found(sealed, sealed.response(), Tier.L2), _again(sealed, envelope)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
@@ -293,6 +285,10 @@ class Entries:
             # Left where it is: a newer version of ours may have written it, and others can read it.
             tell(trouble("L2", exc))
             return Fetch(Why.DAMAGED)
+        self._behind.add({entry_id: placed}, tell)
+        if placed.metadata.surface != VALUE:
+            self._recent.keep(entry_id, replace(found, tier=Tier.L1))
+        return found
 
     def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> None:
         """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.

@@ -67,8 +67,9 @@ class Outbox:
         rows = [(bytes.fromhex(entry_id), envelope) for entry_id, envelope in envelopes.items()]
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany("DELETE FROM pending_entry WHERE id = ?", [row[:1] for row in rows])
+            # Before the older ones go: theirs may be the highest there is, and a clock can be set back.
             number = _next_number(db, "SELECT max(number) FROM pending_entry")
+            db.executemany("DELETE FROM pending_entry WHERE id = ?", [row[:1] for row in rows])
             numbered = [(number + place, *row) for place, row in enumerate(rows)]
             db.executemany("INSERT INTO pending_entry VALUES (?, ?, ?)", numbered)
 

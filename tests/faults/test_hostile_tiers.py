@@ -62,6 +62,27 @@ def test_damage_in_the_shared_tier_is_a_miss(machines):
     assert b.cache.get("name") == VALUE
 
 
+def test_what_only_a_newer_version_can_list_is_a_miss_and_holds_up_no_queue(machines):
+    """An entry that is authentic, and whose metadata is of a later format, raises nothing and is left to who can."""
+    a, b = machines.machine("a"), machines.machine("b")
+    a.cache.mset({"newer": VALUE, "name": VALUE})
+    a.told()
+    newer, name = a.cache._value_id("newer"), a.cache._value_id("name")
+    seal, store = a.cache._entries._codec._seal, a.tier.server.store
+    opened = seal.open(newer, store.get(newer))
+    changed = seal.seal(newer, opened.header, b"\0of a later format", opened.body)
+    store.put(newer, changed, ttl_s=3600)
+    assert b.cache.get("newer") is None
+    assert [event.error for event in b.events if isinstance(event, Trouble)] == [EntryUndecodable.__name__]
+    envelope = store.get(name)
+    for key in (newer, name):
+        store.delete(key)
+    b.cache._team.keep({newer: changed})
+    b.cache._team.keep({name: envelope})
+    b.told()
+    assert list(store.scan()) == [name]
+
+
 def test_damage_here_is_a_miss(tmp_path, isolated):
     """The same on this machine's disk, where what is damaged is removed and the next fill takes its place."""
     events = []

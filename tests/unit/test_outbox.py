@@ -128,6 +128,17 @@ def test_the_newer_of_two_counts(outbox, team):
     assert team.told == [b"new"]
 
 
+def test_the_newer_of_two_counts_whatever_the_clock_shows(outbox, team, monkeypatch):
+    """A clock that was set back gives what is queued anew no number that the older one had."""
+    outbox.add_entries({A: b"a", B: b"old"})
+    told = outbox.entries(10)
+    before_ns = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: before_ns)
+    outbox.add_entries({B: b"new"})
+    outbox.drop_entries([one.number for one in told])
+    assert [one.envelope for one in outbox.entries(10)] == [b"new"]
+
+
 def test_what_nobody_can_read_is_dropped(outbox, team):
     """An entry that was damaged in the queue holds nothing up."""
     team.undecodable = {b"a"}
