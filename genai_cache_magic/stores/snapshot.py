@@ -6,7 +6,8 @@ Whoever wants it fresh asks for that, at a place where waiting is allowed, and i
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.stores.base import Document
+
+
+_READS: Final = 8
+"""How often it is read again after another thread was faster: then what that one has seen stays."""
 
 
 class SnapshotDocument:
@@ -55,6 +60,7 @@ class SnapshotDocument:
         self._copy_version: object = None
         self._token: object = None
         self._changes = 0
+        self._confirms = 0
         self._confirmed: tuple[float, float] | None = None
         self._is_provisional = False
         self._sight: Callable[[bytes | None, bytes | None], None] = lambda *_: None
@@ -99,6 +105,7 @@ class SnapshotDocument:
         StoreUnavailable
             It can't be reached, and there is a value already: nothing is changed.
         """
+        begun = self._begun()
         try:
             is_written = self._original.replace(new, expected=expected)
         except StoreUnavailable:
@@ -112,9 +119,14 @@ class SnapshotDocument:
         if is_written:
             self._sight(self.load(), new)
             with self._lock:
-                self._token = None  # not known yet; the next look confirms it
-                self._is_provisional = False
-                self._confirm(new)
+                if not self._is_overtaken(new, begun):
+                    self._token = None  # not known yet; the next look confirms it
+                    self._is_provisional = False
+                    self._confirm(new)
+                    return True
+                self._confirmed = None  # until it is read, nobody knows which is the later one
+            with suppress(StoreUnavailable):
+                self._fetch(None)
         else:
             self._fetch(None)
         return is_written
@@ -144,14 +156,29 @@ class SnapshotDocument:
         self._sight(value, value)
 
     def _fetch(self, token: object) -> None:
-        now = self._now()  # before the read: what is read is at least as fresh
-        value = self._original.load()
-        self._sight(self.load(), value)
+        for _ in range(_READS):
+            begun, now = self._begun(), self._now()  # before the read: what is read is at least as fresh
+            value = self._original.load()
+            self._sight(self.load(), value)
+            with self._lock:
+                if not self._is_overtaken(value, begun):
+                    self._token = None if value is None else token
+                    self._is_provisional = False
+                    self._confirm(value)
+                    self._confirmed = now
+                    return
+            token = None  # of another value than the next one, perhaps
+
+    def _begun(self) -> int:
         with self._lock:
-            self._token = None if value is None else token
-            self._is_provisional = False
-            self._confirm(value)
-            self._confirmed = now
+            return self._confirms
+
+    def _is_overtaken(self, value: bytes | None, begun: int) -> bool:
+        """Whether another thread has seen or written another value since this one had `begun`; holds the lock.
+
+        Which of the two is the later one can't be told then.
+        """
+        return self._confirms != begun and self._value != value
 
     def _is_doubtful(self) -> bool:
         """Whether another process of this machine has seen another value than this one has."""
@@ -178,6 +205,7 @@ class SnapshotDocument:
     def _confirm(self, value: bytes | None) -> None:
         """Take `value` for the original's; the caller holds the lock."""
         self._confirmed = self._now()
+        self._confirms += 1
         self._see(value)
 
     def _see(self, value: bytes | None) -> None:

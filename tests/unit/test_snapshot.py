@@ -162,6 +162,58 @@ def test_a_conflicting_write_shows_what_is_there(snapshot, remote):
     assert remote.inner.load() == b"c"
 
 
+class Raced(Remote):
+    """One at which something else happens just after it was read, or written."""
+
+    def __init__(self):
+        super().__init__()
+        self.after = None
+
+    def _then(self):
+        after, self.after = self.after, None
+        if after is not None:
+            after()
+
+    def load(self):
+        found = super().load()
+        self._then()
+        return found
+
+    def replace(self, new, *, expected):
+        is_written = super().replace(new, expected=expected)
+        self._then()
+        return is_written
+
+
+def test_a_slow_read_takes_nothing_back_that_was_written_meanwhile():
+    """What this process has published holds here from then on, whoever else began to read before."""
+    remote = Raced()
+    snapshot = SnapshotDocument(remote, MemoryDocument())
+    assert snapshot.replace(b"a", expected=None)
+    remote.inner.replace(b"b", expected=b"a")
+    remote.after = lambda: snapshot.replace(b"c", expected=b"b")
+    snapshot.look()
+    assert snapshot.load() == b"c"
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_slow_write_takes_nothing_back_that_was_seen_meanwhile(is_away):
+    """What another machine has published on top of it stays, or it is said that nobody knows."""
+    remote = Raced()
+    snapshot = SnapshotDocument(remote, MemoryDocument())
+    assert snapshot.replace(b"a", expected=None)
+
+    def after():
+        remote.inner.replace(b"c", expected=b"b")
+        snapshot.look()
+        remote.is_away = is_away
+
+    remote.after = after
+    assert snapshot.replace(b"b", expected=b"a")
+    assert snapshot.load() == b"c"
+    assert math.isinf(snapshot.age_s) is is_away
+
+
 def test_what_another_process_of_the_machine_saw_makes_this_one_ask(remote, clocks):
     """A value that is no longer what this machine knows is as old as can be, until the original is looked at."""
     copy = MemoryDocument()
