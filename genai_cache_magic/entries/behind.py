@@ -47,6 +47,7 @@ class Behind:
     ) -> None:
         self._place = place
         self._remove = remove
+        self._thread: threading.Thread | None = None  # guarded by _lock; one that could not be started is none
         self._begin_anew()
 
     def add(self, placed: Mapping[EntryId, Placed], tell: Tell) -> None:
@@ -56,9 +57,7 @@ class Behind:
         with self._lock:
             for entry_id, one in itertools.islice(placed.items(), max(0, _MOST - len(self._waiting))):
                 self._waiting[entry_id] = one, tell
-            if self._waiting and (
-                self._thread is None or not self._thread.is_alive()
-            ):  # none, or one that could not be started
+            if self._waiting and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
                 Context().run(self._thread.start)  # it belongs to no cell
 
@@ -85,7 +84,7 @@ class Behind:
         self._placing = threading.RLock()
         self._waiting: dict[EntryId, tuple[Placed, Tell]] = {}  # guarded by _lock, like the next
         self._drops = 0
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _run(self) -> None:
         pause = threading.Event()

@@ -104,6 +104,7 @@ class Drain:
         self._retries = retries or Retries()
         self._clock = clock
         self._is_closed = False
+        self._thread: threading.Thread | None = None  # guarded by _lock; one that could not be started is none
         self._begin_anew()
 
     def poke(self) -> None:
@@ -114,7 +115,7 @@ class Drain:
             self._has_work.set()
             if self._is_closed:
                 return
-            if self._thread is None or not self._thread.is_alive():  # none, or one that could not be started
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
                 Context().run(self._thread.start)  # it belongs to no cell
 
@@ -167,7 +168,7 @@ class Drain:
         self._lock = threading.RLock()  # re-entrant: the garbage collector may end a call in any line
         self._has_work = threading.Event()
         self._pause = threading.Event()
-        self._thread: threading.Thread | None = None  # guarded by _lock
+        self._thread = None
         self._is_resting = False  # whether it was tried often enough in vain; set by the thread alone
 
     def _run(self) -> None:

@@ -103,6 +103,7 @@ class Permits:
         self._is_told = is_told
         self._clock = clock
         self._parents: set[str] = set()
+        self._thread: threading.Thread | None = None  # guarded by _lock; one that could not be started is none
         self._begin_anew()
 
     def try_take(self, entry_id: EntryId) -> Permit | None:
@@ -163,13 +164,13 @@ class Permits:
         self._asking: WeakSet[Permit] = WeakSet()
         self._leaving: list[Permit] = []
         self._pause_s = _FIRST_PAUSE_S  # until it is asked again whether the team was told
-        self._thread: threading.Thread | None = None
+        self._thread = None
         self._has_work = threading.Event()
 
     def _wake(self) -> None:
         with self._lock:
             self._has_work.set()
-            if self._thread is None or not self._thread.is_alive():  # none, or one that could not be started
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
                 Context().run(self._thread.start)  # it belongs to no cell
 

@@ -30,6 +30,8 @@ class Workers:
     def __init__(self, most: int, name: str) -> None:
         self._most = most
         self._name = name
+        self._threads: list[threading.Thread] = []  # guarded by _lock, like the next
+        self._unfinished = 0
         self._begin_anew()
 
     def submit(self, work: Callable[[_G], _R], given: _G, /) -> Future[_R]:
@@ -70,7 +72,7 @@ class Workers:
 
     def _empty(self) -> None:
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[Any], Any], Any] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []  # guarded by _lock, like the next
+        self._threads = []
         self._unfinished = 0
 
     def _run(self, mine: queue.SimpleQueue[tuple[Future[Any], Callable[[Any], Any], Any] | None]) -> None:
