@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
@@ -244,7 +245,13 @@ class Team:
 
     def tell(self, *, within_s: float) -> bool:
         """Tell the team what waits, for at most about `within_s` [s]; return whether nothing is left."""
-        return self._drain.finish(within_s=within_s)
+        finish = partial(self._drain.finish, within_s=within_s)
+        try:
+            return within(within_s + DEADLINE_S, finish, overdue=self._overdue)
+        except StoreUnavailable:
+            return False
+        except RuntimeError:  # the interpreter is ending, and no thread begins any more
+            return finish()
 
     def close(self) -> None:
         """Tell what waits, for up to 5 s, and give up connections; may be called twice."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_LONGEST_PROBE_S = 60.0
+"""A probe that has not ended by then never will [s]: whoever had it was interrupted before it began, or forked."""
+
+
 class Circuit(enum.Enum):
     """Whether calls pass: all of them, none, or a single probe."""
 
@@ -93,6 +97,7 @@ class Breaker:
         self._reason = ""
         self._is_denied = False
         self._is_probing = False
+        self._probed_at = 0.0
 
     @property
     def state(self) -> Circuit:
@@ -125,10 +130,11 @@ class Breaker:
         with self._lock:
             if self._state is Circuit.CLOSED:
                 return Pass(now, is_probe=False)
-            if self._is_denied or self._is_probing or now < self._opens_until:
+            is_probing = self._is_probing and now - self._probed_at < _LONGEST_PROBE_S
+            if self._is_denied or is_probing or now < self._opens_until:
                 kind = StoreDenied if self._is_denied else StoreUnavailable
                 raise kind(f"{self._reason} (not asked again yet)")
-            self._is_probing = True
+            self._is_probing, self._probed_at = True, now
             self._state = Circuit.HALF_OPEN
         self._on_change(Circuit.HALF_OPEN, self._reason)
         return Pass(now, is_probe=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from machines import Origin, Team
 
+from genai_cache_magic.entries import team as teams
+from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.testing.contracts.store import key_of
 
 
 @pytest.fixture
@@ -35,3 +40,16 @@ def test_what_another_process_has_told_does_not_wait_here(team):
     _, record = b.ask(origin, tags=["t"])
     assert record.outcome is Outcome.HIT
     assert not b.cache._team.is_behind
+
+
+def test_a_tier_that_trickles_does_not_keep_a_cache_from_closing(team, monkeypatch):
+    """However slowly the team is told, a process that ends does not wait for that beyond its deadline."""
+    machine = team.machine("a")
+    may_end = threading.Event()
+    monkeypatch.setattr(Drain, "poke", lambda _: None)
+    monkeypatch.setattr(teams, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(machine.cache._team, "fill", lambda _: may_end.wait())
+    machine.cache._team._outbox.add_entries({key_of("a"): b"a"})
+    assert not machine.cache._team.tell(within_s=0.0)
+    assert machine.breaker.reason
+    may_end.set()

@@ -73,6 +73,19 @@ def test_one_probe(backend):
     assert backend.breaker.reason == ""
 
 
+def test_a_probe_that_never_ends_is_followed_by_another(backend):
+    """Whoever had leave may have been interrupted, or be a thread that a forked child lacks."""
+    backend.call(DOWN, took_s=1)
+    backend.clock.advance(5)
+    assert backend.breaker.enter().is_probe
+    backend.clock.advance(59)
+    with pytest.raises(StoreUnavailable):
+        backend.breaker.enter()
+    backend.clock.advance(1)
+    backend.call()
+    assert backend.breaker.state is Circuit.CLOSED
+
+
 def test_pauses_grow_to_a_limit(backend):
     """Each failed probe doubles the pause, up to a minute, and a recovery starts from the first again."""
     pauses = []
