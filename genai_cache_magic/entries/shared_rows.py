@@ -77,8 +77,8 @@ class SharedRows:
 
     def _sync(self) -> None:
         give_up_at = self._clock() + _LONGEST_S
+        known = self._rows.known()  # before the list: what another process notes meanwhile is not missing from that
         listed = set(self._store.scan())
-        known = self._rows.known()
         view = self._view()
         unnoted = {key: None for key in self._unnoted if key in listed}
         wanted = [key for key in sorted(listed) if bytes.fromhex(key) not in known and key not in unnoted]

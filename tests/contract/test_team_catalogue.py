@@ -114,6 +114,24 @@ def test_what_left_the_tier_leaves_the_list(team, a, b, stored):
     assert len(agrees(b)) == 1
 
 
+@pytest.mark.usefixtures("stored")
+def test_what_another_process_has_just_noted_is_not_taken_for_gone(team, a, b, origin, monkeypatch):
+    """What came into the tier after one process had listed it, and was noted by another, stays listed."""
+    another = team.machine("b")
+    scan = b.cache.catalogue._shared._store.scan
+
+    def late():
+        keys = list(scan())
+        a.ask(origin, "three")
+        a.told()
+        listed_anew(another)
+        assert len(list(another.cache.catalogue.items())) == 5
+        return iter(keys)
+
+    monkeypatch.setattr(b.cache.catalogue._shared._store, "scan", late)
+    assert len(list(b.cache.catalogue.items())) == 5
+
+
 def test_only_what_is_new_is_read(a, b, origin, stored, monkeypatch):
     """A second listing reads no entry again, and one that follows at once does not ask at all."""
     read = []
