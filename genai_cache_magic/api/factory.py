@@ -137,7 +137,8 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
     team = None
     if parts.line is not None and waiting is not None and home is not None:
-        live.recall()
+        with contextlib.suppress(StoreUnavailable):  # of a newer version: the first look-up says so
+            live.recall()
         team = make_team(parts.line, waiting, ruling, live, codec, clock, home.path / "keyset")
     trust = Trust(parts.state, live, longest_s=settings.offline_trust, clock=clock)
     entries = Entries(

@@ -7,6 +7,7 @@ import threading
 import pytest
 from machines import Origin, Team
 
+from genai_cache_magic.crypto.document_mac import protect_document, verify_document
 from genai_cache_magic.entries import team as teams
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.events import Outcome
@@ -53,3 +54,22 @@ def test_a_tier_that_trickles_does_not_keep_a_cache_from_closing(team, monkeypat
     assert not machine.cache._team.tell(within_s=0.0)
     assert machine.breaker.reason
     may_end.set()
+
+
+def test_a_record_of_a_newer_version_is_told_by_calls_and_breaks_no_opening(team):
+    """Two environments of one machine share a directory: the older one opens, stores nothing, and says what to do."""
+    origin, machine = Origin(), team.machine("a")
+    machine.ask(origin)
+    machine.told()
+    live, document = machine.cache._team._generations, team.server.documents["generations"]
+    newer = bytearray(verify_document(live._mac_key, live._context, document.load()))
+    newer[len(b"GCGD")] += 1
+    changed = protect_document(live._mac_key, live._context, bytes(newer))
+    document.replace(changed, expected=document.load())
+    copy = machine.cache._team._snapshot._copy
+    copy.replace(changed, expected=copy.load())
+    older = team.machine("a")
+    text, record = older.ask(origin, "another")
+    assert text == f"answer {origin.answers}"
+    assert not record.stored
+    assert "newer version" in older.cache._team.trouble()
