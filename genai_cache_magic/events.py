@@ -54,6 +54,8 @@ class CallRecord:
         From the call until its answer was complete [s].
     entry_id
         64 hex characters; for controls in this process, never shown whole.
+    differs
+        Of a call that mode ``replay`` refused: the parts of its request that the nearest stored one has otherwise.
     """
 
     outcome: Outcome
@@ -70,6 +72,7 @@ class CallRecord:
     latency_s: float = 0.0
     sample: int = 0
     entry_id: str = ""
+    differs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Leave out the entry id, which must not reach a saved notebook."""

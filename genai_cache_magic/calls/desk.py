@@ -324,10 +324,10 @@ class CallDesk:
         lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
 
     def _replay_miss(self, lead: Lead, trouble: str) -> ReplayMiss:
-        self._teller.asked(lead, Answer(End.ERROR), Outcome.ERROR, f"replay: {lead.because}")
         request = lead.call.request
         own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
         differs = self._nearest(own) if lead.why is Why.ABSENT else ()
+        self._teller.missed_in_replay(lead, differs)
         is_loose = STATEFUL in lead.call.refused
         chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
         if trouble:

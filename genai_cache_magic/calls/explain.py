@@ -41,7 +41,7 @@ def explain(catalogue: Catalogue, scope: CellScope) -> tuple[Explanation, ...]:
         is_new = call.outcome is Outcome.MISS and not call.reason
         entry_id = EntryId(call.entry_id)
         own = catalogue.known(entry_id) if is_new else None
-        differs = nearest_difference(catalogue, own, beside=entry_id) if own else ()
+        differs = nearest_difference(catalogue, own, beside=entry_id) if own else call.differs
         explained.append(Explanation(call.outcome, _why(call), call.model, differs))
     return tuple(explained)
 
@@ -63,6 +63,8 @@ def nearest_difference(catalogue: Catalogue, own: Metadata, *, beside: EntryId |
 
 
 def differing(own: Metadata, near: Metadata) -> tuple[str, ...]:
-    """Return the names of the components in which two requests differ."""
+    """Return the names of the components in which two requests differ; of a list, the items that do."""
     names = {**own.components, **near.components}
-    return tuple(sorted(name for name in names if own.components.get(name) != near.components.get(name)))
+    found = sorted(name for name in names if own.components.get(name) != near.components.get(name))
+    lists = {name.partition("[")[0] for name in found if name.endswith("]")}
+    return tuple(name for name in found if name not in lists)

@@ -150,6 +150,7 @@ def _told(name: str, line: dict[str, Any]) -> Told:
     fields = line.get("open") or line["call"]
     fields["outcome"] = Outcome(fields["outcome"])
     fields["tier"] = None if fields["tier"] is None else Tier(fields["tier"])
+    fields["differs"] = tuple(fields["differs"])
     fields.update({name: None if fields[name] is None else Decimal(fields[name]) for name in _MONEY})
     return Told(CallRecord(**fields), (name, line["ticket"]), "open" in line)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.steps import Bypass
+from genai_cache_magic.core.model import Usage
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome, Tier
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
-    from genai_cache_magic.core.model import Usage
     from genai_cache_magic.entries.entries import Found
     from genai_cache_magic.providers.base import HttpCall
 
@@ -64,6 +64,10 @@ class Teller:
         cost = Decimal(0) if is_free else self._cost(lead, answer)
         self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost)
 
+    def missed_in_replay(self, lead: Lead, differs: tuple[str, ...]) -> None:
+        """Tell that nobody was asked for `lead`, and in what the nearest stored request differs."""
+        self._tell(lead, Outcome.ERROR, "", Usage(), reason=f"replay: {lead.because}", differs=differs)
+
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
         return cost_usd(lead.call, answer, now_ms=self._now_ms())
 
@@ -79,6 +83,7 @@ class Teller:
         stored: bool = False,
         spent: Decimal | None = Decimal(0),
         saved: Decimal | None = Decimal(0),
+        differs: tuple[str, ...] = (),
     ) -> None:
         lead.is_recorded = True
         lead.scope.emit(
@@ -97,6 +102,7 @@ class Teller:
                 latency_s=self._clock() - lead.started,
                 sample=lead.sample,
                 entry_id=lead.entry_id,
+                differs=differs,
             ),
             closes=lead.ticket,
         )

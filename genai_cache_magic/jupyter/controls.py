@@ -81,7 +81,8 @@ class CellControls:
         own = cache.catalogue.known(entry_id)
         near = None if own is None else cache.catalogue.nearest(own, beside=entry_id)
         if own is None or near is None:
-            return {"reason": call.reason or "not in the cache; nothing like it was stored", "differs": [], "diff": []}
+            reason = call.reason or "not in the cache; nothing like it was stored"
+            return {"reason": reason, "differs": list(call.differs), "diff": []}
         return {"reason": call.reason, "differs": list(differing(own, near)), "diff": _diff(near, own)}
 
     def _live(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from genai_cache_magic.jupyter.call_report import as_json
 from genai_cache_magic.jupyter.controls import CellControls, PanelControls
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import summarise
-from genai_cache_magic.jupyter.usage import headline
+from genai_cache_magic.jupyter.usage import came_to, headline
 from genai_cache_magic.jupyter.words import counted, in_words
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def in_words_of(session: Session, notes: tuple[str, ...]) -> Report:
     stats = cache.stats()
     tags = list(cache.catalogue.tags().get("user", {}).items())
     costs = sorted(cache.usage("30d", by="model").rows, key=lambda row: (-row.spent_usd, -row.saved_usd, row.model))
-    rows = [("model, 30 days", row.model, f"spent ${row.spent_usd:.4f}, saved ${row.saved_usd:.4f}") for row in costs]
+    rows = [("model, 30 days", row.model, came_to(row)) for row in costs]
     rows += [("tag", name, counted(count, "answer")) for name, count in tags[:_MAX_TAGS]]
     last = () if session.last is None else (f"last cell: {in_words(summarise(session.last))}",)
     held = f"{counted(stats.entries, 'answer')} in the cache"

@@ -38,9 +38,14 @@ def headline(found: UsageReport) -> str:
     since = f"since {found.since}" if found.since else "in all"
     until = f"{since} until {found.until}" if found.since != found.until else f"on {found.until}"
     return (
-        f"namespace {found.namespace}, {until}: spent {_spent(total)}, saved {_saved(total)}, "
+        f"namespace {found.namespace}, {until}: {came_to(total)}, "
         f"{counted(total.hits, 'hit')}, {counted(total.misses, 'miss', 'misses')}"
     )
+
+
+def came_to(row: UsageRow) -> str:
+    """Return what was spent and saved; what is unknown is called so."""
+    return f"spent {_spent(row)}, saved {_saved(row)}"
 
 
 def usage_table(found: UsageReport) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from decimal import Decimal
 
 import nbformat
@@ -21,6 +22,7 @@ from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.panel import panel
 from genai_cache_magic.jupyter.progress import Progress
 from genai_cache_magic.jupyter.views import CellViews, Clearing
+from genai_cache_magic.ledger.usage import UsageRow
 
 HIT = CallRecord(Outcome.HIT, spent_usd=Decimal(0))
 MISS = CallRecord(Outcome.MISS, spent_usd=Decimal("0.002"))
@@ -261,8 +263,7 @@ def asked(isolated, server):
     """Two calls of a cell: their scope, and what answers its view."""
     import openai
 
-    client = openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0)
-    with llm_cache(tags=("t",)) as cell:
+    with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client, llm_cache(tags=("t",)) as cell:
         for text in ("Say hello\nto Ann", "Say hello\nto Bob"):
             client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": text}])
     fresh = []
@@ -300,8 +301,21 @@ def test_a_miss_is_explained_by_the_nearest_call(asked):
     """Which part differs, and how, as a short diff."""
     cell, answer, _ = asked
     found = answer("explain", {"store": cell.store, "entry": prefixes(cell)[1]})
-    assert found["differs"] == ["body.messages", "body.messages[0]"]
+    assert found["differs"] == ["body.messages[0]"]
     assert found["diff"] == ["-Say hello to Ann", "+Say hello to Bob"]
+
+
+def test_what_a_replay_missed_is_explained_too(asked):
+    """By what the error named."""
+    cell, _, _ = asked
+    missed = CallRecord(Outcome.ERROR, reason="replay: not in the cache", entry_id="ab" * 32, differs=("body.top_p",))
+    cell.emit(missed)
+    answer = CellControls(cell, lambda: None)
+    assert answer("explain", {"store": cell.store, "entry": "ab" * 8}) == {
+        "reason": "replay: not in the cache",
+        "differs": ["body.top_p"],
+        "diff": [],
+    }
 
 
 def test_a_fresh_run_is_asked_for(asked):
@@ -401,6 +415,21 @@ def test_the_panel_says_the_essentials_in_words(asked):
     assert "last cell: " in said["text/plain"]
     shown = panel(current_session(), views, has_front_end=True).bundle()
     assert next(iter(shown)) == anywidget.VIEW_MIME
+
+
+def test_the_panel_in_words_calls_an_unknown_price_so(isolated, monkeypatch):
+    """It is not $0.0000 of a model that nobody knows the price of, and a small sum keeps its digits."""
+    rows = (
+        UsageRow(model="house-model", spent_unknown=2, misses=2),
+        UsageRow(model="gpt-4.1-mini", spent_usd=Decimal("0.000021"), misses=1),
+    )
+    cache = current_session().cache(current_session().options().namespace)
+    nothing = cache.usage("today")
+    monkeypatch.setattr(type(cache), "usage", lambda *_, **__: replace(nothing, rows=rows))
+    said = panel(current_session(), CellViews(Kerneled()), has_front_end=False).bundle()["text/plain"]
+    assert "house-model" in said
+    assert "spent unknown, saved $0" in said
+    assert "spent $0.000021, saved $0" in said
 
 
 def test_without_the_widget_the_panel_says_how_to_get_it(isolated, monkeypatch):

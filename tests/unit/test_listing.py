@@ -5,9 +5,9 @@ from __future__ import annotations
 import openai
 import pytest
 
-from genai_cache_magic import llm_cache
+from genai_cache_magic import last_cell, llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer
 
 
@@ -58,6 +58,15 @@ def test_explain_names_the_component_that_differs(world):
     assert explained.differs == ("body.temperature",)
     cell = world("a question", temperature=0.7)
     assert cache().explain(cell) == ()
+
+
+def test_explain_names_the_component_that_differs_of_what_a_replay_missed(world):
+    """As the error did; of a list it names the item, and not the list as well."""
+    world("a question")
+    with pytest.raises(ReplayMiss, match=r"differs in body.messages\[0\]\. "):
+        world("another", mode="replay")
+    (explained,) = cache().explain(last_cell())
+    assert explained.differs == ("body.messages[0]",)
 
 
 def test_explain_says_why_an_answer_was_refused(world):
