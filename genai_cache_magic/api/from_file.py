@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.providers.base import ModelCall, Origins
 
 
-def plain_file(path: Path, *, label: str) -> RunFile:
+def plain_file(path: Path, *, label: str, recorded_by: str) -> RunFile:
     """Return the run file at `path`, which is or will be one that people can read."""
-    return RunFile(path.absolute(), label=label, seal_key=bytes, is_sealed=False)
+    return RunFile(path.absolute(), label=label, seal_key=bytes, is_sealed=False, recorded_by=recorded_by)
 
 
 @contextmanager

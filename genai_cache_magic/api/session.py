@@ -203,7 +203,8 @@ class Session:
             file = self._run_files.get(options.run_file)
             if file is None:
                 path = Path(options.run_file)
-                file = RunFile(path, label=label_of(path), seal_key=partial(self._seal_key, options.namespace))
+                seal_key = partial(self._seal_key, options.namespace)
+                file = RunFile(path, label=label_of(path), seal_key=seal_key, recorded_by="--mode record")
                 self._run_files[options.run_file] = file
         file.load(may_be_missing=options.mode is Mode.RECORD)
         return file

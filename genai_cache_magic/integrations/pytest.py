@@ -161,7 +161,8 @@ class Recorded:
     def _file(self, path: Path) -> RunFile:
         from genai_cache_magic.api.from_file import plain_file
 
-        return plain_file(path.parent / FOLDER / f"{path.stem}.jsonl", label=f"{FOLDER}/{path.stem}.jsonl")
+        name = f"{path.stem}.jsonl"
+        return plain_file(path.parent / FOLDER / name, label=f"{FOLDER}/{name}", recorded_by="--genai-cache=record")
 
 
 def difference(asked: JsonObject, near: JsonObject | None) -> str:

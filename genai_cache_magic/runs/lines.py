@@ -31,6 +31,8 @@ MAX_LINE_BYTES: Final = 96 * 1024**2
 _DIGITS: Final = 64
 _MAX_SAMPLE: Final = 1_000_000
 _STATUSES: Final = range(100, 600)
+_CONFLICT: Final = (b"<<<<<<<", b"|||||||", b"=======", b">>>>>>>")
+"""What git begins a line with where it could not merge."""
 
 KEPT_HEADERS: Final = frozenset(
     {
@@ -148,9 +150,11 @@ def decode_file(text: bytes) -> dict[CallName, bytes]:
         try:
             name = decode_line(raw).name
         except (ValueError, UncacheableRequest) as exc:
-            raise ConfigurationError(f"line {number} can't be used, so none is: {exc}") from None
+            raise ConfigurationError(f"line {number} can't be used, so none is: {_why(raw, exc)}") from None
         if found.setdefault(name, raw) != raw:
-            raise ConfigurationError(f"line {number} can't be used, so none is: another line records the same call")
+            raise ConfigurationError(
+                f"line {number} can't be used, so none is: another line records the same call: remove one of the two"
+            )
     return found
 
 
@@ -214,7 +218,15 @@ def _check(line: JsonObject) -> str:
     return hashlib.sha256(dumps(line)).hexdigest()
 
 
+def _why(raw: bytes, error: Exception) -> str:
+    if raw.startswith(_CONFLICT):
+        return "a merge has left it there: remove its marks, and keep each line between them once"
+    return f"{error}: take the file again from who recorded it, or remove it and record anew"
+
+
 def _wrong_head(head: bytes) -> str:
+    if head == HEAD + b"\r":
+        return "its lines end in CR LF, into which git may have turned them: mark it as -text in .gitattributes"
     try:
         said = parse_body(head)
     except UncacheableRequest:

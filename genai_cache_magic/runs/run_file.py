@@ -47,9 +47,11 @@ class RunFile:
         Whether it is to be sealed; None: as the file that is there, and a new one by its name.
     is_private
         Whether it is made for the user alone, with its directory.
+    recorded_by
+        What people do to have calls recorded in it; empty where nothing does that.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is, by name
         self,
         path: Path,
         *,
@@ -57,9 +59,11 @@ class RunFile:
         seal_key: Callable[[], bytes],
         is_sealed: bool | None = None,
         is_private: bool = False,
+        recorded_by: str = "",
     ) -> None:
         self.path = path
         self.label = label or path.name
+        self.recorded_by = recorded_by
         self._seal_key = seal_key
         self._sealed = is_sealed
         self._is_private = is_private
@@ -178,9 +182,8 @@ class RunFile:
             if may_be_missing:
                 self._lines, self._seen = {}, None
                 return
-            raise ConfigurationError(
-                f"there is no run file {self.label}: record it with --mode record, or write its name as it is"
-            )
+            first = f"record it with {self.recorded_by}, or " if self.recorded_by else ""
+            raise ConfigurationError(f"there is no run file {self.label}: {first}write its name as it is")
         if seen == self._seen:
             return
         try:

@@ -35,11 +35,14 @@ def open_file(content: bytes, mac_key: bytes) -> bytes:
     ConfigurationError
         It is of a newer version.
     DecryptionError
-        It was sealed for another namespace, or was changed.
+        It was sealed for another namespace or with another key, or was changed.
     """
     if not content.startswith(_HEAD):
         raise ConfigurationError("it is of a newer version: update genai-cache-magic")
     try:
         return open_box(derive_key(mac_key, _DOMAIN), _DOMAIN, content[len(_HEAD) :], associated=_HEAD)
     except DecryptionError as exc:
-        raise DecryptionError("it was sealed for another namespace, or was changed") from exc
+        raise DecryptionError(
+            "it was sealed for another namespace or with another key, or was changed: use the namespace and the key of "
+            "who wrote it, or ask for it as plain text"
+        ) from exc

@@ -82,7 +82,9 @@ class ShelfDesk:
         except ReplayMiss as miss:
             near = nearest(asked.form, self._file.calls())
             self._on_miss(asked.form, near and near[1])
-            raise ReplayMiss(f"{miss}. Nor is it in {self._file.label}{in_words(near and near[0])}") from miss
+            by = self._file.recorded_by
+            said = f"{self._file.label}{in_words(near and near[0])}{f'; {by} adds it' if by else ''}"
+            raise ReplayMiss(f"{miss}. Nor is it in {said}") from miss
         return watched(step, asked, self._keep) if scope.options.mode is Mode.RECORD else step
 
     def _answer(self, asked: Asked, started: float) -> Answered | None:

@@ -83,6 +83,7 @@ def test_what_was_recorded_is_replayed(run, unique_server, tmp_path):
     assert code == 1
     assert unique_server.count == 4
     assert "m: this call was not recorded. Nor is it in __genai_cache__/test_cases.jsonl" in said
+    assert "--genai-cache=record adds it" in said
     assert '+        "content": "changed",' in said
 
 

@@ -263,7 +263,10 @@ def asked(isolated, server):
     """Two calls of a cell: their scope, and what answers its view."""
     import openai
 
-    with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client, llm_cache(tags=("t",)) as cell:
+    with (
+        openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client,
+        llm_cache(tags=("t",)) as cell,
+    ):
         for text in ("Say hello\nto Ann", "Say hello\nto Bob"):
             client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": text}])
     fresh = []

@@ -149,7 +149,7 @@ def test_only_what_changed_is_another_line(url):
 def test_a_miss_says_what_differs(url):
     """In mode replay a call that the file lacks is not made, and the message names the part that differs."""
     recorded(url, "a")
-    said = r"Nor is it in runs/sweep.jsonl: the nearest call there differs in body.messages\[0\]"
+    said = r"Nor is it in runs/sweep.jsonl: the nearest call there differs in body.messages\[0\]; --mode record adds it"
     with pytest.raises(ReplayMiss, match=said), llm_cache(mode="replay", run_file=FILE):
         ask(url, "another")
 
@@ -296,12 +296,16 @@ LINE = encode_line(made(1))
         (HEAD + b"\n" + LINE[:-20] + b"\n", "line 2"),
         (
             HEAD + b"\n" + LINE.replace(b"answer 1", b"answer 2") + b"\n",
-            "line 2 can't be used, so none is: it was changed",
+            "line 2 can't be used, so none is: it was changed, or is cut short: take the file again",
         ),
         (HEAD + b"\n" + LINE + b"\n" + encode_line(made(1, "other")) + b"\n", "another line records the same call"),
-        (HEAD + b"\n" + LINE + b"\n<<<<<<< HEAD\n", "line 3"),
+        (
+            HEAD + b"\n<<<<<<< HEAD\n" + LINE + b"\n",
+            "line 2 can't be used, so none is: a merge has left it there",
+        ),
+        (HEAD + b"\r\n" + LINE + b"\r\n", "its lines end in CR LF"),
     ],
-    ids=["empty", "other", "newer", "cut", "edited", "twice", "conflict"],
+    ids=["empty", "other", "newer", "cut", "edited", "twice", "conflict", "converted"],
 )
 def test_a_file_that_is_not_right_answers_nothing(url, unique_server, content, said):
     """All of it is checked before any of it is used: what is wrong is named, and no call is made."""
@@ -396,7 +400,10 @@ def test_a_sealed_file_is_its_team_s(url, elsewhere, unique_server):
     with llm_cache(mode="replay", run_file=file):
         assert [ask(url, "a very secret question").id] == first
     elsewhere()
-    with pytest.raises(ConfigurationError, match="sealed for another namespace"), llm_cache(run_file=file):
+    with (
+        pytest.raises(ConfigurationError, match=r"with another key, .* as plain text"),
+        llm_cache(run_file=file),
+    ):
         pass
 
 

@@ -223,6 +223,8 @@ def test_an_import_is_all_or_nothing(url):
     """A file with one wrong line leaves nothing behind; a run of one's own is not overwritten."""
     execute(url, "a", "b")
     file = Path("sweep.jsonl")
+    with pytest.raises(ConfigurationError, match=r"there is no run file sweep.jsonl: write its name as it is$"):
+        runs().import_(file, "theirs")
     runs().export("sweep", file, plaintext=True)
     with pytest.raises(ConfigurationError, match="a run 'sweep' of your own"):
         runs().import_(file, "sweep")
