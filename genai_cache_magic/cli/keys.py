@@ -59,7 +59,10 @@ def rotate(*, namespace: Namespace = None) -> None:
     """Seal new answers with a new key. None is rewritten, and what is there opens as before."""
     with _keyset(namespace) as (keyset, _):
         found = keyset.rotate()
-    typer.echo(f"epoch {found.epoch} seals from now on; kernels open elsewhere take it up when they are restarted")
+    typer.echo(
+        f"epoch {found.epoch} seals from now on; an open kernel takes it up when it is restarted, or at its next "
+        "cell once it has met an answer that is sealed with it"
+    )
 
 
 @keys_app.command()

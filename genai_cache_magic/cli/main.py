@@ -138,9 +138,11 @@ def stats(*, namespace: Namespace = None) -> None:
     """Show how much the cache holds."""
     from rich.filesize import decimal
 
+    from genai_cache_magic.jupyter.words import counted
+
     with opened(namespace) as cache:
         found = cache.stats()
-        typer.echo(f"namespace {cache.namespace}: {found.entries:,} answers, {decimal(found.size_bytes)}")
+        typer.echo(f"namespace {cache.namespace}: {counted(found.entries, 'answer')}, {decimal(found.size_bytes)}")
     if found.synced:
         typer.echo(f"with what the team had at {local_time(found.synced)}")
     if found.oldest and found.newest:
@@ -159,6 +161,8 @@ def entries(
     namespace: Namespace = None,
 ) -> None:
     """List stored answers, the newest first."""
+    from genai_cache_magic.jupyter.words import counted
+
     with opened(namespace) as cache:
         count, found = cache.catalogue.newest(pattern, limit)
     rows = [_described(item, previews=previews) for item in found]
@@ -168,7 +172,7 @@ def entries(
         return
     print_table(tuple(rows[0]) if rows else (), [tuple(map(shown, row.values())) for row in rows])
     more = f", the newest {limit:,} are shown" if count > limit else ""
-    typer.echo(f"{count:,} answers{more}")
+    typer.echo(f"{counted(count, 'answer')}{more}")
 
 
 @app.command()
@@ -216,15 +220,15 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 @app.command()
 def gc(*, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
+    from genai_cache_magic.jupyter.words import counted
+
     with opened(namespace) as cache:
         removed = cache.collect()
         is_shared = cache.team is not None
-    typer.echo(f"{removed.entries:,} answers and {removed.orphan_files:,} orphan files removed")
+    typer.echo(f"{counted(removed.entries, 'answer')} and {counted(removed.orphan_files, 'orphan file')} removed")
     if is_shared:
-        typer.echo(
-            f"from the team's tier {removed.shared_entries:,} answers and {removed.records:,} records of what was "
-            "invalidated removed"
-        )
+        answers, records = counted(removed.shared_entries, "answer"), counted(removed.records, "record")
+        typer.echo(f"from the team's tier {answers} and {records} of what was invalidated removed")
 
 
 @app.command()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.showing import shown
+
+_PAPER: Final = 1_000
+"""How wide a file or a pipe is [characters]: nothing is folded there."""
 
 
 def usage(
@@ -39,9 +42,13 @@ def usage(
     table = usage_table(found)
     if table.rows:
         ruled = Table(box=None, pad_edge=False, header_style="bold")
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_PAPER)
         for name in table.header:
-            ruled.add_column(name, justify="right" if name in table.numbers else "left", overflow="fold")
+            heading = name.replace(" ", "\n") if console.is_terminal else name  # so that names stay whole beside it
+            ruled.add_column(heading, justify="right" if name in table.numbers else "left", overflow="fold")
         for row in table.rows:
             ruled.add_row(*(Text(shown(cell)) for cell in row))  # not as markup, which a model's name may hold
-        Console().print(ruled)
+        console.print(ruled)
     typer.echo("days are those of UTC, as on a provider's bill")

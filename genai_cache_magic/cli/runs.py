@@ -36,7 +36,8 @@ def runs_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
     if as_json:
         typer.echo(json.dumps({"runs": [run.as_json() for run in found]}))
         return
-    _show(listed(found).table, f"{len(found)} runs")
+    report = listed(found)
+    _show(report.table, report.title)
 
 
 @runs_app.command("show")

@@ -119,7 +119,7 @@ class Period:
         last = today if until is None else day_of(until, today, name="until")
         first = None if since is None else day_of(since, today, name="since")
         if first is not None and first > last:
-            raise ConfigurationError(f"since {first} is later than until {last}: exchange them")
+            raise ConfigurationError(f"since {first} is later than until {last}: exchange them, or name both")
         return cls(first, last)
 
 

@@ -130,7 +130,7 @@ def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
     if settings.mode is not Mode.USE:
         yield Finding(CONFIGURATION, Severity.OK, f"mode {settings.mode.value} is in force everywhere", ("mode",))
     given = [line for line in session.describe().lines if line.source != "default"]
-    yield Finding(CONFIGURATION, Severity.OK, f"read; {len(given)} settings are not at their defaults")
+    yield Finding(CONFIGURATION, Severity.OK, f"read; settings that are not at their defaults: {len(given)}")
 
 
 def _key(settings: Settings) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
@@ -228,7 +228,8 @@ def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: Tea
             yield Finding(L1, Severity.WARNING, event.message, ("dir",))
     yield from _room(settings, found.size_bytes)
     size = megabytes(found.size_bytes)
-    yield Finding(L1, Severity.OK, f"{found.entries:,} answers, {size}, in {place}, namespace {namespace}", ("dir",))
+    answers = "1 answer" if found.entries == 1 else f"{found.entries:,} answers"
+    yield Finding(L1, Severity.OK, f"{answers}, {size}, in {place}, namespace {namespace}", ("dir",))
 
 
 def _unused(settings: Settings) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -146,7 +147,7 @@ def test_stats_of_an_empty_and_a_filled_cache(run, request):
     request.getfixturevalue("answered")
     code, out, _ = run("stats")
     assert code == 0
-    assert "1 answers" in out
+    assert "1 answer," in out
     assert "gpt-4.1-mini  1" in out
 
 
@@ -196,9 +197,9 @@ def test_a_name_can_not_command_the_terminal(run, home):
 def test_invalidate_by_every_selector(run, selector, count):
     """A dry run counts what the real one then invalidates, and changes nothing itself."""
     assert invalidated(run("invalidate", *selector, "--dry-run")[1]) == count
-    assert "1 answers" in run("stats")[1]
+    assert "1 answer," in run("stats")[1]
     assert invalidated(run("invalidate", *selector)[1]) == count
-    assert f"{1 - int(count)} answers" in run("stats")[1]
+    assert ("1 answer," if count == "0" else "0 answers,") in run("stats")[1]
 
 
 @pytest.mark.usefixtures("answered")
@@ -208,7 +209,7 @@ def test_clear_touches_one_namespace(run, home):
         cache.set("a", 1)
     assert run("clear", "--yes")[1] == "1 of 1 answers made invalid, on this machine alone\n"
     assert "0 answers" in run("stats")[1]
-    assert "1 answers" in run("stats", "--namespace", "other")[1]
+    assert "1 answer," in run("stats", "--namespace", "other")[1]
 
 
 def test_gc_removes_what_can_not_be_served(run, home):
@@ -230,7 +231,7 @@ def test_gc_removes_what_can_not_be_served(run, home):
         assert cache.get("kept") == 1
         assert cache._entries.store.count() == 1
     assert code == 0
-    assert out.startswith("1 answers")
+    assert out.startswith("1 answer and")
     assert not shard.exists()
 
 
@@ -286,7 +287,7 @@ def test_enable_loads_the_extension_in_a_shell(run):
     assert "llm_cache is on for cells" in shell.stdout
 
 
-@pytest.mark.parametrize(("answer", "left"), [("n", "1 answers"), ("y", "0 answers")])
+@pytest.mark.parametrize(("answer", "left"), [("n", "1 answer,"), ("y", "0 answers")])
 def test_clear_asks_at_a_terminal(run, home, answer, left):
     """At a terminal `clear` asks, and does what it is told."""
     with create_cache("disk") as cache:
@@ -365,6 +366,15 @@ def test_usage_is_a_table_and_an_object(run, answered):
     assert (code, found["by"], found["total"]["misses"], len(found["rows"])) == (0, ["model"], 1, 1)
     assert found["rows"][0]["model"].startswith("gpt-4.1-mini")
     assert PROMPT not in out
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_usage_folds_no_name(run, answered, monkeypatch, columns):
+    """Neither in a pipe, whatever a terminal would be wide, nor in a terminal of the usual width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    for forced in ("", "1"):
+        monkeypatch.setenv("TTY_COMPATIBLE", forced)
+        assert re.search(r"^\S+ +gpt-4.1-mini ", run("usage")[1], re.MULTILINE)
 
 
 def test_usage_of_nothing(run, home):

@@ -64,7 +64,7 @@ def test_a_cache_in_use_is_well(found, isolated):
     used()
     findings = found()
     assert worst(findings) is Severity.OK
-    assert "1 answers" in of(findings, L1).says
+    assert "1 answer, " in of(findings, L1).says
     assert len(of(findings, KEY).says.split()[0]) == 16
 
 
