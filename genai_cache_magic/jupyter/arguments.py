@@ -42,6 +42,7 @@ COMMANDS = {
 }
 _HELP = frozenset({"--help", "-h", "help"})
 LATER = frozenset({"estimate", "warm"})
+_IN_A_TERMINAL = frozenset({"demo", "enable", "entries", "gc", "keys", "trust"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
 
@@ -141,6 +142,8 @@ def split_command(line: str) -> tuple[str, str]:
             f"%llm_cache {command}: options belong to a cell (write %%llm_cache, two percent signs, as its first line) "
             "or to the whole notebook (%llm_cache on)",
         )
+    if command in _IN_A_TERMINAL:
+        raise ConfigurationError(f"%llm_cache {command} is no command here: in a terminal it is genai-cache {command}")
     if command not in COMMANDS:
         raise ConfigurationError(f"%llm_cache {command} is no command: {nearest(command, COMMANDS)}")
     return command, rest.strip()
@@ -158,6 +161,8 @@ def usage(command: str) -> Report:
     described = _BY_COMMAND.get(command) if is_own else _cell
     actions = _parser(described)._actions if described else ()  # noqa: SLF001 - as below
     rows = [(_written(action), action.help or "") for action in actions]
+    if command == "runs":
+        rows = [(" ".join((name, *words)), what) for name, (words, what) in _RUNS.items()]
     if is_own:
         alone = "" if rows else "; it takes no options"
         return Report(f"%llm_cache {command}: {COMMANDS[command]}{alone}", Table(tuple(rows), ("write", "for")))
@@ -225,12 +230,12 @@ def parse_usage(line: str) -> dict[str, str]:
 
 
 _RUNS = {
-    "list": (),
-    "show": ("NAME",),
-    "diff": ("A", "B"),
-    "pin": ("NAME",),
-    "export": ("NAME", "FILE"),
-    "import": ("FILE",),
+    "list": ((), "the runs of this machine"),
+    "show": (("NAME",), "its calls"),
+    "diff": (("A", "B"), "which calls differ, in which part, and which answers changed"),
+    "pin": (("NAME",), "keeps its answers as they are now, for --run NAME --mode replay"),
+    "export": (("NAME", "FILE"), "writes it into a file, sealed, or with --plaintext as text that anyone can read"),
+    "import": (("FILE",), "takes a run over from a file, under the file's name or --as NAME"),
 }
 
 
@@ -246,15 +251,19 @@ def parse_runs(line: str) -> list[str]:
         command, *rest = shlex.split(line) or ["list"]
     except ValueError as exc:
         raise ConfigurationError(f"%llm_cache runs {line}: close the quote") from exc
+    if command == "replay" or (command == "pin" and "--remove" in rest):
+        raise ConfigurationError(
+            f"%llm_cache runs {line} is no command here: in a terminal it is genai-cache runs {line}"
+        )
     if command not in _RUNS:
         raise ConfigurationError(f"%llm_cache runs {command} is no command: {nearest(command, _RUNS)}")
     flags = [word for word in rest if word == "--plaintext"] if command == "export" else []
     named = [word for word in rest if word not in flags]
     if command == "import":
         named = [named[0], PurePath(named[0]).stem] if len(named) == 1 else [w for w in named if w != "--as"]
-    wanted = _RUNS[command] if command != "import" else ("FILE", "NAME")
+    wanted = _RUNS[command][0] if command != "import" else ("FILE", "NAME")
     if len(named) != len(wanted) or any(word.startswith("-") for word in named):
-        raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *_RUNS[command]))}")
+        raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *_RUNS[command][0]))}")
     return [command, *named, *flags]
 
 

@@ -16,6 +16,7 @@ from genai_cache_magic.jupyter.arguments import (
     parse_invalidate,
     parse_nothing,
     split_command,
+    usage,
 )
 
 
@@ -130,3 +131,18 @@ def test_no_line_breaks_the_parser(line):
         except ConfigurationError:
             continue
         assert result is not None
+
+
+def test_help_for_runs_says_what_may_be_written():
+    """A line for each of its words, with their options."""
+    said = usage("runs").bundle()["text/plain"]
+    assert "it takes no options" not in said
+    for written in ("diff A B", "export NAME FILE", "--plaintext", "import FILE", "--as NAME"):
+        assert written in said
+
+
+@pytest.mark.parametrize("command", ["entries", "keys", "gc"])
+def test_a_command_of_the_terminal_is_named_there(command):
+    """Who writes it in a cell learns where it belongs."""
+    with pytest.raises(ConfigurationError, match=f"in a terminal it is genai-cache {command}$"):
+        split_command(command)

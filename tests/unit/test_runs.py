@@ -345,6 +345,13 @@ def test_the_magic_s_words(line, words):
     assert parse_runs(line) == words
 
 
+@pytest.mark.parametrize("line", ["replay a b.py", "pin a --remove"])
+def test_what_the_command_alone_can_do(line):
+    """The magic says where it is done."""
+    with pytest.raises(ConfigurationError, match=f"in a terminal it is genai-cache runs {line}$"):
+        parse_runs(line)
+
+
 @pytest.mark.parametrize("line", ["shw a", "show", "diff a", "export a", "import", "show --all", "pin 'a", "list a"])
 def test_wrong_words_after_the_magic(line):
     """Each names what should stand there."""

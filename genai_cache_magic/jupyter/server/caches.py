@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.api.session import Session
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
+from genai_cache_magic.errors import GenaiCacheError
 from genai_cache_magic.events import Trouble
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Caches:
 
         Raises
         ------
+        ConfigurationError
+            The name space has no name that one could have.
         OtherCache
             It is none of this server's.
         Unusable
@@ -133,10 +135,7 @@ class Caches:
 
     def _namespaces(self, session: Session, place: Place) -> Iterator[str]:
         if place.namespace:
-            try:
-                yield session.options(namespace=place.namespace).namespace
-            except ConfigurationError as exc:
-                raise OtherCache(str(exc)) from exc
+            yield session.options(namespace=place.namespace).namespace
             return
         yield session.settings.namespace
         if place.store:
