@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.entries.entries import Found
@@ -17,7 +18,6 @@ from genai_cache_magic.runs.run_file import RunFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.policy import Fetch
@@ -213,7 +213,7 @@ class Runs:
             file.path.unlink(missing_ok=True)
         return file is not None
 
-    def export(self, name: str, path: Path, *, plaintext: bool = False) -> Written:
+    def export(self, name: str, path: str | Path, *, plaintext: bool = False) -> Written:
         """Write a run into one file that others can import or name; raises as `pin`.
 
         It is sealed for those who share the namespace unless `plaintext`.
@@ -221,11 +221,11 @@ class Runs:
         if not plaintext and self._seal_key is None:
             raise ConfigurationError("encryption is off, so nothing can be sealed: export with --plaintext")
         recorded, changed = self._recorded(name)
-        file = RunFile(path.absolute(), seal_key=self._key, is_sealed=not plaintext)
+        file = RunFile(Path(path).absolute(), seal_key=self._key, is_sealed=not plaintext)
         file.replace(recorded)
         return Written(len(recorded), changed)
 
-    def import_(self, path: Path, name: str) -> Written:
+    def import_(self, path: str | Path, name: str) -> Written:
         """Take over a run from a file, every line of which is checked first, as a pinned one: all of it or nothing.
 
         Nothing of it enters the cache: it answers in mode ``replay`` of that run alone.
@@ -235,7 +235,7 @@ class Runs:
         ConfigurationError
             The file can't be used, or there is another run of that name.
         """
-        source = RunFile(path.absolute(), label=path.name, seal_key=self._key)
+        source = RunFile(Path(path).absolute(), label=Path(path).name, seal_key=self._key)
         source.load()
         target = self._bundle(name)
         if target is None:

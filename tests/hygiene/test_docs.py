@@ -23,6 +23,7 @@ from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.model import LATER as LATER_SETTINGS
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
 from genai_cache_magic.settings.reading import load_settings
+from genai_cache_magic.settings.trust import decides_trust
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -75,6 +76,17 @@ def test_configuration_examples_are_settings(source):
 def test_every_setting_is_documented_and_no_other():
     """The page on configuration names exactly the variables that exist."""
     assert set(VARIABLE.findall(text_of("docs/configuration.md"))) == named_by_settings()
+
+
+def test_what_a_project_is_not_heard_on_is_named():
+    """Every setting that decides trust, one by one or by its family, and none beside them."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"A project's files \(3\) are heard on (.*?) only if", page, re.DOTALL)
+    alone, families = said.split("all that begins with")
+    named = set(re.findall(r"`(\w+)`", alone))
+    begins = tuple(re.findall(r"`(\w+)`", families))
+    deciding = {name for name in Settings.model_fields if decides_trust(name)}
+    assert named | {name for name in deciding if name.startswith(begins)} == deciding
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -197,14 +197,14 @@ def test_export_and_import(url, unique_server, isolated, monkeypatch, plaintext)
     """A file carries a run to who shares the namespace, and as text to anybody, who replays it and asks nobody."""
     first = execute(url, "a", "b")
     file = Path("sweep.jsonl" if plaintext else "sweep.run")
-    assert runs().export("sweep", file, plaintext=plaintext).count == 2
+    assert runs().export("sweep", str(file), plaintext=plaintext).count == 2
     again = file.read_bytes()
     assert (b"simulated" in again) is plaintext
     reset_session()
     monkeypatch.setenv("GENAI_CACHE_DIR", str(isolated / "elsewhere"))
     if plaintext:
         monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(isolated / "other.key"))
-        assert runs().import_(file, "theirs").count == 2
+        assert runs().import_(str(file), "theirs").count == 2
         asked = unique_server.count
         with llm_cache(run="theirs", mode="replay"):
             assert [ask(url, text) for text in ("a", "b")] == first
