@@ -280,7 +280,9 @@ def keyset_of(settings: Settings, namespace: str, *, make_key: bool = False) -> 
         The key can't be read or made.
     """
     if settings.encryption == "off":
-        raise ConfigurationError("encryption is off, so there are no keys: set GENAI_CACHE_ENCRYPTION")
+        raise ConfigurationError(
+            "encryption is off, so there are no keys: set GENAI_CACHE_ENCRYPTION to local, keyring or key-vault"
+        )
     wrapper = key_wrapper(settings, make=make_key)
     line = team_line(settings, namespace)
     home = made_home(settings, namespace, line, Losses())

@@ -25,9 +25,11 @@ keys_app = typer.Typer(rich_markup_mode=None)
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
-@keys_app.callback()
-def _keys() -> None:
+@keys_app.callback(invoke_without_command=True)
+def _keys(context: typer.Context) -> None:
     """Make, change, trust and carry over the keys that seal the cache."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @keys_app.command()

@@ -21,9 +21,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scrip
 _DIFFERS = 1
 
 
-@runs_app.callback()
-def _runs() -> None:
-    """List, show, compare, pin, export and import named runs."""
+@runs_app.callback(invoke_without_command=True)
+def _runs(context: typer.Context) -> None:
+    """List, show, compare, pin, export, import and replay named runs."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @runs_app.command("list")

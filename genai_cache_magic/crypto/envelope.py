@@ -274,7 +274,9 @@ def _open_metadata_block(envelope: bytes, layout: _Layout, keys: EntryKeys, boun
 
 def _unauthentic(layout: _Layout) -> DecryptionError:
     # SECURITY: one text for every cause; which check failed is nobody's business.
-    return DecryptionError(f"an entry failed authentication (epoch {layout.epoch})")
+    return DecryptionError(
+        f"an entry failed authentication (epoch {layout.epoch}): it was changed, or its epoch was revoked: a miss"
+    )
 
 
 def _prefixed(part: bytes) -> bytes:

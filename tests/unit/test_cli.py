@@ -377,6 +377,14 @@ def test_usage_folds_no_name(run, answered, monkeypatch, columns):
         assert re.search(r"^\S+ +gpt-4.1-mini ", run("usage")[1], re.MULTILINE)
 
 
+@pytest.mark.parametrize("words", ["runs", "keys"])
+def test_a_command_of_commands_alone_shows_them(run, home, words):
+    """As the command itself does."""
+    code, out, err = run(words)
+    assert (code, err) == (0, "")
+    assert "Commands:" in out
+
+
 def test_usage_of_nothing(run, home):
     """A cache that nobody has used says so, and fails nobody."""
     code, out, _ = run("usage")

@@ -107,6 +107,10 @@ def test_rotation_rewrites_nothing_and_revocation_makes_misses(sealed, keys, mon
     code, _, err = keys("revoke", "1")
     assert (code, "--yes" in err) == (2, True)
     assert keys("revoke", "1", "--yes")[0] == 0
+    told = []
+    with create_cache("disk", on_event=told.append) as cache:
+        assert cache.get("first") is None
+    assert any("its epoch was revoked" in event.message for event in told)
     assert (get("first"), get("second")) == (None, "of epoch 2")
     code, _, err = keys("revoke", "1", "--yes")
     assert (code, "there are 2" in err) == (2, True)
