@@ -29,12 +29,14 @@ from genai_cache_magic.errors import (
     GenaiCacheError,
     KeyMissing,
     KeyUnavailable,
+    PartUnavailable,
     StoreDenied,
     StoreUnavailable,
 )
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.host import tilde
 from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.stores.by_size import LARGE_BYTES
 from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
 
 if TYPE_CHECKING:
@@ -312,7 +314,12 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
 
     keyset = bounded(lambda: line.document("keyset").load())
     looked = bounded(lambda: line.tier.look_up("generations", ()))
-    bounded(lambda: _probe(line))
+    bounded(lambda: _probe(line, b"doctor"))
+    if len(settings.l2) > 1:
+        try:
+            bounded(lambda: _probe(line, bytes(LARGE_BYTES + 1)))
+        except PartUnavailable as exc:
+            yield Finding(L2, Severity.WARNING, str(exc), ("l2", "l2_account_key", "l2_connection_string"))
     for sentence in line.settle():
         yield Finding(L2, Severity.WARNING, sentence, ("eviction_policy",))
     apart_s = looked.now_s - time.time()
@@ -338,10 +345,10 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1024**2:,.1f} MB"
 
 
-def _probe(line: TeamLine) -> None:
+def _probe(line: TeamLine, blob: bytes) -> None:
     """Write what nobody reads, and take it back: a credential may be good for reading alone."""
     name = secrets.token_hex(32)
-    line.tier.store.put(name, b"doctor", ttl_s=_PROBE_LIFE_S)
+    line.tier.store.put(name, blob, ttl_s=_PROBE_LIFE_S)
     line.tier.store.delete(name)
 
 

@@ -312,6 +312,16 @@ def test_a_container_that_is_not_there(found, azurite):
 
 
 @pytest.mark.service
+def test_of_two_tiers_both_are_tried(found, redis_server, azurite, team):
+    """Redis goes on where the container is not there: it works, with less than it could."""
+    both = f"{redis_server.url},{azurite.account_url}/no-such-container"
+    findings = [one for one in found(l2=both, l2_account_key=AZURITE_KEY, namespace=team) if one.part == L2]
+    assert [one.severity for one in findings] == [Severity.WARNING, Severity.OK]
+    assert "large answers are not shared" in findings[0].says
+    assert "l2_create_container" in findings[0].says
+
+
+@pytest.mark.service
 def test_a_tier_of_a_newer_version(found, redis_server, team):
     """What a newer version of this package has filled says so: update."""
     import redis
