@@ -171,7 +171,7 @@ def test_what_is_told(tmp_path):
     ours = Reports()
     ours.prepare()
     theirs = Reports(ours.directory)
-    call = CallRecord(Outcome.MISS, provider="openai.chat", model="m", input_tokens=3)
+    call = CallRecord(Outcome.MISS, provider="openai.chat", model="m", input_tokens=3, differs=("body.seed",))
     theirs.hello()
     theirs.tell(CallRecord(Outcome.OPEN), 7, is_open=True)
     theirs.tell(call, 7)
