@@ -149,7 +149,7 @@ def test_a_command_tells_its_options(shell, command):
         assert f"%llm_cache {command}: {COMMANDS[command]}" in shell.shown[-1]["text/plain"]
     shown = shell.shown[-1]["text/plain"]
     assert ("--tag TAG" in shown) is (command in {"invalidate", "on"})
-    assert ("takes no options" in shown) is (command not in {"invalidate", "on", "clear", "usage"})
+    assert ("takes no options" in shown) is (command not in {"invalidate", "on", "clear", "usage", "runs"})
 
 
 @pytest.mark.parametrize(
