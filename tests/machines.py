@@ -154,6 +154,8 @@ class Team:
             yield
 
     def close(self) -> None:
-        """Close all machines."""
+        """Close all machines, which reach the tier once more to tell what waits."""
+        for machine in self.machines:
+            machine.tier.is_away = False
         for machine in self.machines:
             machine.cache.close()

@@ -122,24 +122,14 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
     waiting = Waiting(home.path / "outbox.db", on_event) if parts.line is not None and home is not None else None
-    clock, ruling = TeamClock(), parts.generations
-    live = LiveGenerations(
-        ruling,
-        namespace=name,
-        mac_key=keys.mac_key,
-        random_bytes=os.urandom,
-        remembers=HighestDocument(parts.state, namespace=name, mac_key=keys.mac_key),
-        on_loss=partial(_lost, on_event) if home is None else home.note_lost_record,
-        pending=waiting.pending if waiting else tuple,
-        least_ver=clock.count if waiting else lambda: 0,
-        is_provisional=(lambda: ruling.is_provisional) if isinstance(ruling, SnapshotDocument) else lambda: False,
-    )
+    clock = TeamClock()
+    live = _live_generations(name, parts, waiting, clock, on_event)
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
     team = None
     if parts.line is not None and waiting is not None and home is not None:
         with contextlib.suppress(StoreUnavailable):  # of a newer version: the first look-up says so
             live.recall()
-        team = make_team(parts.line, waiting, ruling, live, codec, clock, home.path / "keyset")
+        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, home.path / "keyset")
     trust = Trust(parts.state, live, longest_s=settings.offline_trust, clock=clock)
     entries = Entries(
         parts.store,
@@ -189,6 +179,24 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
         is_superseded=partial(_is_superseded, parts, time.monotonic(), is_held=is_remote(settings)),
+    )
+
+
+def _live_generations(
+    name: str, parts: _Parts, waiting: Waiting | None, clock: TeamClock, on_event: Callable[[Event], None]
+) -> LiveGenerations:
+    """Return what rules the validity of the entries of namespace `name`."""
+    ruling, mac_key = parts.generations, parts.keys.mac_key
+    return LiveGenerations(
+        ruling,
+        namespace=name,
+        mac_key=mac_key,
+        random_bytes=os.urandom,
+        remembers=HighestDocument(parts.state, namespace=name, mac_key=mac_key),
+        on_loss=partial(_lost, on_event) if parts.home is None else parts.home.note_lost_record,
+        pending=waiting.pending if waiting else tuple,
+        least_ver=clock.count if waiting else lambda: 0,
+        is_provisional=(lambda: ruling.is_provisional) if isinstance(ruling, SnapshotDocument) else lambda: False,
     )
 
 

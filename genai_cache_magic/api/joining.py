@@ -60,6 +60,9 @@ class Joining:
             except GenaiCacheError as error:
                 self._give_up(error)
                 return
+            except Exception as error:  # noqa: BLE001 - whatever it is, this machine goes on alone, and says so
+                self._give_up(StoreUnavailable(f"joining the team failed ({type(error).__name__})"))
+                return
             if is_joined:
                 self._tell(Trouble("L2", "Joined", JOINED))
             return

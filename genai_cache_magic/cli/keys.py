@@ -112,7 +112,12 @@ def trust(*, namespace: Namespace = None, yes: Yes = False) -> None:
         if trusted is not None:
             typer.echo(f"trusted so far: {trusted.fingerprint}  version {trusted.version}")
         typer.echo(f"signs now:      {offered.fingerprint}  version {offered.version}")
-        if not yes and _at_terminal():
+        if not yes and not _at_terminal():
+            raise ConfigurationError(
+                "keys trust would trust a key of which nobody here has said that it is your team's: compare its "
+                "fingerprint, and add --yes"
+            )
+        if not yes:
             _confirm("Has your administrator told you this fingerprint? Trust it?")
         keyset.trust(offered)
         typer.echo("trusted")

@@ -21,8 +21,6 @@ from genai_cache_magic.events import Outcome, Tier
 def team(tmp_path, isolated, monkeypatch):
     team = Team(tmp_path, monkeypatch)
     yield team
-    for machine in team.machines:
-        machine.tier.is_away = False
     team.close()
 
 

@@ -13,8 +13,6 @@ from genai_cache_magic.events import Outcome
 def team(tmp_path, isolated, monkeypatch):
     team = Team(tmp_path, monkeypatch)
     yield team
-    for machine in team.machines:
-        machine.tier.is_away = False
     team.close()
 
 

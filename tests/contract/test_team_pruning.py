@@ -25,8 +25,6 @@ DAY_AND_MORE_S = A_DAY_S + 60
 def team(tmp_path, isolated, monkeypatch):
     team = Team(tmp_path, monkeypatch)
     yield team
-    for machine in team.machines:
-        machine.tier.is_away = False
     team.close()
 
 

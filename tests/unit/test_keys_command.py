@@ -179,8 +179,11 @@ def test_a_changed_signer_is_trusted_by_command(sealed, keys, isolated, monkeypa
     monkeypatch.setattr(custody, "_held", HeldKeys())
     with pytest.raises(KeyUnavailable, match="keys trust"):
         get()
-    code, out, _ = keys("trust")
-    assert (code, "trusted so far" in out, "signs now" in out) == (0, True, True)
+    code, out, err = keys("trust")
+    assert (code, "trusted so far" in out, "signs now" in out, "--yes" in err) == (2, True, True, True)
+    with pytest.raises(KeyUnavailable, match="keys trust"):
+        get()
+    assert keys("trust", "--yes")[0] == 0
     assert get() == "kept"
     assert "trusted already" in keys("trust")[1]
 
