@@ -218,7 +218,10 @@ class RunFile:
             try:
                 if self._is_private:
                     os.close(host.create_private(draft))
-                draft.write_bytes(content)
+                with draft.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())  # before it takes the place of what is whole
                 host.move(draft, target)
             finally:
                 draft.unlink(missing_ok=True)

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit import work_elsewhere
 
-from genai_cache_magic import llm_cache
+from genai_cache_magic import host, llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.core.model import Form, Request, Response
 from genai_cache_magic.core.portable import portable_digest, portable_form
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.runs import run_file
 from genai_cache_magic.runs.lines import (
     HEAD,
     CallName,
@@ -423,6 +424,15 @@ def test_a_file_that_can_not_be_written_breaks_no_call(url, isolated):
     with llm_cache(mode="record", run_file=FILE) as cell:
         assert ask(url, "a").id
     assert [trouble.where for trouble in cell.troubles] == ["run file"]
+
+
+def test_a_file_is_on_the_medium_before_it_takes_the_place_of_the_last(url, monkeypatch):
+    """So that no power failure leaves less than what was there."""
+    order, flush, move = [], os.fsync, host.move
+    monkeypatch.setattr(run_file.os, "fsync", lambda descriptor: (order.append("flushed"), flush(descriptor)))
+    monkeypatch.setattr(run_file.host, "move", lambda *paths: (order.append("moved"), move(*paths)))
+    RunFile(Path("sweep.jsonl").absolute(), seal_key=bytes).replace([])
+    assert order == ["flushed", "moved"]
 
 
 def test_the_line_under_the_cell_says_where_answers_come_from(url):
