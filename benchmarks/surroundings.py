@@ -60,4 +60,4 @@ def scope_beside(salt: str = "") -> Iterator[tuple[Context, CellScope]]:
     try:
         yield context, scope
     finally:
-        context.run(cell.__exit__)
+        context.run(cell.__exit__, None, None, None)
