@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import Context
 from functools import partial
@@ -111,6 +112,9 @@ class _Batch:
         name = _name(function, options.get("name"))
         self._keys = [f"map:{name}:{cache.key_for(item)}" for item in items]
         self._items = dict(zip(self._keys, items, strict=True))
+        self._asked = Counter(self._keys)  # equal items are computed once, and are as many all the same
+        self._done = 0
+        self._equal = 0
         self._known: dict[str, Any] = {}
         self._unkept: dict[str, Any] = {}
         self._keep_at = 0.0
@@ -121,7 +125,8 @@ class _Batch:
         self._look_up()
         missing = self._missing()
         if missing:
-            with bar_of(len(self._items), len(self._known), self._progress) as self._bar:
+            self._done = sum(self._asked[key] for key in self._known)
+            with bar_of(len(self._keys), self._done, self._progress) as self._bar:
                 self._compute(missing)
         return [self._known[key] for key in self._keys]
 
@@ -132,7 +137,8 @@ class _Batch:
             self._look_up()
         missing = self._missing()
         if missing:
-            with bar_of(len(self._items), len(self._known), self._progress) as self._bar:
+            self._done = sum(self._asked[key] for key in self._known)
+            with bar_of(len(self._keys), self._done, self._progress) as self._bar:
                 if running_trio() is None:
                     await self._compute_in_tasks(missing)
                 else:
@@ -222,7 +228,9 @@ class _Batch:
     def _take(self, key: str, result: Any) -> None:
         self._known[key] = as_it_comes_back(result)
         self._unkept[key] = result
-        self._bar.show(len(self._known))
+        self._done += self._asked[key]
+        self._equal += self._asked[key] - 1
+        self._bar.show(self._done, self._equal)
         if len(self._unkept) >= _KEEP_AT_ONCE or time.monotonic() >= self._keep_at:
             self._keep()
 

@@ -22,8 +22,11 @@ _SHOW_EVERY_S = 0.2
 class Bar(Protocol):
     """Shows how many are done."""
 
-    def show(self, done: int) -> None:
-        """Show that so many are done, those that were known from the start included."""
+    def show(self, done: int, equal: int = 0) -> None:
+        """Show that so many are done, those that were known from the start included.
+
+        `equal` of them needed no work, since another that is equal was computed.
+        """
 
     def close(self) -> None:
         """Show how it ended."""
@@ -31,7 +34,7 @@ class Bar(Protocol):
 
 @contextlib.contextmanager
 def bar_of(total: int, known: int, progress: bool | Callable[[int, int], None] | None) -> Iterator[Bar]:  # noqa: FBT001 - the user's own choice
-    """Show the progress of `total` items, of which `known` need no work, while the block runs.
+    """Show the progress of `total` items, equal ones counted each, of which `known` need no work, in the block.
 
     Parameters
     ----------
@@ -74,7 +77,8 @@ class _Told:
         self._total = total
         self._tell = tell
 
-    def show(self, done: int) -> None:
+    def show(self, done: int, equal: int = 0) -> None:
+        del equal
         self._tell(done, self._total)
 
     def close(self) -> None:
@@ -87,8 +91,8 @@ class _Calm:
     def __init__(self, bar: Bar | None) -> None:
         self._bar = bar
 
-    def show(self, done: int) -> None:
-        self._try(lambda bar: bar.show(done))
+    def show(self, done: int, equal: int = 0) -> None:
+        self._try(lambda bar: bar.show(done, equal))
 
     def close(self) -> None:
         self._try(lambda bar: bar.close())
@@ -113,7 +117,8 @@ class _TerminalBar:
         self._task = self._progress.add_task("", total=total)
         self._is_started = False
 
-    def show(self, done: int) -> None:
+    def show(self, done: int, equal: int = 0) -> None:
+        del equal
         if not self._is_started:
             self._is_started = True
             self._progress.start()
@@ -130,16 +135,19 @@ class _NotebookBar:
         self._total = total
         self._known = known
         self._done = known
+        self._equal = 0
         self._handle: Any = None
         self._next = 0.0
 
-    def show(self, done: int) -> None:
-        self._done = done
+    def show(self, done: int, equal: int = 0) -> None:
+        self._done, self._equal = done, equal
         if time.monotonic() >= self._next:
             self._draw(f"{done} of {self._total}")
 
     def close(self) -> None:
-        computed = f"{self._known} from the cache, {self._done - self._known} computed"
+        computed = f"{self._known} from the cache, {self._done - self._known - self._equal} computed"
+        if self._equal:
+            computed += f", {self._equal} equal to one of these"
         if self._done == self._total:
             self._draw(f"{self._total} of {self._total}: {computed}")
         else:

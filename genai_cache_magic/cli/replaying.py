@@ -1,13 +1,11 @@
-"""Executing a notebook, or a script, from a run alone."""
+"""Executing a notebook, or a script, with the answers of a run."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +15,16 @@ _UNFIT: Final = re.compile(r"[^\w.-]+")
 _LONGEST_NAME: Final = 80
 
 
-def replay(bundle: Path, name: str, file: Path, output: Path | None, *, namespace: str) -> int:
-    """Execute `file` with the answers in `bundle`, those of the run `name`, and no others but the cache's.
+def bundle_in(folder: str, name: str) -> Path:
+    """Return where in `folder` the answers of the run `name` are put.
+
+    Under the run's name: it stands in the executed notebook, where no place of this machine belongs.
+    """
+    return Path(folder, f"{_UNFIT.sub('-', name)[:_LONGEST_NAME]}.run")
+
+
+def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> int:
+    """Execute `file` with the answers in `bundle`, those of a run, and what else the cache holds; no model is called.
 
     Returns its exit code.
 
@@ -29,19 +35,15 @@ def replay(bundle: Path, name: str, file: Path, output: Path | None, *, namespac
     """
     if not file.is_file():
         raise ConfigurationError(f"there is no file {file}: name the notebook, or the script, of the run")
-    with tempfile.TemporaryDirectory(prefix="genai-cache-") as folder:
-        # Under the run's name: it stands in the executed notebook, where no place of this machine belongs.
-        copy = Path(folder, f"{_UNFIT.sub('-', name)[:_LONGEST_NAME]}.run")
-        shutil.copyfile(bundle, copy)
-        force = {
-            "GENAI_CACHE_MODE": "replay",
-            "GENAI_CACHE_RUN_FILE": str(copy),
-            "GENAI_CACHE_NAMESPACE": namespace,
-        }
-        environment = {**os.environ, **force}
-        if file.suffix != ".ipynb":
-            return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
-        return _notebook(file, output, environment)
+    force = {
+        "GENAI_CACHE_MODE": "replay",
+        "GENAI_CACHE_RUN_FILE": str(bundle),
+        "GENAI_CACHE_NAMESPACE": namespace,
+    }
+    environment = {**os.environ, **force}
+    if file.suffix != ".ipynb":
+        return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
+    return _notebook(file, output, environment)
 
 
 def _notebook(file: Path, output: Path | None, environment: dict[str, str]) -> int:

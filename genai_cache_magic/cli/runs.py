@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 `diff` found a difference; 2 it can't be done, and one lin
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
@@ -144,13 +145,15 @@ def runs_replay(
     ] = None,
     namespace: Namespace = None,
 ) -> None:
-    """Execute a notebook or a script from a run alone: no model is called, no key is needed."""
-    from genai_cache_magic.cli.replaying import replay
+    """Execute a notebook or a script with the run's answers: no model is called, no key is needed."""
+    from genai_cache_magic.cli.replaying import bundle_in, replay
 
-    with opened(namespace) as cache:
-        bundle = cache.runs.bundle_for_replay(name)
-        chosen = cache.namespace
-    raise typer.Exit(replay(bundle, name, notebook, output, namespace=chosen))
+    with tempfile.TemporaryDirectory(prefix="genai-cache-") as folder:
+        bundle = bundle_in(folder, name)
+        with opened(namespace) as cache:
+            cache.runs.write_bundle(name, bundle)
+            chosen = cache.namespace
+        raise typer.Exit(replay(bundle, notebook, output, namespace=chosen))
 
 
 def _show(table: object, *notes: str) -> None:

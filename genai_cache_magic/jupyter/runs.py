@@ -55,7 +55,9 @@ def described(run: Run) -> Report:
     )
     header = ("cell", "model", "sample", "outcome", "tokens in", "out", "spent", "saved", "request", "answer")
     said = run.summary
-    title = f"run {said.name}: {counted(said.calls, 'call')}, {said.first} to {said.last}"
+    again = len(run.calls) - said.calls
+    several = f" ({again:,} asked again in another cell)" if again else ""
+    title = f"run {said.name}: {counted(said.calls, 'call')}{several}, {said.first} to {said.last}"
     used = ", ".join(f"{name} {version}" for name, version in said.surroundings.items())
     notes = (*((f"with {used}",) if used else ()), *(("pinned",) if said.is_pinned else ()))
     return Report(title, Table(rows, header, _NUMBERS), notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -31,7 +32,15 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in one line. `spent_usd` and `saved_usd` are what is known of it [USD]."""
+    """A run in one line.
+
+    Attributes
+    ----------
+    calls
+        Number of different calls: one that several cells ask counts once, as in a file of the run.
+    spent_usd, saved_usd
+        What is known of it [USD].
+    """
 
     name: str
     calls: int
@@ -198,13 +207,14 @@ class Runs:
         file.replace(recorded)
         return Written(len(recorded), changed)
 
-    def bundle_for_replay(self, name: str) -> Path:
-        """Return the file from which a run is replayed: that of its pin, which is made if there is none."""
-        if self.pinned(name) is None:
-            self.pin(name)
-        file = self._bundle(name)
-        assert file is not None
-        return file.path
+    def write_bundle(self, name: str, path: Path) -> None:
+        """Write the file from which a run is replayed: that of its pin, else its answers as they are now; as `pin`."""
+        pinned = self.pinned(name)
+        if pinned is not None:
+            shutil.copyfile(pinned.path, path)
+            return
+        recorded, _ = self._recorded(name)
+        RunFile(path, seal_key=self._key, is_sealed=self._seal_key is not None).replace(recorded)
 
     def unpin(self, name: str) -> bool:
         """Remove what `pin` made; return whether there was anything."""
@@ -266,31 +276,35 @@ class Runs:
         """Return the answers of a run as they are now, and how many are others than it got."""
         calls = self.show(name).calls
         wanted = {call.entry_id for call in calls}
+        names = {name_of(call) for call in calls}
         found = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
         bundle = self.pinned(name)
         if bundle is not None:
             bundle.load()
-        recorded, changed, missing = [], 0, []
+        recorded: dict[CallName, RecordedCall] = {}
+        changed: set[CallName] = set()
+        missing: dict[CallName, RunCall] = {}
         for call in calls:
             one, is_same = self._answer(call, found, bundle)
             if one is None:
-                missing.append(call)
+                missing[name_of(call)] = call
                 continue
-            recorded.append(one)
-            changed += not is_same
+            recorded[one.name] = one
+            if not is_same:
+                changed.add(one.name)
         if missing:
-            named = ", ".join(f"{call.model} {call.digest[:8]}" for call in missing[:_MOST_NAMED])
+            named = ", ".join(f"{call.model} {call.digest[:8]}" for call in [*missing.values()][:_MOST_NAMED])
             raise ConfigurationError(
-                f"{len(missing)} of {len(calls)} answers of run {name!r} are not in the cache any more ({named}): "
+                f"{len(missing)} of {len(names)} answers of run {name!r} are not in the cache any more ({named}): "
                 "execute the run again, in mode use"
             )
-        return list({one.name: one for one in recorded}.values()), changed
+        return list(recorded.values()), len(changed)
 
     @staticmethod
     def _answer(
         call: RunCall, found: Mapping[EntryId, Found | Fetch], bundle: RunFile | None
     ) -> tuple[RecordedCall | None, bool]:
-        name = CallName(call.digest, call.sample)
+        name = name_of(call)
         one = found.get(call.entry_id)  # type: ignore[call-overload]  # an id, as it was noted
         if not isinstance(one, Found):
             pinned = None if bundle is None else bundle.find(name)
@@ -304,7 +318,7 @@ class Runs:
         days = [_EPOCH + timedelta(days=call.day) for call in calls]
         return RunSummary(
             name=name,
-            calls=len(calls),
+            calls=len({name_of(call) for call in calls}),
             models=tuple(sorted({call.model for call in calls})),
             first=min(days),
             last=max(days),
@@ -318,7 +332,7 @@ class Runs:
 
 def compared(one: Iterable[RunCall], other: Iterable[RunCall]) -> RunDiff:
     """Return what tells two runs apart: calls are alike by request and sample, the others by their nearest."""
-    mine, theirs = ({(call.digest, call.sample): call for call in calls} for calls in (one, other))
+    mine, theirs = ({name_of(call): call for call in calls} for calls in (one, other))
     both = mine.keys() & theirs.keys()
     changed = [Differing(mine[name], theirs[name], ("answer",)) for name in mine if name in both]
     changed = [
@@ -345,6 +359,11 @@ def compared(one: Iterable[RunCall], other: Iterable[RunCall]) -> RunDiff:
         only_one=tuple(call for n, call in enumerate(left) if n not in pairs),
         only_other=tuple(call for m, call in enumerate(right) if m not in taken),
     )
+
+
+def name_of(call: RunCall) -> CallName:
+    """Return by what a run file finds `call`: calls of several cells that ask the same have one name."""
+    return CallName(call.digest, call.sample)
 
 
 def call_as_json(call: RunCall) -> dict[str, Any]:

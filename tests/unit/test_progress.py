@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from genai_cache_magic import create_cache
 from genai_cache_magic.api import progress
 from genai_cache_magic.api.progress import bar_of
 
@@ -26,7 +27,7 @@ def terminal(monkeypatch):
 
 
 @pytest.fixture
-def notebook(monkeypatch):
+def notebook(isolated, monkeypatch):
     shown = []
     handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
     display = lambda data, raw, display_id: shown.append(data) or handle  # noqa: E731 - as IPython's
@@ -63,6 +64,19 @@ def test_in_a_notebook(notebook):
             bar.show(done)
     assert 'max="10"' in notebook[0]["text/html"]
     assert notebook[-1]["text/plain"] == "llm_cache map: 10 of 10: 4 from the cache, 6 computed"
+
+
+def test_items_that_are_equal_are_counted_each(notebook):
+    """What is computed once for several of them is said so."""
+    with create_cache("memory") as cache:
+        cache.map(len, ["a", "bb"], name="length", progress=False)
+        assert cache.map(len, ["a", "a", "ccc", "ccc", "ccc"], name="length", max_workers=1) == [1, 1, 3, 3, 3]
+    said = "llm_cache map: 5 of 5: 2 from the cache, 1 computed, 2 equal to one of these"
+    assert notebook[-1]["text/plain"] == said
+    heard = []
+    with create_cache("memory") as cache:
+        cache.map(len, ["a", "a", "b"], name="length", progress=lambda *told: heard.append(told))
+    assert (heard[0], heard[-1]) == ((0, 3), (3, 3))
 
 
 def test_a_batch_that_stops_says_how_far_it_came(notebook):

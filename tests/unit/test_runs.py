@@ -17,6 +17,7 @@ from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.jupyter.arguments import parse_runs
+from genai_cache_magic.jupyter.runs import described
 
 MODEL = "gpt-4.1-mini"
 SECRET = "a prompt that stays at home"
@@ -192,6 +193,24 @@ def test_answers_that_changed_since_are_counted(url):
     assert runs().pin("sweep") == type(runs().pin("sweep"))(2, 1)
 
 
+def test_a_call_of_several_cells_counts_once_everywhere(url):
+    """A list, a pin, a file and who takes it over say the same number of calls."""
+    notebook_cell(url, "one", "a", "b", "a")
+    notebook_cell(url, "two", "a")
+    assert [run.calls for run in runs().list()] == [2]
+    assert described(runs().show("sweep")).title.startswith("run sweep: 2 calls (1 asked again in another cell), ")
+    assert runs().diff("sweep", "sweep").same == runs().pin("sweep").count == 2
+    assert runs().export("sweep", "sweep.jsonl", plaintext=True).count == 2
+    assert runs().import_("sweep.jsonl", "theirs").count == 2
+    assert [run.calls for run in runs().list()] == [2, 2]
+    execute(url, "a", run="other", mode="refresh")
+    assert runs().pin("sweep").changed == 1
+    runs().unpin("sweep")
+    current_session().cache("default").clear()
+    with pytest.raises(ConfigurationError, match="2 of 2 answers"):
+        runs().pin("sweep")
+
+
 @pytest.mark.parametrize("plaintext", [True, False])
 def test_export_and_import(url, unique_server, isolated, monkeypatch, plaintext):
     """A file carries a run to who shares the namespace, and as text to anybody, who replays it and asks nobody."""
@@ -303,11 +322,12 @@ for text in ("a", "b"):
 
 
 def test_a_script_is_replayed_from_its_run(command, url, unique_server):
-    """The command executes it with the run's answers alone, and with its exit code."""
+    """The command executes it with the run's answers and with its exit code, and pins nothing."""
     text = SCRIPT.format(url=url, model=MODEL)
     Path("again.py").write_text(text)
     asked = unique_server.count
     assert command("replay", "one", "again.py")[0] == 0
+    assert not any(run["is_pinned"] for run in json.loads(command("list", "--json")[1])["runs"])
     Path("again.py").write_text(text.replace('"b"', '"unknown"'))
     assert command("replay", "one", "again.py")[0] != 0
     assert unique_server.count == asked
