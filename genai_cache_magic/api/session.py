@@ -52,7 +52,8 @@ class Session:
         self._settings: Settings | None = None  # guarded by _lock, like the next
         self._caches: dict[str, Cache] = {}
         self._openings: dict[str, Opening] = {}
-        self._untold: tuple[str, ...] = ()  # guarded by _lock
+        self._untold: tuple[str, ...] = ()  # guarded by _lock, like the next
+        self._told_in: str | None = None
         self._run_files: dict[str, RunFile] = {}  # guarded by _lock
         self._events: dict[str, list[Event]] = {}  # of caches whose scope is not there any more or not yet
         self._latest: dict[str, weakref.ref[CellScope]] = {}
@@ -273,11 +274,15 @@ class Session:
     def scope(self, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> CellScope:
         """Return a new scope of this session."""
         scope = CellScope(options, cell=cell, person=self.settings.person, hooks=hooks, notices=self.notices)
-        with self._lock:
-            untold, self._untold = self._untold, ()
-        for sentence in untold:  # said once, under the first cell; `config` says it whenever it is asked
+        for sentence in self._ignored_under(cell):
             scope.emit(Trouble("settings", "Ignored", f"{sentence}, and start the kernel anew"))
         return scope
+
+    def _ignored_under(self, cell: str) -> tuple[str, ...]:
+        """Return what is ignored of settings: under the first cell alone, however often that runs, and in `config`."""
+        with self._lock:
+            is_first, self._told_in = self._told_in is None, cell if self._told_in is None else self._told_in
+            return self._untold if is_first or (cell and cell == self._told_in) else ()
 
     def close(self) -> None:
         """Close every cache; the session can be used again, and then opens them anew."""

@@ -37,11 +37,12 @@ _LISTED = (Gone.HERE, Gone.ELSEWHERE)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One entry as a listing shows it."""
+    """One entry as a listing shows it; `is_here` unless the team's tier alone has it."""
 
     entry_id: EntryId
     header: Header
     metadata: Metadata
+    is_here: bool = True
 
     @property
     def name(self) -> str:
@@ -180,7 +181,9 @@ class Catalogue:
     def listed(self, entry_id: EntryId) -> Listed | None:
         """Return what is listed of one entry, None if it is not there."""
         row, metadata = self.rows.find(entry_id), self.rows.metadata(entry_id)
-        return Listed(entry_id, row.header, metadata) if row is not None and metadata is not None else None
+        if row is None or metadata is None:
+            return None
+        return Listed(entry_id, row.header, metadata, is_here=row.gone is not Gone.ELSEWHERE)
 
     def resolved(self, prefixes: Collection[str]) -> dict[str, EntryId]:
         """Return the valid entries whose ids start so; prefixes of none, or of several, are left out.

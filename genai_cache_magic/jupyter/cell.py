@@ -290,7 +290,7 @@ class CellScopes:
             clearing=self.views.clearing(),
         )
         cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,))
-        cell.scope.notices += self.views.hints(status)
+        cell.scope.notices += self.views.hints(status, frame.name)
         frame.opened.append(Opened(line, cell, badge))
         badge.start(cell.scope)
 

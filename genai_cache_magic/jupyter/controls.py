@@ -10,6 +10,7 @@ from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.explain import differing
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server import answers
 from genai_cache_magic.jupyter.server.asked import PREFIX_DIGITS, place_of
 from genai_cache_magic.jupyter.server.caches import Caches, OtherCache
@@ -86,13 +87,18 @@ class CellControls:
         return {"reason": call.reason, "differs": list(differing(own, near)), "diff": _diff(near, own)}
 
     def _live(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of the entries, with the latency of this cell's own calls."""
+        """Return what is known of the entries, with the latency of this cell's own calls, and where each was found."""
         calls = {call.entry_id[:PREFIX_DIGITS]: call for call in self.scope.calls if call.entry_id}
         if not calls:
             return {"entries": {}, "notes": []}
         found = answers.live(self.caches, self._placed({**body, "entries": list(calls)}))
         for entry, facts in found["entries"].items():
-            facts["latency_s"] = calls[entry].latency_s
+            call = calls[entry]
+            if call.tier is Tier.FILE:
+                facts.clear()  # the cache may well lack what a run file answered
+            elif call.tier is not None:
+                facts["tier"] = call.tier.value
+            facts["latency_s"] = call.latency_s
         return found
 
     def _rerun(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,8 @@ class Summary:
     totals
         All calls as one row; None if there were none.
     calls
-        Each call, in an order that does not depend on when it ended; texts are cut, and no date is in them.
+        Each call, in an order that does not depend on when it ended; texts are cut, and no date is in them, nor
+        which tier of the cache had it.
     rows
         At most `MAX_ROWS`, worst outcome first; `more` calls are not among them.
     troubles, hints
@@ -178,11 +179,15 @@ def short(text: str, longest: int = MAX_TEXT) -> str:
 
 
 def _told(call: CallRecord) -> CallRecord:
-    """Return `call` as it may be saved: its texts short, and without the day on which an answer expired."""
+    """Return `call` as it may be saved: its texts short, and without the day on which an answer expired.
+
+    Nor is it said on which tier the cache found it: what the team's had the first time is on this machine the second.
+    """
     reason, model, provider = short(_DATE.sub("", call.reason)), short(call.model), short(call.provider)
-    if (reason, model, provider) == (call.reason, call.model, call.provider):
+    tier = call.tier if call.tier is Tier.FILE else None
+    if (reason, model, provider, tier) == (call.reason, call.model, call.provider, call.tier):
         return call
-    return replace(call, reason=reason, model=model, provider=provider)
+    return replace(call, reason=reason, model=model, provider=provider, tier=tier)
 
 
 def _order(call: CallRecord) -> tuple[Hashable, ...]:

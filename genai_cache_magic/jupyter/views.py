@@ -58,7 +58,7 @@ class CellViews:
         self._shell = shell
         self._counts: dict[str, int] = {}
         self._fresh: set[str] = set()
-        self._is_told = False
+        self._told_in: str | None = None  # the cell under which it stands how to get widgets
 
     def expected(self, cell: str) -> int:
         """Return how many calls `cell` made when it ran before; 0 if it did not."""
@@ -92,15 +92,15 @@ class CellViews:
         fresh = partial(self.ask_fresh, cell)
         return lambda scope, report: anywidget.cell_status(report, CellControls(scope, fresh))
 
-    def hints(self, status: str) -> tuple[str, ...]:
-        """Return, once, how to get the widget that is wanted and can't be made."""
-        if self._is_told or not self._wants_widget(status):
+    def hints(self, status: str, cell: str) -> tuple[str, ...]:
+        """Return how to get the widget that is wanted and can't be made: under one cell, however often that runs."""
+        if self._told_in not in (None, _stable(cell)) or not self._wants_widget(status):
             return ()
         from genai_cache_magic.jupyter import anywidget
 
         if anywidget.is_installed():
             return ()
-        self._is_told = True
+        self._told_in = _stable(cell)
         return (f"buttons and live figures under the cell need a widget: {anywidget.HOW_TO_INSTALL}",)
 
     def clearing(self) -> Clearing:

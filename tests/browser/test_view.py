@@ -49,14 +49,17 @@ def test_controls_of_the_cell_are_there_before_anything_is_opened(shown):
 
 
 def test_the_table_holds_each_call(shown):
-    """Outcome and tier, model, tokens with provider-cached apart, spent, saved, sample, tags."""
+    """Outcome, model, tokens with provider-cached apart, spent, saved, sample, tags; the tier where it was saved."""
+    shown.show(REPORTS["hits that name their tier, of an earlier release"])
+    shown.open()
+    assert [row[0] for row in shown.rows] == ["+miss", "✓hit L1", "✓hit L1", "✓hit L1"]
     shown.show(USUAL)
     shown.open()
     assert shown.rows == [
         ["+miss", "gpt-4.1-mini", "1,034", "", "267", "$0.0012", "$0", "", "baseline"],
-        ["✓hit L1", "gpt-4.1-mini", "400", "512", "100", "$0", "$0.0025", "", "baseline"],
-        ["✓hit L1", "gpt-4.1-mini", "400", "", "100", "$0", "$0.0025", "", "baseline"],
-        ["✓hit L1", "gpt-4.1-mini", "400", "", "100", "$0", "$0.0025", "1", "baseline"],
+        ["✓hit", "gpt-4.1-mini", "400", "512", "100", "$0", "$0.0025", "", "baseline"],
+        ["✓hit", "gpt-4.1-mini", "400", "", "100", "$0", "$0.0025", "", "baseline"],
+        ["✓hit", "gpt-4.1-mini", "400", "", "100", "$0", "$0.0025", "1", "baseline"],
     ]
 
 
@@ -235,11 +238,12 @@ def test_a_call_is_copied_as_what_selects_it(make_page):
 
 
 def test_what_is_not_saved_is_fetched_when_the_table_opens(shown):
-    """Latency, age and whether an entry is still there; without it their columns are not there."""
+    """Latency, age, a hit's tier and whether an entry is still there; without it their columns are not there."""
     shown.page.evaluate(
         """() => { window.host.fetchLive = async () => ({
              entries: {
-               "00112233445566aa": {age_s: 7300, latency_s: 1.53, state: "valid"},
+               "00112233445566aa": {age_s: 7300, latency_s: 1.53, tier: "L1", state: "valid"},
+               "1f3b5a77c0de1234": {age_s: 60, tier: "L2", state: "valid"},
                "0f3b5a77c0de1234": {state: "absent"},
              },
              notes: ["the team's tier can't be reached"]}) }"""
@@ -248,7 +252,8 @@ def test_what_is_not_saved_is_fetched_when_the_table_opens(shown):
     assert "tier" not in shown.words
     shown.open()
     shown.page.get_by_text("the team's tier can't be reached").wait_for()
-    assert [row[7:9] for row in shown.rows] == [["1.5 s", "2 h"], ["", "absent"], ["", ""], ["", ""]]
+    assert [row[0] for row in shown.rows] == ["+miss", "✓hit", "✓hit L2", "✓hit L2"]  # a miss was on no tier
+    assert [row[7:9] for row in shown.rows] == [["1.5 s", "2 h"], ["", "absent"], ["", "1 min"], ["", "1 min"]]
 
 
 # -- while a cell runs

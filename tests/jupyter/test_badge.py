@@ -231,7 +231,7 @@ def test_html_is_plain_and_escaped(model, reason):
 def test_words_stand_to_the_left_and_numbers_to_the_right():
     """Jupyter's own sheet puts all of a table to the right, where words can't be read down a column."""
     shown = bundle(summarise(scope_of(call(reason="shared a call in flight"))))["text/html"]
-    for word in ("outcome", "hit L1", "model", "gpt-4.1-mini", "why", "shared a call in flight"):
+    for word in ("outcome", "hit", "model", "gpt-4.1-mini", "why", "shared a call in flight"):
         assert f'<div align="left">{word}</div>' in shown
     for number in ("calls", "tokens in", "10", "out", "5", "spent", "$0", "saved", "$0.0012"):
         assert f">{number}</t" in shown

@@ -92,12 +92,24 @@ def test_a_call_is_there_with_what_the_view_shows():
     assert report_of(hit)["kinds"] == [
         {
             "outcome": "hit",
-            "tier": "L1",
             "provider": "openai.chat",
             "model": "gpt-4.1-mini",
             "calls": ["0000000000000000 1034 267 0.00123457 512 2"],
         },
     ]
+
+
+def test_where_the_cache_found_an_answer_is_not_saved():
+    """What came from the team's tier the first time, and from this machine the second, is saved as the same bytes."""
+    runs = [
+        [fetched(n, outcome=Outcome.HIT, tier=tier, saved_usd=Decimal(1)) for n, tier in enumerate(tiers)]
+        for tiers in ([Tier.L2, Tier.L1, Tier.L2], [Tier.L1, Tier.L1, Tier.L1], [Tier.L1, Tier.L2, Tier.L2])
+    ]
+    first, *others = (json.dumps(bundle(summarise(scope_of(*calls)))) for calls in runs)
+    assert others == [first, first]
+    assert not re.search(r"\bL[12]\b", first)
+    shelved = fetched(outcome=Outcome.HIT, tier=Tier.FILE)
+    assert report_of(shelved)["kinds"][0]["tier"] == "file"
 
 
 def test_an_entry_id_is_never_whole():

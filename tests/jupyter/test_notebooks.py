@@ -47,6 +47,18 @@ def test_two_runs_from_the_cache_are_saved_as_the_same_bytes(execute, tmp_path):
     assert_exported(nbformat.reads(first, as_version=4))
 
 
+def test_what_the_team_had_and_then_this_machine_is_saved_as_the_same_bytes(execute, redis_server, tmp_path):
+    """Parallel calls, threads, samples and money too; a second run is answered by this machine's own copies."""
+    team = {"GENAI_CACHE_L2": redis_server.url, "GENAI_CACHE_NAMESPACE": "saved-alike"}
+    execute(*CELLS, **team, GENAI_CACHE_DIR=str(tmp_path / "colleague"))
+    told = "from genai_cache_magic import last_cell\nprint({call.tier.value for call in last_cell().calls})"
+    runs = [execute(*CELLS, told, **team) for _ in range(2)]
+    assert [run.cells.pop().outputs[0].text for run in runs] == ["{'L2'}\n", "{'L1'}\n"]
+    first, second = map(nbformat.writes, runs)
+    assert "6 hits, 0 misses" in first
+    assert first == second
+
+
 def saved_cells(text):
     """The cells of a saved notebook, without the one that sets it up."""
     return nbformat.reads(text, as_version=4).cells[1:]

@@ -135,6 +135,25 @@ def test_what_is_alive_has_an_age_and_a_latency(caches, cache):
     assert facts["state"] == "valid"
     assert facts["age_s"] >= 0
     assert facts["latency_s"] == 0
+    assert facts["tier"] == "L1"
+
+
+def test_what_the_team_alone_has_is_said_to_lie_there(tmp_path, monkeypatch):
+    """A server knows where an answer lies now: on its own machine, or in the team's tier."""
+    team = Team(tmp_path, monkeypatch)
+    ada, ben = team.machine("ada"), team.machine("ben")
+    ada.ask(Origin())
+    ada.told()
+    ben.sees()
+    (item,) = answers.entries(over(ben.cache), {})["entries"]
+
+    def tier(machine):
+        return answers.live(over(machine.cache), {"entries": [item["id"]]})["entries"][item["id"]]["tier"]
+
+    assert (tier(ada), tier(ben)) == ("L1", "L2")
+    ben.ask(Origin())
+    assert tier(ben) == "L1"
+    team.close()
 
 
 @pytest.mark.parametrize(

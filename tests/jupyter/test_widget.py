@@ -14,7 +14,7 @@ from genai_cache_magic.api.session import current_session
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
-from genai_cache_magic.events import CallRecord, Outcome
+from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.jupyter import anywidget
 from genai_cache_magic.jupyter.call_report import MIME
 from genai_cache_magic.jupyter.controls import CellControls, PanelControls
@@ -71,26 +71,28 @@ def test_a_widget_is_made_where_nothing_else_has_buttons(monkeypatch, status, us
         monkeypatch.setenv(name, value)
     views = CellViews(Kerneled(**user_ns))
     assert (views.maker(status, "c") is not None) is is_widget
-    assert views.hints(status) == ()
+    assert views.hints(status, "c") == ()
 
 
 @pytest.mark.usefixtures("_no_front_end")
-def test_where_the_widget_is_missing_it_is_said_once_how_to_get_it(monkeypatch):
-    """The badge stands there all the same."""
+def test_where_the_widget_is_missing_one_cell_says_how_to_get_it(monkeypatch):
+    """However often that runs, so that it is saved alike; the badge stands there all the same."""
     monkeypatch.setattr(anywidget, "is_installed", lambda: False)
     views = CellViews(Kerneled())
     assert views.maker("widget", "c") is None
-    (hint,) = views.hints("widget")
+    name = "0123456789abcdef"  # of a cell that the front end gave no id
+    (hint,) = views.hints("widget", name)
     assert "pip install 'genai-cache-magic[widget]'" in hint
-    assert views.hints("widget") == ()
-    assert CellViews(Kerneled()).hints("auto") == ()
+    assert views.hints("widget", "other") == ()
+    assert views.hints("widget", f"{name}-2") == (hint,)
+    assert CellViews(Kerneled()).hints("auto", "c") == ()
 
 
 def test_a_terminal_gets_no_widget():
     """Whatever is asked for."""
     shell = type("Shell", (), {"user_ns": {}})()
     assert CellViews(shell).maker("widget", "c") is None
-    assert CellViews(shell).hints("widget") == ()
+    assert CellViews(shell).hints("widget", "c") == ()
 
 
 # -- while the cell runs
@@ -298,6 +300,17 @@ def test_what_is_not_saved_is_told_by_the_kernel(asked):
     assert facts["state"] == "valid"
     assert facts["age_s"] >= 0
     assert facts["latency_s"] == cell.calls[0].latency_s
+
+
+def test_a_hit_is_told_from_where_it_came(asked):
+    """The tier in which this cell's call found it; of what a run file answered, nothing of the cache's."""
+    cell, answer, _ = asked
+    first, second = cell.calls
+    cell.emit(replace(first, outcome=Outcome.HIT, tier=Tier.L2))
+    cell.emit(replace(second, outcome=Outcome.HIT, tier=Tier.FILE))
+    found = answer("live", {"store": cell.store})["entries"]
+    assert [found[name].get("tier") for name in prefixes(cell)[:2]] == ["L2", None]
+    assert "state" not in found[prefixes(cell)[1]]
 
 
 def test_a_miss_is_explained_by_the_nearest_call(asked):

@@ -423,6 +423,9 @@ def test_what_is_ignored_stands_under_the_first_cell(project):
         assert "genai-cache.toml sets encryption: ignored" in shown[kind]
         assert "genai-cache.toml`, and start the kernel anew" in shown[kind]
     assert second.troubles == ()
+    again = Session(dir=str(project / "cache"))
+    runs = [again.scope(again.options(), cell=cell) for cell in ("a", "b", "a")]
+    assert [run.troubles for run in runs] == [first.troubles, (), first.troubles]  # saved alike, run again
     heard = []
     create_cache("memory", on_event=heard.append).close()
     assert "ignored" in heard[0].message

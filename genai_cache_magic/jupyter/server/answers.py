@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from genai_cache_magic import __version__
 from genai_cache_magic.calls.explain import nearest_difference
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
     PREFIX_DIGITS,
     entries_of,
@@ -117,7 +118,7 @@ def body(caches: Caches, given: Given) -> dict[str, Any]:
 
 
 def live(caches: Caches, given: Given) -> dict[str, Any]:
-    """Return what no saved notebook holds of the entries that it names: age, latency, whether they are still valid."""
+    """Return what no saved notebook holds of the entries that it names: age, latency, tier, whether they are valid."""
     cache = caches.cache(place_of(given))
     names = entries_of(given)
     found = cache.catalogue.resolved(names)
@@ -127,7 +128,9 @@ def live(caches: Caches, given: Given) -> dict[str, Any]:
         listed = cache.catalogue.listed(entry_id)
         if listed is not None:
             age_s = max(0.0, now - listed.header.created_ms / 1000)
-            facts[name] = {"state": "valid", "age_s": age_s, "latency_s": listed.metadata.latency_s}
+            tier = Tier.L1 if listed.is_here else Tier.L2
+            latency_s = listed.metadata.latency_s
+            facts[name] = {"state": "valid", "age_s": age_s, "latency_s": latency_s, "tier": tier.value}
     return {"entries": facts, "notes": []}
 
 

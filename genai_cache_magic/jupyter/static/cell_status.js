@@ -10,7 +10,7 @@
  *   rejects with an `Error` whose message is a sentence.
  * @property {boolean} canControl Whether there is somebody to ask.
  * @property {string} [howToControl] A sentence that says how to get there, if not.
- * @property {() => (Promise<object|null>|null)} [fetchLive] What is not saved: age, latency, state of each entry.
+ * @property {() => (Promise<object|null>|null)} [fetchLive] What is not saved: age, latency, tier, state of each entry.
  * @property {"light"|"dark"|string} [theme] Else the page's own is followed.
  */
 
@@ -579,7 +579,7 @@ function liveFacts(found, call) {
   if (!isRecord(found)) return {};
   return {
     latency: amount(found.latency_s) ?? call.latency, age: amount(found.age_s) ?? call.age,
-    tier: call.tier || named(found.tier), state: named(found.state),
+    tier: call.outcome === "hit" ? call.tier || named(found.tier) : "", state: named(found.state),
   };
 }
 
