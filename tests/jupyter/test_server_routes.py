@@ -147,6 +147,26 @@ def test_what_is_wrong_is_said_in_a_sentence(jupyter, method, route, given, stat
     assert "site-packages" not in answer.text
 
 
+@pytest.mark.parametrize(("method", "route"), WANTED)
+def test_a_parameter_that_is_not_known_is_refused(jupyter, method, route):
+    """A misspelt one must not answer another question: each route, in its query and in its document; once is enough."""
+    wrong = ["tagg=x", "tag%00=x", "entry=0123456789abcdef", "123=x", "=x", "dry_run=", f"{'n' * 999}=1"]
+    wrong += ["limit=1&limit=2", "tag=a&tag="] if route == "entries" else ["limit=1"]
+    for query in wrong:
+        answer = asked(jupyter, method, f"{route}?{query}", headers=jupyter.with_token, json={})
+        assert answer.status_code == 400, query
+        assert 15 < len(answer.json()["message"]) < 400
+    usual = asked(jupyter, method, route, headers=jupyter.with_token, json={})
+    also = f"{route}?token={jupyter.token}&1764383000000"  # as links have it, and as JupyterLab asks
+    assert asked(jupyter, method, also, headers=jupyter.with_token, json={}).status_code == usual.status_code
+    if method == "POST":
+        for document in ('{"tagg": "x"}', '{"store": "", "store": ""}', '{"": 1}', '{"limit": 1}'):
+            url = jupyter.url + API + route
+            answer = requests.post(url, data=document, headers=jupyter.with_token, timeout=60)
+            assert answer.status_code == 400, document
+            assert 15 < len(answer.json()["message"]) < 400
+
+
 def test_what_is_no_json_is_said_in_a_sentence(jupyter):
     """A body that can't be read is refused, and the server goes on."""
     for body in (b"{", b"\xff\xfe", b"[" * 100_000, b"{}" + b" " * 2**20):

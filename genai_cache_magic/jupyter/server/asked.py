@@ -9,7 +9,7 @@ from genai_cache_magic.entries.catalogue import Listing
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from genai_cache_magic.core.key import TagKind
 
@@ -18,13 +18,30 @@ MAX_ENTRIES = 10_000
 PREFIX_DIGITS = 16
 _MAX_OFFSET = 2**31
 _MAX_TEXT = 500
+_MAX_NAME = 40
 _HEX = frozenset("0123456789abcdef")
 
 _KINDS: Mapping[str, TagKind] = {"tag": "user", "run": "run", "model": "model", "person": "person", "cell": "cell"}
 """How a request calls a kind of tag -> what we call it."""
 
 _CHOSEN = ("entries", "tag", "run", "model", "person", "older_than", "pattern")
-_ALSO = frozenset({"store", "namespace", "dry_run", "cell"})
+_PLACE = ("namespace", "store")
+_ALSO = (*_PLACE, "dry_run", "cell")
+
+TAKEN: Mapping[str, tuple[str, ...]] = {
+    "health": _PLACE,
+    "stats": _PLACE,
+    "usage": (*_PLACE, "since", "until", "by"),
+    "entries": (*_PLACE, "offset", "limit", "search", *_KINDS),
+    "entry": _PLACE,
+    "body": _PLACE,
+    "config": (),
+    "doctor": ("namespace",),
+    "live": (*_PLACE, "entries"),
+    "explain": (*_PLACE, "entry", "outcome", "reason"),
+    "invalidate": (*_CHOSEN, *_ALSO),
+}
+"""Answer -> the parameters that it knows; one that is misspelt must not answer another question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,14 @@ class Selection:
         return _KINDS.get(self.by)
 
 
+def check_names(answer: str, names: Iterable[str]) -> None:
+    """Refuse a parameter that `answer` doesn't know."""
+    for name in names:
+        if name not in TAKEN[answer]:
+            known = f"use one of {', '.join(TAKEN[answer])}" if TAKEN[answer] else "there are none here"
+            raise ConfigurationError(f"{name[:_MAX_NAME]!r} is no parameter of {answer}: {known}")
+
+
 def place_of(given: Mapping[str, Any]) -> Place:
     """Return whose cache a request means."""
     store = _text(given, "store")
@@ -79,7 +104,7 @@ def page_of(given: Mapping[str, Any]) -> Page:
 
 def selection_of(given: Mapping[str, Any]) -> Selection:
     """Return what a request wants to be made invalid. It is a dry run unless it says that it is none."""
-    unknown = sorted(set(given) - set(_CHOSEN) - _ALSO)
+    unknown = sorted(set(given) - {*_CHOSEN, *_ALSO})
     if unknown:
         raise ConfigurationError(f"{unknown[0]} is nothing that can be chosen by: use one of {', '.join(_CHOSEN)}")
     chosen = [name for name in _CHOSEN if given.get(name) is not None]

@@ -16,11 +16,12 @@ from tornado import web
 
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 from genai_cache_magic.jupyter.server import answers
+from genai_cache_magic.jupyter.server.asked import check_names
 from genai_cache_magic.jupyter.server.caches import NotHere, OtherCache
 from genai_cache_magic.jupyter.server.workers import Busy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from genai_cache_magic.jupyter.server.caches import Caches
     from genai_cache_magic.jupyter.server.workers import Workers
@@ -31,6 +32,7 @@ BODY_RESOURCE = "genai-cache-body"
 """What answers say may be kept from those who may count and invalidate them: an authorizer tells by these names."""
 
 MAX_REQUEST_BYTES = 1024**2
+_SERVERS_OWN = frozenset({"token", "_xsrf"})
 
 
 class Handler(APIHandler):
@@ -50,9 +52,10 @@ class Handler(APIHandler):
         self._caches = caches
         self._workers = workers
 
-    async def reply(self, given: dict[str, Any]) -> None:
-        """Answer with what `answer` makes of what was `given`, or with a sentence."""
+    async def reply(self, read: Callable[[], dict[str, Any]]) -> None:
+        """Answer with what `answer` makes of what a request gave, by `read`, or with a sentence."""
         try:
+            given = read()
             found = await self._workers.run(partial(type(self).answer, self._caches, given))
         except GenaiCacheError as exc:
             self.set_status(_status(exc))
@@ -62,18 +65,36 @@ class Handler(APIHandler):
 
     async def reply_to_document(self) -> None:
         """Answer with what `answer` makes of the JSON object that was sent, or with a sentence."""
-        try:
-            given = _document(self.request.body)
-        except ConfigurationError as exc:
-            self.set_status(400)
-            self.finish(json.dumps({"message": str(exc), "reason": type(exc).__name__}))
-            return
-        await self.reply(given)
+        await self.reply(self._sent)
 
     def query(self, entry: str) -> dict[str, Any]:
-        """Return what stands in the query, and the `entry` of the path, if there is one in it."""
-        given: dict[str, Any] = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        """Return what stands in the query, and the `entry` of the path, if there is one in it.
+
+        Raises
+        ------
+        ConfigurationError
+            A parameter is none of this route, or stands there twice.
+        """
+        names = self._asked_by_query()
+        check_names(self.answer.__name__, names)
+        for name in names:
+            if len(self.request.query_arguments[name]) > 1:
+                raise ConfigurationError(f"{name} stands in the query more than once: write it once")
+        given: dict[str, Any] = {name: self.get_query_argument(name) for name in names}
         return {**given, "entry": entry} if entry else given
+
+    def _sent(self) -> dict[str, Any]:
+        """Return the JSON object that was sent; raises as `query`."""
+        if names := self._asked_by_query():
+            raise ConfigurationError(f"{names[0][:40]!r} stands in the query: this route is asked by a JSON object")
+        given = _document(self.request.body)
+        check_names(self.answer.__name__, given)
+        return given
+
+    def _asked_by_query(self) -> list[str]:
+        """Return the names in the query, without those by which the server itself, and its front end, go."""
+        found = self.request.query_arguments.items()
+        return [name for name, values in found if name not in _SERVERS_OWN and not _is_cache_buster(name, values)]
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a sentence: what went wrong inside is for the log alone."""
@@ -95,7 +116,7 @@ class Read(Handler):
     @authorized("read", RESOURCE)  # type: ignore[untyped-decorator]  # it has no types
     async def get(self, entry: str = "") -> None:
         """Answer."""
-        await self.reply(self.query(entry))
+        await self.reply(partial(self.query, entry))
 
 
 class ReadBody(Handler):
@@ -105,7 +126,7 @@ class ReadBody(Handler):
     @authorized("read", BODY_RESOURCE)  # type: ignore[untyped-decorator]  # it has no types
     async def get(self, entry: str) -> None:
         """Answer."""
-        await self.reply(self.query(entry))
+        await self.reply(partial(self.query, entry))
 
 
 class Ask(Handler):
@@ -128,16 +149,28 @@ class Change(Handler):
         await self.reply_to_document()
 
 
+def _is_cache_buster(name: str, values: list[bytes]) -> bool:
+    """Return whether it is the time, which JupyterLab puts into each query, without a value."""
+    return name.isascii() and name.isdigit() and not any(values)
+
+
 def _document(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_REQUEST_BYTES:
         raise ConfigurationError(f"a request has at most {MAX_REQUEST_BYTES:,} bytes")
     try:
-        given = json.loads(body or b"{}")
+        given = json.loads(body or b"{}", object_pairs_hook=_object)
     except (ValueError, RecursionError) as exc:
         raise ConfigurationError("a request is a JSON object, and this is no JSON") from exc
     if not isinstance(given, dict):
         raise ConfigurationError("a request is a JSON object")
     return given
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise ConfigurationError("a request has a member more than once: write it once")
+    return found
 
 
 def _status(error: GenaiCacheError) -> int:
