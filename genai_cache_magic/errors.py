@@ -68,6 +68,10 @@ class KeysetUnusable(KeyUnavailable):
     """A keyset can't be opened by this process, whatever the state of its key: another key's, damaged, or newer."""
 
 
+class KeysetOutdated(DecryptionError):  # noqa: N818 - says what the keyset is
+    """A keyset is authentic, and older than one that this machine has seen: it would bring revoked keys back."""
+
+
 class KeyDenied(KeyUnavailable):
     """Who guards the key refuses this identity.
 

@@ -6,18 +6,22 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.api.installed import ensure_installed
+from genai_cache_magic.api.team_keyset import Keysets, TeamKeyset
+from genai_cache_magic.api.team_line import KEYSET
 from genai_cache_magic.crypto.held_keys import HeldKeys
-from genai_cache_magic.entries.highest import highest_keyset, keep_keyset
+from genai_cache_magic.entries.highest import highest_keyset, keep_keyset, keep_revoked, revoked_epochs
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyDenied, KeysetUnusable, KeyUnavailable
+from genai_cache_magic.host import tilde
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from genai_cache_magic.api.team_line import TeamLine
     from genai_cache_magic.crypto.keyring import Keyring
     from genai_cache_magic.crypto.wrappers.azure_key_vault import AzureKeyVault
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.entries.state import StateFile
+    from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document
     from genai_cache_magic.stores.home import Home, Losses
@@ -111,8 +115,11 @@ def keyring_of(  # noqa: PLR0913 - what it depends on
     line: TeamLine | None,
     *,
     has_entries: Callable[[], bool],
-) -> Keyring:
+    tell: Callable[[Event], None],
+) -> tuple[Keyring, TeamKeyset | None]:
     """Return the keys of `namespace`: those of the team at the other end of `line`, else this machine's own.
+
+    Beside them, where there is a team, its keyset.
 
     Raises
     ------
@@ -121,21 +128,17 @@ def keyring_of(  # noqa: PLR0913 - what it depends on
     DecryptionError
         What stands there as their keyset is forged, or older than one that this machine has seen.
     """
-    from genai_cache_magic.crypto.keyset import open_manifest
     from genai_cache_magic.stores.documents import FileDocument
 
-    manifest = FileDocument(home.path / "keyset")
-    wrapper = key_wrapper(settings)
-    lowest = highest_keyset(state, namespace)
-
-    def check(blob: bytes) -> Keyring:
-        return open_manifest(blob, namespace, wrapper, lowest_version=lowest)
-
+    manifest = FileDocument(home.path / KEYSET)
+    keysets = Keysets(namespace, key_wrapper(settings), highest_keyset(state, namespace))
+    team = None
     if line is not None:
-        before = (manifest, FileDocument(home.path.parent / "keyset"))
-        line.keyset(manifest, lambda: first_keyset(before, namespace, wrapper, check), check)
+        before = (manifest, FileDocument(home.path.parent / KEYSET))
+        team = TeamKeyset(line, manifest, keysets, place=tilde(home.path / KEYSET), tell=tell)
+        team.fetch(lambda: first_keyset(before, keysets))
     # Whoever is first wins: the manifest that is there afterwards counts.
-    is_made = manifest.load() is None and manifest.replace(_made_keyset(namespace, wrapper), expected=None)
+    is_made = manifest.load() is None and manifest.replace(_made_keyset(keysets), expected=None)
     if is_made and has_entries():
         home.losses.add(
             f"the keyset in {home.path} was gone, and a new one was made: "
@@ -144,45 +147,56 @@ def keyring_of(  # noqa: PLR0913 - what it depends on
     blob = manifest.load()
     if blob is None:
         raise KeyUnavailable(f"the keyset of namespace {namespace!r} vanished while it was read: try again")
-    keyring = check(blob)
+    keyring = keysets.open(blob)
+    _refuse_revoked(keyring, namespace, revoked_epochs(state, namespace))
     keep_keyset(state, namespace, keyring.manifest_version)
+    keep_revoked(state, namespace, keyring.revoked)
     home.keep(manifest, blob)
-    return keyring
+    return keyring, team
 
 
-def first_keyset(
-    before: Iterable[Document], namespace: str, wrapper: KeyWrapper, check: Callable[[bytes], object]
-) -> bytes:
+def _refuse_revoked(keyring: Keyring, namespace: str, revoked: Collection[int]) -> None:
+    # SECURITY: a newer keyset that grew out of an older one, which was put back, may lack what was revoked since.
+    if back := sorted(keyring.root_keys.keys() & revoked):
+        raise DecryptionError(
+            f"the keyset of namespace {namespace!r} brings epoch {back[0]} back, which was revoked: "
+            f"let whoever rotated it run `genai-cache keys revoke {back[0]}`"
+        )
+
+
+def first_keyset(before: Iterable[Document], keysets: Keysets) -> bytes:
     """Return what this machine offers to a team that has no keyset: one that it had `before`, else a new one.
 
-    So what it has sealed before stays readable to it, and to its team if that has lost everything. Raises as
-    `keyring_of`.
+    So what it has sealed before stays readable to it, and to its team if that has lost everything. What it would refuse
+    itself, since it has seen a newer one, it does not offer. Raises as `keyring_of`.
     """
     for document in before:
         with contextlib.suppress(DecryptionError, KeysetUnusable):
             blob = document.load()
             if blob is not None:
-                check(blob)
+                keysets.open(blob)
                 return blob
-    return _made_keyset(namespace, wrapper)
+    return _made_keyset(keysets)
 
 
-def _made_keyset(namespace: str, wrapper: KeyWrapper) -> bytes:
-    """Return the first keyset of `namespace`, after opening it: what can't be opened is offered to nobody.
+def _made_keyset(keysets: Keysets) -> bytes:
+    """Return the first keyset of a namespace, after opening it: what can't be opened is offered to nobody.
 
     Raises
     ------
     KeyUnavailable
         It can't be made now, or this identity may not make it.
+    KeysetOutdated
+        There was one before that was changed: a first one would not be believed here.
     """
-    from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
+    from genai_cache_magic.crypto.keyset import create_manifest
 
     try:
-        manifest = create_manifest(namespace, wrapper)
+        manifest = create_manifest(keysets.namespace, keysets.wrapper)
     except KeyDenied as exc:
         raise KeyUnavailable(
-            f"namespace {namespace!r} has no keyset yet, and this identity can't make one: let an administrator run "
-            f"`genai-cache keys init` ({exc})"
+            f"namespace {keysets.namespace!r} has no keyset yet, and this identity can't make one: "
+            f"let an administrator run `genai-cache keys init` ({exc})"
         ) from exc
-    open_manifest(manifest, namespace, wrapper)
+    keysets.open(manifest)
     return manifest

@@ -129,7 +129,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     if parts.line is not None and waiting is not None and home is not None:
         with contextlib.suppress(StoreUnavailable):  # of a newer version: the first look-up says so
             live.recall()
-        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, home.path / "keyset")
+        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, parts.emptied)
     trust = Trust(parts.state, live, longest_s=settings.offline_trust, clock=clock)
     entries = Entries(
         parts.store,
@@ -279,6 +279,7 @@ class _Parts:
     keys: Keys
     home: Home | None = field(default=None, repr=False)
     line: TeamLine | None = None
+    emptied: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 def _memory_parts(settings: Settings, namespace: str) -> _Parts:
@@ -332,6 +333,7 @@ def _disk_parts(
     from genai_cache_magic.stores.home import Losses
 
     home = made_home(settings, namespace, line, Losses(partial(_lost, tell)))
+    emptied: Callable[[], None] = lambda: None  # noqa: E731
     with contextlib.ExitStack() as undo:
         store = DiskStore(home.path / _ENTRIES, DiskConfig(size_limit_bytes=settings.size_limit), home=home)
         undo.callback(store.close)
@@ -346,12 +348,13 @@ def _disk_parts(
             seal: Seal = Unsealed()
             keys = _public_keys(namespace)
         else:
-            keyring = keyring_of(settings, home, namespace, state, line, has_entries=has_entries)
+            keyring, team = keyring_of(settings, home, namespace, state, line, has_entries=has_entries, tell=tell)
             seal, keys = _sealed(keyring, namespace)
+            emptied = emptied if team is None else team.offer_again
         undo.pop_all()
     home.losses.tell()
     ruling = SnapshotDocument(line.document(GENERATIONS), generations) if line else generations
-    return _Parts(store, ruling, state, seal, keys, home, line)
+    return _Parts(store, ruling, state, seal, keys, home, line, emptied)
 
 
 def home_of(settings: Settings, namespace: str, line: TeamLine | None = None) -> Path:

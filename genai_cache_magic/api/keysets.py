@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.api.custody import first_keyset, key_wrapper, made_home, vault_wrapper
+from genai_cache_magic.api.team_keyset import Keysets, TeamKeyset
 from genai_cache_magic.api.team_line import KEYSET, team_line
 from genai_cache_magic.crypto.aead import KEY_BYTES
 from genai_cache_magic.crypto.keyset import open_manifest, open_table, write_manifest
@@ -24,13 +25,14 @@ from genai_cache_magic.stores.home import Losses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic.crypto.keyring import Keyring
+    from genai_cache_magic.api.team_line import TeamLine
     from genai_cache_magic.crypto.keyset import KeyTable
     from genai_cache_magic.crypto.manifest import ManifestHead
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.crypto.wrappers.known_keys import KnownKey
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Document
+    from genai_cache_magic.stores.home import Home
 
 _TRIES: Final = 8
 
@@ -78,19 +80,18 @@ class Keyset:
         namespace: str,
         wrapper: KeyWrapper,
         *,
-        place: str,
-        document: Document,
-        copy: Document,
-        before: tuple[Document, ...],
+        home: Home,
+        line: TeamLine | None,
         state: StateFile,
     ) -> None:
         self._settings = settings
         self._namespace = namespace
-        self._place = place
-        self._document = document
-        self._copy = copy
-        self._before = before
+        self._home = home
+        self._line = line
         self._state = state
+        self._place = tilde(home.path) if line is None else line.tier.name
+        self._copy = FileDocument(home.path / KEYSET)
+        self._document: Document = self._copy if line is None else line.document(KEYSET)
         self.wrapper = wrapper
 
     def begin(self) -> Begun:
@@ -190,15 +191,11 @@ class Keyset:
 
     def _offer(self) -> bool:
         """Offer the first keyset; return whether it was this one that counts from now on."""
-        lowest, copied = self._lowest(), self._copy.load()
-
-        def check(blob: bytes) -> Keyring:
-            return open_manifest(blob, self._namespace, self.wrapper, lowest_version=lowest)
-
-        first = first_keyset(self._before, self._namespace, self.wrapper, check)
-        is_made = self._document.replace(first, expected=None)
+        keysets, copied = Keysets(self._namespace, self.wrapper, self._lowest()), self._copy.load()
+        before = () if self._line is None else (self._copy, FileDocument(self._home.path.parent / KEYSET))
+        is_made = self._document.replace(first_keyset(before, keysets), expected=None)
         blob = self._loaded()
-        self._keep(blob, check(blob).manifest_version, over=copied)
+        self._keep(blob, keysets.open(blob).manifest_version, over=copied)
         return is_made
 
     def _change(self, how: Callable[[KeyTable], KeyTable]) -> None:
@@ -217,6 +214,10 @@ class Keyset:
         lowest, copied = self._lowest(), self._copy.load()
         blob = self._loaded()
         wrapper = self._guard_of(blob)
+        if self._line is not None:
+            keysets = Keysets(self._namespace, wrapper, lowest)
+            team = TeamKeyset(self._line, self._copy, keysets, place=tilde(self._home.path / KEYSET))
+            blob = team.put_right(blob, copied)
         head, table = open_table(blob, self._namespace, wrapper, lowest_version=lowest)
         self._keep(blob, head.version, over=copied)
         return head, table, blob
@@ -286,17 +287,14 @@ def keyset_of(settings: Settings, namespace: str, *, make_key: bool = False) -> 
     wrapper = key_wrapper(settings, make=make_key)
     line = team_line(settings, namespace)
     home = made_home(settings, namespace, line, Losses())
-    copy = FileDocument(home.path / KEYSET)
     state = StateFile(home.path / "state.db", SCHEMA, columns=COLUMNS, ensure=home.ensure)
     try:
         yield Keyset(
             settings,
             namespace,
             wrapper,
-            place=tilde(home.path) if line is None else line.tier.name,
-            document=copy if line is None else line.document(KEYSET),
-            copy=copy,
-            before=() if line is None else (copy, FileDocument(home.path.parent / KEYSET)),
+            home=home,
+            line=line,
             state=state,
         )
     finally:

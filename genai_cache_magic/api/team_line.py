@@ -88,46 +88,6 @@ class TeamLine:
         except StoreUnavailable:
             return ()  # the first look-up says so
 
-    def keyset(self, copy: Document, make: Callable[[], bytes], check: Callable[[bytes], object]) -> None:
-        """Bring into `copy` the keyset of the team; where it has none, what `make` returns is offered.
-
-        `check` raises for a keyset that can't be this team's: it is neither kept nor used.
-
-        Raises
-        ------
-        StoreUnavailable
-            The team can't be asked, and this machine has never seen its keyset.
-        KeyUnavailable, DecryptionError
-            As `check` and `make`.
-        """
-        shared = self.document(KEYSET)
-        known = copy.load()
-        try:
-            blob = within(DEADLINE_S, shared.load, overdue=self.overdue)
-            if blob is None:
-                made = make()  # takes as long as whoever guards the key
-
-                def offer() -> bytes | None:
-                    shared.replace(made, expected=None)  # whoever is first wins
-                    return shared.load()
-
-                blob = within(DEADLINE_S, offer, overdue=self.overdue)
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return
-        if blob is None:
-            raise KeyUnavailable(f"the keyset in {self.tier.name} vanished while it was read: try again")
-        if known != blob:
-            check(blob)  # SECURITY: a forged one must not take the place of the last good one, which serves offline
-            copy.replace(blob, expected=known)
-
-    def offer_again(self, copy: Document) -> None:
-        """Give a tier that lost everything the keyset back, before somebody makes another one."""
-        known = copy.load()
-        if known is not None:
-            self.document(KEYSET).replace(known, expected=None)
-
 
 def team_line(settings: Settings, namespace: str, tell: Callable[[Event], None] = lambda _: None) -> TeamLine | None:
     """Return the way to the team tier that `settings` name, or None if they name none; nothing is asked yet.
@@ -214,14 +174,12 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
     live: LiveGenerations,
     codec: Codec,
     clock: TeamClock,
-    keyset: Path,
+    emptied: Callable[[], None],
 ) -> Team:
     """Return the team at the other end of `line`; `generations` is the snapshot that `live` rules by.
 
-    `keyset` is where this machine keeps its copy of the team's.
+    `emptied` is called when the tier has lost what it had.
     """
-    from genai_cache_magic.stores.documents import FileDocument
-
     assert isinstance(generations, SnapshotDocument)
     return Team(
         line.tier,
@@ -235,7 +193,7 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
         max_stale_s=line.max_stale_s,
         lock=waiting.lock,
         retries=line.retries,
-        emptied=lambda: line.offer_again(FileDocument(keyset)),
+        emptied=emptied,
     )
 
 

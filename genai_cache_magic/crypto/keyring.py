@@ -48,6 +48,11 @@ class Keyring:
     derivation_key: bytes = field(repr=False)
     root_keys: Mapping[int, bytes] = field(repr=False)
 
+    @property
+    def revoked(self) -> frozenset[int]:
+        """The epochs before the current one whose keys were given up."""
+        return frozenset(range(1, self.epoch)) - self.root_keys.keys()
+
     def root_key(self, epoch: int) -> bytes:
         """Return the root key (bytes, shape (32,)) of `epoch`.
 

@@ -14,19 +14,28 @@ from genai_cache_magic.crypto.keyring import SUITE_AES256GCM_HKDFSHA512, Keyring
 from genai_cache_magic.crypto.manifest import (
     KeyTable,
     ManifestHead,
+    ManifestParts,
     decode_table,
     encode_table,
     prefixed,
     split_manifest,
 )
-from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeysetUnusable
+from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeysetOutdated, KeysetUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
 
-__all__ = ["KeyTable", "Keyring", "create_manifest", "open_manifest", "open_table", "write_manifest"]
+__all__ = [
+    "KeyTable",
+    "Keyring",
+    "create_manifest",
+    "open_manifest",
+    "open_table",
+    "verified_manifest",
+    "write_manifest",
+]
 
 _KINDS: Final = ("local", "key-vault")
 _TABLE_DOMAIN: Final = b"genai-cache-magic/keyset/v1/aes-256-gcm+hkdf-sha512"
@@ -114,22 +123,14 @@ def open_table(
     KeyUnavailable
         If the manifest is damaged or newer than this code, or `wrapper` has another key or can't use it.
     DecryptionError
-        If the signature is wrong, or it is another namespace's manifest or older than `lowest_version`.
+        If the signature is wrong, or it is another namespace's manifest.
+    KeysetOutdated
+        If it is older than `lowest_version`.
     """
-    try:
-        head, bound, sealed_table, signed, signature = split_manifest(manifest)
-    except EntryUndecodable as exc:
-        raise _unreadable(namespace, exc) from exc
-    _require_key(head, namespace, wrapper)
-    # SECURITY: the algorithm is the wrapper's. Data that name another are refused, never obeyed.
-    if head.signature_algorithm != wrapper.signature_algorithm:
-        raise DecryptionError(f"a keyset failed authentication (key {wrapper.fingerprint})")
-    wrapper.verify(_SIGNATURE_LABEL + signed, signature, key_id=head.signing_key_id)
-    if head.namespace != encode_namespace(namespace):
-        raise DecryptionError(f"the keyset of another namespace stands where that of {namespace!r} belongs")
+    head, bound, sealed_table, _, _ = verified_manifest(manifest, namespace, wrapper)
     # SECURITY: an old manifest, though authentic, would bring revoked keys back.
     if head.version < lowest_version:
-        raise DecryptionError(
+        raise KeysetOutdated(
             f"the keyset of namespace {namespace!r} was rolled back: version {head.version}, seen: {lowest_version}. "
             "Put the newer file `keyset` back; if it is lost for good, use another GENAI_CACHE_NAMESPACE"
         )
@@ -140,6 +141,26 @@ def open_table(
     except EntryUndecodable as exc:
         raise _unreadable(namespace, exc) from exc
     return head, table
+
+
+def verified_manifest(manifest: bytes, namespace: str, wrapper: KeyWrapper) -> ManifestParts:
+    """Take `manifest` apart, once its signature proves that it is one of `namespace`, of whatever age.
+
+    Raises as `open_table`. Nothing is unwrapped.
+    """
+    try:
+        parts = split_manifest(manifest)
+    except EntryUndecodable as exc:
+        raise _unreadable(namespace, exc) from exc
+    head = parts.head
+    _require_key(head, namespace, wrapper)
+    # SECURITY: the algorithm is the wrapper's. Data that name another are refused, never obeyed.
+    if head.signature_algorithm != wrapper.signature_algorithm:
+        raise DecryptionError(f"a keyset failed authentication (key {wrapper.fingerprint})")
+    wrapper.verify(_SIGNATURE_LABEL + parts.signed, parts.signature, key_id=head.signing_key_id)
+    if head.namespace != encode_namespace(namespace):
+        raise DecryptionError(f"the keyset of another namespace stands where that of {namespace!r} belongs")
+    return parts
 
 
 def _require_key(head: ManifestHead, namespace: str, wrapper: KeyWrapper) -> None:

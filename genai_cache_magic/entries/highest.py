@@ -16,11 +16,15 @@ from genai_cache_magic.crypto.document_mac import protect_document, verify_docum
 from genai_cache_magic.errors import DecryptionError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from genai_cache_magic.entries.state import StateFile
 
 _MARK = struct.Struct(">Q32s")
 _DOCUMENT = "highest generations"
 _KEYSET = "highest keyset"
+_REVOKED = "revoked epochs"
+_EPOCH = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,30 @@ def keep_keyset(state: StateFile, namespace: str, version: int) -> None:
         if highest_keyset(state, namespace) < version:
             value = protect_document(_public(namespace), _KEYSET, version.to_bytes(8))
             state.set_mark(_KEYSET, value, gives_way=lambda kept: _version(kept, namespace) < version)
+
+
+def revoked_epochs(state: StateFile, namespace: str) -> frozenset[int]:
+    """Return the epochs that were seen to be revoked here; none may come back, in however new a keyset."""
+    with contextlib.suppress(StoreUnavailable):
+        return _epochs(state.mark(_REVOKED), namespace)
+    return frozenset()
+
+
+def keep_revoked(state: StateFile, namespace: str, epochs: Iterable[int]) -> None:
+    """Note that these epochs were seen to be revoked."""
+    with contextlib.suppress(StoreUnavailable):
+        known = revoked_epochs(state, namespace)
+        if not known.issuperset(epochs):
+            joined = b"".join(_EPOCH.pack(epoch) for epoch in sorted(known.union(epochs)))
+            state.set_mark(_REVOKED, protect_document(_public(namespace), _REVOKED, joined))
+
+
+def _epochs(value: bytes | None, namespace: str) -> frozenset[int]:
+    with contextlib.suppress(DecryptionError, struct.error):
+        if value is not None:
+            joined = verify_document(_public(namespace), _REVOKED, value)
+            return frozenset(epoch for (epoch,) in _EPOCH.iter_unpack(joined))
+    return frozenset()
 
 
 def _version(value: bytes | None, namespace: str) -> int:

@@ -126,7 +126,8 @@ class Team:
     retries
         How to go on when it can't be told.
     emptied
-        Called when the tier has lost the document that rules, and probably more.
+        Called when the tier has lost the document that rules, and probably more, be it that another one stands there
+        by now.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -296,9 +297,23 @@ class Team:
         self._clock.hear(found.now_s)
         if found.token is None:
             self._emptied()
+        before = self._snapshot.load()
         self._snapshot.seen(found.token)
+        if before is not None and self._is_begun_anew(before):
+            self._emptied()
         self._pending.forget(published)
         return found
+
+    def _is_begun_anew(self, before: bytes) -> bool:
+        """Return whether nothing that was valid by `before` is so now.
+
+        The team has cleared, or somebody was faster to begin anew in a tier that lost everything.
+        """
+        after = self._snapshot.load()
+        if after is None or after == before:
+            return False
+        earlier, later = self._generations.authentic(before), self._generations.authentic(after)
+        return earlier is None or later is None or earlier.root != later.root
 
     def _publish(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
         change = Change(self._shared.now_ms(), entry_ids=frozenset(entry_ids))

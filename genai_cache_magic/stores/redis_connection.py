@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.stores.redis_entraid import EntraCredentials
 
+_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
+"""How Redis 7.0 and later releases begin what they say of a command that a script's user may not use."""
 _SCHEMES = frozenset(
     {
         "redis",
@@ -235,7 +237,7 @@ def translated(name: str) -> Iterator[None]:
     except exceptions.AskError as error:  # MOVED too
         raise StoreUnavailable(f"{name} is one node of a cluster: write {_as_cluster(name)}") from unframed(error)
     except (exceptions.ConnectionError, exceptions.ClusterError, exceptions.RedisClusterException, OSError) as error:
-        raise StoreUnavailable(_unreachable(name, error)) from unframed(error)
+        raise _connection_error(name, error) from unframed(error)
     except exceptions.ResponseError as error:
         raise _response_error(name, error) from unframed(error)
     except (exceptions.RedisError, UnicodeError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -255,11 +257,28 @@ def _check_authorities(file: Path) -> None:
         raise ConfigurationError(f"l2_ca_file: {file} can't be read ({exc.strerror}): check the path") from exc
 
 
-def _denied(name: str, error: Exception) -> str:
-    text = str(error)
-    if "NOPERM" in text or "permission" in text.lower():
+def _lacks_right(text: str) -> bool:
+    """Return whether an error is of the user's rights; in a script a server says so in words of its own."""
+    return "NOPERM" in text or "permission" in text.lower() or text.startswith(_DENIED_IN_SCRIPT)
+
+
+def _denied(name: str, error: BaseException) -> str:
+    if _lacks_right(_bare(error)):
         return f"{name}: this user (l2_username) may not do that: give it the commands and keys in docs/team.md"
     return f"{name} refuses the user name or password: check the credentials, l2_username and l2_password"
+
+
+def _connection_error(name: str, error: Exception) -> StoreUnavailable:
+    """Return what to say of a server that was not reached; a cluster's nodes may have refused us one by one."""
+    from redis import exceptions
+
+    refusals = exceptions.AuthenticationError, exceptions.NoPermissionError, exceptions.AuthorizationError
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, refusals) or (isinstance(cause, exceptions.ResponseError) and _lacks_right(_bare(cause))):
+            return StoreDenied(_denied(name, cause))
+        cause = cause.__cause__ or cause.__context__
+    return StoreUnavailable(_unreachable(name, error))
 
 
 def _unreachable(name: str, error: Exception) -> str:
@@ -287,10 +306,14 @@ def _as_cluster(name: str) -> str:
     return f"{scheme}+cluster://{rest}"
 
 
+def _bare(error: BaseException) -> str:
+    """Return what the server said: of a batch, redis-py says first which command it was."""
+    return str(error).rpartition(" of pipeline caused error: ")[2]
+
+
 def _response_error(name: str, error: Exception) -> StoreUnavailable:
-    # Of a batch, redis-py says first which command it was.
-    text = str(error).rpartition(" of pipeline caused error: ")[2]
-    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in text[:60]:
+    text = _bare(error)
+    if text.startswith(("NOAUTH", "WRONGPASS")) or "AUTH" in text[:60] or _lacks_right(text):
         return StoreDenied(_denied(name, error))
     if text.startswith("DB index"):
         return StoreUnavailable(f"{name} has no database of that number: write another path in l2, such as /0")

@@ -14,7 +14,7 @@ from genai_cache_magic.testing.servers import RedisServer
 pytestmark = pytest.mark.service
 
 MIB = 1024**2
-RULES = ("~*", "+@read", "+@write", "+@scripting", "+hello")
+RULES = ("~*", "+@read", "+@write", "+@scripting", "+time", "+hello")
 
 
 @pytest.fixture
