@@ -205,6 +205,7 @@ class Simulated:
             pending=pending,
             least_ver=self.clock.count,
             is_provisional=lambda: self.snapshot.is_provisional,
+            begin=self.snapshot.begin,
         )
         self.live.recall()
         codec = Codec(Unsealed(), Compression())

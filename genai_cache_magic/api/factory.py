@@ -187,6 +187,7 @@ def _live_generations(
 ) -> LiveGenerations:
     """Return what rules the validity of the entries of namespace `name`."""
     ruling, mac_key = parts.generations, parts.keys.mac_key
+    snapshot = ruling if isinstance(ruling, SnapshotDocument) else None
     return LiveGenerations(
         ruling,
         namespace=name,
@@ -196,7 +197,8 @@ def _live_generations(
         on_loss=partial(_lost, on_event) if parts.home is None else parts.home.note_lost_record,
         pending=waiting.pending if waiting else tuple,
         least_ver=clock.count if waiting else lambda: 0,
-        is_provisional=(lambda: ruling.is_provisional) if isinstance(ruling, SnapshotDocument) else lambda: False,
+        is_provisional=lambda: snapshot is not None and snapshot.is_provisional,
+        begin=None if snapshot is None else snapshot.begin,
     )
 
 

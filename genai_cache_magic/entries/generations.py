@@ -34,6 +34,9 @@ class LiveGenerations:
     makes after a loss is above all that the others have seen, so they need no further root; and what is invalidated
     after an older document was put back is above the births of all that was stored before. While the document
     `is_provisional` it is not the one that others go by, and gives way to that however high it counts.
+
+    Where writing one has to wait for others, `begin` is given: it lets a provisional one count, and returns whether it
+    does. Then only what says so writes the document; whoever just wants to know what is valid never waits.
     """
 
     def __init__(  # noqa: PLR0913 - two secrets, two witnesses, and what they are about
@@ -48,6 +51,7 @@ class LiveGenerations:
         pending: Callable[[], Sequence[Change]] = tuple,
         least_ver: Callable[[], int] = lambda: 0,
         is_provisional: Callable[[], bool] = lambda: False,
+        begin: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._document = document
         self._context = f"generations/{namespace}"
@@ -57,6 +61,7 @@ class LiveGenerations:
         self._pending = pending
         self._least_ver = least_ver
         self._is_provisional = is_provisional
+        self._begin = begin
         self._seen: tuple[object, Generations] | None = None  # replaced as a whole, so needs no lock
         self._remembers = remembers or Forgets()
         self._lock = host.process_lock()
@@ -77,27 +82,54 @@ class LiveGenerations:
             current = change.apply(current)
         return current
 
+    @property
+    def is_known(self) -> bool:
+        """Whether what is valid can be told without writing a document anew."""
+        try:
+            return self._find()[0] is not None
+        except StoreUnavailable:
+            return True  # one of a newer version, or none can be read: writing another helps nobody
+
     def published(self) -> Generations:
-        """Return the document as it is now; it is created if there is none.
+        """Return the document as it is now; it is created if there is none and that takes no waiting.
 
         Raises
         ------
         StoreUnavailable
-            It can't be read or created: nothing can be known to be valid.
+            It can't be read or created here: nothing can be known to be valid.
         """
+        for _ in range(_ATTEMPTS):
+            found, blob = self._find()
+            if found is not None:
+                return found
+            if self._begin is None:
+                return self.ensure()
+            if blob is not None:
+                break
+            self._begin(self._protected(self._new_root(None, self._known()[0])))
+        raise StoreUnavailable(
+            "the record of what is invalid was damaged or put back: it is made anew by the next look"
+        )
+
+    def ensure(self) -> Generations:
+        """Return the document as it is now; it is created if there is none, which may wait. Raises as `published`."""
+        found, _ = self._find()
+        return found if found is not None else self.change(lambda generations: generations)
+
+    def _find(self) -> tuple[Generations | None, bytes | None]:
+        """Return the document, None if it is of no use, and its bytes, None if it is absent or known already."""
         seen = self._seen
         version = self._document.version()
         if seen is not None and version is not None and seen[0] == version:
-            return seen[1]
+            return seen[1], None
         known = self._known()  # before the load: what is loaded after it can't rightly be older
         blob = self._document.load()
         found = self._read(blob, *known)
-        if found is None or blob is None:
-            return self.change(lambda generations: generations)
-        self._raise(Mark.of(found.ver, blob), found)
-        # The version read before the load: a change in between is only noticed once more.
-        self._seen = (version, found)
-        return found
+        if found is not None and blob is not None:
+            self._raise(Mark.of(found.ver, blob), found)
+            # The version read before the load: a change in between is only noticed once more.
+            self._seen = (version, found)
+        return found, blob
 
     def recall(self) -> None:
         """Take what the document holds now for seen, so that nothing older is believed; nothing is written."""
@@ -124,7 +156,7 @@ class LiveGenerations:
             changed = how(base)
             if found is not None and changed is base:
                 return found
-            new = protect_document(self._mac_key, self._context, changed.encode())
+            new = self._protected(changed)
             if self._document.replace(new, expected=blob):
                 if found is None and (blob is not None or was_seen or highest.ver):
                     self._on_loss(
@@ -136,6 +168,9 @@ class LiveGenerations:
                 return changed
             time.sleep(host.chance.uniform(0, 0.002 * (attempt + 1)))
         raise StoreUnavailable("the generation document changes faster than it can be written: try again")
+
+    def _protected(self, generations: Generations) -> bytes:
+        return protect_document(self._mac_key, self._context, generations.encode())
 
     def _new_root(self, blob: bytes | None, highest: Mark) -> Generations:
         """Return a document above all that were seen, in which nothing stored so far is valid."""

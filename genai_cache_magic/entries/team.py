@@ -163,8 +163,11 @@ class Team:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether what is valid was seen a moment ago, so that L1 may answer alone."""
-        return self._snapshot.age_s <= self._max_stale_s
+        """Whether what is valid was seen a moment ago, so that L1 may answer alone.
+
+        A record that was lost was not: it is made anew by the next look, for which callers wait in their own colour.
+        """
+        return self._snapshot.age_s <= self._max_stale_s and self._generations.is_known
 
     @property
     def store(self) -> Store:
@@ -175,6 +178,7 @@ class Team:
         """Return what is valid, seen a moment ago or now; raises ``StoreUnavailable``."""
         if not self.is_fresh:
             self._look()
+            self._generations.ensure()
         return View(self._generations.current(), self._shared.now_ms())
 
     def look_up(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]], /) -> None:
@@ -230,6 +234,7 @@ class Team:
     def prune(self, *, lowest: int | None) -> Pruned:
         """Remove from the tier what is invalid, and records that nothing depends on; see `pruning.prune`."""
         self._snapshot.look()
+        self._generations.ensure()
         return prune(self._shared, lowest=lowest)
 
     @property
@@ -276,13 +281,14 @@ class Team:
         """Store queued entries in the tier; see `Receives`."""
         if not self.is_fresh:
             self._look()
+            self._generations.ensure()
         envelopes = {one.entry_id: one.envelope for one in waiting}
         self._shared.fill_envelopes(envelopes, longest_ms=_LONGEST_QUEUED_MS)
 
     def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
         try:
             found = self._look(entry_ids)
-            self._generations.published()  # made, where it was never there or got lost
+            self._generations.ensure()
         except StoreUnavailable as error:
             self._pending.read_more()
             return {}, str(error)

@@ -112,9 +112,7 @@ class SnapshotDocument:
             with self._lock:
                 if expected is not None or self._value is not None:
                     raise
-                self._is_provisional = True
-                self._value = new  # not kept: whoever comes next takes what is kept for the original's
-                self._changes += 1
+                self._let_count(new)
             return True
         if is_written:
             self._sight(self.load(), new)
@@ -130,6 +128,21 @@ class SnapshotDocument:
         else:
             self._fetch(None)
         return is_written
+
+    def begin(self, new: bytes) -> bool:
+        """Let `new` count until the original is seen, if there is no value; return whether it does. Asks nobody."""
+        with self._lock:
+            if self._value is not None:
+                return False
+            self._let_count(new)
+            return True
+
+    def _let_count(self, new: bytes) -> None:
+        """Take `new` for the value until the original is seen; the caller holds the lock."""
+        self._is_provisional = True
+        self._value = new  # not kept: whoever comes next takes what is kept for the original's
+        self._changes += 1
+        self._confirmed = None
 
     def look(self) -> None:
         """See whether the original has changed, and if so how; raises ``StoreUnavailable``."""

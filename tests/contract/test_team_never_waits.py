@@ -1,0 +1,139 @@
+"""The thread that asks, a kernel's event loop, never waits for the team's tier: whatever has to, is done behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from machines import Origin, Team
+
+from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.calls.steps import Answered, Follow, Lead
+from genai_cache_magic.core.options import Mode, Options
+from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.testing.tier import MemoryTier
+
+
+@pytest.fixture
+def team(tmp_path, isolated, monkeypatch):
+    team = Team(tmp_path, monkeypatch)
+    yield team
+    team.close()
+
+
+@pytest.fixture
+def origin():
+    return Origin()
+
+
+@pytest.fixture
+def asked_here(monkeypatch):
+    """Every call of the tier that is made in the test's own thread, from now on."""
+    own, calls, reach = threading.get_ident(), [], MemoryTier.reach
+
+    def noted(self):
+        if threading.get_ident() == own:
+            calls.append(1)
+        reach(self)
+
+    monkeypatch.setattr(MemoryTier, "reach", noted)
+    return calls
+
+
+def lose(documents):
+    del documents[GENERATIONS]
+
+
+def damage(documents):
+    document = documents[GENERATIONS]
+    assert document.replace(b"rubbish", expected=document.load())
+
+
+def put_back(documents):
+    document = documents[GENERATIONS]
+    assert document.replace(documents["saved"], expected=document.load())
+
+
+def whole_call(machine, origin, text, mode="use"):
+    """Make a call as an interceptor does; return the kinds of its steps, and the record."""
+    scope = CellScope(Options(mode=Mode(mode)), person="tester")
+    step, kinds = machine.begin(scope, text), []
+    while isinstance(step, Follow):
+        kinds.append("waits")
+        step.future.result(30)
+        step = step.lead.desk.resume(step, step.future.result())
+    if isinstance(step, Lead):
+        step.desk.commit(step, origin())
+    else:
+        assert isinstance(step, Answered)
+    return kinds, scope.calls[-1]
+
+
+@pytest.mark.parametrize("mode", ["use", "refresh", "read"])
+@pytest.mark.parametrize("how", [lose, damage, put_back])
+def test_a_record_that_was_lost_is_made_behind(team, origin, asked_here, how, mode):
+    """Seen to be lost a moment ago, so that it counts as fresh: the next call waits in its own colour for a new one."""
+    ada = team.machine("ada")
+    whole_call(ada, origin, "hello")
+    ada.told()
+    documents = team.server.documents
+    documents["saved"] = documents[GENERATIONS].load()
+    ada.cache.invalidate_tag("another")
+    how(documents)
+    ada.sees()
+    asked_here.clear()
+    kinds, record = whole_call(ada, origin, "hello", mode)
+    assert asked_here == []
+    assert kinds[:1] == ["waits"]
+    assert record.outcome != "hit"
+    assert record.stored is (mode != "read")
+    assert documents[GENERATIONS].load() not in (b"rubbish", documents["saved"])
+
+
+@pytest.mark.parametrize("how", [lose, damage, put_back])
+def test_one_that_is_lost_while_the_model_is_asked(team, origin, asked_here, how):
+    """What comes to be stored then is judged without waiting, and is of no use to anyone."""
+    ada = team.machine("ada")
+    whole_call(ada, origin, "hello")
+    documents = team.server.documents
+    documents["saved"] = documents[GENERATIONS].load()
+    ada.cache.invalidate_tag("another")
+    scope = CellScope(Options(), person="tester")
+    lead = ada.waited(ada.begin(scope, "another"))
+    how(documents)
+    ada.sees()
+    asked_here.clear()
+    lead.desk.commit(lead, origin())
+    assert asked_here == []
+    assert not scope.calls[-1].stored
+    assert whole_call(ada, origin, "another")[1].outcome != "hit"
+
+
+def test_without_the_tier_and_without_a_copy(team, origin, asked_here):
+    """A machine that never saw what is valid begins on its own, asks nobody for it, and gives that up later."""
+    team.machine("ada")  # which keeps a copy of the keyset, and asks nothing
+    whole_call(team.machine("ben"), origin, "another")
+    ada = team.machine("ada", is_away=True)
+    asked_here.clear()
+    assert whole_call(ada, origin, "hello")[1].stored
+    assert whole_call(ada, origin, "hello")[1].outcome == "hit"
+    assert asked_here == []
+    made = team.server.documents[GENERATIONS].load()
+    ada.tier.is_away = False
+    assert whole_call(ada, origin, "hello")[1].outcome != "hit"
+    assert team.server.documents[GENERATIONS].load() == made
+
+
+def test_listings_and_values_do_not_either(team, asked_here):
+    """What needs no word of the team is found on this machine."""
+    ada = team.machine("ada")
+    ada.cache.set("name", "value")
+    ada.told()
+    lose(team.server.documents)
+    ada.sees()
+    asked_here.clear()
+    assert ada.cache.get("name") is None
+    ada.cache.set("name", "another")
+    assert ada.cache.get("name") == "another"
+    ada.cache.stats()
+    assert asked_here == []
