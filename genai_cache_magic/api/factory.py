@@ -155,6 +155,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         pins=None if home is None else home.path / "pins",
         seal_key=None if settings.encryption == "off" else keys.mac_key,
         find=partial(entries.find_many, tell=on_event),
+        origins=partial(origins_of, settings),
     )
     return CacheParts(
         entries=entries,

@@ -14,6 +14,7 @@ import typer
 
 from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.showing import print_table, shown
+from genai_cache_magic.errors import ConfigurationError
 
 runs_app = typer.Typer(rich_markup_mode=None)
 
@@ -119,20 +120,35 @@ def runs_export(
 
 
 @runs_app.command("import")
-def runs_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `runs export` wrote, or a run file.")],
+def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `runs export` wrote, a run file, or what --from names.")
+    ],
+    named: Annotated[str, typer.Argument(metavar="[NAME]", help="The run's name here; default: the file's.")] = "",
     *,
-    name: Annotated[str, typer.Option("--as", metavar="NAME", help="The run's name here; default: the file's.")] = "",
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="The same.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", metavar="TOOL", help="Who recorded it: vcr (cassettes) or cachy (cachy.jsonl).")
+    ] = "",
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="With --from cachy: the log that CACHY_LOG named.")
+    ] = None,
     as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
     """Take over a run from a file: it is checked as a whole, and answers only a replay of that run."""
-    from genai_cache_magic.jupyter.runs import written
+    from genai_cache_magic.jupyter.runs import left_out, written
 
-    called = name or file.stem
+    if name and named and name != named:
+        raise ConfigurationError(f"the run is called {named} and, by --as, {name}: give it one name")
+    called = name or named or file.stem
     with opened(namespace) as cache:
-        done = cache.runs.import_(file, called)
-    typer.echo(json.dumps({"run": called, "calls": done.count}) if as_json else written("imported", called, done))
+        done = cache.runs.import_(file, called, source=source, log=log)
+    if as_json:
+        typer.echo(json.dumps({"run": called, "calls": done.count, "left_out": dict(done.left_out)}))
+        return
+    for line in (written("imported", called, done), *left_out(done)):
+        typer.echo(shown(line))
 
 
 @runs_app.command("replay")

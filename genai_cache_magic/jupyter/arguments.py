@@ -36,7 +36,8 @@ COMMANDS = {
     "clear": "make everything in the namespace invalid",
     "doctor": "what is wrong with configuration, key, cache and team tier, and what to do",
     "panel": "the last cell, today's cost, models, tags and answers, with buttons",
-    "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], import FILE [--as NAME]",
+    "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], "
+    "import FILE [--as NAME] [--from vcr|cachy]",
     "explain": "why the calls of the last cell were no hits",
     "help": "this; also after a command",
 }
@@ -235,7 +236,10 @@ _RUNS = {
     "diff": (("A", "B"), "which calls differ, in which part, and which answers changed"),
     "pin": (("NAME",), "keeps its answers as they are now, for --run NAME --mode replay"),
     "export": (("NAME", "FILE"), "writes it into a file, sealed, or with --plaintext as text that anyone can read"),
-    "import": (("FILE",), "takes a run over from a file, under the file's name or --as NAME"),
+    "import": (
+        ("FILE",),
+        "takes a run over from a file, under the file's name or --as NAME; --from vcr | cachy: what these recorded",
+    ),
 }
 
 
@@ -260,11 +264,30 @@ def parse_runs(line: str) -> list[str]:
     flags = [word for word in rest if word == "--plaintext"] if command == "export" else []
     named = [word for word in rest if word not in flags]
     if command == "import":
-        named = [named[0], PurePath(named[0]).stem] if len(named) == 1 else [w for w in named if w != "--as"]
-    wanted = _RUNS[command][0] if command != "import" else ("FILE", "NAME")
+        return [command, *_import_words(named)]
+    wanted = _RUNS[command][0]
     if len(named) != len(wanted) or any(word.startswith("-") for word in named):
         raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *_RUNS[command][0]))}")
     return [command, *named, *flags]
+
+
+def _import_words(words: list[str]) -> list[str]:
+    """Return file, name, whose recording it is and its log; what is not said is empty, and the name the file's."""
+    options = {"--as": "", "--from": "", "--log": ""}
+    plain: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, sign, value = word.partition("=")
+        if name in options:
+            options[name] = value if sign else next(rest, "")
+            if not options[name] or options[name].startswith("--"):
+                raise ConfigurationError(f"%llm_cache runs import: {name} wants its value")
+        else:
+            plain.append(word)
+    if len(plain) not in {1, 2} or any(word.startswith("-") for word in plain) or (plain[1:] and options["--as"]):
+        raise ConfigurationError("write %llm_cache runs import FILE [--as NAME] [--from vcr | cachy] [--log FILE]")
+    file, *named = plain
+    return [file, *(named or [options["--as"] or PurePath(file).stem]), options["--from"], options["--log"]]
 
 
 def option_strings(command: str = "") -> dict[str, bool]:

@@ -12,7 +12,7 @@ from genai_cache_magic.host import tilde
 from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing, parse_runs, parse_usage
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.report import Report, Table
-from genai_cache_magic.jupyter.runs import described, differences, listed, written
+from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.jupyter.usage import SINCE, usage_report
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
@@ -154,8 +154,9 @@ def _runs(line: str) -> Report:
             return Report(written("pinned", name, runs.pin(name)))
         case ["export", name, file, *flags]:
             return Report(written(f"written to {file}", name, runs.export(name, Path(file), plaintext=bool(flags))))
-        case ["import", file, name]:
-            return Report(written("imported", name, runs.import_(Path(file), name)))
+        case ["import", file, name, source, log]:
+            done = runs.import_(Path(file), name, source=source, log=Path(log) if log else None)
+            return Report(written("imported", name, done), notes=left_out(done))
     raise ConfigurationError(f"%llm_cache runs {line}: see %llm_cache help")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.runs.runs import Differing, Run, RunDiff, RunSummary, Written
 
 _DIGITS: Final = 8
+_KINDS: Final = 20
 _NUMBERS: Final = frozenset({"calls", "spent", "saved", "sample", "tokens in", "out"})
 
 
@@ -79,6 +80,15 @@ def written(what: str, name: str, done: Written) -> str:
     """Return what was done with the answers of a run."""
     changed = f"; {counted(done.changed, 'answer')} changed since the run" if done.changed else ""
     return f"run {name}, {counted(done.count, 'call')}, is {what}{changed}"
+
+
+def left_out(done: Written) -> tuple[str, ...]:
+    """Return what a recording of another tool holds beside the calls that were taken, a line a kind."""
+    if not done.left_out:
+        return ()
+    kinds = [f"{count:,} left out: {what}" for what, count in done.left_out.items()]
+    more = sum([*done.left_out.values()][_KINDS:])
+    return (*kinds[:_KINDS], *((f"{more:,} left out for other reasons",) if more else ()))
 
 
 def _named(pair: Differing) -> tuple[str, str, str]:

@@ -187,22 +187,13 @@ class RunFile:
         if seen == self._seen:
             return
         try:
-            content = self._content()
+            content = content_of(self.path, f"run file {self.label}", MAX_FILE_BYTES)
             self._lines = decode_file(open_file(content, self._seal_key()) if is_sealed(content) else content)
         except DecryptionError as exc:
             raise ConfigurationError(f"run file {self.label}: {exc}") from exc
         except ConfigurationError as exc:
             raise ConfigurationError(f"run file {self.label}: {exc}") from exc
         self._seen = seen
-
-    def _content(self) -> bytes:
-        with map_os_errors(f"reading run file {self.label}"):
-            descriptor = host.open_to_read(self.path, follow_link=True)
-            with os.fdopen(descriptor, "rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"it is larger than {MAX_FILE_BYTES} bytes")
-        return content
 
     def _write(self, lines: dict[CallName, bytes]) -> None:
         content = encode_file(lines.items())
@@ -236,6 +227,25 @@ class RunFile:
                 return is_sealed(file.read(8))
         except OSError:
             return self.path.suffix != PLAIN_SUFFIX
+
+
+def content_of(path: Path, label: str, limit: int) -> bytes:
+    """Return what is in the file at `path`, which people know as `label`, if that is no more than `limit` [bytes].
+
+    Raises
+    ------
+    ConfigurationError
+        It is larger.
+    StoreUnavailable
+        It can't be read.
+    """
+    with map_os_errors(f"reading {label}"):
+        descriptor = host.open_to_read(path, follow_link=True)
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ConfigurationError(f"it is larger than {limit} bytes")
+    return content
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:

@@ -14,6 +14,7 @@ from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.ledger.run_rows import RunCall, RunNote
 from genai_cache_magic.runs.differences import differing_parts
+from genai_cache_magic.runs.foreign import foreign_calls, likely_source
 from genai_cache_magic.runs.lines import CallName, RecordedCall
 from genai_cache_magic.runs.run_file import RunFile
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.policy import Fetch
     from genai_cache_magic.ledger.accounts import Accounts
     from genai_cache_magic.ledger.books import Books
+    from genai_cache_magic.providers.base import Origins
 
 _EPOCH = date(1970, 1, 1)
 _IMPORTED = "imported"
@@ -126,10 +128,21 @@ class RunDiff:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was pinned or exported: `count` calls; of `changed` ones the answer is another than the run got."""
+    """What was pinned, exported or imported.
+
+    Attributes
+    ----------
+    count
+        Number of calls.
+    changed
+        Of so many the answer is another than the run got.
+    left_out
+        What a recording of another tool holds beside them: how many, by what they are.
+    """
 
     count: int
     changed: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Runs:
@@ -143,9 +156,11 @@ class Runs:
         What seals them; None where encryption is off.
     find
         Looks answers up by their ids.
+    origins
+        Returns what is known of origins, by which model calls in recordings of others are recognised.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it works on, by name
         self,
         accounts: Accounts,
         books: Books,
@@ -153,12 +168,14 @@ class Runs:
         pins: Path | None,
         seal_key: bytes | None,
         find: Callable[[Iterable[EntryId]], Mapping[EntryId, Found | Fetch]],
+        origins: Callable[[], Origins],
     ) -> None:
         self._accounts = accounts
         self._books = books
         self._pins = pins
         self._seal_key = seal_key
         self._find = find
+        self._origins = origins
 
     def list(self) -> tuple[RunSummary, ...]:
         """Return every run, by name."""
@@ -235,29 +252,52 @@ class Runs:
         file.replace(recorded)
         return Written(len(recorded), changed)
 
-    def import_(self, path: str | Path, name: str) -> Written:
+    def import_(self, path: str | Path, name: str, *, source: str = "", log: str | Path | None = None) -> Written:
         """Take over a run from a file, every line of which is checked first, as a pinned one: all of it or nothing.
 
         Nothing of it enters the cache: it answers in mode ``replay`` of that run alone.
+
+        Parameters
+        ----------
+        source
+            Who wrote the file, if it is none of ours: ``vcr`` or ``cachy``. What is no model call that we know, and
+            what may not be stored, is left out and counted.
+        log
+            What ``CACHY_LOG`` named when pycachy recorded: it alone tells what was asked.
 
         Raises
         ------
         ConfigurationError
             The file can't be used, or there is another run of that name.
         """
-        source = RunFile(Path(path).absolute(), label=Path(path).name, seal_key=self._key)
-        source.load()
+        calls, left_out = self._calls_in(Path(path).absolute(), source, log)
         target = self._bundle(name)
         if target is None:
             raise ConfigurationError("a cache in memory imports nothing: use one on disk")
         self._books.flush()
         if any(call.outcome != _IMPORTED for call in self._accounts.calls_of_runs(name)):
             raise ConfigurationError(f"there is a run {name!r} of your own: import it under another name, with --as")
-        calls = source.calls()
         target.replace(calls)
         today = self._books.today()
         self._accounts.replace_run(name, [_imported(call, name, today) for call in calls])
-        return Written(len(calls))
+        return Written(len(calls), left_out=left_out)
+
+    def _calls_in(
+        self, path: Path, source: str, log: str | Path | None
+    ) -> tuple[Sequence[RecordedCall], Mapping[str, int]]:
+        if source:
+            found = foreign_calls(path, source, None if log is None else Path(log).absolute(), self._origins())
+            return found.calls, found.left_out
+        file = RunFile(path, label=path.name, seal_key=self._key)
+        try:
+            file.load()
+        except ConfigurationError as exc:
+            if (likely := likely_source(path)) and path.exists():
+                raise ConfigurationError(
+                    f"{exc}; is it a recording of {likely}? Then import it with --from {likely}"
+                ) from exc
+            raise
+        return file.calls(), {}
 
     def _bundle(self, name: str) -> RunFile | None:
         if self._pins is None:
@@ -275,7 +315,7 @@ class Runs:
     def _recorded(self, name: str) -> tuple[Sequence[RecordedCall], int]:
         """Return the answers of a run as they are now, and how many are others than it got."""
         calls = self.show(name).calls
-        wanted = {call.entry_id for call in calls}
+        wanted = {call.entry_id for call in calls if call.entry_id}  # one that was imported has no entry
         names = {name_of(call) for call in calls}
         found = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
         bundle = self.pinned(name)

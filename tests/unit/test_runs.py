@@ -356,8 +356,10 @@ def test_a_notebook_is_replayed_from_its_run(command, url, unique_server):
         ("show a", ["show", "a"]),
         ("diff a 'b c'", ["diff", "a", "b c"]),
         ("export a f.jsonl --plaintext", ["export", "a", "f.jsonl", "--plaintext"]),
-        ("import runs/f.jsonl", ["import", "runs/f.jsonl", "f"]),
-        ("import f.jsonl --as g", ["import", "f.jsonl", "g"]),
+        ("import runs/f.jsonl", ["import", "runs/f.jsonl", "f", "", ""]),
+        ("import f.jsonl --as g", ["import", "f.jsonl", "g", "", ""]),
+        ("import --from vcr f.yaml g", ["import", "f.yaml", "g", "vcr", ""]),
+        ("import cachy.jsonl --as g --from=cachy --log l", ["import", "cachy.jsonl", "g", "cachy", "l"]),
     ],
 )
 def test_the_magic_s_words(line, words):
@@ -372,7 +374,23 @@ def test_what_the_command_alone_can_do(line):
         parse_runs(line)
 
 
-@pytest.mark.parametrize("line", ["shw a", "show", "diff a", "export a", "import", "show --all", "pin 'a", "list a"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "shw a",
+        "show",
+        "diff a",
+        "export a",
+        "import",
+        "import a --as",
+        "import a b c",
+        "import a --form vcr",
+        "import a b --as c",
+        "show --all",
+        "pin 'a",
+        "list a",
+    ],
+)
 def test_wrong_words_after_the_magic(line):
     """Each names what should stand there."""
     with pytest.raises(ConfigurationError, match=r"%llm_cache runs"):
