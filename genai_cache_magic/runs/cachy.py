@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -31,8 +32,8 @@ _WITHOUT_NOISE: Final = re.compile(r"ipykernel_N|<ipython-input>|/tmp/tmp[XT]\b|
 _UNKNOWN: Final = "answers of which the log doesn't say what was asked"
 _DAMAGED: Final = "a line that can't be read"
 _NOISY: Final = "asked with addresses or temporary paths in it, which pycachy leaves out"
-_ANTHROPIC: Final = ("anthropic-version", "2023-06-01")
-"""Headers of requests are not kept; this one has had one value for years, which every SDK sends."""
+_ANTHROPIC: Final = ("2023-06-01", "2026-10-21")
+"""The versions of its API that Anthropic's SDKs ask for, by a header; pycachy keeps none, and answers either."""
 
 
 def exchanges_in(content: bytes, log: bytes) -> Iterator[Exchange | str]:
@@ -51,7 +52,12 @@ def exchanges_in(content: bytes, log: bytes) -> Iterator[Exchange | str]:
     damaged = sum(bool(raw.strip()) for raw in lines) - len(records)
     yield from [_DAMAGED] * damaged
     for record in records:
-        yield _exchange(record, asked)
+        exchange = _exchange(record, asked)
+        if isinstance(exchange, Exchange) and urlsplit(exchange.url).path.endswith("/messages"):
+            for version in _ANTHROPIC:
+                yield replace(exchange, headers=(*exchange.headers, ("anthropic-version", version)))
+        else:
+            yield exchange
 
 
 def _asked(log: bytes) -> dict[str, dict[str, Any]]:
@@ -87,8 +93,6 @@ def _exchange(record: dict[str, Any], asked: dict[str, dict[str, Any]]) -> Excha
     except (KeyError, TypeError, AttributeError, binascii.Error, ValueError):
         return _DAMAGED
     sent: Headers = (("content-type", "application/json"), ("accept", str(request.get("accept") or "")))
-    if urlsplit(url).path.endswith("/messages"):
-        sent = (*sent, _ANTHROPIC)
     return Exchange("POST", url, sent, body.encode("utf-8", "surrogatepass"), status, _answered(record, answer), answer)
 
 

@@ -52,8 +52,8 @@ class Exchange:
 class Taken:
     """The calls of a recording, and how many of what else was left out, by what it was."""
 
-    calls: tuple[RecordedCall, ...]
-    left_out: Mapping[str, int]
+    calls: tuple[RecordedCall, ...] = field(repr=False)
+    left_out: Mapping[str, int] = field(repr=False)
 
 
 class _LeftOut(Exception):  # noqa: N818 - no error: a recording holds what it holds

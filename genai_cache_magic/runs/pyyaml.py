@@ -22,8 +22,8 @@ class _Open:
     """A list or a mapping that has begun; `values` of a mapping are keys and values in turn."""
 
     is_mapping: bool
-    anchor: str | None
-    values: list[Any] = field(default_factory=list)
+    anchor: str | None = field(repr=False)
+    values: list[Any] = field(repr=False, default_factory=list)
     size: int = 1
 
     def whole(self) -> Any:

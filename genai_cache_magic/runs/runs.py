@@ -142,7 +142,7 @@ class Written:
 
     count: int
     changed: int = 0
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(repr=False, default_factory=dict)
 
 
 class Runs:
