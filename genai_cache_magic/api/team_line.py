@@ -137,6 +137,7 @@ def _tier(
         return redis, _MAX_STALE_REDIS_S
 
     from genai_cache_magic.stores.azure_blob import BlobStore
+    from genai_cache_magic.stores.azure_pages import BlobPages
     from genai_cache_magic.stores.by_size import SizedTier
 
     connection = _container(settings, by_kind[BLOB])
@@ -145,6 +146,7 @@ def _tier(
         redis,
         large,
         Breaker(connection.name),
+        bundles=BlobPages(connection, namespace),
         tell=lambda sentence: tell(Trouble("L2", StoreUnavailable.__name__, sentence)),
     )
     return tier, _MAX_STALE_REDIS_S

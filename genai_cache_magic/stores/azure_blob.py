@@ -5,27 +5,22 @@ All names start with ``genai-cache/1/<namespace>/``, and nothing outside them is
     genai-cache/1/<namespace>/e/<entry id>     a value; its metadata says how long it may live
     genai-cache/1/<namespace>/d/<name>         a document
     genai-cache/1/<namespace>/l/<name>         a large value, to which a Redis beside it points
-
-Blob Storage removes nothing by itself, so age is judged on reading: by the service's own clock alone, as the time of
-its answer less the time of the last change, both of which it tells with every answer to the second.
+    genai-cache/1/<namespace>/p/<group>/...    pages; see `azure_pages`
 """
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, CheckReport, Held, LookUp
+from genai_cache_magic.stores.azure_pages import BlobPages
+from genai_cache_magic.stores.azure_rows import BlobRow, ServiceClock, ensure_container, name_prefix, ttl_metadata
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
-
     from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Put
 
@@ -34,54 +29,6 @@ _R = TypeVar("_R")
 
 _WORKERS = 8
 _BATCH = 256  # the most that one batch request may delete, learn.microsoft.com/rest/api/storageservices/blob-batch
-_TTL = "ttl_ms"
-_TTL_DIGITS = 15
-_ENDLESS = "endless"
-
-
-def name_prefix(namespace: str) -> str:
-    """Return what all blobs of `namespace` start with."""
-    return f"genai-cache/1/{namespace}/"
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What the service says of a blob: its revision, and how long it may still live [s]."""
-
-    etag: str
-    remaining_s: float
-
-    @property
-    def is_expired(self) -> bool:
-        return self.remaining_s <= 0
-
-
-class _ServiceClock:
-    """Hears what time it is at the service, from the answer that it is given to as ``raw_response_hook``."""
-
-    def __init__(self) -> None:
-        self._now: datetime | None = None
-
-    def __call__(self, answer: Any) -> None:
-        date = answer.http_response.headers.get("Date")
-        self._now = parsedate_to_datetime(date) if date else None
-
-    @property
-    def now_s(self) -> float:
-        """The time that was heard [s since the epoch]; this machine's own where the service told none."""
-        return self._now.timestamp() if self._now else time.time()
-
-    def row(self, properties: Any) -> _Row:
-        """Return what `properties`, of the answer that was heard, say."""
-        ttl = (properties.metadata or {}).get(_TTL, "")
-        if properties.size > LARGEST_VALUE or len(ttl) > _TTL_DIGITS:
-            return _Row(properties.etag, 0.0)  # no value of ours: it is not fetched, and gives way
-        if ttl == _ENDLESS:
-            return _Row(properties.etag, math.inf)
-        if not ttl.isdecimal() or self._now is None:
-            return _Row(properties.etag, 0.0)  # not written by us, or an answer without a date: not served
-        age_s = (self._now - properties.last_modified).total_seconds()
-        return _Row(properties.etag, int(ttl) / 1000 - age_s)
 
 
 class BlobTier:
@@ -100,6 +47,7 @@ class BlobTier:
     def __init__(self, connection: BlobConnection, namespace: str) -> None:
         self.name = connection.name
         self.store = BlobStore(connection, namespace)
+        self.pages = self.bundles = BlobPages(connection, namespace)
         self._connection = connection
         self._namespace = namespace
 
@@ -109,12 +57,13 @@ class BlobTier:
 
     def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
         """Return the version of `document`, then the values of `keys`, at most 8 asked for at a time."""
-        clock = _ServiceClock()
+        clock = ServiceClock()
         token = BlobDocument(self._connection, self._namespace, document).version(clock)
         return LookUp(token, clock.now_s, self.store.get_many(keys) if keys else {})
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
+        self.pages.close()
         self.store.close()
 
 
@@ -146,14 +95,14 @@ class BlobStore:
         from azure.core.exceptions import ResourceNotFoundError
 
         name = self._name(key)
-        clock = _ServiceClock()
+        clock = ServiceClock()
         with self._connection.use() as container:
             try:
                 answer = container.download_blob(name, max_concurrency=1, raw_response_hook=clock)
                 row = clock.row(answer.properties)
                 return None if row.is_expired else Held(answer.readall(), row.etag)
             except ResourceNotFoundError as error:
-                _ensure_container(error)
+                ensure_container(error)
                 return None
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
@@ -187,7 +136,7 @@ class BlobStore:
             self.delete(key)
             return
         with self._connection.use() as container:
-            container.upload_blob(name, blob, overwrite=True, metadata=_metadata(ttl_s))
+            container.upload_blob(name, blob, overwrite=True, metadata=ttl_metadata(ttl_s))
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
@@ -244,21 +193,21 @@ class BlobStore:
         check_key(key)
         return self._prefix + key
 
-    def _row(self, container: Any, name: str) -> _Row | None:
+    def _row(self, container: Any, name: str) -> BlobRow | None:
         from azure.core.exceptions import ResourceNotFoundError
 
-        clock = _ServiceClock()
+        clock = ServiceClock()
         try:
             properties = container.get_blob_client(name).get_blob_properties(raw_response_hook=clock)
         except ResourceNotFoundError as error:
-            _ensure_container(error)
+            ensure_container(error)
             return None
         return clock.row(properties)
 
-    def _list(self, prefix: str) -> Iterator[tuple[str, _Row]]:
+    def _list(self, prefix: str) -> Iterator[tuple[str, BlobRow]]:
         if key_range(prefix) is None:
             return
-        clock = _ServiceClock()
+        clock = ServiceClock()
         with self._connection.use() as container:
             start = len(self._prefix)
             for properties in container.list_blobs(
@@ -268,7 +217,7 @@ class BlobStore:
                 if len(key) == KEY_DIGITS and key_range(key) is not None:
                     yield key, clock.row(properties)
 
-    def _remove(self, container: Any, rows: list[tuple[str, _Row]]) -> int:
+    def _remove(self, container: Any, rows: list[tuple[str, BlobRow]]) -> int:
         from azure.core import MatchConditions
 
         names = [
@@ -294,7 +243,7 @@ class BlobDocument:
         self._connection = connection
         self._name = f"{name_prefix(namespace)}d/{name}"
 
-    def version(self, clock: _ServiceClock | None = None) -> object:
+    def version(self, clock: ServiceClock | None = None) -> object:
         """Return a token that differs after every change; None if absent. `clock` hears what time it is."""
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -304,7 +253,7 @@ class BlobDocument:
                 found = container.get_blob_client(self._name).get_blob_properties(**hears)
                 return None if found.size > LARGEST_DOCUMENT else str(found.etag)
             except ResourceNotFoundError as error:
-                _ensure_container(error)
+                ensure_container(error)
                 return None
 
     def load(self) -> bytes | None:
@@ -319,7 +268,7 @@ class BlobDocument:
             value, etag = self._load(container)
             if value != expected:
                 return False
-            row = _Row(etag, math.inf) if etag else None
+            row = BlobRow(etag, math.inf) if etag else None
             return _upload_if(container, self._name, new, math.inf, row)
 
     def _load(self, container: Any) -> tuple[bytes | None, str]:
@@ -331,37 +280,27 @@ class BlobDocument:
             value = None if answer.properties.size > LARGEST_DOCUMENT else answer.readall()
             return value, str(answer.properties.etag)
         except ResourceNotFoundError as error:
-            _ensure_container(error)
+            ensure_container(error)
             return None, ""
 
 
-def _upload_if(container: Any, name: str, blob: bytes, ttl_s: float, row: _Row | None) -> bool:
+def _upload_if(container: Any, name: str, blob: bytes, ttl_s: float, row: BlobRow | None) -> bool:
     """Write, or remove if there is no time left, on the condition that `row` (None: nothing) is still there."""
     from azure.core import MatchConditions
     from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 
     try:
         if row is None:
-            container.upload_blob(name, blob, overwrite=False, metadata=_metadata(ttl_s))
+            container.upload_blob(name, blob, overwrite=False, metadata=ttl_metadata(ttl_s))
             return True
         same = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
         if ttl_s <= 0:
             container.delete_blob(name, **same)
         else:
-            container.upload_blob(name, blob, overwrite=True, metadata=_metadata(ttl_s), **same)
+            container.upload_blob(name, blob, overwrite=True, metadata=ttl_metadata(ttl_s), **same)
     except (ResourceExistsError, ResourceModifiedError):
         return False
     except ResourceNotFoundError as error:
-        _ensure_container(error)
+        ensure_container(error)
         return False
     return True
-
-
-def _metadata(ttl_s: float) -> dict[str, str]:
-    return {_TTL: _ENDLESS if math.isinf(ttl_s) else str(max(1, int(ttl_s * 1000)))}
-
-
-def _ensure_container(error: Any) -> None:
-    """Raise `error` again if it is the container that is missing: that is trouble, a missing blob is none."""
-    if str(getattr(error, "error_code", "") or "") == "ContainerNotFound":
-        raise error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 LARGEST_VALUE = 64 * 1024**2
 LARGEST_DOCUMENT = 4 * 1024**2
@@ -275,3 +275,55 @@ class SupportsSettling(Protocol):
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare them, as it was made to; return what there is to say. May raise ``StoreUnavailable``."""
+
+
+LARGEST_PAGE = 1024**2
+MOST_PAGES = 20_000
+"""No page of ours is larger [bytes], and no group of ours has more: what does is nobody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page, and which of those ever put under its name this is."""
+
+    blob: bytes = field(repr=False)
+    revision: str
+
+
+class Pages(Protocol):
+    """Opaque pages in groups, by group and name (64 hex digits each).
+
+    Whoever owns a page sets it as a whole, and nobody else does: setting it once more comes to the same, so one whose
+    outcome nobody knows is set again. Any method may raise ``StoreUnavailable``.
+    """
+
+    def put(self, group: str, pages: Mapping[str, bytes], *, ttl_s: float) -> dict[str, str]:
+        """Set pages of a group, each in the place of its last one, for at least `ttl_s` [s]; return their revisions.
+
+        Raises ``ValueError`` for one that is larger than ``LARGEST_PAGE``.
+        """
+
+    def revisions(self, groups: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the pages that there are of each of `groups`, by name, with their revisions; in few round trips."""
+
+    def read(self, group: str, names: Collection[str]) -> dict[str, Page]:
+        """Return those of the pages that are there."""
+
+    def remove(self, group: str, names: Collection[str]) -> None:
+        """Remove pages; one that is not there is removed already."""
+
+    def prune(self) -> int:
+        """Remove what has expired, where the service does not do so itself; return how many pages that were."""
+
+
+@runtime_checkable
+class SupportsPages(Protocol):
+    """A shared tier that keeps pages beside its values."""
+
+    @property
+    def pages(self) -> Pages:
+        """Those that are small."""
+
+    @property
+    def bundles(self) -> Pages:
+        """Those that may be many and large: elsewhere, where the tier has a better place for them."""

@@ -29,15 +29,15 @@ from genai_cache_magic.stores.base import (
     SupportsFill,
     SupportsFillMany,
 )
-from genai_cache_magic.stores.guarded import guard_store
+from genai_cache_magic.stores.guarded import GuardedPages, guard_store
 from genai_cache_magic.stores.keys import check_blob, check_key
 from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from genai_cache_magic.stores.base import Counters, Document, Leases
+    from genai_cache_magic.stores.base import Counters, Document, Leases, Page, Pages
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.redis import RedisTier
 
@@ -203,6 +203,8 @@ class SizedTier:
         The Redis.
     large, breaker
         The store beside it, and what keeps it from being asked while it fails.
+    bundles
+        The pages beside it; without them the Redis keeps all pages.
     tell
         Hears, in words, why something large could not be looked up.
     """
@@ -215,6 +217,7 @@ class SizedTier:
         large: Store,
         breaker: Breaker,
         *,
+        bundles: Pages | None = None,
         tell: Callable[[str], None] = lambda _: None,
         limit_bytes: int = LARGE_BYTES,
     ) -> None:
@@ -224,6 +227,12 @@ class SizedTier:
         self._breaker = breaker
         self._tell = tell
         self._workers = Workers(_WORKERS, "genai-cache-large")
+        self.bundles: Pages = fast.bundles if bundles is None else _PagesBeside(GuardedPages(bundles, breaker))
+
+    @property
+    def pages(self) -> Pages:
+        """Those of the Redis."""
+        return self._fast.pages
 
     @property
     def leases(self) -> Leases:
@@ -274,6 +283,33 @@ class SizedTier:
             self._tell(str(error))
             return None
         return value
+
+
+class _PagesBeside:
+    """Pages of the tier beside, whose trouble leaves the other one alone."""
+
+    def __init__(self, inner: Pages) -> None:
+        self._inner = inner
+
+    def put(self, group: str, pages: Mapping[str, bytes], *, ttl_s: float) -> dict[str, str]:
+        with _part():
+            return self._inner.put(group, pages, ttl_s=ttl_s)
+
+    def revisions(self, groups: Sequence[str]) -> dict[str, dict[str, str]]:
+        with _part():
+            return self._inner.revisions(groups)
+
+    def read(self, group: str, names: Collection[str]) -> dict[str, Page]:
+        with _part():
+            return self._inner.read(group, names)
+
+    def remove(self, group: str, names: Collection[str]) -> None:
+        with _part():
+            self._inner.remove(group, names)
+
+    def prune(self) -> int:
+        with _part():
+            return self._inner.prune()
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Put, Store
+    from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Page, Pages, Put, Store
     from genai_cache_magic.stores.breaker import Breaker
 
 
@@ -164,3 +164,36 @@ class GuardedLeases:
         """Return what `inner` does."""
         with guarded(self._breaker):
             return self.inner.release(key, token)
+
+
+class GuardedPages:
+    """The pages of a tier, asked for only while `breaker` lets them."""
+
+    def __init__(self, inner: Pages, breaker: Breaker) -> None:
+        self.inner = inner
+        self._breaker = breaker
+
+    def put(self, group: str, pages: Mapping[str, bytes], *, ttl_s: float) -> dict[str, str]:
+        """Pass the pages on."""
+        with guarded(self._breaker):
+            return self.inner.put(group, pages, ttl_s=ttl_s)
+
+    def revisions(self, groups: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.revisions(groups)
+
+    def read(self, group: str, names: Collection[str]) -> dict[str, Page]:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.read(group, names)
+
+    def remove(self, group: str, names: Collection[str]) -> None:
+        """Pass the removal on."""
+        with guarded(self._breaker):
+            self.inner.remove(group, names)
+
+    def prune(self) -> int:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return self.inner.prune()

@@ -1,8 +1,10 @@
-"""The one shape a key may have, checked at every door of every local store."""
+"""The one shape a key may have, checked at every door of every store."""
 
 from __future__ import annotations
 
 import re
+
+from genai_cache_magic.stores.base import LARGEST_PAGE
 
 KEY_DIGITS = 64
 _is_key = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}").fullmatch
@@ -17,6 +19,19 @@ def check_key(key: str) -> None:
     """
     if not _is_key(key):
         raise ValueError(f"a key is {KEY_DIGITS} lowercase hex characters, not {len(key)} of another kind")
+
+
+def is_key(key: str) -> bool:
+    """Return whether `key` has the shape of one."""
+    return _is_key(key) is not None
+
+
+def check_page(name: str, blob: bytes) -> None:
+    """Raise ``ValueError`` or ``TypeError`` unless `blob` can be a page of that name."""
+    check_key(name)
+    check_blob(blob)
+    if len(blob) > LARGEST_PAGE:
+        raise ValueError(f"a page has up to {LARGEST_PAGE} bytes, not {len(blob)}")
 
 
 def check_blob(blob: bytes) -> None:

@@ -6,6 +6,7 @@ All keys start with ``genai-cache:1:<namespace>:``, so that an administrator can
     genai-cache:1:<namespace>:e:<entry id>       a value, with a time to live
     genai-cache:1:<namespace>:d:<name>           a document: a hash of ``value`` and a random ``token``
     genai-cache:1:<namespace>:h:<name>           counts; see `redis_counters`
+    genai-cache:1:<namespace>:p:<group>          pages; see `redis_pages`
     genai-cache:1:<namespace>:l:<entry id>       a lease: its holder's random token, with a time to live
 
 Every command names one key, so that a cluster can place each where it likes.
@@ -23,6 +24,7 @@ from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held,
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 from genai_cache_magic.stores.redis_counters import RedisCounters
 from genai_cache_magic.stores.redis_limits import RedisLimits
+from genai_cache_magic.stores.redis_pages import RedisPages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -123,6 +125,7 @@ class RedisTier:
         self.store = RedisStore(connection, namespace)
         self.leases = RedisLeases(connection, namespace)
         self.counters = RedisCounters(connection, f"{key_prefix(namespace)}h:")
+        self.pages = self.bundles = RedisPages(connection, f"{key_prefix(namespace)}p:")
         self._connection = connection
         self._namespace = namespace
 

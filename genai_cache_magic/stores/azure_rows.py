@@ -1,0 +1,79 @@
+"""What Azure Blob Storage says of a blob: which of its values this is, and how long it may still live.
+
+Blob Storage removes nothing by itself, so age is judged on reading: by the service's own clock alone, as the time of
+its answer less the time of the last change, both of which it tells with every answer to the second.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from genai_cache_magic.stores.base import LARGEST_VALUE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_TTL = "ttl_ms"
+_TTL_DIGITS = 15
+_ENDLESS = "endless"
+
+
+def name_prefix(namespace: str) -> str:
+    """Return what all blobs of `namespace` start with."""
+    return f"genai-cache/1/{namespace}/"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """What the service says of a blob: its revision, and how long it may still live [s]."""
+
+    etag: str
+    remaining_s: float
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether nobody may be served it any more."""
+        return self.remaining_s <= 0
+
+
+class ServiceClock:
+    """Hears what time it is at the service, from the answer that it is given to as ``raw_response_hook``."""
+
+    def __init__(self) -> None:
+        self._now: datetime | None = None
+
+    def __call__(self, answer: Any) -> None:
+        date = answer.http_response.headers.get("Date")
+        self._now = parsedate_to_datetime(date) if date else None
+
+    @property
+    def now_s(self) -> float:
+        """The time that was heard [s since the epoch]; this machine's own where the service told none."""
+        return self._now.timestamp() if self._now else time.time()
+
+    def row(self, properties: Any) -> BlobRow:
+        """Return what `properties`, of the answer that was heard, say."""
+        ttl = (properties.metadata or {}).get(_TTL, "")
+        if properties.size > LARGEST_VALUE or len(ttl) > _TTL_DIGITS:
+            return BlobRow(properties.etag, 0.0)  # no value of ours: it is not fetched, and gives way
+        if ttl == _ENDLESS:
+            return BlobRow(properties.etag, math.inf)
+        if not ttl.isdecimal() or self._now is None:
+            return BlobRow(properties.etag, 0.0)  # not written by us, or an answer without a date: not served
+        age_s = (self._now - properties.last_modified).total_seconds()
+        return BlobRow(properties.etag, int(ttl) / 1000 - age_s)
+
+
+def ttl_metadata(ttl_s: float) -> dict[str, str]:
+    """Return the metadata of a blob that says how long it may live [s]."""
+    return {_TTL: _ENDLESS if math.isinf(ttl_s) else str(max(1, int(ttl_s * 1000)))}
+
+
+def ensure_container(error: Any) -> None:
+    """Raise `error` again if it is the container that is missing: that is trouble, a missing blob is none."""
+    if str(getattr(error, "error_code", "") or "") == "ContainerNotFound":
+        raise error
