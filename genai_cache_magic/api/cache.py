@@ -377,6 +377,7 @@ class Cache:
             return collected
         try:
             pruned = self._team.prune(lowest=collected.lowest)
+            self.ledger.prune()
         except StoreUnavailable as exc:
             self._on_event(trouble("L2", exc))
             return collected
@@ -387,9 +388,14 @@ class Cache:
         return self.catalogue.stats(self._directory)
 
     def usage(
-        self, since: object = None, until: object = None, *, by: str | Iterable[str] = ("day", "model")
+        self,
+        since: object = None,
+        until: object = None,
+        *,
+        by: str | Iterable[str] = ("day", "model"),
+        team: bool | None = None,
     ) -> UsageReport:
-        """Return what the calls of this namespace came to on this machine: spent, saved, hits, misses, tokens.
+        """Return what the calls of this namespace came to: spent, saved, hits, misses, tokens.
 
         Parameters
         ----------
@@ -400,16 +406,20 @@ class Cache:
         by
             What tells one row from another: ``day``, ``model``, ``provider``, ``run``, ``person``, as names or as
             one text with commas.
+        team
+            Of all machines of the team, this one's sum beside, or of this one alone; None: the team's if there is one.
 
         Raises
         ------
         ConfigurationError
-            A day or a name is none.
+            A day or a name is none, or there is no team.
         StoreUnavailable
             The books can't be read.
         """
+        if team and self.ledger.shared is None:
+            raise ConfigurationError("there is no team here: name its tier as l2, or leave team out")
         period = Period.of(since, until, today=today(self._entries.now_ms()))
-        return self.ledger.usage(period, checked_by(by))
+        return self.ledger.usage(period, checked_by(by), of_team=team is not False)
 
     def stored(self, entry_id: EntryId) -> Response | None:
         """Return the answer that is stored here under an id, None if there is no valid one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.api.bookkeeping import make_ledger
 from genai_cache_magic.api.cache import Cache
 from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
 from genai_cache_magic.api.joining import Joining
@@ -35,9 +36,6 @@ from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.entries.trust import Trust
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.ledger import accounts
-from genai_cache_magic.ledger.books import Books
-from genai_cache_magic.ledger.usage import Ledger
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
 from genai_cache_magic.runs.runs import Runs
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.crypto.keyring import Keyring
     from genai_cache_magic.entries.codec import Seal
     from genai_cache_magic.events import Event
+    from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Counters, Document, Store
     from genai_cache_magic.stores.disk import DiskStore
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
 _ENTRIES = "l1"
 _LOOK_AGAIN_S = 60.0
 """So long a cache stays open, whatever claims to be sealed with newer keys [s]: anyone who writes can claim that."""
-_LEDGER_WAITS_S = 0.25
-"""How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
 
 
 def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lambda _: None, **settings: Any) -> Cache:
@@ -125,11 +122,13 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     clock = TeamClock()
     live = _live_generations(name, parts, waiting, clock, on_event)
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
+    books = make_ledger(keys, home, parts.line, clock, on_event)
     team = None
     if parts.line is not None and waiting is not None and home is not None:
         with contextlib.suppress(StoreUnavailable):  # of a newer version: the first look-up says so
             live.recall()
-        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, parts.emptied)
+        emptied = partial(_emptied, parts, books)
+        team = make_team(parts.line, waiting, parts.generations, live, codec, clock, emptied)
     trust = Trust(parts.state, live, longest_s=settings.offline_trust, clock=clock)
     entries = Entries(
         parts.store,
@@ -148,10 +147,9 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     shared = None if team is None else SharedRows(team.store, codec, rows, view=team.seen)
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event, shared=shared)
-    ledger = _ledger(keys, home, entries.now_ms, on_event)
     runs = Runs(
-        ledger.accounts,
-        ledger.books,
+        books.accounts,
+        books.books,
         pins=None if home is None else home.path / "pins",
         seal_key=None if settings.encryption == "off" else keys.mac_key,
         find=partial(entries.find_many, tell=on_event),
@@ -174,7 +172,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         origins=origins_of(settings),
         ttl_s=settings.ttl,
         state=parts.state,
-        ledger=ledger,
+        ledger=books,
         runs=runs,
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
@@ -229,19 +227,11 @@ def _place(settings: Settings, parts: _Parts) -> str:
     return f"{settings.machine}\0{parts.home.path}" if settings.encryption == "off" else "local"
 
 
-def _ledger(keys: Keys, home: Home | None, now_ms: Callable[[], int], tell: Callable[[Event], None]) -> Ledger:
-    """Return the books of a namespace, which lie beside its entries and outlive them."""
-    file = StateFile(
-        None if home is None else home.path / "ledger.db",
-        accounts.SCHEMA,
-        columns=accounts.COLUMNS,
-        ensure=(lambda: None) if home is None else home.ensure,
-        tell=tell,
-        part="ledger",
-        busy_timeout_s=_LEDGER_WAITS_S,
-    )
-    kept = accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
-    return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms))
+def _emptied(parts: _Parts, books: Ledger) -> None:
+    """Give a tier that lost everything what this machine has of it."""
+    parts.emptied()
+    if books.shared is not None:
+        books.shared.lost()
 
 
 def _is_superseded(parts: _Parts, since_s: float, *, is_held: bool) -> bool:

@@ -18,10 +18,10 @@ from genai_cache_magic.entries.team import Pending, Team, TeamClock
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.settings.units import spell_size
-from genai_cache_magic.stores.base import SupportsCounters, SupportsLeases, SupportsSettling
+from genai_cache_magic.stores.base import SupportsCounters, SupportsLeases, SupportsPages, SupportsSettling
 from genai_cache_magic.stores.breaker import Breaker
 from genai_cache_magic.stores.counters import DocumentCounters
-from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, guard_store, guarded
+from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, GuardedPages, guard_store, guarded
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.azure_connection import BlobConnection
-    from genai_cache_magic.stores.base import Counters, Document, SharedTier
+    from genai_cache_magic.stores.base import Counters, Document, Pages, SharedTier
     from genai_cache_magic.stores.redis import RedisTier
 
 _ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
@@ -76,6 +76,11 @@ class TeamLine:
         tier = self.tier
         inner = tier.counters if isinstance(tier, SupportsCounters) else DocumentCounters(tier.document)
         return TeamCounters(inner, self.breaker, overdue=self.overdue)
+
+    @property
+    def pages(self) -> Pages | None:
+        """The pages of the tier, behind the breaker; None if it keeps none."""
+        return GuardedPages(self.tier.pages, self.breaker) if isinstance(self.tier, SupportsPages) else None
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare the limits of the tier's server, and return what there is to say of them."""

@@ -14,7 +14,7 @@ _PAPER: Final = 1_000
 """How wide a file or a pipe is [characters]: nothing is folded there."""
 
 
-def usage(
+def usage(  # noqa: PLR0913 - its options
     *,
     since: Annotated[
         str, typer.Option(metavar="DAY", help="The first day: 2026-05-31, today, yesterday, or an age such as 7d.")
@@ -23,12 +23,20 @@ def usage(
     by: Annotated[
         str, typer.Option(metavar="WHAT", help="day, model, provider, run, person, with commas between.")
     ] = "day,model",
+    team: Annotated[
+        bool | None,
+        typer.Option(
+            "--team/--this-machine",
+            help="All machines of the team, or this one; default: the team, where there is one.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
     namespace: Namespace = None,
 ) -> None:
-    """Show what calls cost and what hits saved, on this machine."""
+    """Show what calls cost and what hits saved, of the team, or on this machine where it works alone."""
     with opened(namespace) as cache:
-        found = cache.usage(since, until, by=by)
+        found = cache.usage(since, until, by=by, team=team)
     if as_json:
         typer.echo(json.dumps(found.as_json()))
         return
@@ -36,7 +44,7 @@ def usage(
     from rich.table import Table
     from rich.text import Text
 
-    from genai_cache_magic.jupyter.usage import headline, usage_table
+    from genai_cache_magic.jupyter.usage import headline, team_notes, usage_table
 
     typer.echo(shown(headline(found)))
     table = usage_table(found)
@@ -51,4 +59,6 @@ def usage(
         for row in table.rows:
             ruled.add_row(*(Text(shown(cell)) for cell in row))  # not as markup, which a model's name may hold
         console.print(ruled)
+    for note in team_notes(found):
+        typer.echo(shown(note))
     typer.echo("days are those of UTC, as on a provider's bill")

@@ -78,6 +78,8 @@ _PERIOD = (
     _option("--since", metavar="DAY", help="the first day: 2026-05-31, today, yesterday, or 7d; default 30d"),
     _option("--until", metavar="DAY", help="the last day; default today"),
     _option("--by", metavar="WHAT", help=f"{', '.join(BY)}, with commas between; default day,model"),
+    _option("--team", action="store_true", help="of all machines of the team; the default where there is one"),
+    _option("--this-machine", action="store_true", help="of this machine alone"),
 )
 _CONFIRMATION = (
     _option("--dry-run", action="store_true", help="count, change nothing"),
@@ -219,15 +221,19 @@ def parse_clear(line: str) -> Selection:
     return Selection("all", "", **vars(_parse(_clear, line)))
 
 
-def parse_usage(line: str) -> dict[str, str]:
+def parse_usage(line: str) -> dict[str, Any]:
     """Read the arguments of ``%llm_cache usage``, for `Cache.usage`.
 
     Raises
     ------
     ConfigurationError
-        An option is unknown or lacks its value; days are judged by `Cache.usage`.
+        An option is unknown, lacks its value or contradicts another; days are judged by `Cache.usage`.
     """
-    return {name: value for name, value in vars(_parse(_usage, line)).items() if value is not None}
+    found = {name: value for name, value in vars(_parse(_usage, line)).items() if value is not None}
+    team, alone = found.pop("team"), found.pop("this_machine")
+    if team and alone:
+        raise ConfigurationError("llm_cache usage: --team and --this-machine contradict each other: remove one")
+    return {**found, "team": True if team else False if alone else None}
 
 
 _RUNS = {

@@ -60,10 +60,12 @@ def in_words_of(session: Session, notes: tuple[str, ...]) -> Report:
     cache = session.cache(session.options().namespace)
     stats = cache.stats()
     tags = list(cache.catalogue.tags().get("user", {}).items())
-    costs = sorted(cache.usage("30d", by="model").rows, key=lambda row: (-row.spent_usd, -row.saved_usd, row.model))
+    costs = sorted(
+        cache.usage("30d", by="model", team=False).rows, key=lambda row: (-row.spent_usd, -row.saved_usd, row.model)
+    )
     rows = [("model, 30 days", row.model, came_to(row)) for row in costs]
     rows += [("tag", name, counted(count, "answer")) for name, count in tags[:_MAX_TAGS]]
     last = () if session.last is None else (f"last cell: {in_words(summarise(session.last))}",)
     held = f"{counted(stats.entries, 'answer')} in the cache"
-    title = f"{headline(cache.usage('today', by='model'))}; {held}"
+    title = f"{headline(cache.usage('today', by='model', team=False))}; {held}"
     return Report(title, Table(tuple(rows), ("what", "name", "")), (*last, *notes))

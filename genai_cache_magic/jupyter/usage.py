@@ -29,7 +29,8 @@ def usage_report(found: UsageReport) -> Report:
             bar.spent += row.spent_usd
             bar.saved += row.saved_usd
     picture = bars(list(spent.values()), last=found.until)
-    return Report(headline(found), usage_table(found), ("Days are those of UTC, as on a provider's bill.",), picture)
+    notes = (*team_notes(found), "Days are those of UTC, as on a provider's bill.")
+    return Report(headline(found), usage_table(found), notes, picture)
 
 
 def headline(found: UsageReport) -> str:
@@ -41,6 +42,22 @@ def headline(found: UsageReport) -> str:
         f"namespace {found.namespace}, {until}: {came_to(total)}, "
         f"{counted(total.hits, 'hit')}, {counted(total.misses, 'miss', 'misses')}"
     )
+
+
+def team_notes(found: UsageReport) -> tuple[str, ...]:
+    """Return what there is to say of the team's numbers; nothing where they are of this machine alone."""
+    team = found.team
+    if team is None:
+        return ()
+    of = f"of {counted(team.machines, 'machine')}; this one: {came_to(team.here)}"
+    notes = [f"{of}, {counted(team.here.hits, 'hit')}, {counted(team.here.misses, 'miss', 'misses')}"]
+    if team.trouble:
+        known = f"as of {team.known_at:%Y-%m-%d %H:%M} UTC" if team.known_at else "not all known here"
+        notes.append(f"the other machines' numbers are {known}: {team.trouble}")
+    if team.ignored:
+        why = "; ".join(sorted(set(team.ignored)))
+        notes.append(f"{counted(len(team.ignored), 'page')} of the team's ledger ignored: {why}")
+    return tuple(notes)
 
 
 def came_to(row: UsageRow) -> str:

@@ -8,6 +8,7 @@ is tried: its writer's number is noted beside the sums.
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -37,6 +38,9 @@ _DIGITS: Final = 12
 
 _KEPT_DAYS: Final = 30
 """For how long the last number of a writer that is gone is remembered."""
+
+_LEDGER: Final = "ledger"
+_LEDGER_BYTES: Final = 16
 
 MISSES: Final = frozenset({Outcome.MISS, Outcome.STALE, Outcome.REFUSED})
 
@@ -223,6 +227,24 @@ class Accounts:
                 titles[label] = self._opened(label, sealed.get(label, b""))
             found.append((Account(day, *titles[label]), Sums(*values)))
         return found
+
+    def marks(self, first: int, *, days: int) -> dict[int, tuple[float, ...]]:
+        """Return, of each `days` days since `first`, what changes whenever one of their calls is counted.
+
+        By the number of those days: a day divided by `days`.
+        """
+        counts = ", ".join(f"total({name})" for name in ("hits", "misses", "bypassed", "errors", "unrecognised"))
+        wanted = f"SELECT day / {days:d}, count(*), {counts} FROM account WHERE day >= ? GROUP BY 1"  # noqa: S608 - constants
+        return {page: tuple(rest) for page, *rest in self.file.read(lambda db: db.execute(wanted, (first,)).fetchall())}
+
+    def ledger_id(self) -> str:
+        """Return what tells this ledger from all others, 32 hex digits: as long as its file lives."""
+        known = self.file.mark(_LEDGER)
+        if known is None or len(known) != _LEDGER_BYTES:
+            made = os.urandom(_LEDGER_BYTES)
+            self.file.set_mark(_LEDGER, made, gives_way=lambda there: there is None or len(there) != _LEDGER_BYTES)
+            known = self.file.mark(_LEDGER) or made
+        return known.hex()
 
     def calls_of_runs(self, run: str | None = None) -> list[RunCall]:
         """Return the calls of a run, or of all runs, in the order in which they were last noted."""

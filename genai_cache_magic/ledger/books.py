@@ -59,6 +59,7 @@ class Books:
         self._lock = host.process_lock()
         self._is_closed = False
         self._is_adding = False  # guarded by _lock
+        self.added: Callable[[], None] = lambda: None  # called when something was added, under _lock
         self._begin_anew()
 
     def note(self, call: CallRecord, *, run: str, person: str) -> None:
@@ -142,6 +143,7 @@ class Books:
             except StoreUnavailable:
                 return False
             self._batch = None
+            self.added()
         return not (self._waiting or self._notes)
 
     def _gather(self) -> bool:

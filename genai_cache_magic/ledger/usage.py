@@ -14,8 +14,9 @@ from genai_cache_magic.settings.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from genai_cache_magic.ledger.accounts import Accounts
+    from genai_cache_magic.ledger.accounts import Account, Accounts
     from genai_cache_magic.ledger.books import Books
+    from genai_cache_magic.ledger.shared_books import SharedBooks
 
 BY: Final = ("day", "model", "provider", "run", "person")
 _EPOCH: Final = date(1970, 1, 1)
@@ -70,6 +71,41 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TeamPart:
+    """How a report of a whole team came about.
+
+    Attributes
+    ----------
+    machines
+        How many machines it covers, this one included. Each directory that a cache lies in counts as one.
+    here
+        What the calls of this machine came to.
+    known_at
+        When the team was last asked for all of it; None if it never was.
+    trouble
+        Why the team could not be asked for all of it now; empty if it was.
+    ignored
+        Why pages of the team's ledger were left out, in words.
+    """
+
+    machines: int
+    here: UsageRow
+    known_at: datetime | None = None
+    trouble: str = field(default="", repr=False)
+    ignored: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "machines": self.machines,
+            "here": self.here.as_json(()),
+            "known_at": None if self.known_at is None else self.known_at.isoformat(timespec="seconds"),
+            "trouble": self.trouble,
+            "ignored": list(self.ignored),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReport:
     """The rows between two days, both included, and their sum.
 
@@ -79,6 +115,8 @@ class UsageReport:
         None: from the first call on.
     by
         What tells one row from another.
+    team
+        How the numbers of all machines came about; None if they are of this machine alone.
     """
 
     namespace: str
@@ -87,6 +125,7 @@ class UsageReport:
     by: tuple[str, ...]
     rows: tuple[UsageRow, ...]
     total: UsageRow
+    team: TeamPart | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for scripts and the notebook's sidebar."""
@@ -97,6 +136,7 @@ class UsageReport:
             "by": list(self.by),
             "rows": [row.as_json(self.by) for row in self.rows],
             "total": self.total.as_json(()),
+            "team": None if self.team is None else self.team.as_json(),
         }
 
 
@@ -169,31 +209,50 @@ def checked_by(by: object) -> tuple[str, ...]:
 
 
 class Ledger:
-    """The books of one namespace, and what is asked of them."""
+    """The books of one namespace, and what is asked of them.
 
-    def __init__(self, namespace: str, accounts: Accounts, books: Books) -> None:
+    Parameters
+    ----------
+    shared
+        What ties them to those of a team; None where this machine works alone.
+    """
+
+    def __init__(self, namespace: str, accounts: Accounts, books: Books, shared: SharedBooks | None = None) -> None:
         self._namespace = namespace
         self.accounts = accounts
         self.books = books
+        self.shared = shared
+        if shared is not None:
+            books.added = shared.poke
 
-    def usage(self, period: Period, by: tuple[str, ...]) -> UsageReport:
-        """Return what the calls of `period` came to; raises ``StoreUnavailable``."""
+    def usage(self, period: Period, by: tuple[str, ...], *, of_team: bool = False) -> UsageReport:
+        """Return what the calls of `period` came to, on this machine or in all; raises ``StoreUnavailable``."""
         self.books.flush()
         first, last = (_number(period.since) if period.since else 0), _number(period.until)
         found = self.accounts.between(first, last)
         found += [(account, sums) for account, sums in self.books.unwritten().items() if first <= account.day <= last]
+        team = None
+        if of_team and self.shared is not None:
+            others, learnt = self.shared.usage.between(first, last)
+            team = TeamPart(1 + len(others), _total(found), _moment(learnt.known_at_ms), learnt.trouble, learnt.ignored)
+            found = [*found, *(row for rows in others.values() for row in rows)]
         groups: dict[tuple[str | int, ...], Sums] = {}
-        total = Sums()
         for account, sums in found:
             groups.setdefault(tuple(getattr(account, name) for name in by), Sums()).add(sums)
-            total.add(sums)
         rows = [_row(dict(zip(by, key, strict=True)), sums) for key, sums in groups.items()]
         rows.sort(key=lambda row: (row.day or _EPOCH, -row.spent_usd, -row.saved_usd, *(getattr(row, b) for b in by)))
-        return UsageReport(self._namespace, period.since, period.until, by, tuple(rows), _row({}, total))
+        return UsageReport(self._namespace, period.since, period.until, by, tuple(rows), _total(found), team)
+
+    def prune(self) -> None:
+        """Remove from the team's tier what has expired there; raises ``StoreUnavailable``."""
+        if self.shared is not None:
+            self.shared.prune()
 
     def close(self) -> None:
         """Add what waits; may be called twice."""
         self.books.close()
+        if self.shared is not None:
+            self.shared.close()
 
 
 def today(now_ms: int) -> date:
@@ -203,6 +262,17 @@ def today(now_ms: int) -> date:
 
 def _number(day: date) -> int:
     return max(0, (day - _EPOCH).days)
+
+
+def _total(found: Iterable[tuple[Account, Sums]]) -> UsageRow:
+    total = Sums()
+    for _, sums in found:
+        total.add(sums)
+    return _row({}, total)
+
+
+def _moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _row(names: dict[str, Any], sums: Sums) -> UsageRow:

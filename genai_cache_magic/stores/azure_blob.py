@@ -21,6 +21,7 @@ from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Put
 

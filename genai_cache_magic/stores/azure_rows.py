@@ -47,6 +47,7 @@ class ServiceClock:
         self._now: datetime | None = None
 
     def __call__(self, answer: Any) -> None:
+        """Hear it."""
         date = answer.http_response.headers.get("Date")
         self._now = parsedate_to_datetime(date) if date else None
 

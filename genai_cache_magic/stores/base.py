@@ -287,7 +287,7 @@ class Page:
     """A page, and which of those ever put under its name this is."""
 
     blob: bytes = field(repr=False)
-    revision: str
+    revision: str = field(repr=False)
 
 
 class Pages(Protocol):

@@ -211,7 +211,7 @@ class SizedTier:
 
     round_size = 200
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         fast: RedisTier,
         large: Store,

@@ -10,7 +10,7 @@ import pytest
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores import azure_blob
+from genai_cache_magic.stores import azure_blob, azure_rows
 from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
@@ -118,7 +118,7 @@ class TestBlobStore(StoreContract):
     )
     def test_what_can_be_no_value_is_absent(self, store, connection, team, monkeypatch, blob, ttl):  # noqa: PLR0917
         """More than any entry holds, or a time to live that is none, is not fetched, and gives way to an entry."""
-        monkeypatch.setattr(azure_blob, "LARGEST_VALUE", 100)
+        monkeypatch.setattr(azure_rows, "LARGEST_VALUE", 100)
         with connection.use() as container:
             container.upload_blob(f"genai-cache/1/{team}/e/{key_of('a')}", blob, metadata={"ttl_ms": ttl})
         assert store.get(key_of("a")) is None

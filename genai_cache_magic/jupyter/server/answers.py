@@ -81,7 +81,7 @@ def stats(caches: Caches, given: Given) -> dict[str, Any]:
 def usage(caches: Caches, given: Given) -> dict[str, Any]:
     """Return what calls came to between two days: spent, saved, hits, misses, tokens."""
     cache = caches.cache(place_of(given))
-    found = cache.usage(given.get("since"), given.get("until"), by=given.get("by", ("day", "model")))
+    found = cache.usage(given.get("since"), given.get("until"), by=given.get("by", ("day", "model")), team=False)
     return {**_whose(cache), **found.as_json()}
 
 

@@ -1,0 +1,66 @@
+"""Wiring of the books: this machine's ledger, and where there is a team its part of the team's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.crypto.columns import ColumnSeal
+from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.ledger import accounts
+from genai_cache_magic.ledger.books import Books
+from genai_cache_magic.ledger.known import KnownPages
+from genai_cache_magic.ledger.pages import PageSeal
+from genai_cache_magic.ledger.shared_books import SharedBooks
+from genai_cache_magic.ledger.sharing import Sharing
+from genai_cache_magic.ledger.usage import Ledger
+from genai_cache_magic.stores.locks import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.entries.team import TeamClock
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.stores.home import Home
+
+_LEDGER_WAITS_S = 0.25
+"""How long a call that was paid for waits until another process has counted its own [s]; then it is counted later."""
+
+
+def make_ledger(
+    keys: Keys, home: Home | None, line: TeamLine | None, clock: TeamClock, tell: Callable[[Event], None]
+) -> Ledger:
+    """Return the books of a namespace, which lie beside its entries and outlive them."""
+
+    def now_ms() -> int:
+        return int(clock() * 1000)
+
+    kept = _accounts(keys, home, tell)
+    shared = None
+    if home is not None and line is not None and line.pages is not None:
+        own = _accounts(keys, home, lambda _: None)
+        sharing = Sharing(
+            line.pages,
+            KnownPages(home.path / "shared.db", ensure=home.ensure, tell=tell),
+            PageSeal(keys),
+            writer=own.ledger_id,
+            now_ms=now_ms,
+            overdue=line.overdue,
+        )
+        shared = SharedBooks(sharing, own, lock=FileLock(home.path / "shared.lock"), retries=line.retries)
+    return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms), shared)
+
+
+def _accounts(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> accounts.Accounts:
+    """Return a way to the accounts of a namespace."""
+    file = StateFile(
+        None if home is None else home.path / "ledger.db",
+        accounts.SCHEMA,
+        columns=accounts.COLUMNS,
+        ensure=(lambda: None) if home is None else home.ensure,
+        tell=tell,
+        part="ledger",
+        busy_timeout_s=_LEDGER_WAITS_S,
+    )
+    return accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)

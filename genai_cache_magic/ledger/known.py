@@ -1,0 +1,180 @@
+"""``shared.db``: what a machine has told its team, and what it last knew of what others have told.
+
+All of it can be made anew: what was told is told again, and comes to the same; what others told is in the tier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.ledger.pages import Place
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from genai_cache_magic.entries.state import Columns
+    from genai_cache_magic.events import Event
+
+_SCHEMA: Final = (
+    (
+        "CREATE TABLE told (grp BLOB NOT NULL, name BLOB NOT NULL, digest BLOB NOT NULL, serial INTEGER NOT NULL,"
+        " revision BLOB NOT NULL, PRIMARY KEY (grp, name)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE page (grp BLOB NOT NULL, name BLOB NOT NULL, revision BLOB NOT NULL, serial INTEGER NOT NULL,"
+        " day INTEGER NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (grp, name))"
+    ),
+    "CREATE TABLE asked (grp BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE head (run BLOB PRIMARY KEY, last INTEGER NOT NULL, calls INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE pin (run BLOB PRIMARY KEY, serial INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID",
+)
+_COLUMNS: Final[Columns] = MappingProxyType(
+    {
+        **dict.fromkeys(("grp", "name", "digest", "revision", "blob", "run"), bytes),
+        **dict.fromkeys(("serial", "day", "at_ms", "last", "calls"), range(2**62)),
+        "state": range(16),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was last told under a name."""
+
+    digest: bytes = field(repr=False)
+    serial: int
+    revision: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A page of somebody's as it was last seen whole."""
+
+    revision: str = field(repr=False)
+    serial: int
+    blob: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a run of this machine stood: the number of its last row, and how many it had."""
+
+    last: int
+    calls: int
+
+
+class KnownPages:
+    """The file. Safe to share between threads and processes; every method may raise ``StoreUnavailable``.
+
+    Parameters
+    ----------
+    path
+        ``shared.db``.
+    """
+
+    def __init__(
+        self, path: Path, *, ensure: Callable[[], None] = lambda: None, tell: Callable[[Event], None] = lambda _: None
+    ) -> None:
+        self.file = StateFile(path, _SCHEMA, columns=_COLUMNS, ensure=ensure, tell=tell, part="ledger")
+
+    def told(self, group: str) -> dict[str, Told]:
+        """Return what this machine has told in a group, by name."""
+        rows = self.file.read(
+            lambda db: db.execute(
+                "SELECT name, digest, serial, revision FROM told WHERE grp = ?", (bytes.fromhex(group),)
+            ).fetchall()
+        )
+        return {name.hex(): Told(digest, serial, revision.decode()) for name, digest, serial, revision in rows}
+
+    def note_told(self, group: str, told: Mapping[str, Told], removed: Collection[str] = ()) -> None:
+        """Note what was told, and what was removed."""
+        key = bytes.fromhex(group)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?, ?)",
+                [(key, bytes.fromhex(n), one.digest, one.serial, one.revision.encode()) for n, one in told.items()],
+            )
+            db.executemany("DELETE FROM told WHERE grp = ? AND name = ?", [(key, bytes.fromhex(n)) for n in removed])
+
+        self.file.write(work)
+
+    def forget_told(self) -> None:
+        """Forget all that was told, so that it is told again; the serials go on."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE told SET digest = x''")
+            db.execute("DELETE FROM head")
+
+        self.file.write(work)
+
+    def forget_ledger(self, writer: str) -> None:
+        """Forget all that a ledger has told that is here no more; `writer` tells from now on."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM told")
+            db.execute("DELETE FROM head")
+            db.execute("INSERT OR REPLACE INTO mark VALUES ('writer', ?)", (writer.encode(),))
+
+        self.file.write(work)
+
+    def pages(self, groups: Iterable[str]) -> dict[Place, Known]:
+        """Return the pages that are known of some groups."""
+
+        def work(db: sqlite3.Connection) -> dict[Place, Known]:
+            found = {}
+            for group in groups:
+                wanted = "SELECT name, revision, serial, blob FROM page WHERE grp = ?"
+                for name, revision, serial, blob in db.execute(wanted, (bytes.fromhex(group),)):
+                    found[Place(group, name.hex())] = Known(revision.decode(), serial, blob)
+            return found
+
+        return self.file.read(work)
+
+    def note_pages(self, pages: Mapping[Place, Known], *, day: int) -> None:
+        """Note pages, each in the place of what was known of it."""
+        rows = [
+            (bytes.fromhex(place.group), bytes.fromhex(place.name), one.revision.encode(), one.serial, day, one.blob)
+            for place, one in pages.items()
+        ]
+        self.file.write(lambda db: db.executemany("INSERT OR REPLACE INTO page VALUES (?, ?, ?, ?, ?, ?)", rows))
+
+    def note_asked(self, groups: Iterable[str], at_ms: int, *, before_day: int) -> None:
+        """Note that the tier was asked for all of some groups; forget pages that did not change since `before_day`."""
+        rows = [(bytes.fromhex(group), at_ms) for group in groups]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR REPLACE INTO asked VALUES (?, ?)", rows)
+            db.execute("DELETE FROM page WHERE day < ?", (before_day,))
+
+        self.file.write(work)
+
+    def asked_at_ms(self, groups: Iterable[str]) -> int | None:
+        """Return when the tier was last asked for all of these groups [ms]; None if it never was for one."""
+        keys = [bytes.fromhex(group) for group in groups]
+
+        def work(db: sqlite3.Connection) -> list[int]:
+            one = "SELECT at_ms FROM asked WHERE grp = ?"
+            return [at_ms for key in keys for (at_ms,) in db.execute(one, (key,)).fetchall()]
+
+        found = self.file.read(work)
+        return min(found) if found and len(found) == len(keys) else None
+
+    def heads(self) -> dict[bytes, Head]:
+        """Return where the runs stood when they were last told."""
+        rows = self.file.read(lambda db: db.execute("SELECT run, last, calls FROM head").fetchall())
+        return {run: Head(last, calls) for run, last, calls in rows}
+
+    def note_heads(self, heads: Mapping[bytes, Head]) -> None:
+        """Note where runs stood."""
+        rows = [(run, head.last, head.calls) for run, head in heads.items()]
+        self.file.write(lambda db: db.executemany("INSERT OR REPLACE INTO head VALUES (?, ?, ?)", rows))
+
+    def close(self) -> None:
+        """Give up the file; may be called twice."""
+        self.file.close()

@@ -1,0 +1,66 @@
+"""The books of this machine as a part of its team's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.ledger.sharer import Sharer
+from genai_cache_magic.ledger.team_usage import TeamUsage, UsageSource
+
+if TYPE_CHECKING:
+    from genai_cache_magic.entries.drain import Retries
+    from genai_cache_magic.ledger.accounts import Accounts
+    from genai_cache_magic.ledger.sharing import Sharing, Source
+    from genai_cache_magic.stores.locks import FileLock
+
+
+class SharedBooks:
+    """Tells the team what is counted here, and knows what the others have counted.
+
+    Parameters
+    ----------
+    accounts
+        The ledger, through a connection of its own: whoever counts a call does not wait for who reads all of them.
+    lock
+        Held by the process of this machine that tells.
+    """
+
+    def __init__(self, sharing: Sharing, accounts: Accounts, *, lock: FileLock, retries: Retries | None = None) -> None:
+        self.sharing = sharing
+        self.usage = TeamUsage(sharing)
+        self._accounts = accounts
+        self._sources: tuple[Source, ...] = (UsageSource(accounts, sharing.seal, sharing),)
+        self._has_lost = False
+        self._sharer = Sharer(self._tell, lock=lock, retries=retries)
+        sharing.lost = self.lost
+        self._sharer.poke()  # what a killed process has left untold
+
+    def poke(self) -> None:
+        """Say that something was counted; returns at once."""
+        self._sharer.poke()
+
+    def lost(self) -> None:
+        """Say that the tier has lost something: all that this machine has to tell is told anew; returns at once."""
+        self._has_lost = True
+        self._sharer.poke()
+
+    def prune(self) -> None:
+        """Remove from the tier what has expired there; raises ``StoreUnavailable``."""
+        self.sharing.prune()
+
+    def close(self) -> None:
+        """Tell what is new, for about 2 s at most; may be called twice."""
+        self._sharer.close()
+        self._accounts.file.close()
+        self.sharing.known.close()
+
+    def _tell(self) -> None:
+        if self._has_lost:
+            self._has_lost = False
+            try:
+                self.sharing.forget(self._sources)
+            except StoreUnavailable:
+                self._has_lost = True
+                raise
+        self.sharing.tell(self._sources)
