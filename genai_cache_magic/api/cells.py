@@ -43,7 +43,7 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
 
     Parameters
     ----------
-    tags, ttl, mode, run, samples, store, namespace, salt
+    tags, ttl, mode, run, samples, store, namespace, salt, ignore
         As the options of ``%%llm_cache``.
 
     Raises

@@ -16,6 +16,7 @@ from genai_cache_magic.api.custody import is_slow
 from genai_cache_magic.api.factory import build_cache, origins_of
 from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache
 from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.core.ignoring import checked_rules, combined
 from genai_cache_magic.core.options import Mode, Options, Samples, checked_tags
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
@@ -234,7 +235,7 @@ class Session:
         """Return the options for a scope: `given`, else the notebook's, else the settings'.
 
         Values are as in the magic: ``mode``, ``ttl``, ``tags``, ``run``, ``namespace``, ``samples``,
-        ``store``, ``salt``; None counts as not given.
+        ``store``, ``salt``, ``ignore``; None counts as not given. Rules of ``ignore`` add to those in force.
 
         Raises
         ------
@@ -244,6 +245,7 @@ class Session:
         merged = {**self.notebook, **{name: value for name, value in given.items() if value is not None}}
         settings = self.settings
         merged.setdefault("run_file", settings.run_file or "")
+        merged["ignore"] = self._ignored(given.get("ignore"))
         options = checked_options(merged, mode=settings.mode, samples=settings.samples)
         if options.mode is Mode.RECORD and not options.run_file:
             raise ConfigurationError("mode record keeps a run file: name it too, --run-file runs/NAME.jsonl")
@@ -252,6 +254,11 @@ class Session:
             # Checked where the pattern stands.
             namespace = load_settings(**{**self._given, "namespace": namespace}).namespace
         return replace(options, namespace=namespace)
+
+    def _ignored(self, given: object) -> tuple[str, ...]:
+        """Return the rules about noise: the settings', the notebook's and those `given`, unless one says ``none``."""
+        notebook = checked_rules(self.notebook.get("ignore"))
+        return combined(self.settings.ignore.rules, notebook, checked_rules(given))
 
     def turn_on(self, **given: Any) -> Options:
         """Put options in force for every following cell; raises as `options`."""
@@ -359,6 +366,7 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
         store=_kinds(given.get("store", ())),
         salt=str(given.get("salt", "")),
         run_file=_place(given.get("run_file", "")),
+        ignore=checked_rules(given.get("ignore")),
     )
 
 

@@ -52,7 +52,7 @@ class Chains:
             body = _put(body, one.path.split("/")[1:], f"entry;sha256={meaning}")
         media = (*request.media, *(one.path for one in call.follows))
         refused = tuple(reason for reason in call.refused if reason != STATEFUL)
-        return replace(call, request=replace(request, body=as_object(body), media=media), refused=refused)
+        return replace(call, request=replace(request, body=as_object(body), media=media), refused=refused, keyed=None)
 
     def learn(
         self, call: ModelCall, entry_id: EntryId, response: Response, header: Header, tell: Callable[[Event], None]

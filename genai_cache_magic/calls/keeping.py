@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.chains import Chains
+from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.core.canonical import canonical_bytes, component_digests
 from genai_cache_magic.core.key import entry_id, keyed_digest
 from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
+from genai_cache_magic.core.noise import without_noise
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
@@ -63,13 +65,16 @@ class Keeper:
         self._chains = Chains(GivenIds(entries, keys))
 
     def resolved(self, call: ModelCall, scope: CellScope) -> ModelCall:
-        """Return `call` with what the ids that its origin gave out stand for."""
-        return self._chains.resolved(call, scope.emit)
+        """Return `call` with what the ids that its origin gave out stand for, and without noise in its key.
+
+        Raises ``UncacheableRequest`` where the rules about noise take too long.
+        """
+        return keyed(self._chains.resolved(call, scope.emit), scope.options)
 
     def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
         """Return the entry id of `call` for a sample index."""
         space = KeySpace(self._keys.namespace, scope.options.salt, sample)
-        return entry_id(canonical_bytes(call.request, space), self._keys.id_key)
+        return entry_id(canonical_bytes(call.as_keyed, space), self._keys.id_key)
 
     def find(self, lead: Lead, *, is_last: bool = True) -> Found | Fetch:
         """Return the stored answer in the form that its caller wants, or why there is none: see `find_call`."""
@@ -199,10 +204,22 @@ class Keeper:
             preview=call.preview,
             asked=call.wants.asked,
             components=self.components(lead),
+            without_noise=self.without_noise(lead),
         )
         return Entry(header, metadata, response)
 
     def components(self, lead: Lead) -> dict[str, str]:
         """Return a keyed digest of each component of the request."""
-        space = KeySpace(self._keys.namespace, lead.scope.options.salt, lead.sample)
-        return component_digests(lead.call.request, space, lambda data: keyed_digest(data, self._keys.id_key))
+        return component_digests(
+            lead.call.as_keyed, self._space(lead), lambda data: keyed_digest(data, self._keys.id_key)
+        )
+
+    def without_noise(self, lead: Lead) -> dict[str, str]:
+        """Return the keys that the request would have under shipped rules that find noise in it."""
+        given_out = [one.path for one in lead.call.follows]
+        return without_noise(
+            lead.call.as_keyed, self._space(lead), lambda data: entry_id(data, self._keys.id_key), given_out
+        )
+
+    def _space(self, lead: Lead) -> KeySpace:
+        return KeySpace(self._keys.namespace, lead.scope.options.salt, lead.sample)

@@ -112,7 +112,7 @@ def dumps_exactly(value: object) -> bytes:
 def canonical_bytes(request: Request, space: KeySpace) -> bytes:
     """Return the one spelling of `request` within `space` (`spec/key.md` §4).
 
-    Injective: a JSON object with a fixed set of names, so no two fields can run into each other.
+    Injective: a JSON object with a fixed set of names, and one more where rules are in force.
 
     Raises
     ------
@@ -136,6 +136,7 @@ def canonical_bytes(request: Request, space: KeySpace) -> bytes:
             "sample": space.sample,
             "namespace": space.namespace,
             "salt": space.salt,
+            **({"rules": request.rules} if request.rules else {}),
         }
     )
 
@@ -164,6 +165,7 @@ def component_digests(request: Request, space: KeySpace, digest: Callable[[bytes
         "sample": space.sample,
         "namespace": space.namespace,
         "salt": space.salt,
+        **({"rules": request.rules} if request.rules else {}),
     }
     for name, line in request.headers:
         # Of a header in several lines, all count.

@@ -123,6 +123,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
             "preview": metadata.preview,
             "components": dict(metadata.components),
             **({"asked": metadata.asked} if metadata.asked else {}),
+            **({"without_noise": dict(metadata.without_noise)} if metadata.without_noise else {}),
         },
     )
 
@@ -146,6 +147,7 @@ def decode_metadata(block: bytes) -> Metadata:
             latency_s=float(fields["latency_s"]),
             asked=_text(fields.get("asked", "")),
             components={_text(k): _text(v) for k, v in fields["components"].items()},
+            without_noise={_text(k): _text(v) for k, v in fields.get("without_noise", {}).items()},
         )
     except _MALFORMED as exc:
         raise EntryUndecodable("metadata block is not of this version") from exc

@@ -61,6 +61,8 @@ class Request:
         What addresses the endpoint beside its URL, as (kind, value): ``host``, ``proxy``, ``sni``, ``socket``.
     ignored
         Fields that were there, and that configuration left out; sorted.
+    rules
+        Rules that were in force when noise was taken out of `body` (`core/ignoring.py`), as keys spell them, sorted.
     """
 
     surface: str
@@ -74,6 +76,7 @@ class Request:
     form: str = ""
     via: Headers = field(repr=False, default=())
     ignored: tuple[str, ...] = ()
+    rules: tuple[str, ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,11 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a listing shows of an entry without reading its body; sealed apart from it."""
+    """What a listing shows of an entry without reading its body; sealed apart from it.
+
+    `without_noise` says, of a request in which shipped rules would find noise, which key it would have had under them
+    (`core/noise.py`): rules, with ``+`` between -> the start of that entry id.
+    """
 
     surface: str = ""
     provider: str = ""
@@ -143,6 +150,7 @@ class Metadata:
     preview: str = field(repr=False, default="")
     asked: str = ""
     components: Mapping[str, str] = field(repr=False, default_factory=dict)
+    without_noise: Mapping[str, str] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

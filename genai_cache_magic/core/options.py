@@ -40,6 +40,8 @@ class Options:
     store
         Kinds of answers to keep that are refused by default: ``truncated``, ``filtered``, ``refusal``,
         ``server-tools``, ``urls``.
+    ignore
+        Rules that take noise out of keys, sorted (`core/ignoring.py`).
     run_file
         Absolute path of the file that answers first, and that mode ``record`` keeps up to date; empty for none.
     """
@@ -53,6 +55,7 @@ class Options:
     store: frozenset[str] = frozenset()
     salt: str = field(repr=False, default="")
     run_file: str = field(repr=False, default="")
+    ignore: tuple[str, ...] = field(repr=False, default=())
 
     def in_mode(self, mode: Mode) -> Options:
         """Return these options with another mode."""

@@ -37,6 +37,7 @@ def portable_form(request: Request, salt: str = "") -> JsonObject:
         "headers": [list(header) for header in request.headers],
         "ignored": list(request.ignored),
         "media": list(request.media),
+        "rules": list(request.rules),
         "salt": _digest(salt) if salt else "",
         "via": [[kind, _digest(value)] for kind, value in request.via],
     }

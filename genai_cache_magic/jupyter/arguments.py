@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from genai_cache_magic.core.ignoring import NOTHING, OWN, SHIPPED
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
@@ -42,6 +43,7 @@ COMMANDS = {
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
+IGNORE_HELP = f"{' | '.join(SHIPPED)} | {OWN}PATTERN | $.JSON.PATH | {NOTHING}"
 LATER = frozenset({"estimate", "warm"})
 _IN_A_TERMINAL = frozenset({"demo", "enable", "entries", "gc", "keys", "trust"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
@@ -60,6 +62,7 @@ _OPTIONS = (
     _option("--namespace", metavar="NAME", help="whose cache: a team's or a project's"),
     _option("--samples", metavar="KIND", help=f"{' | '.join(Samples)}: do identical calls share an answer"),
     _option("--store", metavar="KIND", action="append", help=f"keep it too: {' | '.join(STORE_KINDS)}; repeatable"),
+    _option("--ignore", metavar="RULE", action="append", help=f"noise, for keys: {IGNORE_HELP}; repeatable"),
     _option("--salt", metavar="TEXT", help="part of the key: other text, other answers"),
     _option("--budget", metavar="USD", help="not in this version yet"),
     _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),

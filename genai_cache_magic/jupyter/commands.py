@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.ignoring import in_words as rules_in_words
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
@@ -233,6 +234,8 @@ def _in_force(options: Options) -> str:
         parts.append(f"run {options.run}")
     if options.tags:
         parts.append(f"tags {', '.join(options.tags)}")
+    if options.ignore:
+        parts.append(f"ignoring {rules_in_words(options.ignore)}")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
+from genai_cache_magic.core.ignoring import NOTHING, SHIPPED
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
@@ -21,6 +22,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "--mode": tuple(Mode),
     "--samples": tuple(Samples),
     "--store": STORE_KINDS,
+    "--ignore": (*SHIPPED, NOTHING),
     "--ttl": ("1h", "1d", "7d", "30d"),
     "--older-than": ("1d", "7d", "30d"),
 }

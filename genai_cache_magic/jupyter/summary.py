@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
+from genai_cache_magic.core.ignoring import in_words as rules_in_words
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.host import tilde
@@ -282,11 +283,14 @@ def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
 
 
 def _hints(scope: CellScope) -> tuple[str, ...]:
-    repeated = scope.repeated
-    if not repeated or scope.options.samples is not Samples.SAME or scope.options.mode is Mode.OFF:
+    options, repeated = scope.options, scope.repeated
+    if options.mode is Mode.OFF:
         return ()
-    calls = "1 call" if repeated == 1 else f"{repeated} calls"
-    return (f"{calls} asked what another had asked and shared its answer; --samples distinct keeps them apart",)
+    hints = [f"keys leave out {rules_in_words(options.ignore)}"] if options.ignore and scope.calls else []
+    if repeated and options.samples is Samples.SAME:
+        calls = "1 call" if repeated == 1 else f"{repeated} calls"
+        hints.append(f"{calls} asked what another had asked and shared its answer; --samples distinct keeps them apart")
+    return tuple(hints)
 
 
 def _hidden(place: re.Match[str]) -> str:

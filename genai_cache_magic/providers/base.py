@@ -141,6 +141,8 @@ class ModelCall:
     keeps_an_hour
         Whether it may ask that what it writes to the vendor's prompt cache stays there for an hour: no part of
         its key, but of its price.
+    keyed
+        `request` as its key has it where rules take noise out of that; None where it is `request` itself.
     """
 
     provider: Provider
@@ -151,6 +153,12 @@ class ModelCall:
     max_output_tokens: int | None = None
     keeps_an_hour: bool = False
     follows: tuple[Follows, ...] = field(default=(), repr=False)
+    keyed: Request | None = field(default=None, repr=False)
+
+    @property
+    def as_keyed(self) -> Request:
+        """The request of its key."""
+        return self.keyed or self.request
 
 
 class End(StrEnum):

@@ -78,7 +78,7 @@ class ShelfDesk:
         if scope.options.mode in _READS and (answered := self._answer(asked, started)) is not None:
             return answered
         try:
-            step = self._inner.begin(call, scope, is_async=is_async)
+            step = self._inner.begin(asked.call, scope, is_async=is_async)
         except ReplayMiss as miss:
             near = nearest(asked.form, self._file.calls())
             self._on_miss(asked.form, near and near[1])

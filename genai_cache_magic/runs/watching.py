@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
 from genai_cache_magic.core.portable import portable_digest, portable_form
 from genai_cache_magic.events import Outcome
@@ -38,7 +39,8 @@ class Asked:
     @classmethod
     def of(cls, call: ModelCall, scope: CellScope) -> Asked:
         """Return `call` with its digest; raises ``UncacheableRequest``."""
-        form = portable_form(call.request, scope.options.salt)
+        call = keyed(call, scope.options)
+        form = portable_form(call.as_keyed, scope.options.salt)
         return cls(call, scope, form, portable_digest(form))
 
 
@@ -87,7 +89,8 @@ class WatchingDesk:
 
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
         """Return the first step of `call`; raises ``ReplayMiss``."""
-        return watched(self._inner.begin(call, scope, is_async=is_async), Asked.of(call, scope), self._witness)
+        asked = Asked.of(call, scope)
+        return watched(self._inner.begin(asked.call, scope, is_async=is_async), asked, self._witness)
 
     def __getattr__(self, name: str) -> object:
         # What else a desk can do, such as name an entry.

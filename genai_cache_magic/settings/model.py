@@ -6,8 +6,10 @@ file, and in the environment as ``GENAI_CACHE_*`` (``__`` between the parts of a
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from genai_cache_magic.core.ignoring import OWN, checked_rules, combined
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
@@ -63,6 +66,14 @@ def machine_identity() -> str:
         if text:
             return text
     return machine_name()
+
+
+def _rules(value: Any) -> tuple[str, ...]:
+    """Return rules about noise, checked, as pydantic wants to hear of wrong ones."""
+    try:
+        return checked_rules(value)
+    except ConfigurationError as exc:
+        raise PydanticCustomError("unit", "{error}", {"error": str(exc)}) from exc
 
 
 _ASKED = frozenset(
@@ -185,6 +196,53 @@ class CompressionSettings(BaseModel):
     level: int = Field(default=3, ge=1, le=19)
 
 
+class IgnoreSettings(BaseModel):
+    """What doesn't matter: rules by `names`, own regular expressions, and JSON paths.
+
+    One list, or one text (of JSON, of one rule, of names with commas), stands for rules as ``--ignore`` has them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...] = Field(default=(), repr=False)
+    patterns: tuple[str, ...] = Field(default=(), repr=False)
+    paths: tuple[str, ...] = Field(default=(), repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            with suppress(ValueError):
+                value = json.loads(value)
+        if not isinstance(value, str | list | tuple):
+            return value
+        rules = _rules(value)
+        return {
+            "names": [rule for rule in rules if not rule.startswith((OWN, "$"))],
+            "patterns": [rule.removeprefix(OWN) for rule in rules if rule.startswith(OWN)],
+            "paths": [rule for rule in rules if rule.startswith("$")],
+        }
+
+    @field_validator("names", "paths", mode="after")
+    @classmethod
+    def _checked(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _rules(value)
+
+    @field_validator("patterns", mode="after")
+    @classmethod
+    def _checked_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(rule.removeprefix(OWN) for rule in _rules([f"{OWN}{text}" for text in value]))
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """All of them, as ``--ignore`` has them."""
+        return combined(self.names, [f"{OWN}{text}" for text in self.patterns], self.paths)
+
+
+def _spelled_rules(value: IgnoreSettings) -> str:
+    return ", ".join(value.rules)
+
+
 class RetrySettings(BaseModel):
     """How the queue for the team tries again; `max_attempts` in a row (0: without end), pauses in seconds once read."""
 
@@ -270,6 +328,9 @@ class Settings(BaseSettings):
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     origins: dict[str, OriginSettings] = Field(default_factory=dict)
     extra_headers: frozenset[HeaderName] = frozenset()
+    ignore: Annotated[IgnoreSettings, NoDecode, Spelled(_spelled_rules)] = Field(
+        default_factory=IgnoreSettings, repr=False
+    )
     key_include: frozenset[str] = frozenset()
     key_exclude: Annotated[frozenset[str], _reported(_without_questions)] = frozenset()
 

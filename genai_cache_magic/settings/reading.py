@@ -21,6 +21,7 @@ from genai_cache_magic.settings.model import (
     LATER,
     PREFIX,
     CompressionSettings,
+    IgnoreSettings,
     OriginSettings,
     RetrySettings,
     Settings,
@@ -39,6 +40,7 @@ _HIDDEN = "(hidden: it would name this host in a saved notebook)"
 _ENVIRONMENT = "environment"
 _PARTS = {
     "compression": tuple(CompressionSettings.model_fields),
+    "ignore": tuple(IgnoreSettings.model_fields),
     "retry": tuple(RetrySettings.model_fields),
     "origins": tuple(name for name in OriginSettings.model_fields if name != "circle"),
 }
@@ -58,6 +60,7 @@ _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "
 _JSON = {
     "compression": '{"algorithm": "gzip"}',
     "extra_headers": '["x-tenant"]',
+    "ignore": '{"names": ["memory-address"]}',
     "key_exclude": '["user"]',
     "key_include": '["user"]',
     "origins": '{"https://gateway.example.com": "openai"}',
@@ -144,7 +147,7 @@ def _spelled(name: str, value: object) -> str:
     alone = (how for kind in get_args(field.annotation) for how in getattr(kind, "__metadata__", ()))  # of `X | None`
     spelled = next((how for how in (*field.metadata, *alone) if isinstance(how, Spelled)), None)
     if spelled is not None and value is not None:
-        return spelled.write(value)
+        return spelled.write(value) or "none"
     return _written(value) or "none"
 
 

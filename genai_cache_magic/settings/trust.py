@@ -35,6 +35,7 @@ _DECIDING: Final = frozenset(
     {
         "dir",
         "encryption",
+        "ignore",  # which questions count as one, and so get one answer
         "eviction_policy",  # what a server that others use gives up
         "key_file",
         "key_name",

@@ -40,8 +40,8 @@ _SHOWN = """
     waiting wants where why withheld wrap write AccessToken.token Differing.one Differing.other Differing.parts
     Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
     ManifestParts.sealed_table References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed
-    RunDiff.differing RunDiff.only_one RunDiff.only_other TeamPart.here _Layout.salt _Signature.parameters
-    _Signature.prefix _Signature.told_by
+    RunDiff.differing RunDiff.only_one RunDiff.only_other Shipped.about Shipped.pattern TeamPart.here _Layout.salt
+    _Signature.parameters _Signature.prefix _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 

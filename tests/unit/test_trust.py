@@ -36,6 +36,7 @@ DECIDING = {
     "run_file": '"theirs.jsonl"',
     "size_limit": '"1MiB"',
     "maxmemory": '"1mb"',
+    "ignore": '["uuid"]',
     "eviction_policy": '"allkeys-random"',
     "max_stale": '"3650d"',
     "offline_trust": '"3650d"',
