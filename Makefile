@@ -85,7 +85,7 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,widget]' --requirement tests/environments/current.txt
+	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,vector,widget]' --requirement tests/environments/current.txt
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test
@@ -100,7 +100,7 @@ $(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
 $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python
 	$(BIN)/python -m venv $(MINIMUM)
 	$(BIN)/python tools/minimum.py > $(MINIMUM)/constraints.txt
-	$(MINIMUM)/bin/python -m pip install --quiet --editable '.[test,redis,azure]' \
+	$(MINIMUM)/bin/python -m pip install --quiet --editable '.[test,redis,azure,vector]' \
 		--requirement tests/environments/current.txt --constraint $(MINIMUM)/constraints.txt
 	@touch $@
 

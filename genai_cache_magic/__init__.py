@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.factory import create_cache
     from genai_cache_magic.api.memo import cached
     from genai_cache_magic.api.placeholders import replay_credential
+    from genai_cache_magic.api.vector_cache import VectorCache, create_vector_cache
 
     __version__: str
 
 __all__ = [
     "Cache",
+    "VectorCache",
     "__version__",
     "cached",
     "create_cache",
+    "create_vector_cache",
     "last_cell",
     "llm_cache",
     "load_ipython_extension",
@@ -34,8 +37,10 @@ __all__ = [
 
 _WHERE = {
     "Cache": "api.cache",
+    "VectorCache": "api.vector_cache",
     "cached": "api.memo",
     "create_cache": "api.factory",
+    "create_vector_cache": "api.vector_cache",
     "last_cell": "api.cells",
     "llm_cache": "api.cells",
     "replay_credential": "api.placeholders",

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("redis", "azure", "keyring")
+EXTRAS = ("redis", "azure", "keyring", "vector")
 """The extras whose packages the product itself imports, and that its tests can run without a browser."""
 
 

@@ -90,6 +90,11 @@ class Cache:
         return self._team
 
     @property
+    def parts(self) -> CacheParts:
+        """What it is made of now; other parts may be adopted later."""
+        return self._in_use[-1]
+
+    @property
     def is_remote(self) -> bool:
         """Whether a look-up may wait for a network: there is a team, and what it holds may not be here."""
         return self._team is not None
@@ -175,15 +180,19 @@ class Cache:
         return [decoded(found.response) if isinstance(found, Found) else default for found in self._found(keys)]
 
     def _found(self, keys: Iterable[str]) -> list[Found | Fetch]:
-        """Look all of `keys` up: here, and what is not here with the team, in one round."""
         ids = [self._value_id(key) for key in keys]
+        found = self.find(ids)
+        return [found[entry_id] for entry_id in ids]
+
+    def find(self, ids: Collection[EntryId]) -> dict[EntryId, Found | Fetch]:
+        """Look entries up: here, and what is not here with the team, in one round."""
         found: dict[EntryId, Found | Fetch] = {}
         if self._team is None or self._team.is_fresh:
             found = self._entries.find_many(ids, tell=self._on_event)
         missing = [entry_id for entry_id in dict.fromkeys(ids) if not isinstance(found.get(entry_id), Found)]
         if self._team is not None and missing:
             found |= self._looked_up(self._team, missing)
-        return [found[entry_id] for entry_id in ids]
+        return found
 
     def _looked_up(self, team: Team, ids: Iterable[EntryId]) -> dict[EntryId, Found | Fetch]:
         looked = team.looked_up(ids)
@@ -218,12 +227,17 @@ class Cache:
 
     def write(self, values: Mapping[str, Value], removed: Collection[str] = ()) -> None:
         """Set `values` and remove what is under the keys `removed`, all at once; raises as `set`."""
+        self.store(
+            lambda birth: dict(self._value_entry(*item, birth) for item in values.items()),
+            removed=[self._value_id(key) for key in removed],
+        )
+
+    def store(self, made: Callable[[Stamp], Mapping[EntryId, Entry]], removed: Collection[EntryId] = ()) -> None:
+        """Store what `made` returns for a birth in place of what is there, and remove others; raises as `set`."""
         entries = None
         while entries is not self._entries:  # a second time where other parts were adopted meanwhile
             entries = self._entries
-            birth = entries.stamp()
-            kept = dict(self._value_entry(*item, birth) for item in values.items())
-            entries.overwrite(kept, removed=[self._value_id(key) for key in removed])
+            entries.overwrite(made(entries.stamp()), removed=removed)
 
     def birth(self) -> Stamp | None:
         """Return a stamp to take before a value is computed, for `fill`; None while there can be none."""

@@ -177,6 +177,7 @@ def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),
+        file=None if home is None else partial(_file, home),
         is_superseded=partial(_is_superseded, parts, time.monotonic(), is_held=is_remote(settings)),
     )
 
@@ -203,14 +204,20 @@ def _live_generations(
 
 def _counters(home: Home | None, line: TeamLine | None) -> Counters:
     """Return where counts are: with the team, else in files of this machine, or in memory."""
-    from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
+    from genai_cache_magic.stores.documents import MemoryDocument
 
     if line is not None:
         return line.counters
     if home is not None:
-        return DocumentCounters(lambda name: FileDocument(home.path / name, ensure=home.ensure))
+        return DocumentCounters(partial(_file, home))
     documents: dict[str, MemoryDocument] = {}
     return DocumentCounters(lambda name: documents.setdefault(name, MemoryDocument()))
+
+
+def _file(home: Home, name: str) -> Document:
+    from genai_cache_magic.stores.documents import FileDocument
+
+    return FileDocument(home.path / name, ensure=home.ensure)
 
 
 def _lost(tell: Callable[[Event], None], sentence: str) -> None:

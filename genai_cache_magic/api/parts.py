@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.runs.runs import Runs
+    from genai_cache_magic.stores.base import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class CacheParts:
 
     `directory` is where it lies, empty in memory, and `ttl_s` its default [s]. `is_superseded` tells whether another
     process has begun the directory anew, with other keys. `place` tells apart stores that one key opens; empty where
-    no other process can reach the store.
+    no other process can reach the store. `file` returns a file by its name, beside the entries; None in memory.
     """
 
     entries: Entries
@@ -44,6 +45,7 @@ class CacheParts:
     team: Team | None = None
     permits: Permits | None = field(default=None, repr=False)
     place: str = field(default="", repr=False)
+    file: Callable[[str], Document] | None = field(default=None, repr=False)
 
 
 def close_parts(parts: CacheParts) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MAP = "map"
 _SHOW_EVERY_S = 0.2
 """How often a notebook's bar is drawn [s]."""
 
@@ -33,13 +34,21 @@ class Bar(Protocol):
 
 
 @contextlib.contextmanager
-def bar_of(total: int, known: int, progress: bool | Callable[[int, int], None] | None) -> Iterator[Bar]:  # noqa: FBT001 - the user's own choice
+def bar_of(
+    total: int,
+    known: int,
+    progress: bool | Callable[[int, int], None] | None,  # noqa: FBT001 - the user's own choice
+    *,
+    name: str = MAP,
+) -> Iterator[Bar]:
     """Show the progress of `total` items, equal ones counted each, of which `known` need no work, in the block.
 
     Parameters
     ----------
     progress
         False for none, None or True for the bar that fits the place, or a function of the user's own.
+    name
+        What is done. Of ``map`` it is shown at the end how many were computed.
     """
     if callable(progress):
         bar: Bar = _Told(total, progress)
@@ -47,21 +56,21 @@ def bar_of(total: int, known: int, progress: bool | Callable[[int, int], None] |
         yield bar
         return
     with contextlib.ExitStack() as stack:
-        bar = _Calm(None if progress is False else _fitting(total, known))
+        bar = _Calm(None if progress is False else _fitting(name, total, known))
         bar.show(known)
         stack.callback(bar.close)
         yield bar
 
 
-def _fitting(total: int, known: int) -> Bar | None:
+def _fitting(name: str, total: int, known: int) -> Bar | None:
     """Return the bar that can be seen here, if any can."""
     if multiprocessing.parent_process() is not None:
         return None  # a pool's workers would write over each other, and over whoever looks at them
     shell = _shell()
     if getattr(shell, "kernel", None) is not None:
-        return _NotebookBar(total, known)
+        return _NotebookBar(name, total, known)
     if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return _TerminalBar(total)
+        return _TerminalBar(name, total)
     return None
 
 
@@ -108,11 +117,11 @@ class _Calm:
 class _TerminalBar:
     """A line on standard error that is gone afterwards."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, name: str, total: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = TextColumn("llm_cache map"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = TextColumn(f"llm_cache {name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, console=Console(file=sys.stderr), transient=True)
         self._task = self._progress.add_task("", total=total)
         self._is_started = False
@@ -131,7 +140,8 @@ class _TerminalBar:
 class _NotebookBar:
     """An element of HTML under the cell. What stays in the saved notebook are counts: no time, no speed."""
 
-    def __init__(self, total: int, known: int) -> None:
+    def __init__(self, name: str, total: int, known: int) -> None:
+        self._name = name
         self._total = total
         self._known = known
         self._done = known
@@ -145,6 +155,9 @@ class _NotebookBar:
             self._draw(f"{done} of {self._total}")
 
     def close(self) -> None:
+        if self._name != MAP:
+            self._draw(f"{self._done} of {self._total}")
+            return
         computed = f"{self._known} from the cache, {self._done - self._known - self._equal} computed"
         if self._equal:
             computed += f", {self._equal} equal to one of these"
@@ -158,9 +171,9 @@ class _NotebookBar:
 
         self._next = time.monotonic() + _SHOW_EVERY_S
         data = {
-            "text/plain": f"llm_cache map: {text}",
+            "text/plain": f"llm_cache {self._name}: {text}",
             "text/html": f'<div class="genai-cache"><progress value="{self._done}" max="{self._total}"></progress> '
-            f"llm_cache map: {text}</div>",
+            f"llm_cache {self._name}: {text}</div>",
         }
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython has no types

@@ -11,7 +11,7 @@ from genai_cache_magic.errors import ConfigurationError
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
 
-TagKind: TypeAlias = Literal["user", "run", "cell", "model", "person"]
+TagKind: TypeAlias = Literal["user", "run", "cell", "model", "person", "vectors"]
 """What a tag is about; the same name under two kinds is two tags."""
 
 TAG_KINDS: Final = frozenset(get_args(TagKind))

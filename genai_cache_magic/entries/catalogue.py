@@ -155,6 +155,22 @@ class Catalogue:
             key for _, key in self._questions.names(self._view(), only_keys=True) if fnmatchcase(key, pattern)
         )
 
+    def settle(self) -> None:
+        """See to it that rows are there for all entries, those of the team included; raises ``StoreUnavailable``."""
+        self._settle()
+
+    def carrying(self, kind: TagKind, name: str, *, after: int = 0, limit: int = 1_000) -> list[tuple[int, EntryId]]:
+        """Return entries with a tag whose rows have a number above `after`, in its order, as rows say just now.
+
+        A number is never given twice: who remembers the last one sees what came since. To be judged when it is read.
+        """
+        return self._questions.carrying(self._view(), self._keys.tag(kind, name), after=after, limit=limit)
+
+    def count(self, kind: TagKind, name: str) -> int:
+        """Return how many valid entries carry a tag."""
+        self._settle()
+        return self._questions.count(self._view(), self._keys.tag(kind, name))
+
     def newest(self, pattern: str, limit: int) -> tuple[int, list[Listed]]:
         """Return how many entries have a name that matches a shell pattern, and the newest `limit` of them."""
         self._settle()

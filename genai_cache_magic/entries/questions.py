@@ -111,6 +111,21 @@ class Questions:
 
         return self._rows.state.read(work)
 
+    def carrying(self, view: View, tag: bytes, *, after: int, limit: int) -> list[tuple[int, EntryId]]:
+        """Return live entries that carry `tag` and whose rows have a number above `after`, in its order.
+
+        What a record has made invalid and no sweep has dealt with may be among them.
+        """
+        statement = (
+            f"SELECT t.n, e.id FROM (SELECT n FROM tag WHERE {_LIVE_TAG} AND n > :after ORDER BY n LIMIT :limit) t"
+            " JOIN entry e ON e.n = t.n"
+        )
+
+        def work(db: sqlite3.Connection) -> list[Any]:
+            return db.execute(statement, {**_bounds(db, view, tag=tag), "after": after, "limit": limit}).fetchall()
+
+        return [(n, EntryId(raw.hex())) for n, raw in self._rows.state.read(work)]
+
     def names(self, view: View, *, only_keys: bool = False) -> list[tuple[EntryId, str]]:
         """Return the live entries, the newest first, and their names.
 

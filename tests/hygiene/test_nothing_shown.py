@@ -37,11 +37,12 @@ _SHOWN = """
     seal sealed signature signature_algorithm signed signing_key_id signing_key_name size_limit source spell
     spent stamp state status store suffix surface table tags task team terms text threshold tidy tier title
     total totals transform troubles ttl unclear units unrecognised uploads usage username value vendor version
-    waiting wants where why withheld wrap write AccessToken.token Differing.one Differing.other Differing.parts
-    Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
-    ManifestParts.sealed_table References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed
-    RunDiff.differing RunDiff.only_one RunDiff.only_other Shipped.about Shipped.pattern TeamPart.here _Layout.salt
-    _Signature.parameters _Signature.prefix _Signature.told_by
+    waiting wants where why withheld wrap write AccessToken.token Alike.record Differing.one Differing.other
+    Differing.parts Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
+    ManifestParts.sealed_table Measure.kept_as Measure.metric References.digests Run.summary RunCall.content
+    RunCall.outcome RunDiff.changed RunDiff.differing RunDiff.only_one RunDiff.only_other Shipped.about
+    Shipped.pattern TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix
+    _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 

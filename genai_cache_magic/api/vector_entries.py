@@ -1,0 +1,87 @@
+"""The entries of one vector cache: a text, its vector and its value in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.core.canonical import dumps
+from genai_cache_magic.core.key import entry_id
+from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata
+from genai_cache_magic.entries.entries import Found
+from genai_cache_magic.errors import EntryUndecodable
+from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.vectors.record import FLOAT_BYTES, Record, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from genai_cache_magic.api.cache import Cache
+    from genai_cache_magic.core.model import Stamp
+
+_ID = b"genai-cache vector key 1\0"
+
+
+class VectorEntries:
+    """What one vector cache stores in the cache of its namespace.
+
+    Parameters
+    ----------
+    prefix, model, dimension
+        What never meets if it differs: all three stand in each entry's id.
+    """
+
+    def __init__(
+        self, cache: Cache, *, prefix: str, model: str, dimension: int, on_event: Callable[[Event], None]
+    ) -> None:
+        self.name = dumps([prefix, model, dimension]).decode()
+        """The tag of kind ``vectors`` under which all of them are counted, listed and cleared."""
+        self.cache = cache
+        self.dimension = dimension
+        self._model = model
+        self._on_event = on_event
+
+    def id_of(self, text: str) -> EntryId:
+        """Return the id of the entry of a text."""
+        keys = self.cache.parts.keys
+        named = (_ID + keys.namespace.encode(), self.name.encode(), text.encode("utf-8", "surrogatepass"))
+        return entry_id(b"\0".join(named), keys.id_key)
+
+    def read(self, ids: Iterable[EntryId]) -> dict[EntryId, Record]:
+        """Return those entries that may be served now, by one look-up; never raises for what it finds."""
+        records = {}
+        wanted = list(ids)
+        for found_id, found in (self.cache.find(wanted) if wanted else {}).items():
+            if not isinstance(found, Found):
+                continue
+            try:
+                record = read_record(found.response)
+            except EntryUndecodable as exc:
+                self._on_event(Trouble("L1", type(exc).__name__, str(exc)))
+                continue
+            if len(record.vector) == FLOAT_BYTES * self.dimension:
+                records[found_id] = record
+        return records
+
+    def of_texts(self, texts: Iterable[str]) -> dict[str, Record]:
+        """Return what is kept under texts."""
+        ids = {self.id_of(text): text for text in texts}
+        return {ids[found_id]: record for found_id, record in self.read(ids).items()}
+
+    def store(self, records: Iterable[Record], *, ttl_s: int, tags: tuple[str, ...]) -> None:
+        """Store them all in place of what is there; raises ``StoreUnavailable``."""
+        kept = list(records)
+        self.cache.store(lambda birth: dict(self._entry(record, birth, ttl_s, tags) for record in kept))
+
+    def delete(self, text: str) -> None:
+        """Remove what is kept under `text`; raises ``StoreUnavailable``."""
+        self.cache.store(lambda _: {}, removed=[self.id_of(text)])
+
+    def _entry(self, record: Record, birth: Stamp, ttl_s: int, tags: tuple[str, ...]) -> tuple[EntryId, Entry]:
+        parts = self.cache.parts
+        keyed = [parts.keys.tag("user", tag) for tag in tags]
+        keyed += [parts.keys.tag("vectors", self.name)]
+        if self._model:
+            keyed += [parts.keys.tag("model", self._model)]
+        header = parts.entries.header(birth, ttl_s=ttl_s, tags=keyed)
+        metadata = Metadata(surface=VALUE, model=self._model or "vectors", tags=tags)
+        return self.id_of(record.text), Entry(header, metadata, record.response())

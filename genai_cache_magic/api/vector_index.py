@@ -1,0 +1,190 @@
+"""Which entries of a vector cache are nearest: proposed by an index, compared and judged as they are stored."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from genai_cache_magic.api.progress import bar_of
+from genai_cache_magic.crypto.columns import ColumnSeal
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Collection as AnyCollection
+
+    from genai_cache_magic.api.vector_entries import VectorEntries
+    from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.vectors.collection import Collection
+    from genai_cache_magic.vectors.measures import Measure
+    from genai_cache_magic.vectors.record import Record
+
+EXTRA = "pip install 'genai-cache-magic[vector]'"
+_MANY = 5_000
+"""From so many on, reading them takes longer than somebody would like to wait: it begins as the cache is made."""
+_SETTLE_EVERY_S = 10.0
+_SHOW_EVERY_S = 0.2
+_LEAST = 8
+
+
+class Alike(NamedTuple):
+    """An entry as it is stored, and how alike its vector is."""
+
+    entry_id: EntryId
+    record: Record
+    similarity: float
+
+
+class VectorIndex:
+    """The index of one vector cache, for whichever parts the cache has now. Safe to share between threads."""
+
+    def __init__(self, entries: VectorEntries, measure: Measure) -> None:
+        self._entries = entries
+        self._measure = measure
+        self._collection: Collection | None = None
+        self._parts: object = None
+        self._next_settled_at = 0.0  # [s, monotonic]
+
+    def begin_behind(self) -> None:
+        """Begin to read what is stored, if that is much and can be compared here."""
+        if not _has("numpy"):
+            return
+        collection = self._opened()
+        if self._entries.cache.catalogue.count("vectors", self._entries.name) > _MANY:
+            threading.Thread(target=_try, args=(collection.settle,), name="genai-cache-vectors", daemon=True).start()
+
+    def settle(self) -> int:
+        """Bring the index up to what is stored, with a bar while that is much; return how many vectors there are.
+
+        Raises ``StoreUnavailable``.
+        """
+        collection = self._opened()
+        catalogue = self._entries.cache.catalogue
+        now = time.monotonic()
+        if now >= self._next_settled_at:
+            self._next_settled_at = now + _SETTLE_EVERY_S
+            catalogue.settle()
+        if collection.is_settled or (total := catalogue.count("vectors", self._entries.name)) <= _MANY:
+            collection.settle()
+            return collection.done
+        reading = threading.Thread(target=_try, args=(collection.settle,), daemon=True)
+        with bar_of(total, 0, None, name="vectors") as bar:
+            reading.start()
+            while reading.is_alive():
+                reading.join(_SHOW_EVERY_S)
+                bar.show(min(collection.done, total))
+        collection.settle()  # raises what the thread did not
+        return collection.done
+
+    def search(
+        self,
+        vector: bytes,
+        *,
+        least: float,
+        count: int,
+        beside: AnyCollection[EntryId] = (),
+        accepts: Callable[[Alike], bool] = lambda _: True,
+    ) -> list[Alike]:
+        """Return the entries nearest to a vector, `count` at most, the nearest first.
+
+        Parameters
+        ----------
+        vector
+            As it would be stored: bytes, float32.
+        least
+            The least similarity.
+        beside
+            Entries to leave out.
+        accepts
+            Says of each that is near enough whether it counts.
+
+        Raises
+        ------
+        ConfigurationError
+            Vectors can't be compared here.
+        StoreUnavailable
+            It can't be known which entries there are.
+        """
+        self.settle()
+        collection = self._opened()
+        seen = set(beside)
+        found: list[Alike] = []
+        wanted = max(_LEAST, 2 * count)
+        while True:
+            proposed, are_all = collection.propose(vector, wanted)
+            for batch in _batches([one for one in proposed if one.entry_id not in seen], count):
+                best = batch[0].similarity + collection.margin(batch[0].similarity)
+                if best < (found[count - 1].similarity if len(found) >= count else least):
+                    return found[:count]
+                ids = [one.entry_id for one in batch]
+                seen.update(ids)
+                found += [one for one in self._compared(ids, vector) if one.similarity >= least and accepts(one)]
+                found.sort(key=lambda one: -one.similarity)
+            if are_all:
+                return found[:count]
+            wanted *= 4
+
+    def save(self) -> None:
+        """Keep the index for the next process."""
+        if self._collection is not None:
+            self._collection.save()
+
+    def _compared(self, ids: list[EntryId], vector: bytes) -> list[Alike]:
+        """Return how alike these entries are, by the vectors that are stored; leave out what can't be served."""
+        import numpy as np
+
+        records = self._entries.read(ids)
+        self._opened().forget(entry_id for entry_id in ids if entry_id not in records)
+        joined = b"".join([vector, *(record.vector for record in records.values())])
+        rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, self._entries.dimension)
+        rows = self._measure.prepared(rows)
+        similarities = self._measure.similarities(rows[1:], rows[0]).tolist()
+        return [Alike(*one, alike) for one, alike in zip(records.items(), similarities, strict=True)]
+
+    def _opened(self) -> Collection:
+        """Return the vectors of the parts that are in use now."""
+        parts = self._entries.cache.parts
+        if self._collection is None or self._parts is not parts:
+            self._collection, self._parts = self._made(parts), parts
+        return self._collection
+
+    def _made(self, parts: Any) -> Collection:
+        if not _has("numpy"):
+            raise ConfigurationError(f"comparing vectors needs numpy: {EXTRA}")
+        from genai_cache_magic.vectors.collection import Collection, Member
+        from genai_cache_magic.vectors.saved import IndexFile
+
+        name, dimension = self._entries.name, self._entries.dimension
+        tag = parts.keys.tag("vectors", name)
+        about = {"dimension": dimension, "kept_as": self._measure.kept_as, "metric": self._measure.metric}
+        file = None
+        if parts.file is not None:
+            document = parts.file(f"vectors-{self._measure.name}-{tag.hex()}")
+            file = IndexFile(document, ColumnSeal(parts.keys.mac_key), about=about, place=tag)
+        return Collection(
+            self._measure,
+            dimension,
+            members=lambda after: [Member(*one) for one in parts.catalogue.carrying("vectors", name, after=after)],
+            vectors=lambda ids: {found: record.vector for found, record in self._entries.read(ids).items()},
+            has_graphs=_has("usearch"),
+            file=file,
+        )
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _try(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except StoreUnavailable:
+        return  # whoever looks something up hears of it
+
+
+def _batches(proposed: list[Any], count: int) -> Iterator[list[Any]]:
+    size = max(1, count)
+    for start in range(0, len(proposed), size):
+        yield proposed[start : start + size]

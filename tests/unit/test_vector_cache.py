@@ -1,0 +1,371 @@
+"""A vector cache finds what is nearest among what is stored, and nothing that is not valid any more."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import pytest
+
+from genai_cache_magic import create_vector_cache
+from genai_cache_magic.api import vector_index
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
+
+np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
+
+from genai_cache_magic.vectors import collection  # noqa: E402 - needs numpy
+
+DIMENSION = 16
+
+
+def embed(texts: list[str]) -> list[list[float]]:
+    """Vectors of texts, each its own."""
+    return [vector(text).tolist() for text in texts]
+
+
+def vector(text: str):
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    return np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+
+
+def near(text: str, amount: float = 0.05):
+    """A vector that is near to that of `text`."""
+    return vector(text) + amount * vector(f"beside {text}")
+
+
+@pytest.fixture
+def events():
+    return []
+
+
+@pytest.fixture
+def cache(isolated, events):
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed, on_event=events.append) as cache:
+        yield cache
+    assert not events
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Graphs begin with few vectors, so that a test need not make thousands."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    monkeypatch.setattr(collection, "FEW", 20)
+    return 20
+
+
+def texts_of(found):
+    return [one.text for one in found]
+
+
+def test_what_was_added_is_found_by_its_text(cache):
+    """The same text is found without a comparison, with its value as it was given, and is as alike as can be."""
+    cache.add("What is a cache?", {"answer": ["a", 1]})
+    (found,) = cache.nearest("What is a cache?")
+    assert (found.text, found.value, found.similarity) == ("What is a cache?", {"answer": ["a", 1]}, 1.0)
+
+
+@pytest.mark.parametrize("value", [b"\x00bytes", "text", {"a": [1, 2.5, None]}, 2**70, "", b""])
+def test_values_come_back_as_they_were(cache, value):
+    """Bytes, text and JSON come back as they went in."""
+    cache.add("a text", value)
+    (found,) = cache.nearest(near("a text"), similarity=0.9)
+    assert found.value == value
+    assert type(found.value) is type(value)
+
+
+def test_what_is_near_is_found_by_its_vector(cache):
+    """A vector finds the nearest ones first, no more than asked for, and none below the threshold."""
+    cache.add_many({f"text {n}": n for n in range(30)})
+    found = cache.nearest(near("text 7"), similarity=0.9, max=5)
+    assert texts_of(found) == ["text 7"]
+    ranked = cache.nearest(near("text 7"), similarity=-1, max=30)
+    assert len(ranked) == 30
+    assert [one.similarity for one in ranked] == sorted((one.similarity for one in ranked), reverse=True)
+    assert texts_of(ranked)[0] == "text 7"
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        ("cosine", lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)),
+        ("dot", lambda a, b: a @ b),
+        ("euclidean", lambda a, b: 1 / (1 + np.linalg.norm(a - b))),
+    ],
+)
+@pytest.mark.parametrize("count", [10, 60])
+def test_similarity_is_what_its_name_says(isolated, few, measure, expected, count):
+    """Each measure is computed from the vectors as they were given, whichever way they were found."""
+    with create_vector_cache("memory", dimension=DIMENSION, similarity=measure, embed=embed) as cache:
+        cache.add_many({f"text {n}": n for n in range(count)})
+        asked = near("text 3", 0.3)
+        least = 0.0 if measure == "euclidean" else -1000.0 if measure == "dot" else -1.0
+        found = cache.nearest(asked, similarity=least, max=count)
+        assert len(found) == count
+        for one in found:
+            exact = expected(vector(one.text).astype(np.float64), asked.astype(np.float64))
+            assert one.similarity == pytest.approx(exact, abs=1e-4)
+
+
+def test_many_are_found_as_few_are(isolated, few):
+    """With a graph the nearest is the one that comparing with all of them finds."""
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed) as cache:
+        cache.add_many({f"text {n}": n for n in range(300)})
+        for n in range(0, 300, 7):
+            assert texts_of(cache.nearest(near(f"text {n}"), similarity=0.5)) == [f"text {n}"]
+        assert type(cache._index._collection._index).__name__ == "Graph"
+
+
+def test_what_is_new_is_found_at_once(cache, few):
+    """What another object of the same namespace adds, replaces or removes is seen by the next look-up."""
+    cache.add_many({f"text {n}": n for n in range(50)})
+    assert texts_of(cache.nearest(near("text 3"))) == ["text 3"]
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as other:
+        other.add("new", 1)
+        other.add("text 3", "replaced", vector=vector("elsewhere"))
+        other.delete("text 5")
+        other.add("text 4", "another value")
+    assert texts_of(cache.nearest(near("new"))) == ["new"]
+    assert cache.nearest(near("text 3")) == []
+    assert [one.value for one in cache.nearest(near("elsewhere"))] == ["replaced"]
+    assert cache.nearest(near("text 5")) == []
+    assert [one.value for one in cache.nearest(near("text 4"))] == ["another value"]
+
+
+@pytest.mark.parametrize("many", [5, 50])
+def test_what_is_invalid_is_never_found(cache, few, many):
+    """Invalidated by tag, cleared, deleted: gone for every way to find it, and the next nearest takes its place."""
+    cache.add_many({f"text {n}": n for n in range(many)})
+    cache.add("tagged", 1, tags=["t"])
+    assert texts_of(cache.nearest(near("tagged"), similarity=-1)) == ["tagged"]
+    assert cache.invalidate_tag("t").count == 1
+    assert cache.nearest("tagged", similarity=0.99) == []
+    assert len(cache.nearest(near("tagged"), similarity=-1, max=many + 1)) == many
+    assert len(cache) == many
+    assert cache.clear().count == many
+    assert cache.nearest(near("text 1"), similarity=-1) == []
+    assert len(cache) == 0
+    cache.add("text 1", "anew")
+    assert [one.value for one in cache.nearest(near("text 1"))] == ["anew"]
+
+
+def test_what_expired_is_never_found(isolated):
+    """After its time to live an entry is found neither by its text nor by its vector."""
+    now = [1_700_000_000.0]
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed) as cache:
+        cache.cache._entries.judge.clock = lambda: now[0]
+        cache.add("short", 1, ttl="1h")
+        assert texts_of(cache.nearest(near("short"))) == ["short"]
+        now[0] += 3601
+        assert cache.nearest("short", similarity=0.9) == []
+        assert cache.nearest(near("short")) == []
+
+
+def test_values_can_be_chosen(cache):
+    """`where` is asked of each that is near enough, and goes on to the next until there are enough."""
+    cache.add_many({f"text {n}": n for n in range(40)})
+    found = cache.nearest(near("text 3"), similarity=-1, max=4, where=lambda one: one.value % 2 == 0)
+    assert len(found) == 4
+    assert all(one.value % 2 == 0 for one in found)
+    assert cache.nearest("text 3", similarity=-1, max=1, where=lambda one: one.value == 8)[0].value == 8
+
+
+def test_many_questions_are_embedded_at_once(isolated):
+    """Texts without an entry of their own are given to ``embed`` in one call, each once."""
+    asked = []
+
+    def counting(texts):
+        asked.append(list(texts))
+        return embed(texts)
+
+    with create_vector_cache("memory", dimension=DIMENSION, embed=counting) as cache:
+        cache.add_many([("a", 1), ("b", 2)])
+        found = cache.nearest_many(["a", "x", "b", "x", near("a")], similarity=0.9)
+    assert [texts_of(one) for one in found] == [["a"], [], ["b"], [], ["a"]]
+    assert asked == [["a", "b"], ["x"]]
+
+
+def test_what_is_there_just_so_is_not_written_again(cache, monkeypatch):
+    """Adding the same again changes nothing: a notebook that runs again publishes nothing."""
+    cache.add_many({"a": 1, "b": 2})
+    before = cache.cache._entries.stamp()
+    cache.add_many({"a": 1, "b": 2})
+    assert cache.cache._entries.stamp() == before
+    cache.add("a", 3)
+    assert cache.nearest("a")[0].value == 3
+
+
+@pytest.mark.parametrize("other", [{"model": "another"}, {"prefix": "another:"}, {"dimension": DIMENSION + 1}])
+def test_other_vectors_never_meet(cache, other):
+    """What differs in prefix, model or dimension is another vector cache, whatever the texts are."""
+    cache.add("a", 1)
+    given = {"dimension": DIMENSION, "embed": embed, **other}
+    with create_vector_cache("disk", **given) as another:
+        assert len(another) == 0
+        assert another.nearest([1.0] * given["dimension"], similarity=-1) == []
+        another.clear()
+    assert texts_of(cache.nearest("a")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([1.0] * 3, "3 dimensions, and this vector cache 16"),
+        ([float("nan")] * DIMENSION, "NaN"),
+        ([float("inf")] * DIMENSION, "NaN, or a number"),
+        ([1e300] * DIMENSION, "float32"),
+        ([0.0] * DIMENSION, "zeros"),
+        ([[1.0] * DIMENSION], "one row of numbers"),
+        (["1"] * DIMENSION, "one row of numbers"),
+        (7, "a list of numbers"),
+    ],
+)
+def test_a_wrong_vector_is_refused_in_words(cache, given, says):
+    """Neither stored nor looked for: the message says what is wrong with it."""
+    with pytest.raises(ConfigurationError, match=says):
+        cache.add("a", 1, vector=given)
+    with pytest.raises(ConfigurationError, match=says):
+        cache.nearest(given)
+    assert len(cache) == 0
+
+
+def test_wrong_arguments_are_refused_in_words(cache):
+    """A threshold out of range, a count below none, what is no text, a value that JSON does not know."""
+    cache.add("a", 1)
+    for wrong in (1.5, -2, "0.9", None, float("nan"), True):
+        with pytest.raises(ConfigurationError, match="similarity="):
+            cache.nearest("a", similarity=wrong)
+    for wrong in (-1, 1.0, True):
+        with pytest.raises(ConfigurationError, match="max="):
+            cache.nearest("a", max=wrong)
+    with pytest.raises(ConfigurationError, match="a text is a str"):
+        cache.add(b"a", 1)
+    with pytest.raises(UncacheableRequest):
+        cache.add("b", {1, 2})
+    with pytest.raises(ConfigurationError, match="2 vectors of 1 texts"):
+        cache.add_many([("b", 1)], vectors=[vector("b")] * 2)
+    assert cache.nearest("a", max=0) == []
+    assert len(cache) == 1
+
+
+def test_wrong_settings_are_refused_in_words(isolated):
+    """Measure, dimension and prefix are checked before anything is made."""
+    for wrong in ({"similarity": "manhattan"}, {"dimension": 0}, {"dimension": 1.5}, {"prefix": 3}, {"model": None}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            create_vector_cache("memory", **wrong)
+
+
+def test_without_a_vector_the_message_says_how_to_get_one(isolated):
+    """Nobody who gave neither vector nor ``embed`` is left guessing; the same text is found all the same."""
+    with create_vector_cache("memory", dimension=DIMENSION) as cache:
+        cache.add("a", 1, vector=vector("a"))
+        assert texts_of(cache.nearest("a")) == ["a"]
+        with pytest.raises(ConfigurationError, match=r"vector=\.\.\.,.*embed="):
+            cache.nearest("b")
+
+
+def test_without_numpy_the_same_text_is_found(isolated, monkeypatch):
+    """Where vectors can't be compared, exact look-ups work, and the message names the extra."""
+    monkeypatch.setattr(vector_index, "_has", lambda package: False)
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed) as cache:
+        cache.add("a", 1)
+        assert texts_of(cache.nearest("a")) == ["a"]
+        with pytest.raises(ConfigurationError, match=r"genai-cache-magic\[vector\]"):
+            cache.nearest("b")
+
+
+def test_the_index_is_kept_for_the_next_process(isolated, few, monkeypatch):
+    """A graph is loaded instead of built, and only what is new since is read."""
+    read = []
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        cache.add_many({f"text {n}": n for n in range(100)})
+        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        cache.add("new", 1)
+        cache.delete("text 3")
+        original = cache._entries.read
+        monkeypatch.setattr(cache._entries, "read", lambda ids: original([*map(_noted(read), ids)]))
+        assert cache.build() == 100
+        assert len(read) == 1
+        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
+        assert texts_of(cache.nearest(near("new"))) == ["new"]
+        assert cache.nearest(near("text 3")) == []
+
+
+def _noted(read):
+    def note(entry_id):
+        read.append(entry_id)
+        return entry_id
+
+    return note
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "version", "empty", "foreign"])
+def test_an_index_that_does_not_fit_is_made_anew(isolated, few, damage, monkeypatch):
+    """A file that is cut, changed, of another version or another key's answers nothing: all is read again."""
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        cache.add_many({f"text {n}": n for n in range(60)})
+        cache.build()
+    (file,) = [path for path in isolated.rglob("vectors-*") if path.suffix != ".lock"]
+    content = file.read_bytes()
+    changed = {
+        "cut": content[: len(content) // 2],
+        "flip": content[:500] + bytes([content[500] ^ 1]) + content[501:],
+        "version": content[:4] + b"\x02" + content[5:],
+        "empty": b"",
+        "foreign": b"\0" * len(content),
+    }[damage]
+    file.write_bytes(changed)
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        assert cache.build() == 60
+        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
+    assert file.read_bytes() != changed
+
+
+def test_nothing_readable_lies_in_the_index(isolated, few):
+    """Neither texts, nor values, nor vectors stand in the file of a sealed cache."""
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        cache.add_many({f"canary text {n}": f"canary value {n}" for n in range(60)})
+        cache.build()
+        ids = [bytes.fromhex(cache._entries.id_of(f"canary text {n}")) for n in range(60)]
+    files = [path for path in isolated.rglob("*") if path.is_file()]
+    assert any(path.name.startswith("vectors-") for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert b"canary" not in content
+        for n in range(60):
+            assert vector(f"canary text {n}").tobytes() not in content
+        if path.name.startswith("vectors-"):
+            assert not any(raw in content for raw in ids)
+
+
+def test_many_threads_find_and_add_at_once(cache, few):
+    """Each thread finds what it added, while the others add."""
+    lost = []
+
+    def work(number: int) -> None:
+        for n in range(15):
+            cache.add(f"{number}-{n}", n)
+            if texts_of(cache.nearest(near(f"{number}-{n}"))) != [f"{number}-{n}"]:
+                lost.append((number, n))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []
+    assert len(cache) == 60
+
+
+def test_trouble_is_told_and_finds_nothing(isolated, monkeypatch):
+    """Where it can't be known what is stored, a look-up finds nothing and says why; nothing is raised."""
+    events = []
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed, on_event=events.append) as cache:
+        cache.add("a", 1)
+
+        def fails(*_, **__):
+            raise StoreUnavailable("the disk is gone")
+
+        monkeypatch.setattr(cache.cache.catalogue, "carrying", fails)
+        assert cache.nearest(near("a")) == []
+    assert "the disk is gone" in events[0].message
