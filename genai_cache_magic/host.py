@@ -46,14 +46,24 @@ def process_lock() -> Any:
     return lock
 
 
-def _free_locks() -> None:
-    """Free in a forked child what threads held that it does not have."""
+_process_id = os.getpid()
+
+
+def process_id() -> int:
+    """Return what ``os.getpid`` does, without asking the system: of a model call it is asked several times."""
+    return _process_id
+
+
+def _after_fork() -> None:
+    """Learn a forked child's own id, and free what threads held that it does not have."""
+    global _process_id  # noqa: PLW0603 - there is one of it in a process
+    _process_id = os.getpid()
     for lock in _process_locks:
         lock._at_fork_reinit()  # noqa: SLF001 - as the standard library does with its own
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_locks)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _flags(*names: str) -> int:

@@ -38,6 +38,7 @@ from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUna
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
+from genai_cache_magic.providers.remembered import Remembered
 from genai_cache_magic.runs.runs import Runs
 from genai_cache_magic.settings.reading import ignored
 from genai_cache_magic.stores.counters import DocumentCounters
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 
 _ENTRIES = "l1"
 _LOOK_AGAIN_S = 60.0
+_REMEMBERED = 4
+"""Beside the room for opened answers, a part of so much of it is for the requests that they answer."""
 """So long a cache stays open, whatever claims to be sealed with newer keys [s]: anyone who writes can claim that."""
 
 
@@ -265,7 +268,14 @@ def origins_of(settings: Settings) -> Origins:
         for origin, o in settings.origins.items()
     }
     headers = frozenset(name.lower() for name in settings.extra_headers)
-    return Origins(rules, settings.machine, headers, settings.key_include, settings.key_exclude)
+    return Origins(
+        rules,
+        settings.machine,
+        headers,
+        settings.key_include,
+        settings.key_exclude,
+        remembered=Remembered(settings.memory // _REMEMBERED),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,4 +57,5 @@ def close_parts(parts: CacheParts) -> None:
     if parts.permits is not None:
         parts.permits.close()
     parts.entries.close()
+    parts.origins.remembered.clear()
     parts.state.close()

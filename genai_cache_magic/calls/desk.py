@@ -8,7 +8,6 @@ it are decided next door.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -43,7 +42,7 @@ from genai_cache_magic.providers.base import STATEFUL, Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.entries.link import Looked
@@ -97,20 +96,15 @@ class CallDesk:
         if scope.options.mode is Mode.OFF:
             return bypass(scope, call, "mode off")
         lead = self._lead(call, scope, started, is_async=is_async)
-        with self._not_made(lead):
+        with _Made(self, lead):
             return self._decide(lead)
 
-    @contextmanager
-    def _not_made(self, lead: Lead) -> Iterator[None]:
-        """Let go of what `lead` holds if the block fails: an interrupt, a replay's miss, or a failure of ours."""
-        try:
-            yield
-        except BaseException:
-            self._give_back(lead)
-            self._let_go(lead)
-            if (flight := _take_flight(lead)) is not None:
-                self._flights.abandon(flight)
-            raise
+    def unmake(self, lead: Lead) -> None:
+        """Let go of what `lead` holds: of it comes nothing."""
+        self._give_back(lead)
+        self._let_go(lead)
+        if (flight := _take_flight(lead)) is not None:
+            self._flights.abandon(flight)
 
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting; `landing` None means the wait was given up."""
@@ -129,11 +123,11 @@ class CallDesk:
             lead.flight = landing.flight
             return self._lead_on(lead)
         elif isinstance(landing, LookedUp):
-            with self._not_made(lead):
+            with _Made(self, lead):
                 return self._decide_with(lead, landing.looked)
         elif isinstance(landing, Admitted):
             lead.permit = landing.permit
-            with self._not_made(lead):
+            with _Made(self, lead):
                 return self._admitted(lead, landing.permit)
         return self._keeper.stamp(lead)
 
@@ -337,6 +331,23 @@ class CallDesk:
             f"{request.model or request.surface}: {lead.because}{chain or near}. "
             "Mode replay never calls the model: run the cell once in mode use, with a key",
         )
+
+
+class _Made:
+    """Unmakes a lead if the block fails: an interrupt, a replay's miss, or a failure of ours."""
+
+    __slots__ = ("_desk", "_lead")
+
+    def __init__(self, desk: CallDesk, lead: Lead) -> None:
+        self._desk = desk
+        self._lead = lead
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._desk.unmake(self._lead)
 
 
 def _read(lead: Lead, response: Response) -> Answer:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _LEAST_LIFE_MS: Final = 1000
 """An answer that dies sooner is of no use to anyone else [ms]."""
 
+_MOST_IDS: Final = 16
+"""So many entry ids of one call are remembered: those of its samples, and of its scopes' salts."""
+
 STORES_NOTHING = "mode read stores nothing"
 
 
@@ -73,8 +76,14 @@ class Keeper:
 
     def request_id(self, call: ModelCall, scope: CellScope, sample: int = 0) -> EntryId:
         """Return the entry id of `call` for a sample index."""
-        space = KeySpace(self._keys.namespace, scope.options.salt, sample)
-        return entry_id(canonical_bytes(call.as_keyed, space), self._keys.id_key)
+        keys, salt = self._keys, scope.options.salt
+        made_of = (keys.namespace, keys.id_key, salt, sample)
+        if (known := call.ids.get(made_of)) is None:
+            if len(call.ids) >= _MOST_IDS:
+                call.ids.clear()
+            space = KeySpace(keys.namespace, salt, sample)
+            known = call.ids[made_of] = entry_id(canonical_bytes(call.as_keyed, space), keys.id_key)
+        return known
 
     def find(self, lead: Lead, *, is_last: bool = True) -> Found | Fetch:
         """Return the stored answer in the form that its caller wants, or why there is none: see `find_call`."""

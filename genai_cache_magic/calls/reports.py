@@ -70,7 +70,7 @@ class Reports:
     @property
     def is_elsewhere(self) -> bool:
         """Whether this process is another than the scope's, which must be told."""
-        return self._owner != os.getpid()
+        return self._owner != host.process_id()
 
     def prepare(self) -> None:
         """Make the directory, before a process is started that may write to it."""

@@ -47,6 +47,8 @@ class Fetch:
 
 Decision: TypeAlias = Serve | Fetch
 
+_SERVE = Serve()
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -75,7 +77,7 @@ def decide(header: Header, *, is_valid: bool, now_ms: int, ttl_s: int | None) ->
     limit_s = header.ttl_s if ttl_s is None else min(header.ttl_s, ttl_s)
     if now_ms - header.created_ms >= limit_s * 1000:
         return Fetch(Why.EXPIRED)
-    return Serve()
+    return _SERVE
 
 
 class Filled(StrEnum):

@@ -177,10 +177,12 @@ class Entries:
         """
         known = self._recent.get(entry_id)
         if known is not None:
-            with suppress(StoreUnavailable):
-                header = known.sealed.header
-                if isinstance(self.judge.decide(entry_id, header, ttl_s=ttl_s, scope_tags=scope_tags), Serve):
+            try:
+                decision = self.judge.decide(entry_id, known.sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
+                if isinstance(decision, Serve):
                     return known
+            except StoreUnavailable:
+                pass  # looked for in the store, which says what is wrong
             self._recent.forget(entry_id)
         found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
         if isinstance(found, Found):

@@ -20,7 +20,7 @@ from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.unrecognised import is_unrecognised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from genai_cache_magic.calls.coalesce import Landing, Seat
     from genai_cache_magic.calls.steps import Follow, Step
@@ -59,8 +59,16 @@ class Guarded:
         return True
 
 
-def open_call(here: Active, http_call: Callable[[], HttpCall], *, is_async: bool) -> Step | None:
+def open_call(
+    here: Active, http_call: Callable[[], HttpCall], *, is_async: bool, asked: Hashable | None = None
+) -> Step | None:
     """Decide what becomes of an HTTP request; None is no model call, or one that we failed to judge.
+
+    Parameters
+    ----------
+    asked
+        All that `http_call` is made of and what was learned of uploads, by which a call is known again; None where
+        that can't be told.
 
     Raises
     ------
@@ -71,8 +79,11 @@ def open_call(here: Active, http_call: Callable[[], HttpCall], *, is_async: bool
     call: ModelCall | None = None
     with Guarded(here):
         try:
-            sent = http_call()
-            call = recognise(sent, here.cache.origins)
+            origins = here.cache.origins
+            call = None if asked is None else origins.remembered.get(asked)
+            if call is None:
+                sent = http_call()
+                call = recognise(sent, origins, asked)
             if call is not None:
                 return here.cache.calls.begin(call, here.scope, is_async=is_async)
             is_strange = is_unrecognised(sent, here.cache.origins)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,7 @@ from genai_cache_magic.providers.registry import path_ends
 from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
     from types import ModuleType
 
     from genai_cache_magic.core.model import Headers
@@ -96,7 +97,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         try:
             with turn:
-                response = original(self, request, **_options(turn, options))
+                response = original(self, request, **kit.options(turn, self, options))
         except BaseException as exc:
             turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
@@ -118,7 +119,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         try:
             with turn:
-                response = await original(self, request, **_options(turn, options))
+                response = await original(self, request, **kit.options(turn, self, options))
         except BaseException as exc:
             turn.failed(exc, is_origins=kit.is_origins(exc))
             raise
@@ -135,13 +136,15 @@ def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step |
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
+    asked = None
     try:
         # The public property of the path would decode it anew each time that it is asked.
         if request.method in ASK_NOTHING or not (_needs_a_look(request) or here.cache.origins.rules):
             return None
+        asked = _spelt(here, client, request)
     except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
         pass
-    return open_call(here, functools.partial(_asked, client, request), is_async=is_async)
+    return open_call(here, functools.partial(_asked, client, request), is_async=is_async, asked=asked)
 
 
 def _needs_a_look(request: Any) -> bool:
@@ -155,9 +158,21 @@ def _needs_a_look(request: Any) -> bool:
     return False
 
 
-def _options(turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
-    # A replay goes above authentication: it must work for a colleague who has no key.
-    return options if turn.outcome is None else {**options, "auth": None}
+def _spelt(here: Active, client: Any, request: Any) -> Hashable | None:
+    """Return all that `_asked` reads, as it is: what is equal to it is the same call. None without a buffered body."""
+    content = getattr(request, "_content", None)
+    if content is None:
+        return None
+    url = request.url
+    return (
+        request.method,
+        url._uri_reference,  # noqa: SLF001 - as above
+        content,
+        tuple(request.headers._list),  # noqa: SLF001 - as above
+        request.extensions.get("target"),
+        httpx_routes.route_of(client._transport_for_url(url), request),  # noqa: SLF001 - as in `_asked`
+        here.cache.origins.uploads.version,
+    )
 
 
 def _single(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
@@ -267,6 +282,19 @@ def _read_timeout(client: Any, request: Any) -> float | None:
     return read
 
 
+def _read(outcome: Any) -> None:
+    """Leave a response of ours as the library does once it has read it, which it does itself only once.
+
+    What it goes through for that, decoder, chunker and streams, is half of what a hit costs beyond the library's own
+    work. Only for a caller that gets it read, and if nobody looks at it before.
+    """
+    stream = getattr(outcome, "stream", None)
+    if isinstance(stream, Replay):
+        outcome._content = content = stream.joined()  # noqa: SLF001 - tried out by `_Kit`, in the release that is there
+        outcome._num_bytes_downloaded = len(content)  # noqa: SLF001 - the same
+        outcome.is_stream_consumed = outcome.is_closed = True
+
+
 class _Kit:
     """What is made once per module: stream classes of its kind, and its way to build a response."""
 
@@ -276,10 +304,22 @@ class _Kit:
         self.tee = type("Tee", (Tee, sync), {})
         self.async_tee = type("AsyncTee", (AsyncTee, async_), {})
         self._replay = type("Replay", (Replay, sync, async_), {})
+        self._reads_at_once = self._can_read_at_once()
 
     def play(self, stored: Response | BaseException) -> Any:
         """Return a response, or an error, of this module like `stored`."""
         return self._response(stored) if isinstance(stored, Response) else self._error(stored)
+
+    def _can_read_at_once(self) -> bool:
+        """Tell whether a response that `_read` has read is what the library makes of reading it."""
+        body = b"{}"
+        names = ("content", "text", "is_closed", "is_stream_consumed", "num_bytes_downloaded")
+        with suppress(Exception):  # whatever a release that is built differently makes of it
+            by_us, by_it = (self._module.Response(200, stream=self._replay([body])) for _ in range(2))
+            by_it.read()
+            _read(by_us)
+            return by_us.read() == body and all(getattr(by_us, name) == getattr(by_it, name) for name in names)
+        return False
 
     def _response(self, stored: Response) -> Any:
         # Bytes, since the client would not take a value that is not ASCII.
@@ -299,6 +339,15 @@ class _Kit:
         if not (isinstance(kind, type) and issubclass(kind, self._module.TransportError)):
             kind = self._module.NetworkError
         return kind(str(error))
+
+    def options(self, turn: Turn, client: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of `client.send` with which `turn` is carried out."""
+        if turn.outcome is None:
+            return options
+        if self._reads_at_once and not options.get("stream") and not client.event_hooks["response"]:
+            _read(turn.outcome)
+        # A replay goes above authentication: it must work for a colleague who has no key.
+        return {**options, "auth": None}
 
     def deliver(self, outcome: Any, client: Any, request: Any) -> Any:
         """Return, or raise, `outcome` as what `client` has just received for `request`."""

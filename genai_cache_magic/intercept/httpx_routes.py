@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _DEPTH: Final = 4
 """So many transports around one another are looked through."""
 
+_PLAIN: Final = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
+"""Types of most of what a transport holds, which lead nowhere."""
+
 _HANDLERS: Final = ("handle_request", "handle_async_request")
 
 
@@ -46,7 +49,8 @@ def _route_within(transport: Any) -> Headers:
 
 def _pools(transport: Any, depth: int) -> Iterator[Any]:
     for held in vars(transport).values() if depth and hasattr(transport, "__dict__") else ():
-        if not any(hasattr(type(held), name) for name in _HANDLERS):
+        kind = type(held)
+        if kind in _PLAIN or not any(hasattr(kind, name) for name in _HANDLERS):
             continue
         pool = getattr(held, "_pool", None)
         if pool is None:

@@ -98,6 +98,10 @@ class Replay:
     def __init__(self, stored: list[bytes]) -> None:
         self._stored = stored
 
+    def joined(self) -> bytes:
+        """Return the whole body."""
+        return b"".join(self._stored)
+
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._stored)
 

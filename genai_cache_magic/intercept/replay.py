@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Response
+from genai_cache_magic.events import Tier
 from genai_cache_magic.providers import streams
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Answered
     from genai_cache_magic.core.model import Headers
 
+_MARKS: Final = {tier: (("x-genai-cache", "hit"), ("x-genai-cache-tier", tier.value)) for tier in Tier}
+_NAME: Final = operator.itemgetter(0)
+
 
 def marked(answered: Answered) -> Response:
     """Return the response to give to the caller, marked as one that comes from the cache."""
     response = answered.response
-    mark = (("x-genai-cache", "hit"), ("x-genai-cache-tier", answered.tier.value))
-    return Response(response.status, (*response.headers, *mark), response.body, response.form)
+    return Response(response.status, (*response.headers, *_MARKS[answered.tier]), response.body, response.form)
 
 
 def headers(response: Response) -> Headers:
     """Return the headers to replay: the length, if the original told one, is that of the decoded body."""
-    length = str(len(response.body))
-    told = [(n, length if n == "content-length" else v) for n, v in response.headers]
-    return tuple((n, v) for n, v in told if n != "content-length" or response.form is Form.JSON)
+    told = response.headers
+    if "content-length" not in map(_NAME, told):
+        return told
+    is_whole, length = response.form is Form.JSON, str(len(response.body))
+    return tuple((n, length if n == "content-length" else v) for n, v in told if is_whole or n != "content-length")
 
 
 def chunks(response: Response) -> list[bytes]:

@@ -64,7 +64,7 @@ class Books:
 
     def note(self, call: CallRecord, *, run: str, person: str) -> None:
         """Count `call`, which has come to its end."""
-        if self._pid != os.getpid():
+        if self._pid != host.process_id():
             self._begin_anew()  # what waits is the parent's to add, and so is its thread
         self._waiting.append((self._now_ms(), call, run, person))
         if call.outcome is not Outcome.HIT:
@@ -75,7 +75,7 @@ class Books:
 
     def note_run(self, note: RunNote) -> None:
         """Note a call of a named run."""
-        if self._pid != os.getpid():
+        if self._pid != host.process_id():
             self._begin_anew()
         self._notes.append(note)
         if note.call.outcome != Outcome.HIT:

@@ -7,12 +7,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
 
-    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request, Response
+    from genai_cache_magic.core.model import EntryId, Headers, JsonObject, JsonValue, Request, Response
 
 
 MOST_UPLOADS: Final = 10_000
@@ -143,6 +144,8 @@ class ModelCall:
         its key, but of its price.
     keyed
         `request` as its key has it where rules take noise out of that; None where it is `request` itself.
+    ids
+        Entry ids that were made of it, by all else that they are made of; a copy with another request has none.
     """
 
     provider: Provider
@@ -154,6 +157,9 @@ class ModelCall:
     keeps_an_hour: bool = False
     follows: tuple[Follows, ...] = field(default=(), repr=False)
     keyed: Request | None = field(default=None, repr=False)
+    ids: dict[tuple[str | bytes | int, ...], EntryId] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     @property
     def as_keyed(self) -> Request:
@@ -309,10 +315,12 @@ class OriginRule:
 class Uploads:
     """What was uploaded under our eyes: the digest of each thing by the id that its origin gave it. Thread-safe."""
 
-    __slots__ = ("_digests",)
+    __slots__ = ("_digests", "version")
 
     def __init__(self) -> None:
         self._digests: dict[tuple[str, str, int | None, str], str] = {}  # each operation on it is atomic
+        self.version = 0
+        """Rises with everything that is learned."""
 
     def __repr__(self) -> str:
         return f"<{len(self._digests)} uploads>"
@@ -322,6 +330,7 @@ class Uploads:
         if len(self._digests) >= MOST_UPLOADS:
             self._digests.clear()
         self._digests[call.scheme, call.host, call.port, name] = digest
+        self.version += 1
 
     def digest_of(self, call: HttpCall, name: str) -> str | None:
         """Return the digest of what was uploaded as `name` to the origin of `call`, None if that is not known."""
@@ -348,6 +357,8 @@ class Origins:
         Top-level fields of bodies that are not in the key, whatever the origin.
     uploads
         What was uploaded under our eyes.
+    remembered
+        Calls that were recognised by all this.
     """
 
     rules: Mapping[str, OriginRule] = field(repr=False)
@@ -356,3 +367,4 @@ class Origins:
     key_include: frozenset[str] = frozenset()
     key_exclude: frozenset[str] = frozenset()
     uploads: Uploads = field(default_factory=Uploads)
+    remembered: Remembered[ModelCall] = field(default_factory=Remembered, repr=False, compare=False)

@@ -35,7 +35,7 @@ from genai_cache_magic.providers.openai import speech as openai_speech
 from genai_cache_magic.providers.origins import serves_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from genai_cache_magic.providers.base import HttpCall, ModelCall, Origins, Recogniser
 
@@ -110,10 +110,11 @@ _KNOWN: Final[Mapping[str, tuple[_Route, ...]]] = _by_last_word(_ROUTES)
 _JSON: Final = "application/json"
 
 
-def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
+def recognise(call: HttpCall, origins: Origins, asked: Hashable | None = None) -> ModelCall | None:
     """Return the model call that `call` is, None if it is none.
 
-    A call whose last path segment is no wire API's costs well under a microsecond.
+    A call whose last path segment is no wire API's costs well under a microsecond. What one of ours is, is remembered
+    by `asked`, which holds all that `call` was made of; None if that can't be told.
 
     Raises
     ------
@@ -128,6 +129,8 @@ def recognise(call: HttpCall, origins: Origins) -> ModelCall | None:
     word = _last_word(path)
     for route in _KNOWN.get(word, ()):
         if path.endswith(route.suffix) and (found := _ask(route, call, origins)) is not None:
+            if asked is not None and call.body is not None:
+                origins.remembered.keep(asked, found, len(call.body))
             return found
     for brought in custom.installed().get(word, ()):
         if path.endswith(brought.suffix) and (found := _ask_custom(brought, call, origins)) is not None:

@@ -9,6 +9,7 @@ from passthrough.httpx_calls import ANSWER, BODY, MARKS, MODEL_URL, answering, b
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.intercept import httpx as httpx_patches
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 
@@ -101,6 +102,39 @@ async def test_open_replay_is_read_like_an_open_response(isolated, module):
             async with client.stream("POST", MODEL_URL, json={**BODY, "stream": True}) as response:
                 assert [chunk async for chunk in response.aiter_raw()] == chunks
     assert cell.hits == 1
+
+
+@both
+async def test_a_hook_finds_an_answer_that_nobody_has_read(isolated, module):
+    """A response hook of a hit may read it as it comes, as it may that of a miss, though its caller gets it read."""
+    transport, read = answering(module), []
+
+    def after(response):
+        assert not response.is_closed
+        read.append(b"".join(response.iter_raw()))
+
+    with llm_cache() as cell:
+        with module.Client(transport=transport.transport) as client:
+            client.post(MODEL_URL, json=BODY)
+        hooks = {"response": [after]}
+        with (
+            module.Client(transport=transport.transport, event_hooks=hooks) as client,
+            pytest.raises(module.StreamConsumed),  # as ever, where a hook leaves nothing to read
+        ):
+            client.post(MODEL_URL, json=BODY)
+    assert cell.hits == 1
+    assert json.loads(read[0]) == ANSWER
+
+
+@both
+async def test_a_release_that_reads_otherwise_reads_a_hit_itself(isolated, module, monkeypatch):
+    """Where what we make of a response is not what the library makes of it, a hit is read by the library."""
+    monkeypatch.setattr(httpx_patches, "_read", lambda outcome: setattr(outcome, "_content", b"{ }"))
+    transport = answering(module)
+    with llm_cache() as cell, module.Client(transport=transport.transport) as client:
+        answers = [client.post(MODEL_URL, json=BODY) for _ in range(2)]
+    assert cell.hits == 1
+    assert [answer.json() for answer in answers] == [ANSWER, ANSWER]
 
 
 @both

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,11 @@ def test_line_ends_do_not_change_the_events(made, end):
     """The same events come out of every kind of line end."""
     plain = b"".join(b"".join(line + b"\n" for line in block) + b"\n" for block in made)
     assert list(events(plain.replace(b"\n", end))) == list(events(plain))
+
+
+@given(st.lists(st.sampled_from([b"", b"data: x", b": c"]), max_size=9), ends, st.booleans())
+def test_a_run_of_blank_lines_ends_one_block(made, end, is_cut):
+    """However many blank lines there are, and of whatever kind alone, each run of them belongs to the block before."""
+    recording = end.join(made) + (b"" if is_cut else end)
+    whole = re.findall(rb"(?s).*?(?>\r\n|\n|\r)(?>\r\n|\n|\r)+|.+", recording)
+    assert list(blocks(recording)) == whole
