@@ -169,7 +169,7 @@ class Catalogue:
     def count(self, kind: TagKind, name: str) -> int:
         """Return how many valid entries carry a tag."""
         self._settle()
-        return self._questions.count(self._view(), self._keys.tag(kind, name))
+        return self._questions.count_carrying(self._view(), self._keys.tag(kind, name))[0]
 
     def newest(self, pattern: str, limit: int) -> tuple[int, list[Listed]]:
         """Return how many entries have a name that matches a shell pattern, and the newest `limit` of them."""
@@ -246,7 +246,8 @@ class Catalogue:
                 with suppress(StoreUnavailable):
                     self.rows.remember_name(kind, name)
             self._settle(is_shared=dry_run)
-            return self._counted(self._questions.count(view, tag), view, dry_run=dry_run)
+            carrying, alive = self._questions.count_carrying(view, tag)
+            return self._done(Invalidation(carrying, alive, dry_run=dry_run))
 
     def invalidate_cell(self, cell: str, used: Collection[EntryId], *, dry_run: bool) -> Invalidation:
         """Invalidate what a cell stored or has on its way, and the entries that it `used`, whoever stored them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genai_cache_magic.core.model import EntryId
@@ -21,6 +20,9 @@ _LIVE_ELSEWHERE = "gone = 4 AND root = :root AND label > x'' AND ver >= :floor A
 _DEAD_ELSEWHERE = "gone = 4 AND NOT (root = :root AND ver >= :floor AND expires_ms > :now)"
 _LIVE_TAG = "tag = :tag AND root = :root AND ver >= :floor AND expires_ms > :now"
 
+_BUT_DEAD = " AND n NOT IN temp.dead"
+"""As `_note_dead` has found them, within this transaction: compared where they are, and not one by one in Python."""
+
 _RARE = 500
 """A digest that more rows share says nothing about which of them is near."""
 
@@ -38,20 +40,23 @@ class Questions:
         self._rows = rows
         self._tag = tag
 
-    def count(self, view: View, tag: bytes | None = None) -> int:
-        """Return how many entries are live, or how many of those carry `tag`."""
+    def count(self, view: View) -> int:
+        """Return how many entries are live."""
+        return self.count_carrying(view, None)[1]
 
-        def work(db: sqlite3.Connection) -> int:
-            dead = _dead(db, view)
+    def count_carrying(self, view: View, tag: bytes | None) -> tuple[int, int]:
+        """Return how many live entries carry `tag`, and how many are live in all."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, int]:
+            dead = _note_dead(db, view)
             bounds = _bounds(db, view, tag=tag)
+            elsewhere = f"SELECT count(*) FROM entry INDEXED BY entry_live WHERE {_LIVE_ELSEWHERE}"
+            ((shared,),) = db.execute(elsewhere, bounds)
+            alive = present_rows(db) - _count_not_live(db, bounds) + int(shared) - dead
             if tag is None:
-                elsewhere = f"SELECT count(*) FROM entry INDEXED BY entry_live WHERE {_LIVE_ELSEWHERE}"
-                ((shared,),) = db.execute(elsewhere, bounds)
-                return present_rows(db) - _count_not_live(db, bounds) + int(shared) - len(dead)
-            if not dead:
-                ((count,),) = db.execute(f"SELECT count(*) FROM tag WHERE {_LIVE_TAG}", bounds)
-                return int(count)
-            return sum(n not in dead for (n,) in db.execute(f"SELECT n FROM tag WHERE {_LIVE_TAG}", bounds))
+                return 0, alive
+            ((carrying,),) = db.execute(f"SELECT count(*) FROM tag WHERE {_LIVE_TAG}{_BUT_DEAD}", bounds)
+            return int(carrying), alive
 
         return self._rows.state.read(work)
 
@@ -59,19 +64,12 @@ class Questions:
         """Return of each model, or surface, how many entries are live, and when the first and last were stored [ms]."""
 
         def work(db: sqlite3.Connection) -> list[Any]:
-            dead = _dead(db, view)
-            bounds = _bounds(db, view)
-            if not dead:
-                return db.execute(
-                    "SELECT label, count(*), min(created_ms) AS first_ms, max(created_ms) AS last_ms"
-                    f" FROM entry WHERE {_LIVE} GROUP BY label",
-                    bounds,
-                ).fetchall()
-            found: dict[bytes, list[int]] = {}
-            for n, label, created_ms in db.execute(f"SELECT n, label, created_ms FROM entry WHERE {_LIVE}", bounds):
-                if n not in dead:
-                    found.setdefault(label, []).append(created_ms)
-            return [(label, len(times), min(times), max(times)) for label, times in found.items()]
+            _note_dead(db, view)
+            return db.execute(
+                "SELECT label, count(*), min(created_ms) AS first_ms, max(created_ms) AS last_ms"
+                f" FROM entry WHERE {_LIVE}{_BUT_DEAD} GROUP BY label",
+                _bounds(db, view),
+            ).fetchall()
 
         rows = self._rows.state.read(work)
         return [(self._rows.label(label), count, first, last) for label, count, first, last in rows]
@@ -81,17 +79,9 @@ class Questions:
         live = _LIVE_TAG.removeprefix("tag = :tag AND ")
 
         def work(db: sqlite3.Connection) -> list[tuple[bytes, int]]:
-            dead = _dead(db, view)
-            bounds = _bounds(db, view)
-            if not dead:
-                return db.execute(
-                    f"SELECT tag, count(*) AS present FROM tag WHERE {live} GROUP BY tag", bounds
-                ).fetchall()
-            return list(
-                Counter(
-                    tag for tag, n in db.execute(f"SELECT tag, n FROM tag WHERE {live}", bounds) if n not in dead
-                ).items()
-            )
+            _note_dead(db, view)
+            statement = f"SELECT tag, count(*) AS present FROM tag WHERE {live}{_BUT_DEAD} GROUP BY tag"
+            return db.execute(statement, _bounds(db, view)).fetchall()
 
         return self._rows.state.read(work)
 
@@ -99,15 +89,16 @@ class Questions:
         """Return the live entries that carry one of `tags`, or that were stored before a time [ms]."""
 
         def work(db: sqlite3.Connection) -> set[EntryId]:
-            dead = _dead(db, view)
-            found: list[tuple[int, bytes]] = []
+            _note_dead(db, view)
+            found: list[tuple[bytes]] = []
             if before_ms is not None:
                 bounds = {**_bounds(db, view), "before": before_ms}
-                found += db.execute(f"SELECT n, id FROM entry WHERE {_LIVE} AND created_ms < :before", bounds)
+                found += db.execute(f"SELECT id FROM entry WHERE {_LIVE}{_BUT_DEAD} AND created_ms < :before", bounds)
             for tag in tags:
-                statement = f"SELECT e.n, e.id FROM (SELECT n FROM tag WHERE {_LIVE_TAG}) t JOIN entry e ON e.n = t.n"
+                carrying = f"SELECT n FROM tag WHERE {_LIVE_TAG}{_BUT_DEAD}"
+                statement = f"SELECT e.id FROM ({carrying}) t JOIN entry e ON e.n = t.n"
                 found += db.execute(statement, _bounds(db, view, tag=tag))
-            return {EntryId(raw.hex()) for n, raw in found if n not in dead}
+            return {EntryId(raw.hex()) for (raw,) in found}
 
         return self._rows.state.read(work)
 
@@ -132,15 +123,15 @@ class Questions:
         A value's name is its key; a call's is its model, ``:`` and the start of its id.
         """
         keyed = " AND key IS NOT NULL" if only_keys else ""
-        statement = f"SELECT n, id, label, key FROM entry WHERE {_LIVE}{keyed} ORDER BY n DESC"
+        statement = f"SELECT id, label, key FROM entry WHERE {_LIVE}{_BUT_DEAD}{keyed} ORDER BY n DESC"
 
         def work(db: sqlite3.Connection) -> list[Any]:
-            dead = _dead(db, view)
-            return [row for row in db.execute(statement, _bounds(db, view)) if row[0] not in dead]
+            _note_dead(db, view)
+            return db.execute(statement, _bounds(db, view)).fetchall()
 
         named = []
         models: dict[bytes, str] = {}
-        for _, raw, label, sealed in self._rows.state.read(work):
+        for raw, label, sealed in self._rows.state.read(work):
             entry_id = EntryId(raw.hex())
             if sealed is not None:
                 if (key := self._rows.key(raw, sealed)) is not None:
@@ -228,16 +219,20 @@ class Questions:
         return None
 
 
-def _dead(db: sqlite3.Connection, view: View) -> set[int]:
-    """Return the rows that `_LIVE` takes for alive although a record of a tag or entry has made them invalid."""
-    dead: set[int] = set()
+def _note_dead(db: sqlite3.Connection, view: View) -> int:
+    """Let `_BUT_DEAD` leave out what `_LIVE` takes for alive although a record of a tag or entry has made it invalid.
+
+    Returns how many rows that are.
+    """
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS dead (n INTEGER PRIMARY KEY)")
+    db.execute("DELETE FROM temp.dead")
     bounds = _bounds(db, view)
     for table, (condition, values) in _records(db, view, bounds):
         live = _LIVE_TAG if table == "tag" else _LIVE
-        dead.update(
-            n for (n,) in db.execute(f"SELECT n FROM {table} WHERE {condition} AND {live}", {**bounds, **values})
-        )
-    return dead
+        statement = f"INSERT OR IGNORE INTO temp.dead SELECT n FROM {table} WHERE {condition} AND {live}"
+        db.execute(statement, {**bounds, **values})
+    ((count,),) = db.execute("SELECT count(*) FROM temp.dead")
+    return int(count)
 
 
 _Condition: TypeAlias = "tuple[str, tuple[str, dict[str, Any]]]"

@@ -184,6 +184,7 @@ class StateFile:
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
             connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA temp_store = MEMORY")
             for pragma in pragmas:
                 connection.execute(pragma).fetchall()
             _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE" if pragmas else "BEGIN")

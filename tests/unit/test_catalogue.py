@@ -18,6 +18,7 @@ from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response
 from genai_cache_magic.entries import placing
+from genai_cache_magic.entries.catalogue import Invalidation
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
 from genai_cache_magic.events import Outcome
@@ -516,3 +517,21 @@ def test_killed_between_a_row_and_the_entry_that_takes_anothers_place(cache, mon
     monkeypatch.setattr(cache.catalogue.rows, "record", record)
     assert cache.keys() == ["b"]
     assert agrees(cache)
+
+
+def test_what_is_not_swept_yet_is_in_no_answer(cache, monkeypatch):
+    """Before anything is removed, counts, listings, tags and ages leave out what was invalidated, each entry once."""
+    monkeypatch.setattr(cache.catalogue.sweeper, "start", lambda: None)
+    cache.mset({"a": 1, "b": 2}, tags=("one", "two"))
+    cache.mset({"c": 3}, tags=("two", "all"))
+    cache.mset({"d": 4}, tags=("all",))
+    assert cache.invalidate_tag("one").count == 2
+    assert cache.invalidate_tag("two").count == 1
+    assert cache.keys() == ["d"]
+    assert cache.stats().entries == 1
+    assert cache.stats().by_model == {"value": 1}
+    assert cache.catalogue.tags()["user"] == {"all": 1}
+    assert cache.invalidate_tag("all", dry_run=True) == Invalidation(1, 1, dry_run=True)
+    assert cache.catalogue.invalidate_older_than(-60, dry_run=True).count == 1
+    cache.delete("d")
+    assert cache.stats().entries == 0
