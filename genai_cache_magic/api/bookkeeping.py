@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.crypto.columns import ColumnSeal
@@ -36,20 +37,22 @@ def make_ledger(
     def now_ms() -> int:
         return int(clock() * 1000)
 
-    kept = _accounts(keys, home, tell)
-    shared = None
-    if home is not None and line is not None and line.pages is not None:
-        own = _accounts(keys, home, lambda _: None)
-        sharing = Sharing(
-            line.pages,
-            KnownPages(home.path / "shared.db", ensure=home.ensure, tell=tell),
-            PageSeal(keys),
-            writer=own.ledger_id,
-            now_ms=now_ms,
-            overdue=line.overdue,
-        )
-        shared = SharedBooks(sharing, own, lock=FileLock(home.path / "shared.lock"), retries=line.retries)
-    return Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms), shared)
+    with contextlib.ExitStack() as undo:
+        kept = _accounts(keys, home, tell)
+        undo.callback(kept.file.close)
+        shared = None
+        if home is not None and line is not None and line.pages is not None:
+            own = _accounts(keys, home, lambda _: None)
+            undo.callback(own.file.close)
+            known = KnownPages(home.path / "shared.db", ensure=home.ensure, tell=tell)
+            undo.callback(known.close)
+            sharing = Sharing(
+                line.pages, known, PageSeal(keys), writer=own.ledger_id, now_ms=now_ms, overdue=line.overdue
+            )
+            shared = SharedBooks(sharing, own, lock=FileLock(home.path / "shared.lock"), retries=line.retries)
+        ledger = Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms), shared)
+        undo.pop_all()
+    return ledger
 
 
 def _accounts(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> accounts.Accounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.joining import Joining
     from genai_cache_magic.calls.explain import Explanation
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.entries.catalogue import Collected, Invalidation, Stats
@@ -51,14 +53,15 @@ class Cache:
     def __init__(self, parts: CacheParts, *, on_event: Callable[[Event], None] = lambda _: None) -> None:
         self._on_event = on_event
         self._lock = host.process_lock()
-        self._in_use: list[CacheParts] = []  # guarded by _lock, like the next two
+        self._in_use: list[CacheParts] = []  # guarded by _lock, like the next
         self._is_closed = False
-        self._joining: Joining | None = None
+        self._go_on: Callable[[], None] = lambda: None
+        self._stop_joining: Callable[[], None] = lambda: None
         self._use(parts)
 
     def _use(self, parts: CacheParts) -> None:
         self._in_use.append(parts)
-        self.calls = parts.calls
+        self._calls = parts.calls
         self.origins = parts.origins
         self.catalogue = parts.catalogue
         self.ledger = parts.ledger
@@ -83,6 +86,12 @@ class Cache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def calls(self) -> Begins:
+        """Decides what becomes of each model call."""
+        self._go_on()
+        return self._calls
 
     @property
     def team(self) -> Team | None:
@@ -111,7 +120,7 @@ class Cache:
 
     def joins(self, joining: Joining) -> None:
         """Let `joining` go on until it has given this cache its team, or the cache is closed."""
-        self._joining = joining
+        self._go_on, self._stop_joining = joining.go_on, joining.stop
         joining.start()
 
     def adopt(self, parts: CacheParts) -> bool:
@@ -129,12 +138,11 @@ class Cache:
     def close(self) -> None:
         """Give up connections and descriptors; may be called twice."""
         with self._lock:
-            self._is_closed = True
-            in_use = list(self._in_use)
-        if self._joining is not None:
-            self._joining.stop()
-        for parts in in_use:
-            close_parts(parts)
+            self._is_closed, in_use = True, list(self._in_use)
+        with contextlib.ExitStack() as each:
+            for parts in in_use:
+                each.callback(close_parts, parts)
+            each.callback(self._stop_joining)
 
     def key_for(self, request: Any) -> str:
         """Return a key for any JSON value: 64 hex characters that nobody without our key can guess.
@@ -186,6 +194,7 @@ class Cache:
 
     def find(self, ids: Collection[EntryId]) -> dict[EntryId, Found | Fetch]:
         """Look entries up: here, and what is not here with the team, in one round."""
+        self._go_on()
         found: dict[EntryId, Found | Fetch] = {}
         if self._team is None or self._team.is_fresh:
             found = self._entries.find_many(ids, tell=self._on_event)
@@ -234,6 +243,7 @@ class Cache:
 
     def store(self, made: Callable[[Stamp], Mapping[EntryId, Entry]], removed: Collection[EntryId] = ()) -> None:
         """Store what `made` returns for a birth in place of what is there, and remove others; raises as `set`."""
+        self._go_on()
         entries = None
         while entries is not self._entries:  # a second time where other parts were adopted meanwhile
             entries = self._entries

@@ -15,7 +15,7 @@ from genai_cache_magic.api.cache import Cache
 from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.kinds import settings_of
-from genai_cache_magic.api.parts import CacheParts
+from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import nearest_difference
@@ -87,7 +87,9 @@ def create_cache(kind: str = "disk", *, on_event: Callable[[Event], None] = lamb
     """
     loaded = settings_of(kind, settings)
     if kind not in {"disk", "memory"}:
-        team_line(loaded, loaded.namespace)  # here a wrong address is an error, in a notebook it is a sentence
+        line = team_line(loaded, loaded.namespace)  # here a wrong address is an error, in a notebook it is a sentence
+        if line is not None:
+            line.tier.close()
     for sentence in ignored():
         on_event(Trouble("settings", "Ignored", sentence))
     return build_cache(loaded, in_memory=kind == "memory", on_event=on_event)
@@ -105,27 +107,46 @@ def build_cache(
     if in_memory:
         return Cache(_assembled(settings, name, _memory_parts(settings, name), on_event), on_event=on_event)
     parts, missed = _local_or_team_parts(settings, name, on_event)
-    cache = Cache(_assembled(settings, name, parts, on_event), on_event=on_event)
-    if missed is not None:
+    with contextlib.ExitStack() as undo:
+        if missed is not None:
+            undo.callback(missed.tier.close)
+        made = _assembled(settings, name, parts, on_event)
+        undo.callback(close_parts, made)
+        cache = Cache(made, on_event=on_event)
+        if missed is not None:
 
-        def join() -> bool:
-            parts = _team_parts(settings, name, on_event, missed)
-            return cache.adopt(_assembled(settings, name, parts, on_event))
+            def join() -> bool:
+                parts = _team_parts(settings, name, on_event, missed)
+                return cache.adopt(_assembled(settings, name, parts, on_event))
 
-        cache.joins(Joining(missed.breaker, join, on_event))
+            cache.joins(Joining(missed.breaker, join, on_event, leave=missed.tier.close))
+        undo.pop_all()
     return cache
 
 
 def _assembled(settings: Settings, name: str, parts: _Parts, on_event: Callable[[Event], None]) -> CacheParts:
-    """Return what a cache of namespace `name` is made of; it owns `parts` from now on."""
+    """Return what a cache of namespace `name` is made of; it owns `parts` from now on, and closes them if it fails."""
+    with contextlib.ExitStack() as undo:
+        undo.callback(parts.close)
+        assembled = _of_parts(settings, name, parts, on_event, undo)
+        undo.pop_all()
+    return assembled
+
+
+def _of_parts(
+    settings: Settings, name: str, parts: _Parts, on_event: Callable[[Event], None], undo: contextlib.ExitStack
+) -> CacheParts:
     keys, home = parts.keys, parts.home
     compression = settings.compression
     codec = Codec(parts.seal, Compression(compression.algorithm, compression.threshold, compression.level))
     waiting = Waiting(home.path / "outbox.db", on_event) if parts.line is not None and home is not None else None
+    if waiting is not None:
+        undo.callback(waiting.outbox.close)
     clock = TeamClock()
     live = _live_generations(name, parts, waiting, clock, on_event)
     rows = Rows(parts.state, ColumnSeal(keys.mac_key), tag=keys.tag)
     books = make_ledger(keys, home, parts.line, clock, on_event)
+    undo.callback(books.close)
     team = None
     if parts.line is not None and waiting is not None and home is not None:
         with contextlib.suppress(StoreUnavailable):  # of a newer version: the first look-up says so
@@ -291,6 +312,14 @@ class _Parts:
     line: TeamLine | None = None
     emptied: Callable[[], None] = field(default=lambda: None, repr=False)
 
+    def close(self) -> None:
+        """Give up what they hold, before a cache is made of them."""
+        with contextlib.ExitStack() as each:
+            each.callback(self.store.close)
+            each.callback(self.state.close)
+            if self.line is not None:
+                each.callback(self.line.tier.close)
+
 
 def _memory_parts(settings: Settings, namespace: str) -> _Parts:
     from genai_cache_magic.stores.documents import MemoryDocument
@@ -310,25 +339,35 @@ def _local_or_team_parts(
 
     Also returns the way to a tier that could not be asked now, and may be later.
     """
-    missed = line = None
-    try:
-        line = team_line(settings, namespace, tell)
-        if line is not None:
-            return _team_parts(settings, namespace, tell, line), None
-    except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
-        if isinstance(exc, KeyUnavailable) and is_remote(settings):
-            raise  # one key guards the team's keyset and any of this machine: it would be asked for in vain again
-        # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
-        tell(Trouble("L2", type(exc).__name__, apart(exc)))
-        if isinstance(exc, StoreUnavailable) and not isinstance(exc, StoreDenied):
-            missed = line
-    return _disk_parts(settings, namespace, tell), missed
+    missed = None
+    with contextlib.ExitStack() as undo:
+        try:
+            line = team_line(settings, namespace, tell)
+            if line is not None:
+                undo.callback(line.tier.close)
+                parts = _team_parts(settings, namespace, tell, line)
+                undo.pop_all()
+                return parts, None
+        except (ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable) as exc:
+            if isinstance(exc, KeyUnavailable) and is_remote(settings):
+                raise  # one key guards the team's keyset and any of this machine: it would be asked for in vain again
+            # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
+            tell(Trouble("L2", type(exc).__name__, apart(exc)))
+            if isinstance(exc, StoreUnavailable) and not isinstance(exc, StoreDenied):
+                missed = line
+        parts = _disk_parts(settings, namespace, tell)
+        if missed is not None:
+            undo.pop_all()  # it is tried again
+    return parts, missed
 
 
 def _team_parts(settings: Settings, namespace: str, tell: Callable[[Event], None], line: TeamLine) -> _Parts:
     parts = _disk_parts(settings, namespace, tell, line)
-    for sentence in line.settle():
-        tell(Trouble("L2", "Limits", sentence))
+    with contextlib.ExitStack() as undo:
+        undo.callback(parts.close)
+        for sentence in line.settle():
+            tell(Trouble("L2", "Limits", sentence))
+        undo.pop_all()
     return parts
 
 

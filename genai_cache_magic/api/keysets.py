@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -286,18 +286,10 @@ def keyset_of(settings: Settings, namespace: str, *, make_key: bool = False) -> 
         )
     wrapper = key_wrapper(settings, make=make_key)
     line = team_line(settings, namespace)
-    home = made_home(settings, namespace, line, Losses())
-    state = StateFile(home.path / "state.db", SCHEMA, columns=COLUMNS, ensure=home.ensure)
-    try:
-        yield Keyset(
-            settings,
-            namespace,
-            wrapper,
-            home=home,
-            line=line,
-            state=state,
-        )
-    finally:
-        state.close()
+    with ExitStack() as each:
         if line is not None:
-            line.tier.close()
+            each.callback(line.tier.close)
+        home = made_home(settings, namespace, line, Losses())
+        state = StateFile(home.path / "state.db", SCHEMA, columns=COLUMNS, ensure=home.ensure)
+        each.callback(state.close)
+        yield Keyset(settings, namespace, wrapper, home=home, line=line, state=state)

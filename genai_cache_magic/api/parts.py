@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,14 @@ class CacheParts:
 
 
 def close_parts(parts: CacheParts) -> None:
-    """Give up what `parts` hold; may be called twice."""
-    parts.catalogue.close()
-    parts.ledger.close()
-    if parts.team is not None:
-        parts.team.close()
-    if parts.permits is not None:
-        parts.permits.close()
-    parts.entries.close()
-    parts.origins.remembered.clear()
-    parts.state.close()
+    """Give up what `parts` hold, all of it whatever comes of each; may be called twice."""
+    with contextlib.ExitStack() as each:  # the last one is closed first
+        each.callback(parts.state.close)
+        each.callback(parts.origins.remembered.clear)
+        each.callback(parts.entries.close)
+        if parts.permits is not None:
+            each.callback(parts.permits.close)
+        if parts.team is not None:
+            each.callback(parts.team.close)
+        each.callback(parts.ledger.close)
+        each.callback(parts.catalogue.close)

@@ -148,7 +148,6 @@ class LiveGenerations:
         """
         for attempt in range(_ATTEMPTS):
             # Before the load: what other threads see as soon as this one has made it is no sign of an earlier one.
-            was_seen = self._seen is not None
             highest, latest = self._known()
             blob = self._document.load()
             found = self._read(blob, highest, latest)
@@ -158,7 +157,7 @@ class LiveGenerations:
                 return found
             new = self._protected(changed)
             if self._document.replace(new, expected=blob):
-                if found is None and (blob is not None or was_seen or highest.ver):
+                if found is None and (blob is not None or latest is not None or highest.ver):
                     self._on_loss(
                         "what was invalidated is not known any more, since its record was "
                         f"{'removed' if blob is None else 'damaged or put back'}: the answers stored before are misses"

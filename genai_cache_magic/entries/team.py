@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -261,10 +261,11 @@ class Team:
 
     def close(self) -> None:
         """Tell what waits, for up to 5 s, and give up connections; may be called twice."""
-        self.tell(within_s=5.0)
-        self._drain.close()
-        self._outbox.close()
-        self._tier.close()
+        with ExitStack() as each:  # the last one first
+            each.callback(self._tier.close)
+            each.callback(self._outbox.close)
+            each.callback(self._drain.close)
+            self.tell(within_s=5.0)
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Publish queued invalidations; see `Receives`."""

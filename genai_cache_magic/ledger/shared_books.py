@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
@@ -51,9 +52,10 @@ class SharedBooks:
 
     def close(self) -> None:
         """Tell what is new, for about 2 s at most; may be called twice."""
-        self._sharer.close()
-        self._accounts.file.close()
-        self.sharing.known.close()
+        with ExitStack() as each:
+            each.callback(self.sharing.known.close)
+            each.callback(self._accounts.file.close)
+            each.callback(self._sharer.close)
 
     def _tell(self) -> None:
         if self._has_lost:

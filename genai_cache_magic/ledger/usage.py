@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -250,9 +251,10 @@ class Ledger:
 
     def close(self) -> None:
         """Add what waits; may be called twice."""
-        self.books.close()
-        if self.shared is not None:
-            self.shared.close()
+        with ExitStack() as each:
+            if self.shared is not None:
+                each.callback(self.shared.close)
+            each.callback(self.books.close)
 
 
 def today(now_ms: int) -> date:

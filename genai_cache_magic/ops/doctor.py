@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -358,9 +358,8 @@ def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Find
     try:
         if not path.exists():
             return
-        outbox = Outbox(path)
-        changes, entries = outbox.count()
-        outbox.close()
+        with closing(Outbox(path)) as outbox:
+            changes, entries = outbox.count()
     except (OSError, StoreUnavailable):
         return
     if changes or entries:

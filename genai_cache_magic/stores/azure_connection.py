@@ -166,8 +166,11 @@ class BlobConnection(Connection):
 
 def _connect(target: BlobTarget) -> Any:
     client = target.connect()
-    if target.create_container:
-        _create(client)
+    with contextlib.ExitStack() as undo:
+        undo.callback(client.close)
+        if target.create_container:
+            _create(client)
+        undo.pop_all()
     return client
 
 

@@ -157,8 +157,9 @@ class SizedStore:
 
     def close(self) -> None:
         """Give up the connections of both; may be called twice."""
-        self._small.close()
-        self._large.close()
+        with contextlib.ExitStack() as each:
+            each.callback(self._large.close)
+            each.callback(self._small.close)
 
     def resolve(self, value: bytes) -> bytes | None:
         """Return what a value of the fast store stands for; None if that is gone."""
@@ -263,8 +264,9 @@ class SizedTier:
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
-        self._workers.close()
-        self.store.close()
+        with contextlib.ExitStack() as each:
+            each.callback(self.store.close)
+            each.callback(self._workers.close)
 
     def _fetched(self, large: Mapping[str, bytes]) -> dict[str, bytes]:
         asked = {key: self._workers.submit(self.store.resolve, value) for key, value in large.items()}

@@ -189,8 +189,13 @@ class RedisConnection(Connection):
             return _connect(self.target, {})
         from genai_cache_magic.stores.redis_entraid import EntraCredentials
 
-        self._tokens = EntraCredentials(identity, username=self.target.username)
-        return _connect(self.target, {"credential_provider": self._tokens})
+        tokens = EntraCredentials(identity, username=self.target.username)
+        with contextlib.ExitStack() as undo:
+            undo.callback(tokens.stop)  # a cluster is asked already when its client is made
+            client = _connect(self.target, {"credential_provider": tokens})
+            undo.pop_all()
+        self._tokens = tokens
+        return client
 
 
 def _connect(target: RedisTarget, credentials: dict[str, Any]) -> Any:

@@ -249,3 +249,26 @@ def test_all_pools_hear_of_a_new_token():
     assert heard[0][:2] == heard[1][:2]
     assert len(set(heard[0])) == len(heard[0])
     assert "token" not in repr(credentials) + repr(credentials._token)
+
+
+def test_a_client_that_can_not_be_made_renews_no_token(monkeypatch):
+    """A cluster is asked already when its client is made: each failed attempt gives its credentials up."""
+    from genai_cache_magic.stores import redis_connection
+
+    stopped = []
+
+    def stop(self):
+        stopped.append(self)
+
+    def unreachable(*_):
+        raise redis.exceptions.RedisClusterException("no node answers")
+
+    monkeypatch.setattr(entra.EntraCredentials, "stop", stop)
+    monkeypatch.setattr(redis_connection, "_connect", unreachable)
+    connection = RedisConnection(RedisTarget("rediss+cluster://127.0.0.1:1", identity=object))
+    for attempts in (1, 2):
+        with pytest.raises(StoreUnavailable), connection.use():
+            pass
+        assert len(stopped) == attempts
+    connection.close()
+    assert len(stopped) == 2

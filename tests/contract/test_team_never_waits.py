@@ -124,6 +124,16 @@ def test_without_the_tier_and_without_a_copy(team, origin, asked_here):
     assert team.server.documents[GENERATIONS].load() == made
 
 
+def test_the_first_value_of_a_team_loses_nothing(team):
+    """A record that never was is none that was removed: nothing is said of one."""
+    ada = team.machine("ada")
+    ada.cache.set("name", "value")
+    assert ada.cache.get("name") == "value"
+    ada.told()
+    assert team.machine("ben").cache.get("name") == "value"
+    assert ada.events == []
+
+
 def test_listings_and_values_do_not_either(team, asked_here):
     """What needs no word of the team is found on this machine."""
     ada = team.machine("ada")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 
 import openai
 import pytest
 
 from genai_cache_magic import host, llm_cache
+from genai_cache_magic.api.joining import Joining
+from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
 
 pytestmark = [
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"),
@@ -71,3 +75,36 @@ def test_lock_that_a_thread_held():
     assert not lock.acquire(blocking=False)
     done.set()
     thread.join()
+
+
+def test_a_child_goes_on_joining_its_team():
+    """The thread that tries to was the parent's: the child's next call starts one of its own, unless it is over."""
+    context, parent = multiprocessing.get_context("fork"), os.getpid()
+    joined = context.Event()
+
+    def join():
+        if os.getpid() == parent:
+            raise StoreUnavailable("not yet")
+        joined.set()
+        return True
+
+    joining = Joining(Breaker("tier", BreakerConfig(first_pause_s=0.0, longest_pause_s=0.0)), join, lambda _: None)
+    joining.start()
+
+    def ask():
+        joining.go_on()
+        raise SystemExit(0 if joined.wait(30) else 1)
+
+    child = forked(ask)
+    child.join()
+    joining.stop()
+    assert child.exitcode == 0
+    joined.clear()
+
+    def ask_when_it_is_over():
+        joining.go_on()
+        raise SystemExit(any(thread.name == "genai-cache-joining" for thread in threading.enumerate()))
+
+    child = forked(ask_when_it_is_over)
+    child.join()
+    assert child.exitcode == 0
