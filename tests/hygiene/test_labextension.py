@@ -38,3 +38,14 @@ def test_both_halves_have_one_version():
     """A front end and a server of one wheel call themselves alike."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert json.loads((ROOT / "labextension" / "package.json").read_text())["version"] == project["version"]
+
+
+def test_what_it_needs_is_what_the_lowest_jupyterlab_brings():
+    """`jupyter labextension list` compares what it depends on, and the page what it shares: both with JupyterLab 4.0."""
+    built = json.loads((tool().BUILT / "package.json").read_text())
+    shared = {name: how["requiredVersion"] for name, how in built["jupyterlab"]["sharedPackages"].items()}
+    types_alone = {"@jupyterlab/rendermime-interfaces": "^3.8.0"}
+    assert built["dependencies"] == {**shared, **types_alone}
+    assert shared["@jupyterlab/application"] == "^4.0.0"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert "jupyterlab>=4.0" in extras["lab"]
