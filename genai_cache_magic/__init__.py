@@ -6,6 +6,7 @@ Every name is imported when it is first used: ``import genai_cache_magic`` costs
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,8 @@ def __getattr__(name: str) -> Any:
         return version("genai-cache-magic")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "llm_cache" and "marimo" in sys.modules:
+        import_module(f"{__name__}.jupyter.marimo").show_blocks()
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
 
 

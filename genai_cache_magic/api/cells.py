@@ -60,6 +60,7 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
             self._given["tags"] = checked_tags(self._given["tags"])  # each run reads them anew, an iterator but once
         checked_options(self._given)
         self._open: list[OpenCell] = []
+        self._is_block = True
 
     def __enter__(self) -> CellScope:
         session = current_session()
@@ -73,6 +74,9 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
         self._open.remove(mine)
         mine.close()
+        shows = current_session().shows
+        if shows is not None and self._is_block and active.own() is None:
+            shows(mine.scope)
         if isinstance(raised, CellInterrupt) and active.own() is None and _is_a_worker():
             make_ordinary(raised)
         if kind is None and (lost := mine.scope.outstanding()) is not None:
@@ -97,22 +101,27 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
                 f"@llm_cache can't wrap the generator {function.__qualname__}(): write 'with llm_cache(...):' "
                 "around the loop that consumes it",
             )
-        given = self._given
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with llm_cache(**given):
+                with self._again():
                     return await function(*args, **kwargs)
 
             return cast("F", run_async)
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            with llm_cache(**given):
+            with self._again():
                 return function(*args, **kwargs)
 
         return cast("F", run)
+
+    def _again(self) -> llm_cache:
+        """Return what puts a run of a function in force, which may be one of a thousand: it is shown nowhere."""
+        scope = llm_cache(**self._given)
+        scope._is_block = False
+        return scope
 
     @staticmethod
     def wrap(function: F) -> F:

@@ -31,7 +31,7 @@ from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from enum import StrEnum
 
     from genai_cache_magic.api.cache import Cache
@@ -45,7 +45,15 @@ _PLAIN = "Not encrypted: answers are stored as plain text, since encryption is o
 
 
 class Session:
-    """Settings, caches by namespace, and the options that are in force for the whole notebook."""
+    """Settings, caches by namespace, and the options that are in force for the whole notebook.
+
+    Attributes
+    ----------
+    last
+        The record of the cell or block that ended last.
+    shows
+        Shows what a block of Python did, where the front end has no other way; it does not raise.
+    """
 
     def __init__(self, **settings: Any) -> None:
         self._given = settings
@@ -61,6 +69,7 @@ class Session:
         self.notebook: dict[str, Any] = {}
         self.enabled = False
         self.last: CellScope | None = None
+        self.shows: Callable[[CellScope], None] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Session:

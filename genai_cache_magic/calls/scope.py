@@ -96,6 +96,8 @@ class CellScope:
         What takes it to another process; None where nothing does.
     recording
         The run file that its calls go to; None if there is none.
+    view
+        What draws it, once it was shown in marimo.
     books
         Where its calls are counted; None while there is no cache to be opened.
     """
@@ -123,6 +125,7 @@ class CellScope:
         self.passport: CarriesScope | None = None
         self.books: Books | None = None
         self.recording: Recording | None = None
+        self.view: Any = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
         self._followers = 0  # those that said so; guarded by _lock
         self._hooks = tuple(hooks)
@@ -137,6 +140,10 @@ class CellScope:
         said += [f"{self.open} still open"] if self.open else []
         said += [f"{self.unrecognised} not recognised"] if self.unrecognised else []
         return f"<llm_cache cell: {', '.join(said)}>"
+
+    def _display_(self) -> Any:
+        """Return what marimo draws where this is the last expression of a cell."""
+        return repr(self) if self.view is None else self.view
 
     def opened(self, call: CallRecord) -> int:
         """Show `call` as one that is on its way, until `emit` closes the ticket that is returned, which is not 0."""

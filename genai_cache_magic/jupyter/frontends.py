@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def shows_widgets_only(shell: InteractiveShell) -> bool:
-    """Return whether the front end has no extension of ours, but draws widgets: VS Code, Colab or marimo."""
-    return hasattr(shell, "kernel") and (_is_vscode(shell) or _is_colab() or "marimo" in sys.modules)
+    """Return whether the front end has no extension of ours, but draws widgets: VS Code or Colab."""
+    return hasattr(shell, "kernel") and (_is_vscode(shell) or _is_colab())
 
 
 def _is_vscode(shell: InteractiveShell) -> bool:

@@ -41,7 +41,7 @@ def test_both_halves_have_one_version():
 
 
 def test_what_it_needs_is_what_the_lowest_jupyterlab_brings():
-    """`jupyter labextension list` compares what it depends on, and the page what it shares: both with JupyterLab 4.0."""
+    """What it depends on, which `jupyter labextension list` compares, and what it shares begin with JupyterLab 4.0."""
     built = json.loads((tool().BUILT / "package.json").read_text())
     shared = {name: how["requiredVersion"] for name, how in built["jupyterlab"]["sharedPackages"].items()}
     types_alone = {"@jupyterlab/rendermime-interfaces": "^3.8.0"}
