@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.state import StateFile
-from genai_cache_magic.ledger import accounts
+from genai_cache_magic.ledger import accounts, statistics
 from genai_cache_magic.ledger.books import Books
 from genai_cache_magic.ledger.known import KnownPages
 from genai_cache_magic.ledger.pages import PageSeal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.team_line import TeamLine
     from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.entries.state import Columns
     from genai_cache_magic.entries.team import TeamClock
     from genai_cache_magic.events import Event
     from genai_cache_magic.stores.home import Home
@@ -50,20 +51,34 @@ def make_ledger(
                 line.pages, known, PageSeal(keys), writer=own.ledger_id, now_ms=now_ms, overdue=line.overdue
             )
             shared = SharedBooks(sharing, own, lock=FileLock(home.path / "shared.lock"), retries=line.retries)
-        ledger = Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms), shared)
+        counted = _statistics(keys, home, tell)
+        undo.callback(counted.close)
+        ledger = Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms, statistics=counted), shared)
         undo.pop_all()
     return ledger
 
 
 def _accounts(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> accounts.Accounts:
     """Return a way to the accounts of a namespace."""
-    file = StateFile(
-        None if home is None else home.path / "ledger.db",
-        accounts.SCHEMA,
-        columns=accounts.COLUMNS,
+    file = _file("ledger", home, tell, accounts.SCHEMA, accounts.COLUMNS)
+    return accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
+
+
+def _statistics(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> statistics.Statistics:
+    """Return what counts how a namespace is used: in a file of its own, which may begin anew without the books."""
+    file = _file("statistics", home, tell, statistics.SCHEMA, statistics.COLUMNS)
+    return statistics.Statistics(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
+
+
+def _file(
+    name: str, home: Home | None, tell: Callable[[Event], None], schema: tuple[str, ...], columns: Columns
+) -> StateFile:
+    return StateFile(
+        None if home is None else home.path / f"{name}.db",
+        schema,
+        columns=columns,
         ensure=(lambda: None) if home is None else home.ensure,
         tell=tell,
-        part="ledger",
+        part=name,
         busy_timeout_s=_LEDGER_WAITS_S,
     )
-    return accounts.Accounts(file, ColumnSeal(keys.mac_key), keyed=keys.owner)

@@ -65,7 +65,7 @@ class Cache:
         self.origins = parts.origins
         self.catalogue = parts.catalogue
         self.ledger = parts.ledger
-        self.runs = parts.runs
+        self.runs, self.insight = parts.runs, parts.insight
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
         self._counts = parts.counts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genai_cache_magic.api.bookkeeping import make_ledger
 from genai_cache_magic.api.cache import Cache
 from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
+from genai_cache_magic.api.insight import Insight
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.kinds import settings_of
 from genai_cache_magic.api.parts import CacheParts, close_parts
@@ -41,6 +42,7 @@ from genai_cache_magic.providers.origins import normalise_origin
 from genai_cache_magic.providers.remembered import Remembered
 from genai_cache_magic.runs.runs import Runs
 from genai_cache_magic.settings.reading import ignored
+from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -198,6 +200,13 @@ def _of_parts(
         state=parts.state,
         ledger=books,
         runs=runs,
+        insight=Insight(
+            books,
+            catalogue,
+            ttl_s=settings.ttl,
+            size_limit=spell_size(settings.size_limit),
+            now_ms=entries.now_ms,
+        ),
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
         place=_place(settings, parts),

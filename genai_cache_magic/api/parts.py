@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.api.insight import Insight
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.entries.counting import Counts
@@ -41,6 +42,7 @@ class CacheParts:
     ledger: Ledger
     runs: Runs = field(repr=False)
     counts: Counts = field(repr=False)
+    insight: Insight = field(repr=False)
     directory: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)
     team: Team | None = None

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genai_cache_magic.cli.examining import doctor
+from genai_cache_magic.cli.insight import optimize, stats
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.runs import runs_app
-from genai_cache_magic.cli.showing import local_time, print_table, shown
+from genai_cache_magic.cli.showing import print_table, shown
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
-from genai_cache_magic.host import tilde
 
 try:
     from typer import TyperException as CommandLineError
@@ -52,6 +52,8 @@ app.add_typer(keys_app, name="keys")
 app.command()(trust)
 app.command()(usage)
 app.command()(doctor)
+app.command()(stats)
+app.command()(optimize)
 app.add_typer(runs_app, name="runs")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]
@@ -131,24 +133,6 @@ def config() -> None:
     print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
     for note in (*found.notes, *troubles(session)):
         typer.echo(shown(note))
-
-
-@app.command()
-def stats(*, namespace: Namespace = None) -> None:
-    """Show how much the cache holds."""
-    from rich.filesize import decimal
-
-    from genai_cache_magic.jupyter.words import counted
-
-    with opened(namespace) as cache:
-        found = cache.stats()
-        typer.echo(f"namespace {cache.namespace}: {counted(found.entries, 'answer')}, {decimal(found.size_bytes)}")
-    if found.synced:
-        typer.echo(f"with what the team had at {local_time(found.synced)}")
-    if found.oldest and found.newest:
-        typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
-    typer.echo(f"kept in {tilde(found.directory)}")
-    print_table(("model", "answers"), [(shown(model), f"{count:,}") for model, count in found.by_model.items()])
 
 
 @app.command()

@@ -31,7 +31,8 @@ COMMANDS = {
     "on": "open a scope for every cell that follows, with the options of a cell",
     "off": "end that",
     "config": "every setting, its value and where it was set",
-    "stats": "how much the cache holds",
+    "stats": "how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most",
+    "optimize": "what could be otherwise, with numbers; applies nothing: --since",
     "usage": "what calls cost and what hits saved, by day and model: --since, --until, --by",
     "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
     "clear": "make everything in the namespace invalid",
@@ -252,6 +253,11 @@ _RUNS = {
 }
 
 
+def parse_since(line: str) -> str:
+    """Read the arguments of ``%llm_cache optimize``: the first day that counts."""
+    return _parse(_optimize, line).since or "30d"
+
+
 def parse_runs(line: str) -> list[str]:
     """Read the arguments of ``%llm_cache runs``; none is ``list``, and a run is imported under its file's name.
 
@@ -372,7 +378,19 @@ def _usage() -> None:
     """Show what calls cost and what hits saved."""
 
 
-_BY_COMMAND = {"": _cell, "on": _cell, "invalidate": _invalidate, "clear": _clear, "usage": _usage}
+@_with_arguments("llm_cache optimize", _PERIOD[:1])
+def _optimize() -> None:
+    """Say what could be otherwise, with numbers; nothing is applied."""
+
+
+_BY_COMMAND = {
+    "optimize": _optimize,
+    "": _cell,
+    "on": _cell,
+    "invalidate": _invalidate,
+    "clear": _clear,
+    "usage": _usage,
+}
 
 
 def _parse(described: Callable[..., Any], line: str) -> Namespace:

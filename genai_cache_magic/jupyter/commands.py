@@ -10,8 +10,16 @@ from genai_cache_magic.core.ignoring import in_words as rules_in_words
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
-from genai_cache_magic.jupyter.arguments import parse_clear, parse_invalidate, parse_nothing, parse_runs, parse_usage
+from genai_cache_magic.jupyter.arguments import (
+    parse_clear,
+    parse_invalidate,
+    parse_nothing,
+    parse_runs,
+    parse_since,
+    parse_usage,
+)
 from genai_cache_magic.jupyter.cell import current
+from genai_cache_magic.jupyter.insight import advice_report, hit_line, size, tables
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
@@ -28,9 +36,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
     from genai_cache_magic.jupyter.panel import Panel
-
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-_STEP = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Commands:
             "clear": self._clear,
             "usage": _usage,
             "runs": _runs,
+            "optimize": _optimize,
         }
         if command in by_name:
             return by_name[command](rest)
@@ -129,15 +135,22 @@ def _config() -> Report:
 def _stats() -> Report:
     session = current()
     namespace = session.options().namespace
-    stats = session.cache(namespace).stats()
-    title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {_size(stats.size_bytes)}"
-    rows = tuple((model, f"{count:,}") for model, count in sorted(stats.by_model.items()))
-    notes = [f"kept in {tilde(stats.directory)}"]
+    cache = session.cache(namespace)
+    stats = cache.stats()
+    title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {size(stats.size_bytes)}"
+    used = cache.insight.statistics()
+    notes = [hit_line(used), f"kept in {tilde(stats.directory)}"]
     if stats.synced is not None:
         notes.append(f"with what the team had at {stats.synced:%Y-%m-%d %H:%M}")
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
-    return Report(title, Table(rows, ("model", "answers"), frozenset({"answers"})), tuple(notes))
+    return Report(title, notes=tuple(notes), more=tables(used))
+
+
+def _optimize(line: str) -> Report:
+    session = current()
+    cache = session.cache(session.options().namespace)
+    return advice_report(cache.insight.optimize(parse_since(line)))
 
 
 def _runs(line: str) -> Report:
@@ -237,12 +250,3 @@ def _in_force(options: Options) -> str:
     if options.ignore:
         parts.append(f"ignoring {rules_in_words(options.ignore)}")
     return ", ".join(parts)
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in _UNITS:
-        if size < _STEP or unit == _UNITS[-1]:
-            break
-        size /= _STEP
-    return f"{size:,.0f} {unit}" if unit == _UNITS[0] else f"{size:,.1f} {unit}"

@@ -45,16 +45,22 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one line command has to say; `picture` is SVG of our own making, for who sees HTML."""
+    """What one line command has to say; `picture` is SVG of our own making, for who sees HTML.
+
+    `more` are further tables, each with its heading.
+    """
 
     title: str
     table: Table | None = None
     notes: tuple[str, ...] = ()
     picture: str = field(default="", repr=False)
+    more: tuple[tuple[str, Table], ...] = field(default=(), repr=False)
 
     def bundle(self) -> dict[str, str]:
         """Return ``text/plain`` and ``text/html``."""
         plain = [self.title, *([self.table.as_text()] if self.table and self.table.rows else []), *self.notes]
+        for heading, table in self.more:
+            plain += ["", heading, table.as_text()]
         html = [
             f"<p>{escape(self.title)}</p>",
             self.picture,
@@ -62,7 +68,8 @@ class Report:
         ]
         return {
             "text/plain": "\n".join(plain),
-            "text/html": f'<div class="genai-cache">{"".join(html)}{paragraphs(self.notes)}</div>',
+            "text/html": f'<div class="genai-cache">{"".join(html)}{paragraphs(self.notes)}'
+            f"{''.join(f'<p>{escape(heading)}</p>{table.as_html()}' for heading, table in self.more)}</div>",
         }
 
 

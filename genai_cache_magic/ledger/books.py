@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import CallRecord
     from genai_cache_magic.ledger.accounts import Accounts
     from genai_cache_magic.ledger.run_rows import RunNote
+    from genai_cache_magic.ledger.statistics import Statistics
 
 _BEHIND_S: Final = 0.5
 """How long hits are gathered before they are added [s]."""
+
+_MOST_UNCOUNTED: Final = 20_000
+"""So many calls wait to be counted at most; beyond, the oldest are forgotten, which no bill depends on."""
 
 _IDLE_S: Final = 10.0
 """After so long without a hit the thread ends; the next hit starts another [s]."""
@@ -48,17 +52,27 @@ class Books:
         The wall clock [ms since the epoch].
     random_bytes
         Makes this process's name among the writers.
+    statistics
+        What else is counted of the same calls, always behind.
     """
 
     def __init__(
-        self, accounts: Accounts, *, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes] = os.urandom
+        self,
+        accounts: Accounts,
+        *,
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        statistics: Statistics | None = None,
     ) -> None:
         self._accounts = accounts
+        self.statistics = statistics
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._lock = host.process_lock()
         self._is_closed = False
         self._is_adding = False  # guarded by _lock
+        self._counting = host.process_lock()
+        self._is_counting = False  # guarded by _counting
         self.added: Callable[[], None] = lambda: None  # called when something was added, under _lock
         self._begin_anew()
 
@@ -69,7 +83,7 @@ class Books:
         self._waiting.append((self._now_ms(), call, run, person))
         if call.outcome is not Outcome.HIT:
             self.flush()
-        elif not self._has_work.is_set():
+        if not self._has_work.is_set():
             self._has_work.set()
             self._ensure_thread()
 
@@ -83,6 +97,25 @@ class Books:
         elif not self._has_work.is_set():
             self._has_work.set()
             self._ensure_thread()
+
+    def count(self) -> None:
+        """Count what has been added to the accounts; what can't be counted now is tried again with what comes next."""
+        if self.statistics is None:
+            return
+        with self._counting:
+            if self._is_counting:
+                return
+            self._is_counting = True
+            noted: list[tuple[int, CallRecord]] = []
+            try:
+                with contextlib.suppress(IndexError):
+                    while len(noted) < _MOST_UNCOUNTED:
+                        noted.append(self._uncounted.popleft())
+                self.statistics.add(noted)
+            except StoreUnavailable:
+                self._uncounted.extendleft(reversed(noted))
+            finally:
+                self._is_counting = False
 
     def flush(self) -> bool:
         """Add what waits to the accounts, and return whether all of it is there."""
@@ -116,16 +149,20 @@ class Books:
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
         self.flush()
+        self.count()
         self._accounts.file.close()
+        if self.statistics is not None:
+            self.statistics.close()
 
     def _begin_anew(self) -> None:
         self._pid = os.getpid()
         self._writer = self._random_bytes(16)
         self._number = 0  # of the last batch; guarded by _lock, like the next two
         self._batch: Batch | None = None
-        self._is_adding = False  # by a thread that is not here
+        self._is_adding = self._is_counting = False  # by a thread that is not here
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[int, CallRecord, str, str]] = deque()
+        self._uncounted: deque[tuple[int, CallRecord]] = deque(maxlen=_MOST_UNCOUNTED)
         self._notes: deque[RunNote] = deque()
         self._has_work = threading.Event()
         self._stopping = threading.Event()
@@ -159,6 +196,7 @@ class Books:
                 at_ms, call, run, person = self._waiting.popleft()
                 account = Account(max(0, at_ms) // DAY_MS, call.provider, call.model, run, person)
                 sums.setdefault(account, Sums()).add_call(call)
+                self._uncounted.append((at_ms, call))
         with contextlib.suppress(IndexError):
             while True:
                 notes.append(self._notes.popleft())
@@ -183,6 +221,7 @@ class Books:
             self._has_work.clear()  # before what waits is taken: whoever comes later says so again
             if not self.flush():
                 self._has_work.set()
+            self.count()
             if self._is_closed:
                 return
 
@@ -194,6 +233,7 @@ def _at_the_end(books: Books) -> None:
     def flush() -> None:
         if (there := known()) is not None and not there._is_closed:  # noqa: SLF001 - a function of this file's only class
             there.flush()
+            there.count()
 
     atexit.register(flush)
     workers = sys.modules.get("multiprocessing.util")

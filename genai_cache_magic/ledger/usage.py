@@ -163,6 +163,11 @@ class Period:
             raise ConfigurationError(f"since {first} is later than until {last}: exchange them, or name both")
         return cls(first, last)
 
+    @staticmethod
+    def number(day: date) -> int:
+        """Return how accounts count `day`: from 1970-01-01 on."""
+        return max(0, (day - _EPOCH).days)
+
 
 def day_of(given: object, today: date, *, name: str) -> date:
     """Return the day that somebody means by a date, ``today``, ``yesterday`` or an age such as ``7d``.
@@ -229,7 +234,7 @@ class Ledger:
     def usage(self, period: Period, by: tuple[str, ...], *, of_team: bool = False) -> UsageReport:
         """Return what the calls of `period` came to, on this machine or in all; raises ``StoreUnavailable``."""
         self.books.flush()
-        first, last = (_number(period.since) if period.since else 0), _number(period.until)
+        first, last = (period.number(period.since) if period.since else 0), period.number(period.until)
         found = self.accounts.between(first, last)
         found += [(account, sums) for account, sums in self.books.unwritten().items() if first <= account.day <= last]
         team = None
@@ -260,10 +265,6 @@ class Ledger:
 def today(now_ms: int) -> date:
     """Return the day of `now_ms` [ms since the epoch], in UTC."""
     return _EPOCH + timedelta(days=now_ms // DAY_MS)
-
-
-def _number(day: date) -> int:
-    return max(0, (day - _EPOCH).days)
 
 
 def _total(found: Iterable[tuple[Account, Sums]]) -> UsageRow:

@@ -64,6 +64,14 @@ class SupportsSize(Protocol):
         """Return the room taken [bytes], by values and by the store itself."""
 
 
+@runtime_checkable
+class SupportsSizes(Protocol):
+    """A store that knows what each value takes without reading it."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return the room that values take, by key [bytes], expired ones not yet removed included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a store holds under a key, for a ``put_if`` that depends on it.

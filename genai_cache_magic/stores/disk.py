@@ -162,6 +162,10 @@ class DiskStore:
             size_bytes += (self._directory / DATABASE_FILES[1]).stat().st_size
         return size_bytes
 
+    def sizes(self) -> dict[str, int]:
+        """Return the room that values take, by key [bytes]."""
+        return {key.hex(): size_bytes for key, size_bytes in self._run(Rows.sizes) if len(key) == 32}  # noqa: PLR2004 - half of 64 hex digits
+
     def check(self) -> CheckReport:
         """Read everything, remove what is damaged, expired or left by killed writers, and say what that was."""
         rebuilds = self._rebuilds

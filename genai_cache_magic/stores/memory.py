@@ -123,6 +123,11 @@ class MemoryStore:
         with self._lock:
             return self._size_bytes
 
+    def sizes(self) -> dict[str, int]:
+        """Return the room that values take, by key [bytes]."""
+        with self._lock:
+            return {key: len(blob) for key, (blob, _) in self._entries.items()}
+
     def close(self) -> None:
         """Forget everything; may be called twice."""
         with self._lock:

@@ -27,6 +27,8 @@ _KEYS = (
     "SELECT key FROM Cache WHERE key BETWEEN ? AND ? AND key > ? AND raw = 1 AND expire_time > ? ORDER BY key LIMIT ?"
 )
 
+_SIZES = "SELECT key, ifnull(size, 0) + ifnull(length(value), 0) FROM Cache WHERE raw = 1"
+
 
 class Rows(ABC):
     """Reads a database that ``audit`` has passed, through a connection for each thread.
@@ -121,6 +123,11 @@ class Rows(ABC):
         """Move SQLite's log into the database, as far as that can be done now."""
         with contextlib.suppress(sqlite3.Error):
             self._con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def sizes(self) -> list[tuple[bytes, int]]:
+        """Return the room that each value takes, in the database or in a file [bytes]."""
+        rows = self._con.execute(_SIZES).fetchall()
+        return [(key, size) for key, size in rows if type(key) is bytes and type(size) is int]
 
     def volume(self) -> int:
         """Return the room taken by the database's pages and the value files [bytes]."""

@@ -1,0 +1,108 @@
+"""How a cache is used, and advice, as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.jupyter.summary import Amount
+from genai_cache_magic.jupyter.words import counted, dollars, money
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genai_cache_magic.api.insight import Statistics
+    from genai_cache_magic.ledger.advice import Advice
+
+_WHY: Final = {
+    "new": "not in the cache",
+    "evicted": "evicted to make room",
+    "expired": "expired",
+    "invalidated": "invalidated",
+    "cleared": "cleared",
+    "refreshed": "mode refresh",
+    "damaged": "damaged",
+    "unsuited": "lacked what was asked for",
+    "unconfirmed": "not confirmed by the team",
+    "refused": "not to be stored",
+    "other": "other",
+}
+"""Why a model was asked -> the words for it."""
+
+_HOLDINGS: Final = 20
+_NUMBERS: Final = frozenset({"answers", "size", "calls", "spent", "p50", "p90", "p99", "reads", "saved", "would save"})
+
+
+def hit_line(found: Statistics) -> str:
+    """Return the hit rate in one sentence."""
+    since = f"since {found.since}" if found.since else "in all"
+    if found.hit_rate is None:
+        return f"no calls {since}"
+    said = f"{found.hit_rate:.0%} of calls were hits {since}: {counted(found.hits, 'hit')}, "
+    said += counted(found.misses, "miss", "misses")
+    if found.samples_per_request is not None and max(found.samples) > 0:
+        said += f"; {found.samples_per_request:.1f} samples of a request, at most {max(found.samples) + 1:,}"
+    return said
+
+
+def tables(found: Statistics) -> tuple[tuple[str, Table], ...]:
+    """Return the tables that have rows, each with its heading."""
+    made = (
+        ("why models were asked", Table(_reasons(found), ("why", "calls", "spent"), _NUMBERS)),
+        ("how long calls took", Table(_latencies(found), ("answered by", "calls", "p50", "p90", "p99"), _NUMBERS)),
+        ("answers that are read most", Table(_popular(found), ("answer", "tags", "reads", "saved"), _NUMBERS)),
+        ("what is kept", Table(_holdings(found), ("of", "name", "answers", "size"), _NUMBERS)),
+    )
+    return tuple((heading, table) for heading, table in made if table.rows)
+
+
+def advice_report(found: Sequence[Advice]) -> Report:
+    """Return the advice, a line each."""
+    rows = tuple(
+        (one.says, money(Amount(one.saved_usd, one.unknown, one.calls)) if one.about != "unread" else "", one.write)
+        for one in found
+    )
+    if not rows:
+        return Report("nothing was seen that could be otherwise")
+    title = f"{counted(len(rows), 'thing')} could be otherwise; nothing was changed"
+    return Report(title, Table(rows, ("seen", "would save", "write"), _NUMBERS))
+
+
+def size(size_bytes: int) -> str:
+    """Return a size with the unit that fits it."""
+    amount = float(size_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < _STEP:
+            return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
+        amount /= _STEP
+    return f"{amount:,.1f} TB"
+
+
+_STEP: Final = 1024
+
+
+def _reasons(found: Statistics) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (_WHY[one.why], f"{one.calls:,}", money(Amount(one.spent_usd, one.unknown, one.calls))) for one in found.reasons
+    )
+
+
+def _latencies(found: Statistics) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (one.tier, f"{one.calls:,}", *map(_seconds, (one.p50_s, one.p90_s, one.p99_s))) for one in found.latencies
+    )
+
+
+def _popular(found: Statistics) -> tuple[tuple[str, ...], ...]:
+    return tuple((one.name, ", ".join(one.tags), f"{one.reads:,}", dollars(one.saved_usd)) for one in found.popular)
+
+
+def _holdings(found: Statistics) -> tuple[tuple[str, ...], ...]:
+    kept = found.holdings[:_HOLDINGS]
+    return tuple((one.kind, one.name, f"{one.entries:,}", size(one.size_bytes)) for one in kept)
+
+
+def _seconds(latency_s: float) -> str:
+    if latency_s >= 1:
+        return f"{latency_s:.1f} s"
+    return f"{latency_s * 1e3:.0f} ms" if latency_s >= 0.01 else f"{latency_s * 1e3:.1f} ms"  # noqa: PLR2004 - three digits are enough
