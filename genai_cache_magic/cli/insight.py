@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from genai_cache_magic.cli.opening import Namespace, opened
-from genai_cache_magic.cli.showing import local_time, print_table, shown
+from genai_cache_magic.cli.showing import AsJson, local_time, print_table, shown
 from genai_cache_magic.host import tilde
 
 Since = Annotated[
     str, typer.Option(metavar="DAY", help="The first day that counts: 2026-05-31, yesterday, or an age such as 7d.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]
 
 
 def stats(*, since: Since = "30d", as_json: AsJson = False, namespace: Namespace = None) -> None:

@@ -1,26 +1,28 @@
 """The command ``genai-cache``: what the magic does, for a terminal and for scripts.
 
-Exit codes: 0 done; 1 the demonstration did not show what it promises, or `doctor` has something to say; 2 it can't be
-done, and one line says why, or `doctor` found what can't be used.
+Exit codes stand in `cli/codes.py`, and for people in `docs/commands.md`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.codes import CAN_NOT, INTERRUPTED
 from genai_cache_magic.cli.examining import doctor
 from genai_cache_magic.cli.insight import optimize, stats
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.runs import runs_app
-from genai_cache_magic.cli.showing import print_table, shown
+from genai_cache_magic.cli.showing import AsJson, confirm, print_table, shown, tell
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 
@@ -40,7 +42,6 @@ LATER = ("access", "audit", "backup", "restore", "warm")
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
 _ID_DIGITS = 12
-_INTERRUPTED = 130
 
 _ROOM_S = 10.0
 """How long a command that has said what it made invalid goes on giving room back [s]."""
@@ -69,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except GenaiCacheError as exc:
         code = _fail(str(exc))
     except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     sys.exit(code or 0)
 
 
 def _fail(message: str) -> int:
     typer.echo(f"genai-cache: {' '.join(message.split())}", err=True)
-    return 2
+    return CAN_NOT
 
 
 @app.callback(invoke_without_command=True)
@@ -104,6 +105,7 @@ def demo(
         bool, typer.Option("--team", help="Two machines share, through Redis or Azurite and a simulated Key Vault.")
     ] = False,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where to work; made anew.")] = Path("demo-output"),
+    as_json: AsJson = False,
 ) -> None:
     """Run the quickstart notebook twice and compare.
 
@@ -111,27 +113,40 @@ def demo(
     """
     if team and live:
         raise ConfigurationError("--team shows simulated models alone: leave --live out")
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code = _demonstrated(output, live=live, team=team)
+    if as_json:
+        typer.echo(json.dumps({"shown": code == 0, "output": None if team else str(output)}))
+    raise typer.Exit(code)
+
+
+def _demonstrated(output: Path, *, live: bool, team: bool) -> int:
     if team:
         from rich.console import Console
 
         from genai_cache_magic.cli.team_demo import demonstrate_team
 
-        raise typer.Exit(demonstrate_team(Console(), sealed=True, needs_all=False))
+        return demonstrate_team(Console(), sealed=True, needs_all=False)
     from genai_cache_magic.cli.demo import demonstrate
 
-    raise typer.Exit(demonstrate(output, live=live))
+    return demonstrate(output, live=live)
 
 
 @app.command()
-def config() -> None:
+def config(*, as_json: AsJson = False) -> None:
     """Show every setting, its value and where it was set."""
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.ops.doctor import troubles
 
     session = Session()
     found = session.describe()
+    notes = (*found.notes, *troubles(session))
+    if as_json:
+        settings = [{"name": line.name, "value": line.value, "source": line.source} for line in found.lines]
+        typer.echo(json.dumps({"settings": settings, "notes": notes}))
+        return
     print_table(("setting", "value", "from"), [(line.name, line.value, line.source) for line in found.lines])
-    for note in (*found.notes, *troubles(session)):
+    for note in notes:
         typer.echo(shown(note))
 
 
@@ -172,6 +187,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
     namespace: Namespace = None,
     dry_run: DryRun = False,
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make answers invalid, chosen by one option or a PATTERN."""
     given = {"tag": tag, "run": run, "model": model, "person": person}
@@ -184,31 +200,36 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
     with opened(namespace) as cache:
         if not (dry_run or yes) and _at_terminal():
             counted = _invalidate(cache, by, value, dry_run=True)
-            _confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?")
-        _tell(_invalidate(cache, by, value, dry_run=dry_run))
+            confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?", as_json=as_json)
+        _tell(_invalidate(cache, by, value, dry_run=dry_run), as_json=as_json)
         cache.catalogue.sweeper.wait(_ROOM_S)
 
 
 @app.command()
-def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = False) -> None:
+def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False) -> None:
     """Make every answer of the namespace invalid."""
     with opened(namespace) as cache:
         if not (dry_run or yes):
             if not _at_terminal():
                 raise ConfigurationError("clear makes everything invalid: add --yes, or --dry-run to count it first")
-            _confirm(f"Make every answer in namespace {cache.namespace} invalid?")
-        _tell(cache.clear(dry_run=dry_run))
+            confirm(f"Make every answer in namespace {cache.namespace} invalid?", as_json=as_json)
+        _tell(cache.clear(dry_run=dry_run), as_json=as_json)
         cache.catalogue.sweeper.wait(_ROOM_S)
 
 
 @app.command()
-def gc(*, namespace: Namespace = None) -> None:
+def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
     from genai_cache_magic.jupyter.words import counted
 
     with opened(namespace) as cache:
         removed = cache.collect()
         is_shared = cache.team is not None
+    if as_json:
+        shared = {"shared_entries": removed.shared_entries, "records": removed.records}
+        here = {"entries": removed.entries, "orphan_files": removed.orphan_files}
+        typer.echo(json.dumps({**here, **(shared if is_shared else {})}))
+        return
     typer.echo(f"{counted(removed.entries, 'answer')} and {counted(removed.orphan_files, 'orphan file')} removed")
     if is_shared:
         answers, records = counted(removed.shared_entries, "answer"), counted(removed.records, "record")
@@ -220,13 +241,15 @@ def enable(
     *,
     profile: Annotated[str, typer.Option(metavar="NAME", help="IPython profile.")] = "default",
     remove: Annotated[bool, typer.Option("--remove", help="Undo it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Load the extension everywhere, without %load_ext."""
     from genai_cache_magic.cli.profile import change_profile
 
     path, is_changed = change_profile(profile, remove=remove)
     state = "no longer loaded" if remove else "loaded"
-    typer.echo(f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}")
+    says = f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}"
+    tell({"path": str(path), "loaded": not remove, "changed": is_changed}, says, as_json=as_json)
 
 
 def _add_later(name: str) -> None:
@@ -256,18 +279,11 @@ def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalida
             return cache.invalidate_tag(value, dry_run=dry_run)
 
 
-def _confirm(question: str) -> None:
-    """Return if the answer is yes, else end the command."""
-    if not typer.confirm(question):
-        typer.echo("nothing was changed")
-        raise typer.Exit
-
-
-def _tell(done: Invalidation) -> None:
+def _tell(done: Invalidation, *, as_json: bool) -> None:
     from genai_cache_magic.jupyter.words import REACH
 
     what = "would be made invalid" if done.dry_run else f"made invalid, {REACH[done.published]}"
-    typer.echo(f"{done.count:,} of {done.known:,} answers {what}")
+    tell(asdict(done), f"{done.count:,} of {done.known:,} answers {what}", as_json=as_json)
 
 
 def _described(item: Listed, *, previews: bool) -> dict[str, Any]:

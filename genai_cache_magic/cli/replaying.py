@@ -23,10 +23,10 @@ def bundle_in(folder: str, name: str) -> Path:
     return Path(folder, f"{_UNFIT.sub('-', name)[:_LONGEST_NAME]}.run")
 
 
-def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> int:
+def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str, prints_to: int | None = None) -> int:
     """Execute `file` with the answers in `bundle`, those of a run, and what else the cache holds; no model is called.
 
-    Returns its exit code.
+    Returns its exit code. A script prints where we do, or to the descriptor `prints_to`.
 
     Raises
     ------
@@ -42,7 +42,8 @@ def replay(bundle: Path, file: Path, output: Path | None, *, namespace: str) -> 
     }
     environment = {**os.environ, **force}
     if file.suffix != ".ipynb":
-        return subprocess.run([sys.executable, str(file)], env=environment, check=False).returncode  # noqa: S603 - what the user named
+        command = [sys.executable, str(file)]
+        return subprocess.run(command, env=environment, stdout=prints_to, check=False).returncode  # noqa: S603 - what the user named
     return _notebook(file, output, environment)
 
 

@@ -1,7 +1,4 @@
-"""``genai-cache runs``: what named runs asked and were answered, compared, pinned, and carried to others.
-
-Exit codes: 0 done; 1 `diff` found a difference; 2 it can't be done, and one line says why.
-"""
+"""``genai-cache runs``: what named runs asked and were answered, compared, pinned, and carried to others."""
 
 from __future__ import annotations
 
@@ -12,15 +9,16 @@ from typing import Annotated
 
 import typer
 
+from genai_cache_magic.cli.codes import FOUND
 from genai_cache_magic.cli.opening import Namespace, opened
-from genai_cache_magic.cli.showing import print_table, shown
+from genai_cache_magic.cli.showing import AsJson, print_table, shown
 from genai_cache_magic.errors import ConfigurationError
 
 runs_app = typer.Typer(rich_markup_mode=None)
 
+_STDERR = 2
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The run: what --run names.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]
-_DIFFERS = 1
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -76,7 +74,7 @@ def runs_diff(
     else:
         report = differences(one, other, found)
         _show(report.table, report.title)
-    raise typer.Exit(0 if found.is_empty else _DIFFERS)
+    raise typer.Exit(0 if found.is_empty else FOUND)
 
 
 @runs_app.command("pin")
@@ -159,6 +157,7 @@ def runs_replay(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the executed notebook goes; default: nowhere.")
     ] = None,
+    as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
     """Execute a notebook or a script with the run's answers: no model is called, no key is needed."""
@@ -169,7 +168,12 @@ def runs_replay(
         with opened(namespace) as cache:
             cache.runs.write_bundle(name, bundle)
             chosen = cache.namespace
-        raise typer.Exit(replay(bundle, notebook, output, namespace=chosen))
+        # What a script prints is not for who reads our object.
+        code = replay(bundle, notebook, output, namespace=chosen, prints_to=_STDERR if as_json else None)
+    if as_json:
+        about = {"run": name, "file": str(notebook), "output": None if output is None else str(output), "code": code}
+        typer.echo(json.dumps(about))
+    raise typer.Exit(code)
 
 
 def _show(table: object, *notes: str) -> None:

@@ -1,14 +1,30 @@
-"""How a command shows tables, times and what others have named."""
+"""How a command shows tables, times and what others have named, or tells it to scripts."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]
+
+
+def tell(about: Mapping[str, Any], *lines: str, as_json: bool) -> None:
+    """Say what was done or found: in lines, or as one JSON object."""
+    for line in [json.dumps(about)] if as_json else map(shown, lines):
+        typer.echo(line)
+
+
+def confirm(question: str, *, as_json: bool = False) -> None:
+    """Return if the answer is yes, else end the command; what is asked stays out of what a script reads."""
+    if not typer.confirm(question, err=as_json):
+        typer.echo("nothing was changed", err=as_json)
+        raise typer.Exit
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.showing import AsJson, tell
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
@@ -25,6 +27,7 @@ def trust(
     *,
     listed: Annotated[bool, typer.Option("--list", help="Show what is trusted.")] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Trust it no longer.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let a project's file decide where answers lie and how they are sealed.
 
@@ -32,30 +35,33 @@ def trust(
     """
     trusted = TrustedFiles()
     if listed:
-        _show(trusted)
+        _show(trusted, as_json=as_json)
     elif revoke:
-        _revoke(trusted, path)
+        _revoke(trusted, path, as_json=as_json)
     else:
-        for file in _files(path):
-            _trust(trusted, file)
+        found = [_trust(trusted, file, as_json=as_json) for file in _files(path)]
+        if as_json:
+            typer.echo(json.dumps({"trusted": found}))
 
 
-def _trust(trusted: TrustedFiles, file: Path) -> None:
+def _trust(trusted: TrustedFiles, file: Path, *, as_json: bool) -> dict[str, Any]:
+    """Trust a file, and say what it says; return that."""
     try:
         table = read_for_trust(file)
     except OSError as exc:
         raise ConfigurationError(f"{file} can't be read ({exc.strerror}): make it readable") from exc
-    if not table:
-        typer.echo(f"{tilde(file)} says nothing to genai-cache")
-        return
-    trusted.add(file, digest_of(table))
-    typer.echo(f"{tilde(file)} is trusted as it is now:")
-    for name, value in table.items():
+    says = {name: _shown(name, value) for name, value in table.items()}
+    about = {"file": str(file), "settings": says}
+    if table:
+        trusted.add(file, digest_of(table))
+    if as_json:
+        return about
+    typer.echo(f"{tilde(file)} is trusted as it is now:" if table else f"{tilde(file)} says nothing to genai-cache")
+    for name, value in says.items():
         # SECURITY: who wrote the file may not command the terminal that shows it.
-        shown = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in f"{name} = {_shown(name, value)}"
-        )
-        typer.echo(f"  {shown}{'  (decided by trusted files alone)' if decides_trust(name) else ''}")
+        said = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in f"{name} = {value}")
+        typer.echo(f"  {said}{'  (decided by trusted files alone)' if decides_trust(name) else ''}")
+    return about
 
 
 def _shown(name: str, value: object) -> str:
@@ -82,7 +88,7 @@ def _files(path: Path) -> list[Path]:
     return [_whole(path)]
 
 
-def _revoke(trusted: TrustedFiles, path: Path) -> None:
+def _revoke(trusted: TrustedFiles, path: Path, *, as_json: bool) -> None:
     targets = [_whole(path)]
     if path.is_dir():
         targets += project_files(_whole(path))
@@ -90,19 +96,19 @@ def _revoke(trusted: TrustedFiles, path: Path) -> None:
     removed = [trusted.remove(target) for target in targets]
     if not any(removed):
         raise ConfigurationError(f"{tilde(_whole(path))} was not trusted: `genai-cache trust --list` shows what is")
-    typer.echo(f"{tilde(_whole(path))} is trusted no longer")
+    tell({"revoked": str(_whole(path))}, f"{tilde(_whole(path))} is trusted no longer", as_json=as_json)
 
 
-def _show(trusted: TrustedFiles) -> None:
+def _show(trusted: TrustedFiles, *, as_json: bool) -> None:
     files, complaint = trusted.load()
     if complaint:
         raise ConfigurationError(f"{tilde(trusted.path)}, the list of trusted projects, is ignored: {complaint}")
-    for name in sorted(files):
-        typer.echo(
-            f"{tilde(name)}{'' if _is_as_trusted(Path(name), files[name]) else '  (changed since, so not heard)'}"
-        )
-    if not files:
-        typer.echo("no project is trusted")
+    heard = {name: _is_as_trusted(Path(name), files[name]) for name in sorted(files)}
+    lines = [
+        f"{tilde(name)}{'' if is_heard else '  (changed since, so not heard)'}" for name, is_heard in heard.items()
+    ]
+    about = [{"file": name, "heard": is_heard} for name, is_heard in heard.items()]
+    tell({"trusted": about}, *(lines or ["no project is trusted"]), as_json=as_json)
 
 
 def _whole(path: Path) -> Path:

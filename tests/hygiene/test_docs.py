@@ -13,6 +13,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from typer.main import get_command
 
+from genai_cache_magic.cli.codes import ALWAYS, MORE
 from genai_cache_magic.cli.main import LATER as LATER_COMMANDS
 from genai_cache_magic.cli.main import app
 from genai_cache_magic.core.options import Mode, Samples
@@ -225,3 +226,24 @@ def test_no_message_names_a_command_that_is_not_there():
     assert named
     known = get_command(app).commands.keys()
     assert {(file, command) for file, command in named if command not in known} == set()
+
+
+def commands(group: object, name: str = "") -> dict[str, object]:
+    """Return every command that is shown, by the words that call it."""
+    found: dict[str, object] = {}
+    for word, command in group.commands.items():
+        whole = f"{name} {word}".strip()
+        found |= commands(command, whole) if hasattr(command, "commands") else {whole: command}
+    return {word: command for word, command in found.items() if not command.hidden}
+
+
+def test_one_table_has_the_commands_and_their_exit_codes():
+    """What is there, whether it speaks to scripts, and with which codes it ends."""
+    rows = re.findall(
+        r"^\| `genai-cache ([a-z -]+)` \|.*\| (\w+) \| ([\d, ]+) \|$", text_of("docs/commands.md"), re.MULTILINE
+    )
+    said = {name: tuple(map(int, codes.split(", "))) for name, _, codes in rows}
+    there = commands(get_command(app))
+    assert said == {name: tuple(sorted({*ALWAYS, *MORE.get(name, ())})) for name in there}
+    speaking = {name for name, command in there.items() if any("--json" in p.opts for p in command.params)}
+    assert {name for name, json, _ in rows if json != "no"} == speaking == set(there)

@@ -407,3 +407,54 @@ def test_usage_of_wrong_days(run, home, arguments, said):
     code, _, err = run("usage", *arguments)
     assert code == 2
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "holds"),
+    [
+        (("config",), {"settings", "notes"}),
+        (("stats",), {"entries", "hit_rate"}),
+        (("optimize",), {"advice"}),
+        (("usage",), {"total"}),
+        (("invalidate", "gpt-4.1*"), {"count", "known", "published", "dry_run"}),
+        (("clear", "--yes"), {"count"}),
+        (("gc",), {"entries", "orphan_files"}),
+        (("enable",), {"path", "loaded", "changed"}),
+        (("trust", "."), {"trusted"}),
+        (("trust", "--list"), {"trusted"}),
+        (("keys", "show"), {"fingerprint", "place"}),
+        (("keys", "export"), {"key"}),
+        (("keys", "status"), {"epoch", "kind"}),
+        (("keys", "init"), {"made_keys", "status"}),
+        (("runs", "list"), {"runs"}),
+    ],
+)
+def test_each_command_speaks_to_scripts(run, answered, home, words, holds):
+    """One JSON object on standard output, and nothing else there."""
+    (home / "genai-cache.toml").write_text('namespace = "default"\n')
+    code, out, _ = run(*words, "--json")
+    assert code == 0
+    assert holds <= json.loads(out).keys()
+
+
+def test_what_is_revoked_is_told_to_scripts(run, home):
+    """As what is trusted, without a word about secrets."""
+    (home / "genai-cache.toml").write_text('l2 = "redis://:secret@127.0.0.1:6379"\n')
+    code, out, _ = run("trust", ".", "--json")
+    (trusted,) = json.loads(out)["trusted"]
+    assert (code, "secret" in out, set(trusted["settings"])) == (0, False, {"l2"})
+    assert json.loads(run("trust", "--list", "--json")[1])["trusted"][0]["heard"] is True
+    assert json.loads(run("trust", ".", "--revoke", "--json")[1])["revoked"].endswith(home.name)
+
+
+def test_a_question_is_no_part_of_what_a_script_reads(run, answered, monkeypatch):
+    """It stands on standard error, as what came of it."""
+    monkeypatch.setattr("genai_cache_magic.cli.main._at_terminal", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda _, err: not err)
+    assert run("clear", "--json") == (0, "", "nothing was changed\n")
+
+
+def test_an_error_is_no_object(run, home):
+    """Whatever was asked for: a sentence on standard error, and the exit code."""
+    code, out, err = run("runs", "show", "none", "--json")
+    assert (code, out, err.startswith("genai-cache: there is no run")) == (2, "", True)

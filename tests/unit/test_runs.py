@@ -328,6 +328,8 @@ def test_a_script_is_replayed_from_its_run(command, url, unique_server):
     asked = unique_server.count
     assert command("replay", "one", "again.py")[0] == 0
     assert not any(run["is_pinned"] for run in json.loads(command("list", "--json")[1])["runs"])
+    code, out, _ = command("replay", "one", "again.py", "--json")
+    assert (code, json.loads(out)["code"]) == (0, 0)
     Path("again.py").write_text(text.replace('"b"', '"unknown"'))
     assert command("replay", "one", "again.py")[0] != 0
     assert unique_server.count == asked
