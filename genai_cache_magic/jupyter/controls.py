@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.core.model import Metadata
     from genai_cache_magic.jupyter.server.asked import Place
 
 _PANEL = ("stats", "usage", "entries", "invalidate")
@@ -84,7 +82,7 @@ class CellControls:
         if own is None or near is None:
             reason = call.reason or "not in the cache; nothing like it was stored"
             return {"reason": reason, "differs": list(call.differs), "diff": []}
-        return {"reason": call.reason, "differs": list(differing(own, near)), "diff": _diff(near, own)}
+        return {"reason": call.reason, "differs": list(differing(own, near)), "diff": answers.diff_of(near, own)}
 
     def _live(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return what is known of the entries, with the latency of this cell's own calls, and where each was found."""
@@ -125,9 +123,3 @@ class PanelControls:
             raise ConfigurationError(f"{path} is nothing that this panel can be asked for")
         answer: Callable[[Caches, dict[str, Any]], dict[str, Any]] = getattr(answers, path)
         return answer(self.caches, body)
-
-
-def _diff(near: Metadata, own: Metadata) -> list[str]:
-    """Return how the beginnings of two prompts differ, as few lines; it is shown, and never saved."""
-    lines = difflib.unified_diff(near.preview.splitlines(), own.preview.splitlines(), n=0, lineterm="")
-    return [line for line in lines if not line.startswith(("---", "+++", "@@"))][:12]

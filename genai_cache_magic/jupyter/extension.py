@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.jupyter import asking
 from genai_cache_magic.jupyter.cell import CellScopes
 from genai_cache_magic.jupyter.completion import matcher
 from genai_cache_magic.jupyter.magic import CacheMagics
@@ -72,6 +73,7 @@ def load(shell: InteractiveShell) -> None:
     shell.events.register("post_run_cell", loaded.spare)
     loaded.spare()
     shell.Completer.custom_matchers.append(loaded.matcher)
+    asking.listen(shell)
     setattr(shell, _ATTRIBUTE, loaded)
     kept = getattr(shell, _KEPT, None)
     if kept is not None:
@@ -93,6 +95,7 @@ def unload(shell: InteractiveShell) -> None:
         _remove(shell.events.callbacks[event], callback)
     _remove(shell.events.callbacks["post_run_cell"], loaded.spare)
     _remove(shell.Completer.custom_matchers, loaded.matcher)
+    asking.end(shell)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
     shell.magics_manager.registry.pop(CacheMagics.__name__, None)

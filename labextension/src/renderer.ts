@@ -8,6 +8,7 @@ import { Widget } from '@lumino/widgets';
 
 import { callsOf, draw, type Drawn, type Host } from './cell_status.js';
 import { cellOf, MIME, rerun } from './cells';
+import { askKernel } from './kernel';
 import { ask } from './server';
 
 const RANK = 10; // before text/html, which has 50
@@ -40,6 +41,10 @@ class Report extends Widget implements IRenderMime.IRenderer {
   private _host(model: IRenderMime.IMimeModel): Host {
     const post = async (path: string, body: object): Promise<object> => {
       const found = cellOf(this._tracker, this.node);
+      if (path === 'explain') {
+        const kernel = found?.panel.sessionContext.session?.kernel;
+        return (await askKernel(kernel, path, body)) ?? ask(path, {}, body);
+      }
       if (path !== 'rerun') {
         return ask(path, {}, body);
       }

@@ -211,6 +211,20 @@ def test_a_miss_is_explained_below_its_row(shown):
     ]
     shown.press("Explain call 1")
     assert told.count() == 0
+    shown.answer(explain={"differs": ["messages"], "notes": ["how, is told to those who may read it"]})
+    shown.press("Explain call 1")
+    assert told.inner_text().splitlines()[-1] == "how, is told to those who may read it"
+
+
+def test_what_can_not_be_compared_is_explained_by_what_is_known(shown):
+    """A refused answer is in no cache: its reason stands below it, and why there is no more."""
+    kind = {"outcome": "refused", "model": "m", "reason": "truncated", "calls": ["00112233445566aa 1 1 0.1"]}
+    shown.answer(explain="this answer is not in the cache any more")
+    shown.show({**USUAL, "kinds": [kind]})
+    shown.open()
+    shown.press("Explain call 1")
+    assert shown.page.locator(".gcm-explained").inner_text() == "truncated"
+    assert shown.said.inner_text() == "this answer is not in the cache any more"
 
 
 def test_re_running_fresh_is_asked_of_the_host(shown):

@@ -45,6 +45,40 @@ def test_usage_shows_what_calls_came_to(kernel):
     assert "is no day" in kernel.run("%llm_cache usage --since soon").error
 
 
+def by_comm(kernel, **asked):
+    """Ask the kernel as a page does, and return what it says before it closes the comm."""
+    session, channel = kernel.client.session, kernel.client.shell_channel
+    content = {"comm_id": "page", "target_name": "genai_cache_magic", "data": asked}
+    channel.send(session.msg("comm_open", content))
+    said = []
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=60)
+        if message["msg_type"] == "comm_close":
+            return said
+        if message["msg_type"] == "comm_msg":
+            said.append(message["content"]["data"])
+
+
+def test_a_page_asks_an_idle_kernel_what_differs(kernel):
+    """By a comm that holds one question; it runs no code, and refuses by a sentence what it is not asked for."""
+    kernel.run("%%llm_cache\nask('one question from https://ann:secret@example.com/?key=1')")
+    (badge,) = kernel.run("%%llm_cache\nask('another question')").badges
+    entry = badge["kinds"][0]["calls"][0][:16]
+    (told,) = by_comm(kernel, path="explain", body={"entry": entry, "store": badge["store"]})
+    assert told["answer"]["differs"] == ["body.messages[0]"]
+    assert "another question" in told["answer"]["diff"][-1]
+    assert "secret" not in str(told)
+    refusals = {
+        "another cache": by_comm(kernel, path="explain", body={"entry": entry, "store": "00000000000000ff"}),
+        "any more": by_comm(kernel, path="explain", body={"entry": "0" * 16}),
+        "16 hex digits": by_comm(kernel, path="explain", body={"entry": ["x"]}),
+        "nothing else": by_comm(kernel, path="invalidate", body={"entries": [entry], "dry_run": False}),
+        "unforeseen": by_comm(kernel, path="explain", body=7),
+    }
+    assert all(words in said["error"] for words, (said,) in refusals.items()), refusals
+    assert kernel.run("%%llm_cache\nask('another question')").counts == (1, 0)
+
+
 def test_explain_names_what_differs(kernel):
     """A miss beside a nearly equal entry says which component differs."""
     kernel.run("%%llm_cache\nask('explain me')")

@@ -20,7 +20,9 @@ def state():
     except ImportError:
         pass
     registered = 'CacheMagics' in shell.magics_manager.registry
-    return kept, magics, [f.__module__ + f.__qualname__ + str(hasattr(f, '__wrapped__')) for f in patched], registered
+    targets = sorted(shell.kernel.comm_manager.targets)
+    names = [f.__module__ + f.__qualname__ + str(hasattr(f, '__wrapped__')) for f in patched]
+    return kept, magics, targets, names, registered
 """
 
 

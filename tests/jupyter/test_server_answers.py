@@ -138,6 +138,28 @@ def test_what_is_alive_has_an_age_and_a_latency(caches, cache):
     assert facts["tier"] == "L1"
 
 
+def test_what_differs_is_shown_to_those_who_may_read_it(isolated):
+    """Names to everyone; words of prompts, without what an address carries, with leave alone."""
+    with create_cache("memory") as cache:
+        header = cache._entries.header(cache.birth(), ttl_s=3600, tags=[])
+        parts = [{"surface": "aa" * 8, "body.messages": f"0{n}" * 8} for n in range(2)]
+        texts = ["look at https://ann:secret@example.com/a?key=1", "look at https://example.com/b"]
+        cache.catalogue.rows.record(
+            [
+                (EntryId(f"{n:064x}"), header, Metadata(surface="s", preview=texts[n], components=parts[n]))
+                for n in range(2)
+            ]
+        )
+        given = {"entry": f"{1:064x}"}
+        cache.catalogue._settle = lambda **_: None  # which would miss their answers
+        named = answers.explain(over(cache), given)
+        assert (named["differs"], named["diff"]) == (["body.messages"], [])
+        assert "authorizer" in named["notes"][0]
+        shown = answers.explain(over(cache), given, shows_text=True)
+        assert shown["diff"] == ["-look at https://example.com/a", "+look at https://example.com/b"]
+        assert shown["notes"] == []
+
+
 def test_what_the_team_alone_has_is_said_to_lie_there(tmp_path, monkeypatch):
     """A server knows where an answer lies now: on its own machine, or in the team's tier."""
     team = Team(tmp_path, monkeypatch)

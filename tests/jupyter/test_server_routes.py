@@ -11,6 +11,8 @@ import pytest
 import requests
 from jupyter_servers import API, REPOSITORY, JupyterServer, isolated_server
 
+from genai_cache_magic.testing.model_server import SimulatedModelServer
+
 pytestmark = pytest.mark.service
 
 READ = [
@@ -175,6 +177,32 @@ def test_what_is_no_json_is_said_in_a_sentence(jupyter):
         assert "JSON" in answer.text or "bytes" in answer.text
     assert "Traceback" not in jupyter.log
 
+
+def test_words_of_prompts_are_told_to_who_may_read_them(jupyter):
+    """`explain` names parts to everyone who may ask; its authorizer is asked before it shows words."""
+    environment = {name: value for name, value in jupyter.environment.items() if name != "PYTHONPATH"}
+    with SimulatedModelServer() as model:
+        code = ASKING.format(url=model.openai_url)
+        subprocess.run([sys.executable, "-c", code], env=environment | {"PYTHONPATH": str(REPOSITORY)}, check=True)
+    (newest, _) = asked(jupyter, "GET", "entries?limit=2", headers=jupyter.with_token).json()["entries"]
+
+    def diff(deny):
+        headers = {**jupyter.with_token, "X-Deny": deny}
+        answer = asked(jupyter, "POST", "explain", headers=headers, json={"entry": newest["id"]})
+        assert answer.json()["differs"] == ["body.messages[0]"]
+        return answer.json()["diff"]
+
+    assert "two" in diff("")[-1]
+    assert diff("genai-cache-body") == []
+
+
+ASKING = """
+import openai
+from genai_cache_magic import llm_cache
+with openai.OpenAI(base_url={url!r}, api_key="k", max_retries=0) as client, llm_cache():
+    for text in ("say one", "say two"):
+        client.chat.completions.create(model="gpt-4.1-mini", messages=[{{"role": "user", "content": text}}])
+"""
 
 WRONG = {
     "GENAI_CACHE_TTL": "soon",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
-from genai_cache_magic.calls.explain import nearest_difference
+from genai_cache_magic.calls.explain import differing
+from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.core.model import EntryId, Response
+    from genai_cache_magic.core.model import EntryId, Metadata, Response
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
     from genai_cache_magic.jupyter.server.asked import Selection
     from genai_cache_magic.jupyter.server.caches import Caches
 
 API = 1
 MAX_BODY_CHARACTERS = 200_000
+_NOT_ALLOWED = (
+    "how they differ is told to those who may read what was asked, which the authorizer of this server does not let you"
+)
+_NO_WORDS = "of their words no more than the beginnings are stored, and those are alike"
+_MAX_DIFF = 12
 _GONE = "this answer is not in the cache any more: it expired, was invalidated or removed"
 _LISTED_TAGS = {"user": "tags", "run": "runs", "person": "persons"}
 _MAX_TAGS = 500
@@ -134,12 +142,27 @@ def live(caches: Caches, given: Given) -> dict[str, Any]:
     return {"entries": facts, "notes": []}
 
 
-def explain(caches: Caches, given: Given) -> dict[str, Any]:
-    """Return in which parts a stored call's request differs from the nearest other one."""
+def explain(caches: Caches, given: Given, *, shows_text: bool = False) -> dict[str, Any]:
+    """Return in which parts a stored call's request differs from the nearest other one, and how.
+
+    SECURITY: how is told to those alone who may read prompts (`shows_text`).
+    """
     cache = caches.cache(place_of(given))
     listed = _listed(cache, given)
-    differs = nearest_difference(cache.catalogue, listed.metadata, beside=listed.entry_id)
-    return {"reason": "", "differs": list(differs)}
+    near = cache.catalogue.nearest(listed.metadata, beside=listed.entry_id)
+    if near is None:
+        return {"reason": "", "differs": [], "diff": [], "notes": ["nothing like it is stored"]}
+    differs = list(differing(listed.metadata, near))
+    diff = diff_of(near, listed.metadata) if shows_text else []
+    notes = [] if diff or not differs else [_NO_WORDS if shows_text else _NOT_ALLOWED]
+    return {"reason": "", "differs": differs, "diff": diff, "notes": notes}
+
+
+def diff_of(near: Metadata, own: Metadata) -> list[str]:
+    """Return how the beginnings of two prompts differ, as few lines; they are shown, and never saved."""
+    lines = difflib.unified_diff(near.preview.splitlines(), own.preview.splitlines(), n=0, lineterm="")
+    shown = (without_credentials(line) for line in lines if not line.startswith(("---", "+++", "@@")))
+    return list(islice(shown, _MAX_DIFF))
 
 
 def invalidate(caches: Caches, given: Given) -> dict[str, Any]:

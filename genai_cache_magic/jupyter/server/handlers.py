@@ -9,6 +9,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
@@ -52,20 +53,20 @@ class Handler(APIHandler):
         self._caches = caches
         self._workers = workers
 
-    async def reply(self, read: Callable[[], dict[str, Any]]) -> None:
+    async def reply(self, read: Callable[[], dict[str, Any]], **more: Any) -> None:
         """Answer with what `answer` makes of what a request gave, by `read`, or with a sentence."""
         try:
             given = read()
-            found = await self._workers.run(partial(type(self).answer, self._caches, given))
+            found = await self._workers.run(partial(type(self).answer, self._caches, given, **more))
         except GenaiCacheError as exc:
             self.set_status(_status(exc))
             found = {"message": str(exc), "reason": type(exc).__name__}
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(found))
 
-    async def reply_to_document(self) -> None:
+    async def reply_to_document(self, **more: Any) -> None:
         """Answer with what `answer` makes of the JSON object that was sent, or with a sentence."""
-        await self.reply(self._sent)
+        await self.reply(self._sent, **more)
 
     def query(self, entry: str) -> dict[str, Any]:
         """Return what stands in the query, and the `entry` of the path, if there is one in it.
@@ -139,6 +140,17 @@ class Ask(Handler):
         await self.reply_to_document()
 
 
+class Explain(Handler):
+    """A route that names what is stored, and shows words of it to those alone who may read answers."""
+
+    @web.authenticated
+    @authorized("read", RESOURCE)  # type: ignore[untyped-decorator]  # it has no types
+    async def post(self) -> None:
+        """Answer."""
+        may_read = self.authorizer.is_authorized(self, self.current_user, "read", BODY_RESOURCE)
+        await self.reply_to_document(shows_text=await ensure_async(may_read))
+
+
 class Change(Handler):
     """A route that changes what is valid, and is asked by a JSON document."""
 
@@ -194,7 +206,7 @@ ROUTES: dict[tuple[str, ...], type[Handler]] = {
     ("config",): _route(Read, answers.config),
     ("doctor",): _route(Read, answers.doctor),
     ("live",): _route(Ask, answers.live),
-    ("explain",): _route(Ask, answers.explain),
+    ("explain",): _route(Explain, answers.explain),
     ("invalidate",): _route(Change, answers.invalidate),
 }
 """Pattern below `ROOT` -> handler."""

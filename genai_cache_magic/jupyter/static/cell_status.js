@@ -513,11 +513,11 @@ class View {
     let lines = own;
     if (this.host.canControl && row.entry) {
       const found = await this.ask("explain", { entry: row.entry, reason: row.reason, outcome: row.outcome }, "Looking for the nearest call");
-      if (found === null) return;
-      this.say("");
-      const differs = texts(found.differs);
-      lines = [named(found.reason) || row.reason || "it was not in the cache",
-        ...(differs.length ? [`differs from the nearest stored call in: ${differs.join(", ")}`] : []), ...texts(found.diff)];
+      if (found === null && !own.length) return; // it is said why
+      if (found !== null) this.say("");
+      const { differs, diff, notes } = found ?? {};
+      lines = [named(found?.reason) || row.reason || "it was not in the cache",
+        ...(texts(differs).length ? [`differs from the nearest stored call in: ${texts(differs).join(", ")}`] : []), ...texts(diff), ...texts(notes)];
     } else if (!own.length) lines = [this.host.canControl ? "it was not in the cache" : this.host.howToControl || HOW];
     this.state.explained.set(row.at, lines);
     this.drawTable();
