@@ -257,9 +257,7 @@ def unpack(entry_id: EntryId, frame: bytes) -> Blocks:
     """
     if len(frame) < _PLAIN.size + DIGEST_BYTES:
         raise EntryUndecodable("frame is cut short")
-    magic, major, reserved, n_header, n_metadata, n_body = _PLAIN.unpack_from(frame)
-    if magic != _MAGIC or major != MAJOR or reserved != bytes(3):
-        raise EntryUndecodable("not a plain frame of version 1")
+    n_header, n_metadata, n_body = _sizes(frame)
     if len(frame) != _PLAIN.size + n_header + n_metadata + n_body + DIGEST_BYTES:
         raise EntryUndecodable("frame has a wrong length")
     if _digest(entry_id, frame[:-DIGEST_BYTES]) != frame[-DIGEST_BYTES:]:
@@ -267,6 +265,37 @@ def unpack(entry_id: EntryId, frame: bytes) -> Blocks:
     a = _PLAIN.size + n_header
     b = a + n_metadata
     return Blocks(frame[_PLAIN.size : a], frame[a:b], frame[b : b + n_body])
+
+
+def head_size(prefix: bytes) -> int:
+    """Return how many leading bytes of a plain frame `unpack_head` needs, given some; raises ``EntryUndecodable``."""
+    n_header, n_metadata, _ = _sizes(prefix)
+    return _PLAIN.size + n_header + n_metadata
+
+
+def unpack_head(prefix: bytes) -> tuple[bytes, bytes]:
+    """Return header and metadata from the first `head_size` bytes of a plain frame; they are not checked for damage.
+
+    Raises
+    ------
+    EntryUndecodable
+        They are not how a frame of this version begins.
+    """
+    n_header, n_metadata, _ = _sizes(prefix)
+    a = _PLAIN.size + n_header
+    if len(prefix) < a + n_metadata:
+        raise EntryUndecodable("frame is cut short")
+    return prefix[_PLAIN.size : a], prefix[a : a + n_metadata]
+
+
+def _sizes(frame: bytes) -> tuple[int, int, int]:
+    """Return the lengths of the blocks that a frame states."""
+    if len(frame) < _PLAIN.size:
+        raise EntryUndecodable("frame is cut short")
+    magic, major, reserved, n_header, n_metadata, n_body = _PLAIN.unpack_from(frame)
+    if magic != _MAGIC or major != MAJOR or reserved != bytes(3) or n_metadata > MAX_METADATA_BYTES + 5:
+        raise EntryUndecodable("not a plain frame of version 1")
+    return n_header, n_metadata, n_body
 
 
 def _digest(entry_id: EntryId, content: bytes) -> bytes:

@@ -398,6 +398,8 @@ class Catalogue:
     def close(self) -> None:
         """Stop giving room back; what is left of it is done by whoever invalidates or collects next."""
         self.sweeper.stop()
+        if self._shared is not None:
+            self._shared.close()
 
     def _view(self) -> View:
         return View(self._entries.generations.current(), self._entries.now_ms())

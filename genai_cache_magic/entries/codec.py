@@ -28,8 +28,10 @@ from genai_cache_magic.core.frame import (
     encode_header,
     encode_metadata,
     encode_response,
+    head_size,
     pack,
     unpack,
+    unpack_head,
 )
 from genai_cache_magic.core.model import Account, Entry, EntryId, Header, Metadata, Response
 from genai_cache_magic.errors import EntryUndecodable
@@ -70,6 +72,12 @@ class Seal(Protocol):
             These bytes were not sealed for `entry_id` with our key, or are damaged: a miss.
         """
 
+    def open_metadata(self, entry_id: str, prefix: bytes) -> tuple[bytes, bytes]:
+        """Return (header, metadata) from the first `metadata_size` or more bytes; raises as `open`."""
+
+    def metadata_size(self, prefix: bytes) -> int:
+        """Return how many leading bytes `open_metadata` needs, given some; raises ``EntryUndecodable``."""
+
 
 class Unsealed:
     """Plain frames, for ``encryption = off``: damage is found, nothing is secret."""
@@ -81,6 +89,15 @@ class Unsealed:
     def open(self, entry_id: str, envelope: bytes) -> Blocks:
         """Read a plain frame."""
         return unpack(EntryId(entry_id), envelope)
+
+    def open_metadata(self, entry_id: str, prefix: bytes) -> tuple[bytes, bytes]:
+        """Read how a plain frame begins."""
+        del entry_id  # what binds the frame to it comes at its end
+        return unpack_head(prefix)
+
+    def metadata_size(self, prefix: bytes) -> int:
+        """Return how many leading bytes that takes."""
+        return head_size(prefix)
 
 
 class Sealed:
@@ -134,6 +151,17 @@ class Codec:
             They are not what was stored there: a miss.
         """
         return Sealed(self, self._seal.open(entry_id, blob))
+
+    def open_head(self, entry_id: EntryId, head: bytes) -> tuple[Header, Metadata] | int:
+        """Return what listings show, from how bytes at rest begin; or how many bytes of them that takes.
+
+        Raises as `open`: of what follows nothing is known.
+        """
+        size_bytes = self._seal.metadata_size(head)
+        if len(head) < size_bytes:
+            return size_bytes
+        header, metadata = self._seal.open_metadata(entry_id, head)
+        return decode_header(header), decode_metadata(self.decompress(metadata, MAX_METADATA_BYTES))
 
     def _compress(self, data: bytes, threshold: int) -> bytes:
         how = self._compression

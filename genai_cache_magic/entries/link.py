@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future, wait
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
@@ -43,6 +43,11 @@ class Looked:
 
     envelope: bytes | None = field(default=None, repr=False)
     trouble: str = ""
+
+
+UNREAD: Final = b""
+"""Stands for a value that is there, and was too much to be read in time: no value of ours is empty."""
+_TOO_MUCH: Final = "so much was asked for at once that it could not all be sent in time: ask for less at once, or again"
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +89,7 @@ class Link:
     ----------
     ask
         Looks the ids of a round up, and returns what is there, and why the tier could not be asked; raises nothing.
+        What is there and could not be read in time is `UNREAD`.
     overdue
         Called when a round takes too long, which is then given up; returns what to say.
     deadline_s
@@ -214,4 +220,8 @@ class Link:
             waiting = [(entry_id, self._waiting.pop(entry_id, [])) for entry_id in entry_ids]
         for entry_id, delivers in waiting:
             for deliver in delivers:
-                deliver(Looked(found.get(entry_id), trouble))
+                deliver(_looked(found.get(entry_id), trouble))
+
+
+def _looked(value: bytes | None, trouble: str) -> Looked:
+    return Looked(None, _TOO_MUCH) if value == UNREAD else Looked(value, trouble)

@@ -1,13 +1,15 @@
 """Rows of what the team has stored and this machine has no copy of: listings and counts see it, no call waits for it.
 
-What is new in the tier since the last time is read, opened and noted; what is gone from there is taken off. What was
-noted is not read again. What could not be, since it is invalid or not ours to open, may have been replaced: some of
-that is read again each time. Who asks waits for a moment only: a first time among very many goes on behind.
+What is new in the tier since the last time is opened and noted: no more of it is read than what listings show. What is
+gone from there is taken off. What was noted is not read again. What could not be, since it is invalid or not ours to
+open, may have been replaced: some of that is read again each time. Who asks waits for a moment only: a first time among
+very many goes on behind, until the cache is closed.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,10 +19,10 @@ from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsGetMany
+from genai_cache_magic.stores.base import SupportsGetMany, SupportsHeads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from genai_cache_magic.core.model import Header, Metadata
     from genai_cache_magic.entries.codec import Codec
@@ -31,6 +33,10 @@ _EVERY_S = 10.0
 _WAITED_S = 1.5
 _LONGEST_S = 60.0
 _BATCH = 100
+_HEAD_BYTES = 8 << 10
+"""So much of each entry is read at first [bytes]; few list more than that."""
+_MOST_BYTES = 4 << 20
+"""So much of longer ones is read at once [bytes]."""
 _AGAIN = 200
 
 
@@ -64,6 +70,7 @@ class SharedRows:
         self._clock = clock
         self._view = view
         self._next_at = 0.0
+        self._stopping = threading.Event()
         self._unnoted: dict[str, None] = {}  # keys, those that were read longest ago first; replaced as a whole
 
     def sync(self) -> None:
@@ -75,19 +82,25 @@ class SharedRows:
         with suppress(StoreUnavailable):
             within(_WAITED_S, self._sync, overdue=lambda: "the team's entries are still being listed")
 
+    def close(self) -> None:
+        """Note nothing more: what is on its way ends with the batch that it is at; may be called twice."""
+        self._stopping.set()
+
     def _sync(self) -> None:
         give_up_at = self._clock() + _LONGEST_S
         known = self._rows.known()  # before the list: what another process notes meanwhile is not missing from that
-        listed = set(self._store.scan())
+        listed = set(itertools.takewhile(lambda _: not self._stopping.is_set(), self._store.scan()))
+        if self._stopping.is_set():
+            return
         view = self._view()
         unnoted = {key: None for key in self._unnoted if key in listed}
         wanted = [key for key in sorted(listed) if bytes.fromhex(key) not in known and key not in unnoted]
         wanted += itertools.islice(unnoted, _AGAIN)
         for start in range(0, len(wanted), _BATCH):
-            if self._clock() > give_up_at:
+            if self._stopping.is_set() or self._clock() > give_up_at:
                 return
             batch = wanted[start : start + _BATCH]
-            noted = [one for one in self._opened(self._read(batch)) if view.is_live(one[0], one[1])]
+            noted = [one for one in self._opened(batch) if view.is_live(one[0], one[1])]
             self._rows.record(noted, gone=Gone.ELSEWHERE)
             ids = {entry_id for entry_id, _, _ in noted}
             for key in batch:
@@ -99,15 +112,34 @@ class SharedRows:
         self._rows.mark_gone(vanished, Gone.VANISHED)
         self.synced = datetime.now(UTC)
 
-    def _read(self, keys: Iterable[str]) -> Mapping[str, bytes]:
+    def _opened(self, keys: Collection[str]) -> list[tuple[EntryId, Header, Metadata]]:
+        """Return what listings show of entries; what can't be opened is left out."""
+        noted, longer = self._heads(keys, _HEAD_BYTES)
+        while longer and not self._stopping.is_set():
+            size_bytes = max(longer.values())
+            batch = list(itertools.islice(longer, max(1, _MOST_BYTES // size_bytes)))
+            noted += self._heads(batch, size_bytes)[0]
+            for key in batch:
+                del longer[key]
+        return noted
+
+    def _heads(
+        self, keys: Collection[str], size_bytes: int
+    ) -> tuple[list[tuple[EntryId, Header, Metadata]], dict[str, int]]:
+        """Read how entries begin; return what that says, and of which it takes more, and how much [bytes]."""
+        noted, longer = [], {}
+        for key, head in self._read(keys, size_bytes).items():
+            with suppress(DecryptionError, EntryUndecodable):
+                opened = self._codec.open_head(EntryId(key), head)
+                if not isinstance(opened, int):
+                    noted.append((EntryId(key), *opened))
+                elif len(head) == size_bytes:  # else it is cut off
+                    longer[key] = opened
+        return noted, longer
+
+    def _read(self, keys: Iterable[str], size_bytes: int) -> Mapping[str, bytes]:
+        if isinstance(self._store, SupportsHeads):
+            return self._store.get_heads(keys, size_bytes=size_bytes)
         if isinstance(self._store, SupportsGetMany):
             return self._store.get_many(keys)
         return {key: blob for key in keys if (blob := self._store.get(key)) is not None}
-
-    def _opened(self, blobs: Mapping[str, bytes]) -> list[tuple[EntryId, Header, Metadata]]:
-        noted = []
-        for key, blob in blobs.items():
-            with suppress(DecryptionError, EntryUndecodable):
-                sealed = self._codec.open(EntryId(key), blob)
-                noted.append((EntryId(key), sealed.header, sealed.metadata()))
-        return noted

@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
+from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
-from genai_cache_magic.entries.link import DEADLINE_S, Link, within
+from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, within
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.errors import StoreUnavailable
@@ -20,7 +21,6 @@ from genai_cache_magic.stores.guarded import guarded
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.drain import Retries
     from genai_cache_magic.entries.entries import Entries
@@ -294,7 +294,8 @@ class Team:
             self._pending.read_more()
             return {}, str(error)
         self._drain_if_waiting()
-        return found.blobs, ""  # type: ignore[return-value]  # keys of the tier are entry ids here
+        unread = dict.fromkeys(map(EntryId, found.unread), UNREAD)
+        return {EntryId(key): blob for key, blob in found.blobs.items() if blob} | unread, ""
 
     def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:
         """Ask for what is valid now, the tier's time and some entries, in one round; raises ``StoreUnavailable``."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MARK: Final = "confirmed_ms"
 _NOTED_EVERY_S: Final = 600.0
+_AGAIN_S: Final = 10.0
 
 
 class Trust:
@@ -56,7 +57,7 @@ class Trust:
         self._clock = clock
         self._monotonic = monotonic
         self._own: Entries | None = None
-        self._noted_at = float("-inf")
+        self._note_at = float("-inf")
         # When it was confirmed: by the team's clock [s], and [s, monotonic]. Replaced as a whole, so needs no lock.
         self._confirmed = (self._known_s(), monotonic())
 
@@ -83,10 +84,11 @@ class Trust:
             self._give_up(self._own, before, found)
         now = self._monotonic()
         self._confirmed = (self._clock(), now)
-        if now - self._noted_at >= _NOTED_EVERY_S:
-            self._noted_at = now
+        if now >= self._note_at:
+            self._note_at = now + _AGAIN_S  # what can't be noted is tried again before long
             with suppress(StoreUnavailable):
                 self._state.set_mark(_MARK, int(self._clock() * 1000).to_bytes(8))
+                self._note_at = now + _NOTED_EVERY_S
 
     def _give_up(self, own: Entries, before: bytes | None, found: bytes | None) -> None:
         later, earlier = self._generations.authentic(found), self._generations.authentic(before)

@@ -11,6 +11,8 @@ All names start with ``genai-cache/1/<namespace>/``, and nothing outside them is
 from __future__ import annotations
 
 import math
+from concurrent.futures import FIRST_COMPLETED, wait
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.stores.azure_pages import BlobPages
@@ -29,6 +31,8 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _WORKERS = 8
+_PATIENCE_S = 1.4
+"""How long a look-up of many waits for all of them [s]."""
 _BATCH = 256  # the most that one batch request may delete, learn.microsoft.com/rest/api/storageservices/blob-batch
 
 
@@ -60,7 +64,8 @@ class BlobTier:
         """Return the version of `document`, then the values of `keys`, at most 8 asked for at a time."""
         clock = ServiceClock()
         token = BlobDocument(self._connection, self._namespace, document).version(clock)
-        return LookUp(token, clock.now_s, self.store.get_many(keys) if keys else {})
+        found, unread = self.store.read_in_time(keys)
+        return LookUp(token, clock.now_s, found, unread)
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
@@ -93,18 +98,27 @@ class BlobStore:
 
     def held(self, key: str) -> Held | None:
         """Return what `get` would, with its revision; None if absent or expired."""
-        from azure.core.exceptions import ResourceNotFoundError
+        return self._held(key)
+
+    def _held(self, key: str, size_bytes: int | None = None) -> Held | None:
+        """Return what `held` does, or (`size_bytes`) how it begins."""
+        from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
         name = self._name(key)
         clock = ServiceClock()
         with self._connection.use() as container:
             try:
-                answer = container.download_blob(name, max_concurrency=1, raw_response_hook=clock)
+                part = {} if size_bytes is None else {"offset": 0, "length": size_bytes}
+                answer = container.download_blob(name, max_concurrency=1, raw_response_hook=clock, **part)
                 row = clock.row(answer.properties)
                 return None if row.is_expired else Held(answer.readall(), row.etag)
             except ResourceNotFoundError as error:
                 ensure_container(error)
                 return None
+            except HttpResponseError as error:
+                if size_bytes is None or error.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    raise
+        return self._held(key)  # an empty one has no part
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there; at most 8 are asked for at a time."""
@@ -117,6 +131,29 @@ class BlobStore:
             check_key(key)
         found = zip(wanted, self._side_by_side(self.held, wanted), strict=True)
         return {key: held for key, held in found if held is not None}
+
+    def read_in_time(self, keys: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
+        """Return what `get_many` does, as far as it comes in time, and the keys of what did not.
+
+        A service of which nothing comes is waited for as for one value.
+        """
+        asked = {key: self._workers.submit(self.get, key) for key in dict.fromkeys(keys)}
+        done, late = wait(asked.values(), _PATIENCE_S)
+        if late and not done:
+            done, late = wait(late, return_when=FIRST_COMPLETED)
+        for future in late:
+            future.cancel()
+        arrived = {key: future.result() for key, future in asked.items() if future in done}
+        found = {key: value for key, value in arrived.items() if value is not None}
+        return found, [key for key, future in asked.items() if future in late]
+
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return the first `size_bytes` of what is under those `keys` that are there, at most 8 at a time."""
+        wanted = list(dict.fromkeys(keys))
+        for key in wanted:
+            check_key(key)
+        found = zip(wanted, self._side_by_side(lambda key: self._held(key, size_bytes), wanted), strict=True)
+        return {key: held.blob for key, held in found if held is not None}
 
     def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
         """Do for each of `puts` what `put_if` does, at most 8 at a time."""

@@ -109,7 +109,7 @@ class BlobTarget:
         how: dict[str, Any] = {
             "connection_timeout": self.connect_timeout_s,
             "read_timeout": self.command_timeout_s,
-            "retry_total": 0,
+            "retry_policy": _once_more(),
         }
         if self.is_by_name and not self.connection_string:
             raise ConfigurationError(
@@ -162,6 +162,29 @@ class BlobConnection(Connection):
     def __init__(self, target: BlobTarget) -> None:
         super().__init__(target.address, partial(_connect, target), translated)
         self.target = target
+
+
+def _once_more() -> Any:
+    """Return a policy of the SDK's that repeats nothing but a reading whose kept-alive connection had just been ended.
+
+    A service ends those that are idle, and may do so in the moment in which one is used again: that is no trouble.
+    """
+    from azure.core.exceptions import ServiceResponseError
+    from azure.storage.blob import LinearRetry
+
+    class OnceMore(LinearRetry):
+        def increment(
+            self, settings: dict[str, Any], request: Any, response: Any = None, error: Any = None, **_: Any
+        ) -> bool:
+            was_ended = isinstance(error, ServiceResponseError) and "without response" in str(error)
+            is_first, settings["count"] = not settings["count"], settings["count"] + 1
+            return is_first and was_ended and response is None and request.method in {"GET", "HEAD"}
+
+        def get_backoff_time(self, settings: dict[str, Any]) -> float:
+            del settings
+            return 0.0
+
+    return OnceMore(retry_total=0)
 
 
 def _connect(target: BlobTarget) -> Any:

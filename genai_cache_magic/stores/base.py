@@ -54,6 +54,14 @@ class SupportsGetMany(Protocol):
 
 
 @runtime_checkable
+class SupportsHeads(Protocol):
+    """A store that reads how values begin, many in one round trip, without reading them whole."""
+
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return the first `size_bytes` (at least 64) of what is under those `keys` that are there."""
+
+
+@runtime_checkable
 class SupportsSize(Protocol):
     """A store that knows how much it holds without reading it."""
 
@@ -184,11 +192,14 @@ class LookUp:
         The time by the tier's own clock [s since the epoch], which all machines that share it can go by.
     blobs
         The values of those keys that are there.
+    unread
+        The keys of more values that are there, and were too many bytes to be read in time.
     """
 
     token: object
     now_s: float
     blobs: Mapping[str, bytes] = field(repr=False)
+    unread: Collection[str] = field(default=(), repr=False)
 
 
 class SharedTier(Protocol):

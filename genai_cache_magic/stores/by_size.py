@@ -28,6 +28,7 @@ from genai_cache_magic.stores.base import (
     SupportsCheck,
     SupportsFill,
     SupportsFillMany,
+    SupportsHeads,
 )
 from genai_cache_magic.stores.guarded import GuardedPages, guard_store
 from genai_cache_magic.stores.keys import check_blob, check_key
@@ -53,7 +54,7 @@ _PATIENCE_S = 1.2
 """How long a look-up waits for what is large: less than a round may take [s]."""
 
 
-class Rules(Store, SupportsFill, SupportsFillMany, Protocol):
+class Rules(Store, SupportsFill, SupportsFillMany, SupportsHeads, Protocol):
     """A store that can be the one that rules."""
 
 
@@ -80,6 +81,24 @@ class SizedStore:
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those `keys` that are there; what is large is asked for one after another."""
         return {key: held.blob for key, held in self.held_many(keys).items()}
+
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return the first `size_bytes` of what is under those `keys` that are there; what can't be had is left out."""
+        found = self._small.get_heads(keys, size_bytes=size_bytes)
+        names = {key: _name(value) for key, value in found.items() if _is_pointer(value)}
+        if not names:
+            return found
+        large: dict[str, bytes] = {}
+        with contextlib.suppress(PartUnavailable), _part():
+            large = self._heads_of_large(names.values(), size_bytes)
+        return {key: value for key, value in found.items() if key not in names} | {
+            key: large[name] for key, name in names.items() if name in large
+        }
+
+    def _heads_of_large(self, names: Iterable[str], size_bytes: int) -> dict[str, bytes]:
+        if isinstance(self._large, SupportsHeads):
+            return self._large.get_heads(names, size_bytes=size_bytes)
+        return {name: blob[:size_bytes] for name in names if (blob := self._large.get(name)) is not None}
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
@@ -256,7 +275,8 @@ class SizedTier:
         if not large:
             return found
         there = {key: value for key, value in found.blobs.items() if key not in large}
-        return LookUp(found.token, found.now_s, there | self._fetched(large))
+        fetched, late = self._fetched(large)
+        return LookUp(found.token, found.now_s, there | fetched, [*found.unread, *late])
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare the Redis's limits."""
@@ -268,7 +288,8 @@ class SizedTier:
             each.callback(self.store.close)
             each.callback(self._workers.close)
 
-    def _fetched(self, large: Mapping[str, bytes]) -> dict[str, bytes]:
+    def _fetched(self, large: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
+        """Return what could be had in time, and the keys of what could not: there was too much of it."""
         asked = {key: self._workers.submit(self.store.resolve, value) for key, value in large.items()}
         done, late = wait(asked.values(), _PATIENCE_S)
         for future in late:
@@ -276,7 +297,8 @@ class SizedTier:
         if late and not done:
             self._breaker.trip(StoreUnavailable("what holds the large answers does not answer in time"))
         arrived = {key: self._value(future) for key, future in asked.items() if future in done}
-        return {key: value for key, value in arrived.items() if value is not None}
+        unread = [key for key, future in asked.items() if future in late] if done else []
+        return {key: value for key, value in arrived.items() if value is not None}, unread
 
     def _value(self, future: Future[Any]) -> bytes | None:
         try:

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany
+from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany, SupportsHeads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -102,13 +102,38 @@ class GuardedFillManyStore(GuardedFillStore):
             return cast("SupportsFillMany", self.inner).put_many_if(puts)
 
 
-class GuardedCheckStore(GuardedFillManyStore):
-    """A ``GuardedFillManyStore`` over one that can also look for what has expired."""
+class _Heads(GuardedStore):
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return what `inner` does."""
+        with guarded(self._breaker):
+            return cast("SupportsHeads", self.inner).get_heads(keys, size_bytes=size_bytes)
 
+
+class _Check(GuardedStore):
     def check(self) -> CheckReport:
         """Return what `inner` does."""
         with guarded(self._breaker):
             return cast("SupportsCheck", self.inner).check()
+
+
+class GuardedHeadsStore(_Heads, GuardedFillManyStore):
+    """A ``GuardedFillManyStore`` over one that also reads how values begin."""
+
+
+class GuardedCheckStore(_Check, GuardedFillManyStore):
+    """A ``GuardedFillManyStore`` over one that can also look for what has expired."""
+
+
+class GuardedHeadsCheckStore(_Heads, GuardedCheckStore):
+    """A ``GuardedCheckStore`` over one that also reads how values begin."""
+
+
+_BY_POWERS: dict[tuple[bool, bool], type[GuardedFillManyStore]] = {
+    (False, False): GuardedFillManyStore,
+    (True, False): GuardedHeadsStore,
+    (False, True): GuardedCheckStore,
+    (True, True): GuardedHeadsCheckStore,
+}
 
 
 def guard_store(inner: Store, breaker: Breaker) -> GuardedStore:
@@ -117,7 +142,7 @@ def guard_store(inner: Store, breaker: Breaker) -> GuardedStore:
         return GuardedStore(inner, breaker)
     if not isinstance(inner, SupportsFillMany):
         return GuardedFillStore(inner, breaker)
-    return (GuardedCheckStore if isinstance(inner, SupportsCheck) else GuardedFillManyStore)(inner, breaker)
+    return _BY_POWERS[isinstance(inner, SupportsHeads), isinstance(inner, SupportsCheck)](inner, breaker)
 
 
 class GuardedDocument:

@@ -47,6 +47,10 @@ class MemoryStore:
         found = ((key, self.get(key)) for key in keys)
         return {key: blob for key, blob in found if blob is not None}
 
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return the first `size_bytes` of what is under those `keys` that are there."""
+        return {key: blob[:size_bytes] for key, blob in self.get_many(keys).items()}
+
     def held(self, key: str) -> Held | None:
         """Return what `get` would, with its revision."""
         check_key(key)

@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import math
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp, Put
@@ -33,15 +34,35 @@ if TYPE_CHECKING:
 
 _SCAN_COUNT = 1_000
 
-# What is larger than anything of ours, or of another type, counts as absent, and is never sent.
+# What is larger than anything of ours, or of another type, counts as absent, and is never sent. Of what is more than
+# fits into one answer the lengths are sent: whoever asked for it asks again, for as many as do.
 _READ = f"""
-local values = {{}}
+local values, left = {{}}, tonumber(ARGV[1])
 for i, key in ipairs(KEYS) do
-  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {LARGEST_VALUE}
-  values[i] = is_ours and redis.call('GET', key)
+  local length = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key)
+  if not length or length > {LARGEST_VALUE} then values[i] = false
+  elseif length > left then values[i] = length
+  else
+    values[i] = redis.call('GET', key)
+    left = left - length
+  end
 end
 return values
 """
+_READ_HEADS = f"""
+local values = {{}}
+for i, key in ipairs(KEYS) do
+  local is_ours = redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) <= {LARGEST_VALUE}
+  values[i] = is_ours and redis.call('GETRANGE', key, 0, ARGV[1] - 1)
+end
+return values
+"""
+_ANSWER_BYTES = 8 << 20
+"""So much one answer brings [bytes], but for a single value that is more: well within a command's time-out."""
+_ANSWER_OF_ONE_BYTES = 64 << 10
+"""So much one key's answer brings in a cluster at first [bytes], where a thousand are asked for side by side."""
+_PATIENCE_S = 1.0
+"""After so long a look-up asks for no more of what was too much for one answer [s]."""
 # Whether the value is still the one that was read. Sent by digest: the value itself may be a megabyte.
 _PUT_IF = f"""
 local done = {{}}
@@ -134,23 +155,29 @@ class RedisTier:
         return RedisDocument(self._connection, self._namespace, name)
 
     def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
-        """Return the version of `document` and the values of `keys` in one round trip; in a cluster it takes two."""
+        """Return the version of `document` and the values of `keys` in one round trip; in a cluster it takes two.
+
+        Large ones may take more.
+        """
+        give_up_at = time.monotonic() + _PATIENCE_S
         key = document_key(self._namespace, document)
         names = [self.store.name_of(key) for key in keys]
         with self._connection.use() as client:
             if self._connection.target.is_cluster:
                 told = client.eval(_VERSION_AND_TIME, 1, key)
-                values = self.store.read_many(client, names)
+                values = self.store.read_once(client, names)
             else:
                 with client.pipeline(transaction=False) as batch:
                     batch.eval(_VERSION_AND_TIME, 1, key)
                     if names:
-                        batch.eval(_READ, len(names), *names)
+                        batch.eval(_READ, len(names), *names, _ANSWER_BYTES)
                     told, *rest = batch.execute()
                 values = rest[0] if rest else []
             token, seconds, microseconds = told
+            values = self.store.read_rest(client, names, values, give_up_at=give_up_at)
             found = {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
-            return LookUp(_bytes_or_none(token), int(seconds) + int(microseconds) / 1e6, found)
+            unread = [key for key, value in zip(keys, values, strict=True) if isinstance(value, int)]
+            return LookUp(_bytes_or_none(token), int(seconds) + int(microseconds) / 1e6, found, unread)
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare the server's limits; see `RedisLimits.settle`."""
@@ -185,9 +212,17 @@ class RedisStore:
         wanted = list(dict.fromkeys(keys))
         names = [self.name_of(key) for key in wanted]
         with self._connection.use() as client:
-            values = self.read_many(client, names)
+            values = self.read_rest(client, names, self.read_once(client, names))
         found = zip(wanted, map(_bytes_or_none, values), strict=True)
         return {key: value for key, value in found if value is not None}
+
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        """Return the first `size_bytes` of what is under those `keys` that are there, in one round trip per server."""
+        wanted = list(dict.fromkeys(keys))
+        names = [self.name_of(key) for key in wanted]
+        with self._connection.use() as client:
+            values = self._each(client, _READ_HEADS, names, size_bytes)
+        return {key: value for key, value in zip(wanted, values, strict=True) if isinstance(value, bytes)}
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Keep `blob` under `key` for `ttl_s` [s], replacing what was there."""
@@ -263,16 +298,40 @@ class RedisStore:
         check_key(key)
         return self._prefix + key
 
-    def read_many(self, client: Any, names: Sequence[str]) -> list[Any]:
-        """Return what `client` holds under each of `names`, in one round trip per server."""
+    def read_once(self, client: Any, names: Sequence[str], limit_bytes: int | None = None) -> list[Any]:
+        """Return what `client` holds under each of `names`, in one round trip per server.
+
+        In the place of what is more than `limit_bytes` (by default as much as fits into one answer) stands its length.
+        """
+        usual = _ANSWER_OF_ONE_BYTES if self._connection.target.is_cluster else _ANSWER_BYTES
+        return self._each(client, _READ, names, usual if limit_bytes is None else limit_bytes)
+
+    def read_rest(
+        self, client: Any, names: Sequence[str], values: Iterable[Any], *, give_up_at: float = math.inf
+    ) -> list[Any]:
+        """Return `values`, of which some are lengths, with what stands under their `names`.
+
+        It is asked for in as many round trips as it takes; none begins after `give_up_at` [s, monotonic].
+        """
+        values = list(values)
+        while (left := [n for n, one in enumerate(values) if isinstance(one, int)]) and time.monotonic() < give_up_at:
+            sums = itertools.accumulate(values[n] for n in left)
+            batch = [n for n, total in zip(left, sums, strict=True) if n == left[0] or total <= _ANSWER_BYTES]
+            read = self.read_once(client, [names[n] for n in batch], len(batch) * LARGEST_VALUE)
+            for n, value in zip(batch, read, strict=True):
+                values[n] = value
+        return values
+
+    def _each(self, client: Any, script: str, names: Sequence[str], given: int) -> list[Any]:
+        """Return what `script`, which takes one number, does for each of `names`."""
         if not names:
             return []
         if not self._connection.target.is_cluster:
-            return list(client.eval(_READ, len(names), *names))
+            return list(client.eval(script, len(names), *names, given))
         # A cluster refuses one command over several slots; a pipeline goes to each node once.
         with client.pipeline() as batch:
             for name in names:
-                batch.execute_command("EVAL", _READ, 1, name)  # its own `eval` it refuses, whatever the keys
+                batch.execute_command("EVAL", script, 1, name, given)  # its own `eval` it refuses, whatever the keys
             return [value for (value,) in batch.execute()]
 
 

@@ -93,6 +93,9 @@ class _Reached:
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         return self._store().get_many(keys)
 
+    def get_heads(self, keys: Iterable[str], *, size_bytes: int) -> dict[str, bytes]:
+        return self._store().get_heads(keys, size_bytes=size_bytes)
+
     def held(self, key: str) -> Held | None:
         return self._store().held(key)
 

@@ -133,10 +133,13 @@ def test_what_another_process_has_just_noted_is_not_taken_for_gone(team, a, b, o
 def test_only_what_is_new_is_read(a, b, origin, stored, monkeypatch):
     """A second listing reads no entry again, and one that follows at once does not ask at all."""
     read = []
-    get_many = type(b.tier.store).get_many
-    monkeypatch.setattr(
-        type(b.tier.store), "get_many", lambda self, keys: get_many(self, read.extend(keys) or read[-len(keys) :])
-    )
+    get_heads = type(b.tier.store).get_heads
+
+    def noted(self, keys, *, size_bytes):
+        read.extend(keys)
+        return get_heads(self, keys, size_bytes=size_bytes)
+
+    monkeypatch.setattr(type(b.tier.store), "get_heads", noted)
     agrees(b)
     assert len(read) == 4
     calls = b.tier.calls
@@ -158,7 +161,9 @@ def test_what_can_not_be_noted_is_looked_at_again_some_at_a_time(team, a, b, sto
     assert len(agrees(b)) == 4
     read = []
     original = b.cache.catalogue._shared._read
-    monkeypatch.setattr(b.cache.catalogue._shared, "_read", lambda keys: original(read.extend(keys) or keys))
+    monkeypatch.setattr(
+        b.cache.catalogue._shared, "_read", lambda keys, size: original(read.extend(keys) or keys, size)
+    )
     for _ in range(5):
         listed_anew(b)
         agrees(b)

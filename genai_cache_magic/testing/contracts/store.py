@@ -24,6 +24,7 @@ from genai_cache_magic.stores.base import (
     SupportsFill,
     SupportsFillMany,
     SupportsGetMany,
+    SupportsHeads,
     SupportsSize,
 )
 
@@ -257,6 +258,22 @@ class StoreContract:
         expected = {key: bytes(number * 2000) for number, key in enumerate(keys[:30])}
         assert store.get_many([*keys, key_of("brief"), keys[0]]) == expected
         assert store.get_many([]) == {}
+
+    def test_heads_are_how_values_begin(self, store: Store, pass_time: Callable[[float], None]) -> None:
+        """A head is as long as it was asked for, or the whole of what is shorter; nothing absent, nothing expired."""
+        if not isinstance(store, SupportsHeads):
+            pytest.skip("the store does not read how values begin")
+        store.put(key_of("brief"), b"brief", ttl_s=self.ttl_s)
+        sizes = (0, 1, 63, 64, 65, 70_000, 2 << 20)
+        values = {key_of(str(size)): (bytes(range(251)) * (size // 251 + 1))[:size] for size in sizes}
+        for key, value in values.items():
+            store.put(key, value, ttl_s=self.ttl_s * 10)
+        pass_time(self.ttl_s * 2)
+        for size_bytes in (64, 8192):
+            expected = {key: value[:size_bytes] for key, value in values.items()}
+            found = store.get_heads([*values, key_of("absent"), key_of("brief")], size_bytes=size_bytes)
+            assert found == expected
+        assert store.get_heads([], size_bytes=64) == {}
 
     @pytest.mark.parametrize("size", [10, 100_000])
     def test_a_fill_replaces_only_what_was_seen(self, store: Store, size: int) -> None:
