@@ -18,6 +18,7 @@ from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Respon
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found, trouble
+from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.events import Event, Trouble
 from genai_cache_magic.ledger.usage import Period, checked_by, today
@@ -195,25 +196,10 @@ class Cache:
     def find(self, ids: Collection[EntryId]) -> dict[EntryId, Found | Fetch]:
         """Look entries up: here, and what is not here with the team, in one round."""
         self._go_on()
-        found: dict[EntryId, Found | Fetch] = {}
-        if self._team is None or self._team.is_fresh:
-            found = self._entries.find_many(ids, tell=self._on_event)
-        missing = [entry_id for entry_id in dict.fromkeys(ids) if not isinstance(found.get(entry_id), Found)]
-        if self._team is not None and missing:
-            found |= self._looked_up(self._team, missing)
-        return found
-
-    def _looked_up(self, team: Team, ids: Iterable[EntryId]) -> dict[EntryId, Found | Fetch]:
-        looked = team.looked_up(ids)
-        for message in dict.fromkeys(one.trouble for one in looked.values() if one.trouble):
+        found, troubles = find_everywhere(self._entries, self._team, ids, tell=self._on_event)
+        for message in troubles:
             self._on_event(Trouble("L2", StoreUnavailable.__name__, message))
-        found = self._entries.find_many(looked, tell=self._on_event)
-        brought = {
-            entry_id: one.envelope
-            for entry_id, one in looked.items()
-            if one.envelope is not None and isinstance(found[entry_id], Fetch)
-        }
-        return found | self._entries.take_in(brought, ttl_s=None, tell=self._on_event)
+        return found
 
     def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
         """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""

@@ -28,6 +28,7 @@ from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.counting import Counts
 from genai_cache_magic.entries.entries import Entries, Keys
+from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
@@ -178,8 +179,9 @@ def _of_parts(
         books.books,
         pins=None if home is None else home.path / "pins",
         seal_key=None if settings.encryption == "off" else keys.mac_key,
-        find=partial(entries.find_many, tell=on_event),
+        find=partial(find_everywhere, entries, team, tell=on_event),
         origins=partial(origins_of, settings),
+        team=None if books.shared is None else books.shared.runs,
     )
     return CacheParts(
         entries=entries,

@@ -170,7 +170,9 @@ class Session:
         answers = self.answers_of_cache(scope)
         if file is not None:
             answers = ShelvedAnswers(answers, file, now_ms=_now_ms)
-        return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms)) if options.run else answers
+        if not options.run or options.mode is Mode.REPLAY:  # who replays a run leaves its record as it is
+            return answers
+        return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms))
 
     def _pinned(self, scope: CellScope) -> RunFile | None:
         """Return the bundle from which a pinned run is replayed; what keeps it from being used is told to `scope`."""

@@ -30,16 +30,16 @@ def _runs(context: typer.Context) -> None:
 
 @runs_app.command("list")
 def runs_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
-    """List the runs of this machine."""
+    """List the runs of this machine and of its team."""
     from genai_cache_magic.jupyter.runs import listed
 
     with opened(namespace) as cache:
-        found = cache.runs.list()
+        found, notes = cache.runs.list(), cache.runs.notes
     if as_json:
-        typer.echo(json.dumps({"runs": [run.as_json() for run in found]}))
+        typer.echo(json.dumps({"runs": [run.as_json() for run in found], "notes": list(notes)}))
         return
     report = listed(found)
-    _show(report.table, report.title)
+    _show(report.table, report.title, *notes)
 
 
 @runs_app.command("show")
@@ -48,12 +48,12 @@ def runs_show(name: Name, *, as_json: AsJson = False, namespace: Namespace = Non
     from genai_cache_magic.jupyter.runs import described
 
     with opened(namespace) as cache:
-        found = cache.runs.show(name)
+        found, notes = cache.runs.show(name), cache.runs.notes
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        typer.echo(json.dumps({**found.as_json(), "notes": list(notes)}))
         return
     report = described(found)
-    _show(report.table, report.title, *report.notes)
+    _show(report.table, report.title, *report.notes, *notes)
 
 
 @runs_app.command("diff")
@@ -68,12 +68,12 @@ def runs_diff(
     from genai_cache_magic.jupyter.runs import differences
 
     with opened(namespace) as cache:
-        found = cache.runs.diff(one, other)
+        found, notes = cache.runs.diff(one, other), cache.runs.notes
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        typer.echo(json.dumps({**found.as_json(), "notes": list(notes)}))
     else:
         report = differences(one, other, found)
-        _show(report.table, report.title)
+        _show(report.table, report.title, *notes)
     raise typer.Exit(0 if found.is_empty else FOUND)
 
 

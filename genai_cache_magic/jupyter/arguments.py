@@ -241,7 +241,7 @@ def parse_usage(line: str) -> dict[str, Any]:
 
 
 _RUNS = {
-    "list": ((), "the runs of this machine"),
+    "list": ((), "the runs of this machine and of its team"),
     "show": (("NAME",), "its calls"),
     "diff": (("A", "B"), "which calls differ, in which part, and which answers changed"),
     "pin": (("NAME",), "keeps its answers as they are now, for --run NAME --mode replay"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from genai_cache_magic.jupyter.usage import SINCE, usage_report
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.calls.scope import CellScope
@@ -159,11 +159,11 @@ def _runs(line: str) -> Report:
     runs = session.cache(session.options().namespace).runs
     match words:
         case ["list"]:
-            return listed(runs.list())
+            return _noted(listed(runs.list()), runs.notes)
         case ["show", name]:
-            return described(runs.show(name))
+            return _noted(described(runs.show(name)), runs.notes)
         case ["diff", one, other]:
-            return differences(one, other, runs.diff(one, other))
+            return _noted(differences(one, other, runs.diff(one, other)), runs.notes)
         case ["pin", name]:
             return Report(written("pinned", name, runs.pin(name)))
         case ["export", name, file, *flags]:
@@ -172,6 +172,10 @@ def _runs(line: str) -> Report:
             done = runs.import_(Path(file), name, source=source, log=Path(log) if log else None)
             return Report(written("imported", name, done), notes=left_out(done))
     raise ConfigurationError(f"%llm_cache runs {line}: see %llm_cache help")
+
+
+def _noted(report: Report, notes: Iterable[str]) -> Report:
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def _doctor() -> Report:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from genai_cache_magic.ledger.run_rows import RunCall
-    from genai_cache_magic.runs.runs import Differing, Run, RunDiff, RunSummary, Written
+    from genai_cache_magic.runs.summaries import Differing, Run, RunDiff, RunSummary, Written
 
 _DIGITS: Final = 8
 _KINDS: Final = 20

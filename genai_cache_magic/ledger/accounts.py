@@ -251,6 +251,14 @@ class Accounts:
         label = None if run is None else self.label_of_run(run)
         return self.file.read(lambda db: run_rows.read_rows(db, label, self._seal))
 
+    def heads_of_runs(self) -> dict[bytes, tuple[int, int]]:
+        """Return, of each run by its label, two numbers of which one changes with it."""
+        return self.file.read(run_rows.heads)
+
+    def calls_of_label(self, label: bytes) -> list[RunCall]:
+        """Return the calls of the run of that label, as `calls_of_runs`."""
+        return self.file.read(lambda db: run_rows.read_rows(db, label, self._seal))
+
     def label_of_run(self, run: str) -> bytes:
         """Return what stands for the name of a run: bytes, shape (16,)."""
         return run_rows.run_label(run, self._keyed)

@@ -128,6 +128,10 @@ class Books:
             finally:
                 self._is_adding = False
 
+    def now_ms(self) -> int:
+        """Return the time by the clock that calls are counted by [ms since the epoch]."""
+        return max(0, self._now_ms())
+
     def today(self) -> int:
         """Return the day of today, counted as in an account."""
         return max(0, self._now_ms()) // DAY_MS

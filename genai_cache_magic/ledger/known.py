@@ -30,12 +30,12 @@ _SCHEMA: Final = (
         " day INTEGER NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (grp, name))"
     ),
     "CREATE TABLE asked (grp BLOB PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE head (run BLOB PRIMARY KEY, last INTEGER NOT NULL, calls INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE pin (run BLOB PRIMARY KEY, serial INTEGER NOT NULL, state INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE head (run BLOB PRIMARY KEY, last INTEGER NOT NULL, calls INTEGER NOT NULL, title BLOB NOT NULL)",
+    "CREATE TABLE pin (run BLOB PRIMARY KEY, serial INTEGER NOT NULL, state INTEGER NOT NULL, title BLOB NOT NULL)",
 )
 _COLUMNS: Final[Columns] = MappingProxyType(
     {
-        **dict.fromkeys(("grp", "name", "digest", "revision", "blob", "run"), bytes),
+        **dict.fromkeys(("grp", "name", "digest", "revision", "blob", "run", "title"), bytes),
         **dict.fromkeys(("serial", "day", "at_ms", "last", "calls"), range(2**62)),
         "state": range(16),
     }
@@ -62,10 +62,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a run of this machine stood: the number of its last row, and how many it had."""
+    """Where a run of this machine stood: the number of its last row, how many it had, and its line, sealed."""
 
     last: int
     calls: int
+    title: bytes = field(repr=False)
 
 
 class KnownPages:
@@ -167,13 +168,13 @@ class KnownPages:
 
     def heads(self) -> dict[bytes, Head]:
         """Return where the runs stood when they were last told."""
-        rows = self.file.read(lambda db: db.execute("SELECT run, last, calls FROM head").fetchall())
-        return {run: Head(last, calls) for run, last, calls in rows}
+        rows = self.file.read(lambda db: db.execute("SELECT run, last, calls, title FROM head").fetchall())
+        return {run: Head(last, calls, title) for run, last, calls, title in rows}
 
     def note_heads(self, heads: Mapping[bytes, Head]) -> None:
         """Note where runs stood."""
-        rows = [(run, head.last, head.calls) for run, head in heads.items()]
-        self.file.write(lambda db: db.executemany("INSERT OR REPLACE INTO head VALUES (?, ?, ?)", rows))
+        rows = [(run, head.last, head.calls, head.title) for run, head in heads.items()]
+        self.file.write(lambda db: db.executemany("INSERT OR REPLACE INTO head VALUES (?, ?, ?, ?)", rows))
 
     def close(self) -> None:
         """Give up the file; may be called twice."""

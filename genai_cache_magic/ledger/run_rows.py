@@ -10,6 +10,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -33,6 +34,9 @@ SCHEMA: Final = (
 )
 _PART_BYTES: Final = 8
 _MONEY: Final = ("spent_usd", "saved_usd")
+_MOST: Final = 2**62
+_LONGEST_TEXT: Final = 10_000
+_LONGEST_AMOUNT: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class RunCall:
         SHA-256 of what was answered, in hex.
     parts
         A keyed digest of each part of the request, by its name.
+    at_ms
+        When it was answered, by the clock of the team's tier where there is one [ms since the epoch]; 0 where unknown.
     """
 
     run: str
@@ -71,6 +77,71 @@ class RunCall:
     person: str = field(repr=False, default="")
     surroundings: Mapping[str, str] = field(repr=False, default_factory=dict)
     parts: Mapping[str, str] = field(repr=False, default_factory=dict)
+    at_ms: int = 0
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return it as JSON keeps it: money is a decimal text."""
+        fields = asdict(self)
+        for name in _MONEY:
+            fields[name] = None if fields[name] is None else f"{fields[name]:f}"
+        return fields
+
+    @classmethod
+    def of_fields(cls, given: Any) -> RunCall:
+        """Return the call that `as_fields` has written; what a newer version has written beside is left out.
+
+        Raises
+        ------
+        ValueError
+            It is none: a field is missing, of another type, or beyond what it can be.
+        """
+        if type(given) is not dict:
+            raise ValueError("no call")
+        kept = {name: given[name] for name in _KINDS if name in given}
+        for name, value in kept.items():
+            if not _KINDS[name](value):
+                raise ValueError(f"no {name}")
+        for name in _MONEY:
+            kept[name] = None if kept.get(name) is None else Decimal(kept[name])
+        try:
+            return cls(**kept)
+        except TypeError:
+            raise ValueError("a part of a call is missing") from None
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value) <= _LONGEST_TEXT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _is_table(value: Any) -> bool:
+    return type(value) is dict and all(_is_text(one) for pair in value.items() for one in pair)
+
+
+def _is_money(value: Any) -> bool:
+    if value is None:
+        return True
+    with suppress(InvalidOperation, ValueError):
+        return type(value) is str and len(value) <= _LONGEST_AMOUNT and Decimal(value).is_finite()
+    return False
+
+
+_KINDS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("run", "cell", "passing", "digest", "entry_id", "surface", "model", "outcome", "asked", "content"),
+            _is_text,
+        ),
+        "person": _is_text,
+        **dict.fromkeys(("sample", "day", "cached_input_tokens", "at_ms"), _is_count),
+        **dict.fromkeys(("input_tokens", "output_tokens"), lambda value: value is None or _is_count(value)),
+        **dict.fromkeys(_MONEY, _is_money),
+        **dict.fromkeys(("surroundings", "parts"), _is_table),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +160,7 @@ class RunNote:
             with suppress(UncacheableRequest):
                 parts = {name: _part(keyed, name, value) for name, value in parts_of(self.form).items()}
         content = hashlib.sha256(self.response.body).hexdigest()
-        fields = {**asdict(call), "parts": parts, "content": content}
-        for name in _MONEY:
-            fields[name] = None if fields[name] is None else f"{fields[name]:f}"
+        fields = {**call.as_fields(), "parts": parts, "content": content}
         ident = keyed(_digest(["call", call.run, call.cell, call.digest, call.sample]))
         return run_label(call.run, keyed), ident, orjson.dumps(fields)
 
@@ -126,6 +195,25 @@ def remove_run(db: sqlite3.Connection, label: bytes) -> int:
     return db.execute("DELETE FROM run_call WHERE run = ?", (label,)).rowcount
 
 
+def heads(db: sqlite3.Connection) -> dict[bytes, tuple[int, int]]:
+    """Return, of each run by its label, the number of its last row and how many it has: either changes with it."""
+    found = db.execute("SELECT run, max(n), count(*) FROM run_call GROUP BY run").fetchall()
+    return {label: (last, count) for label, last, count in found}
+
+
+def merged(calls: Iterable[RunCall]) -> list[RunCall]:
+    """Return what a run is whose calls several machines have noted, in the order in which they were asked last.
+
+    Of a cell the last execution counts, whoever has made it, and of what was asked twice what came last.
+    """
+    found = {(call.run, call.cell, call.digest, call.sample): call for call in _in_time(calls)}
+    return current(_in_time(found.values()))
+
+
+def _in_time(calls: Iterable[RunCall]) -> list[RunCall]:
+    return sorted(calls, key=lambda call: call.at_ms)
+
+
 def current(calls: Iterable[RunCall]) -> list[RunCall]:
     """Return those that the last execution of their cell has asked; what has no cell stays."""
     found = list(calls)
@@ -157,8 +245,6 @@ def _digest(value: list[Any]) -> bytes:
 
 def _opened(ident: bytes, sealed: bytes, seal: ColumnSeal) -> RunCall | None:
     """Return the call of a row; None for one that another key has sealed, or another version."""
-    with suppress(DecryptionError, ValueError, TypeError, KeyError, InvalidOperation):
-        fields = orjson.loads(seal.open(sealed, place=b"run" + ident))
-        money = {name: None if fields[name] is None else Decimal(fields[name]) for name in _MONEY}
-        return RunCall(**{**fields, **money})
+    with suppress(DecryptionError, ValueError):
+        return RunCall.of_fields(orjson.loads(seal.open(sealed, place=b"run" + ident)))
     return None

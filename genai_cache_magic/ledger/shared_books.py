@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.ledger.sharer import Sharer
+from genai_cache_magic.ledger.team_runs import RunSource, TeamRuns
 from genai_cache_magic.ledger.team_usage import TeamUsage, UsageSource
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ class SharedBooks:
         self.sharing = sharing
         self.usage = TeamUsage(sharing)
         self._accounts = accounts
-        self._sources: tuple[Source, ...] = (UsageSource(accounts, sharing.seal, sharing),)
+        self.runs = TeamRuns(sharing)
+        self._sources: tuple[Source, ...] = (
+            UsageSource(accounts, sharing.seal, sharing),
+            RunSource(accounts, sharing),
+        )
         self._has_lost = False
         self._sharer = Sharer(self._tell, lock=lock, retries=retries)
         sharing.lost = self.lost

@@ -69,6 +69,7 @@ class RunRecorder:
             saved_usd=cost if is_hit else None,
             person=scope.person,
             surroundings=surroundings(),
+            at_ms=books.now_ms(),
         )
         books.note_run(RunNote(noted, seen.asked.form, seen.response))
 

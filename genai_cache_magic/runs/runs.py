@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genai_cache_magic.entries.entries import Found
-from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.ledger.run_rows import RunCall, RunNote
-from genai_cache_magic.runs.differences import differing_parts
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.ledger.run_rows import RunCall, RunNote, merged
+from genai_cache_magic.ledger.team_runs import IMPORTED
 from genai_cache_magic.runs.foreign import foreign_calls, likely_source
 from genai_cache_magic.runs.lines import CallName, RecordedCall
 from genai_cache_magic.runs.run_file import RunFile
+from genai_cache_magic.runs.summaries import Run, Written, compared, name_of, summary_from, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,124 +24,12 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.policy import Fetch
     from genai_cache_magic.ledger.accounts import Accounts
     from genai_cache_magic.ledger.books import Books
+    from genai_cache_magic.ledger.sharing import Learnt
+    from genai_cache_magic.ledger.team_runs import Headline, TeamRuns
     from genai_cache_magic.providers.base import Origins
+    from genai_cache_magic.runs.summaries import RunDiff, RunSummary
 
-_EPOCH = date(1970, 1, 1)
-_IMPORTED = "imported"
 _MOST_NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run in one line.
-
-    Attributes
-    ----------
-    calls
-        Number of different calls: one that several cells ask counts once, as in a file of the run.
-    spent_usd, saved_usd
-        What is known of it [USD].
-    """
-
-    name: str
-    calls: int
-    models: tuple[str, ...]
-    first: date
-    last: date
-    spent_usd: Decimal
-    saved_usd: Decimal
-    is_pinned: bool
-    persons: tuple[str, ...] = field(repr=False, default=())
-    surroundings: Mapping[str, str] = field(repr=False, default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        fields = {**asdict(self), "first": self.first.isoformat(), "last": self.last.isoformat()}
-        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in fields.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run and its calls, in the order in which they were asked last."""
-
-    summary: RunSummary
-    calls: tuple[RunCall, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values; what only this machine can use is left out."""
-        return {**self.summary.as_json(), "calls": [call_as_json(call) for call in self.calls]}
-
-
-@dataclass(frozen=True, slots=True)
-class Differing:
-    """Two calls, one of each run, that ask nearly the same, and the parts in which they differ."""
-
-    one: RunCall
-    other: RunCall
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunDiff:
-    """What tells two runs apart.
-
-    Attributes
-    ----------
-    same
-        Number of calls that both asked and were answered alike.
-    changed
-        Calls that both asked and were answered differently.
-    differing
-        Calls of both that ask nearly the same.
-    only_one, only_other
-        Calls without their like.
-    """
-
-    same: int
-    changed: tuple[Differing, ...]
-    differing: tuple[Differing, ...]
-    only_one: tuple[RunCall, ...]
-    only_other: tuple[RunCall, ...]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing tells them apart."""
-        return not (self.changed or self.differing or self.only_one or self.only_other)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-
-        def pairs(found: Iterable[Differing]) -> list[dict[str, Any]]:
-            return [
-                {"one": call_as_json(d.one), "other": call_as_json(d.other), "differs": list(d.parts)} for d in found
-            ]
-
-        return {
-            "same": self.same,
-            "changed": pairs(self.changed),
-            "differing": pairs(self.differing),
-            "only_one": [call_as_json(call) for call in self.only_one],
-            "only_other": [call_as_json(call) for call in self.only_other],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was pinned, exported or imported.
-
-    Attributes
-    ----------
-    count
-        Number of calls.
-    changed
-        Of so many the answer is another than the run got.
-    left_out
-        What a recording of another tool holds beside them: how many, by what they are.
-    """
-
-    count: int
-    changed: int = 0
-    left_out: Mapping[str, int] = field(repr=False, default_factory=dict)
 
 
 class Runs:
@@ -155,9 +42,16 @@ class Runs:
     seal_key
         What seals them; None where encryption is off.
     find
-        Looks answers up by their ids.
+        Looks answers up by their ids, here and with the team; also returns why the team could not be asked.
     origins
         Returns what is known of origins, by which model calls in recordings of others are recognised.
+    team
+        The runs that teammates have recorded; None where this machine works alone.
+
+    Attributes
+    ----------
+    notes
+        What there is to say of the last answer: how well the team's runs are known.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it works on, by name
@@ -167,8 +61,9 @@ class Runs:
         *,
         pins: Path | None,
         seal_key: bytes | None,
-        find: Callable[[Iterable[EntryId]], Mapping[EntryId, Found | Fetch]],
+        find: Callable[[Iterable[EntryId]], tuple[Mapping[EntryId, Found | Fetch], Sequence[str]]],
         origins: Callable[[], Origins],
+        team: TeamRuns | None = None,
     ) -> None:
         self._accounts = accounts
         self._books = books
@@ -176,17 +71,26 @@ class Runs:
         self._seal_key = seal_key
         self._find = find
         self._origins = origins
+        self._team = team
+        self.notes: tuple[str, ...] = ()
 
     def list(self) -> tuple[RunSummary, ...]:
-        """Return every run, by name."""
+        """Return every run, the team's included, by name."""
         self._books.flush()
-        by_name: dict[str, list[RunCall]] = {}
+        own: dict[str, list[RunCall]] = {}
         for call in self._accounts.calls_of_runs():
-            by_name.setdefault(call.run, []).append(call)
-        return tuple(self._summary(name, calls) for name, calls in sorted(by_name.items()))
+            own.setdefault(call.run, []).append(call)
+        others: dict[str, list[Headline]] = {}
+        notes: tuple[str, ...] = ()
+        if self._team is not None:
+            others, learnt = self._team.headlines()
+            notes = _notes(learnt)
+        found = tuple(self._summary(name, own.get(name, []), others.get(name, [])) for name in sorted({*own, *others}))
+        self.notes = notes
+        return found
 
     def show(self, name: str) -> Run:
-        """Return one run.
+        """Return one run: of each cell its last execution, on whichever machine of the team it was.
 
         Raises
         ------
@@ -194,11 +98,26 @@ class Runs:
             There is no run of that name; the message names those that there are.
         """
         self._books.flush()
-        calls = self._accounts.calls_of_runs(name)
+        calls = self._calls(name)
         if not calls:
             known = ", ".join(run.name for run in self.list()) or "none: give a cell --run NAME"
             raise ConfigurationError(f"there is no run {name!r}; known are {known}")
-        return Run(self._summary(name, calls), tuple(calls))
+        return Run(summary_of(name, calls, is_pinned=self.pinned(name) is not None), tuple(calls))
+
+    def _summary(self, name: str, own: Sequence[RunCall], others: Sequence[Headline]) -> RunSummary:
+        is_pinned = self.pinned(name) is not None
+        calls = own if not others or _is_imported(own) else [] if not own and len(others) == 1 else self._calls(name)
+        return summary_of(name, calls, is_pinned=is_pinned) if calls else summary_from(others[0], is_pinned=is_pinned)
+
+    def _calls(self, name: str) -> Sequence[RunCall]:
+        """Return the calls of a run, of all machines; one that was imported here is what its file says."""
+        own = self._accounts.calls_of_runs(name)
+        self.notes = ()
+        if self._team is None or _is_imported(own):
+            return own
+        others, learnt = self._team.calls(name)
+        self.notes = _notes(learnt)
+        return merged([*own, *others])
 
     def diff(self, one: str, other: str) -> RunDiff:
         """Compare two runs; raises as `show`."""
@@ -275,8 +194,9 @@ class Runs:
         if target is None:
             raise ConfigurationError("a cache in memory imports nothing: use one on disk")
         self._books.flush()
-        if any(call.outcome != _IMPORTED for call in self._accounts.calls_of_runs(name)):
-            raise ConfigurationError(f"there is a run {name!r} of your own: import it under another name, with --as")
+        if not _is_imported(known := self._calls(name)) and known:
+            whose = "of your own" if self._accounts.calls_of_runs(name) else "of your team"
+            raise ConfigurationError(f"there is a run {name!r} {whose}: import it under another name, with --as")
         target.replace(calls)
         today = self._books.today()
         self._accounts.replace_run(name, [_imported(call, name, today) for call in calls])
@@ -317,7 +237,7 @@ class Runs:
         calls = self.show(name).calls
         wanted = {call.entry_id for call in calls if call.entry_id}  # one that was imported has no entry
         names = {name_of(call) for call in calls}
-        found = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
+        found, troubles = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
         bundle = self.pinned(name)
         if bundle is not None:
             bundle.load()
@@ -334,10 +254,10 @@ class Runs:
                 changed.add(one.name)
         if missing:
             named = ", ".join(f"{call.model} {call.digest[:8]}" for call in [*missing.values()][:_MOST_NAMED])
-            raise ConfigurationError(
-                f"{len(missing)} of {len(names)} answers of run {name!r} are not in the cache any more ({named}): "
-                "execute the run again, in mode use"
-            )
+            said = f"{len(missing)} of {len(names)} answers of run {name!r} are not in the cache"
+            if troubles:
+                raise StoreUnavailable(f"{said} of this machine ({named}), and the team can't be asked: {troubles[0]}")
+            raise ConfigurationError(f"{said} any more ({named}): execute the run again, in mode use")
         return list(recorded.values()), len(changed)
 
     @staticmethod
@@ -354,67 +274,23 @@ class Runs:
         is_same = asked != call.asked or content == call.content
         return RecordedCall(name, call.surface, call.model, one.response, asked), is_same
 
-    def _summary(self, name: str, calls: Sequence[RunCall]) -> RunSummary:
-        days = [_EPOCH + timedelta(days=call.day) for call in calls]
-        return RunSummary(
-            name=name,
-            calls=len({name_of(call) for call in calls}),
-            models=tuple(sorted({call.model for call in calls})),
-            first=min(days),
-            last=max(days),
-            spent_usd=sum((call.spent_usd or Decimal(0) for call in calls), Decimal(0)),
-            saved_usd=sum((call.saved_usd or Decimal(0) for call in calls), Decimal(0)),
-            is_pinned=self.pinned(name) is not None,
-            persons=tuple(sorted({call.person for call in calls if call.person})),
-            surroundings=dict(calls[-1].surroundings),
+
+def _is_imported(calls: Sequence[RunCall]) -> bool:
+    return bool(calls) and all(call.outcome == IMPORTED for call in calls)
+
+
+def _notes(learnt: Learnt) -> tuple[str, ...]:
+    """Return what there is to say of how well the team's runs are known."""
+    notes = []
+    if learnt.trouble:
+        at_ms = learnt.known_at_ms
+        known = (
+            "not all known here" if at_ms is None else f"as of {datetime.fromtimestamp(at_ms / 1000, UTC):%F %R} UTC"
         )
-
-
-def compared(one: Iterable[RunCall], other: Iterable[RunCall]) -> RunDiff:
-    """Return what tells two runs apart: calls are alike by request and sample, the others by their nearest."""
-    mine, theirs = ({name_of(call): call for call in calls} for calls in (one, other))
-    both = mine.keys() & theirs.keys()
-    changed = [Differing(mine[name], theirs[name], ("answer",)) for name in mine if name in both]
-    changed = [
-        pair for pair in changed if pair.one.content != pair.other.content and pair.one.asked == pair.other.asked
-    ]
-    left = [call for name, call in mine.items() if name not in both]
-    right = [call for name, call in theirs.items() if name not in both]
-    ranked = sorted(
-        (call.cell != near.cell, len(parts := differing_parts(call.parts, near.parts)), n, m, parts)
-        for n, call in enumerate(left)
-        for m, near in enumerate(right)
-        if call.surface == near.surface and call.parts and near.parts
-    )
-    pairs: dict[int, tuple[int, tuple[str, ...]]] = {}
-    taken: set[int] = set()
-    for _, _, n, m, parts in ranked:
-        if n not in pairs and m not in taken:
-            pairs[n] = (m, parts)
-            taken.add(m)
-    return RunDiff(
-        same=len(both) - len(changed),
-        changed=tuple(changed),
-        differing=tuple(Differing(left[n], right[m], parts) for n, (m, parts) in sorted(pairs.items())),
-        only_one=tuple(call for n, call in enumerate(left) if n not in pairs),
-        only_other=tuple(call for m, call in enumerate(right) if m not in taken),
-    )
-
-
-def name_of(call: RunCall) -> CallName:
-    """Return by what a run file finds `call`: calls of several cells that ask the same have one name."""
-    return CallName(call.digest, call.sample)
-
-
-def call_as_json(call: RunCall) -> dict[str, Any]:
-    """Return plain values of what may be told of a call."""
-    left_out = {"run", "passing", "entry_id", "parts", "person", "surroundings", "day"}
-    fields = {name: value for name, value in asdict(call).items() if name not in left_out}
-    day = (_EPOCH + timedelta(days=call.day)).isoformat()
-    return {
-        "day": day,
-        **{name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in fields.items()},
-    }
+        notes.append(f"what other machines have recorded is {known}: {learnt.trouble}")
+    if learnt.ignored:
+        notes.append(f"{len(learnt.ignored)} of the team's pages ignored: {'; '.join(sorted(set(learnt.ignored)))}")
+    return tuple(notes)
 
 
 def _imported(call: RecordedCall, run: str, day: int) -> RunNote:
@@ -427,7 +303,7 @@ def _imported(call: RecordedCall, run: str, day: int) -> RunNote:
         entry_id="",
         surface=call.surface,
         model=call.model,
-        outcome=_IMPORTED,
+        outcome=IMPORTED,
         asked=call.asked,
         content="",
         day=day,
