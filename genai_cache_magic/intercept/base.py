@@ -143,7 +143,7 @@ def wait(here: Active, follow: Follow, timeout_s: float | None) -> Step | None:
         while not seat.done() and (pause_s := patience.next_pause_s(seat)) > 0:
             futures.wait([seat], pause_s)
     except BaseException as exc:
-        _leave(here, follow, exc)
+        leave(here, follow, exc)
         raise
     return _resume(here, follow)
 
@@ -159,7 +159,7 @@ async def wait_async(here: Active, follow: Follow, timeout_s: float | None) -> S
         while not seat.done() and (pause_s := patience.next_pause_s(seat)) > 0:
             await waiter.wait(pause_s)
     except BaseException as exc:
-        _leave(here, follow, exc)
+        leave(here, follow, exc)
         raise
     return _resume(here, follow)
 
@@ -192,7 +192,7 @@ def _resume(here: Active, follow: Follow) -> Step | None:
     return None
 
 
-def _leave(here: Active, follow: Follow, error: BaseException) -> None:
+def leave(here: Active, follow: Follow, error: BaseException | None) -> None:
     """The follower was cancelled or interrupted: take note, and pass on the lead if it just got it."""
     with Guarded(here):
         landing = _give_up(follow.future)

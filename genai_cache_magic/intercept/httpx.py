@@ -23,7 +23,7 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.turns import Turn, active_turn, turn_for
+from genai_cache_magic.intercept.turns import Turn, active_turn, decided, turn_for
 from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.callers import TELLING
@@ -136,6 +136,8 @@ def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step |
         # Sent in the course of another call, such as a token that an authentication fetches. The very
         # same request comes by again where someone wraps a client's method around ours.
         return None if above.request is request else Bypass()
+    if (foretold := decided.get()) is not None and (step := foretold.take(client, request)) is not None:
+        return step
     asked = None
     try:
         # The public property of the path would decode it anew each time that it is asked.
@@ -144,7 +146,7 @@ def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step |
         asked = _spelt(here, client, request)
     except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
         pass
-    return open_call(here, functools.partial(_asked, client, request), is_async=is_async, asked=asked)
+    return open_call(here, functools.partial(as_sent, client, request), is_async=is_async, asked=asked)
 
 
 def _needs_a_look(request: Any) -> bool:
@@ -159,7 +161,7 @@ def _needs_a_look(request: Any) -> bool:
 
 
 def _spelt(here: Active, client: Any, request: Any) -> Hashable | None:
-    """Return all that `_asked` reads, as it is: what is equal to it is the same call. None without a buffered body."""
+    """Return all that `as_sent` reads, as it is: what is equal to it is the same call. None without a buffered body."""
     content = getattr(request, "_content", None)
     if content is None:
         return None
@@ -170,7 +172,7 @@ def _spelt(here: Active, client: Any, request: Any) -> Hashable | None:
         content,
         tuple(request.headers._list),  # noqa: SLF001 - as above
         request.extensions.get("target"),
-        httpx_routes.route_of(client._transport_for_url(url), request),  # noqa: SLF001 - as in `_asked`
+        httpx_routes.route_of(client._transport_for_url(url), request),  # noqa: SLF001 - as in `as_sent`
         here.cache.origins.uploads.version,
     )
 
@@ -231,7 +233,7 @@ def _handle_async(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_sent(turn: Turn, request: Any, client: Any) -> None:
     if turn.recording is not None:
-        turn.recording.sent(functools.partial(_asked, client, request))
+        turn.recording.sent(functools.partial(as_sent, client, request))
 
 
 def _check_at_wire(transport: Any, request: Any) -> None:
@@ -240,7 +242,7 @@ def _check_at_wire(transport: Any, request: Any) -> None:
         turn.recording.sent(functools.partial(_http_call, request, transport))
 
 
-def _asked(client: Any, request: Any) -> HttpCall:
+def as_sent(client: Any, request: Any) -> HttpCall:
     """Return `request` as `client` is going to send it."""
     return _http_call(request, client._transport_for_url(request.url))  # noqa: SLF001 - proxies and mounts count
 

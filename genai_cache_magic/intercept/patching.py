@@ -23,6 +23,7 @@ from genai_cache_magic.intercept import (
     processes,
     queues,
     requests,
+    stainless,
     threads,
     unowned,
 )
@@ -45,6 +46,7 @@ _PATCHES: Final[Mapping[str, Callable[[ModuleType], list[Group]]]] = {
         aiobotocore,
         aiohttp,
         lm15,
+        stainless,
         unowned,
         gevent,
         pools,

@@ -6,10 +6,10 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.calls.steps import Answered, Lead, Rejected
+from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
 from genai_cache_magic.calls.telling import opened
 from genai_cache_magic.intercept import replay
-from genai_cache_magic.intercept.base import Guarded, refuse_in_replay
+from genai_cache_magic.intercept.base import Guarded, leave, refuse_in_replay
 from genai_cache_magic.intercept.recording import Recording
 
 if TYPE_CHECKING:
@@ -75,6 +75,51 @@ def current_turn() -> Turn | None:
     """Return the turn in the course of which the caller runs, if any."""
     turn = active_turn.get()
     return None if turn is None or turn.is_over else turn
+
+
+class Decided:
+    """What was decided above HTTP of a request that is yet to be built: for the interceptor that sees it sent.
+
+    Parameters
+    ----------
+    here
+        What it belongs to.
+    step
+        What becomes of it.
+    client, url
+        The HTTP client that is going to send it, and where to: whatever else is sent before is another call.
+    """
+
+    __slots__ = ("_client", "_here", "_step", "_token", "_url")
+
+    def __init__(self, here: Active, step: Step, client: Any, url: Any) -> None:
+        self._here = here
+        self._step: Step | None = step
+        self._client = client
+        self._url = url
+
+    def __enter__(self) -> None:
+        self._token: Token[Decided | None] = decided.set(self)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        decided.reset(self._token)
+        step, self._step = self._step, None
+        if isinstance(step, Lead):  # it was never sent
+            with Guarded(self._here):
+                step.desk.abort(step, error)
+        elif isinstance(step, Follow):
+            leave(self._here, step, error)
+
+    def take(self, client: Any, request: Any) -> Step | None:
+        """Return, once, the step for `request` as `client` sends it; None if it is for another one."""
+        if self._step is None or client is not self._client or request.url != self._url:
+            return None
+        step, self._step = self._step, None
+        return step
+
+
+decided: ContextVar[Decided | None] = ContextVar("genai_cache_decided", default=None)
+"""What was decided above HTTP, in a context from which it is sent."""
 
 
 def turn_for(

@@ -1,0 +1,248 @@
+"""The SDKs that Stainless generates, above HTTP: a stored answer is given where its SDK asks for it.
+
+``request`` of an SDK's client gets the options before they are rendered. Where all that follows from them is foretold
+(`stainless_shapes`), the call is decided there; a hit is answered there, and whatever else was decided is carried out
+by the interceptor of the HTTP client, which sees the same request sent and compares. What is not foretold is none of
+this file's business.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
+
+from genai_cache_magic.calls.steps import Answered
+from genai_cache_magic.intercept import stainless_bodies as bodies
+from genai_cache_magic.intercept import stainless_heads as heads
+from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.base import Guarded, open_call
+from genai_cache_magic.intercept.points import Point
+from genai_cache_magic.intercept.stainless_answers import Answers
+from genai_cache_magic.intercept.stainless_bodies import Deferred
+from genai_cache_magic.intercept.stainless_shapes import SDKS, Shapes, misfit
+from genai_cache_magic.intercept.turns import Decided, current_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+
+    from genai_cache_magic.core.model import Response
+    from genai_cache_magic.intercept.active import Active
+    from genai_cache_magic.intercept.points import Group
+    from genai_cache_magic.intercept.stainless_bodies import Renderings
+    from genai_cache_magic.intercept.stainless_heads import Head
+
+MODULES: Final = (
+    *(f"{package}._base_client" for package in SDKS),
+    *(f"{package}._utils._transform" for package, sdk in SDKS.items() if sdk.params),
+)
+
+_TRANSFORM: Final = ("data", "expected_type")
+
+
+def patches(module: ModuleType) -> list[Group]:
+    """Return what to patch in a module of an SDK: nothing in a release that is built differently."""
+    package = module.__name__.partition(".")[0]
+    if module.__name__.endswith("._transform"):
+        names = ("transform", "async_transform")
+        if any(tuple(inspect.signature(getattr(module, name)).parameters) != _TRANSFORM for name in names):
+            return []
+        renderings = bodies.Renderings(module)
+        return [
+            (Point(module, "transform", functools.partial(_transform, package=package, renderings=renderings)),),
+            (
+                Point(
+                    module,
+                    "async_transform",
+                    functools.partial(_transform_async, package=package, renderings=renderings),
+                ),
+            ),
+        ]
+    if misfit(module):
+        return []
+    kit = _kit_of(package)
+    return [
+        (Point(module.SyncAPIClient, "request", functools.partial(_request, kit=kit)),),
+        (Point(module.AsyncAPIClient, "request", functools.partial(_request_async, kit=kit)),),
+    ]
+
+
+def _transform(original: Callable[..., Any], package: str, renderings: Renderings) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def transform(data: Any, expected_type: Any) -> Any:
+        if active.get() is None or not _may_wait(data, expected_type, package, renderings):
+            return original(data, expected_type)
+        render = functools.partial(original, data, expected_type)
+        deferred = _kit_of(package).deferred(sys._getframe(2), data, render)  # noqa: SLF001 - nothing else tells who asks
+        return original(data, expected_type) if deferred is None else deferred
+
+    return transform
+
+
+def _transform_async(original: Callable[..., Any], package: str, renderings: Renderings) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def async_transform(data: Any, expected_type: Any) -> Any:
+        if active.get() is None or not _may_wait(data, expected_type, package, renderings):
+            return await original(data, expected_type)
+        render = functools.partial(original, data, expected_type)
+        deferred = _kit_of(package).deferred(sys._getframe(2), data, render)  # noqa: SLF001 - as above
+        return await original(data, expected_type) if deferred is None else deferred
+
+    return async_transform
+
+
+def _may_wait(data: Any, kind: Any, package: str, renderings: Renderings) -> bool:
+    """Tell whether `data` is all of a body, which `transform` leaves as it is if it is plain."""
+    if type(data) is not dict or f"{package}._base_client" not in sys.modules:
+        return False
+    return _module_of(kind) in SDKS[package].params and current_turn() is None and renderings.leaves(kind)
+
+
+@functools.lru_cache(maxsize=64)
+def _module_of(kind: Any) -> str:
+    """Return where a type of parameters is from; of a union, where its first one is."""
+    return str(getattr(next(iter(get_args(kind)), kind), "__module__", ""))
+
+
+def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        here = active.get()
+        begun = None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream), is_async=False)
+        if isinstance(begun, _Hit):
+            return kit.finished(begun, options)
+        if type(options.json_data) is Deferred:
+            options.json_data = options.json_data.render()
+        if begun is None:
+            return original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+        with begun:
+            return original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+
+    return request
+
+
+def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        here = active.get()
+        begun = None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream), is_async=True)
+        if isinstance(begun, _Hit):
+            return kit.finished(begun, options)
+        if type(options.json_data) is Deferred:
+            options.json_data = await options.json_data.render()
+        if begun is None:
+            return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+        with begun:
+            return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+
+    return request
+
+
+class _Asked(NamedTuple):
+    """What ``request`` was called with."""
+
+    cast_to: Any
+    options: Any
+    stream: bool
+
+    def __repr__(self) -> str:
+        return "<a call of an SDK>"
+
+
+class _Hit(NamedTuple):
+    """A stored answer as the SDK's own model, before the call's own functions have seen it."""
+
+    made: Any
+    response: Response
+
+    def __repr__(self) -> str:
+        return "<a hit>"
+
+
+class _Kit:
+    """What is made once per SDK."""
+
+    def __init__(self, package: str) -> None:
+        self._sdk = SDKS[package]
+        self._shapes = Shapes(self._sdk)
+        self._heads = heads.Heads()
+        self._answers = Answers(self._sdk)
+        types = sys.modules[f"{package}._types"]
+        self._not_given = types.NotGiven
+        self._absent = frozenset({types.NotGiven, types.Omit})
+
+    def begin(self, here: Active, client: Any, asked: _Asked, *, is_async: bool) -> _Hit | Decided | None:
+        """Decide what becomes of a call; None leaves it to whoever sees it sent.
+
+        Raises
+        ------
+        ReplayMiss
+            As `open_call`.
+        """
+        if asked.stream or asked.options.url not in self._sdk.paths or current_turn() is not None:
+            return None
+        foretold = None
+        with Guarded(here):
+            foretold = self._foretold(here, client, asked.options)
+        if foretold is None:
+            return None
+        head, body = foretold
+        known_by = (head.mark, body, here.cache.origins.uploads.version)
+        step = open_call(here, functools.partial(head.with_body, body), is_async=is_async, asked=known_by)
+        if step is None:
+            return None
+        if isinstance(step, Answered):
+            with Guarded(here):
+                if self._answers.makes(asked.cast_to, step.response):
+                    return _Hit(self._answers.model(client, asked.cast_to, step.response.body), step.response)
+        return Decided(here, step, client._client, head.url)  # noqa: SLF001 - what the SDK sends by
+
+    def deferred(self, frame: FrameType, data: Any, render: Callable[[], Any]) -> Deferred | None:
+        """Return the body that a resource of the SDK's, in `frame`, is about to hand on; None if it is to be rendered.
+
+        It is handed on to us alone, by a client of which all is foretold.
+        """
+        resource: Any = frame.f_locals.get("self")
+        if not self._shapes.is_own_resource(resource, frame.f_code.co_filename):
+            return None
+        client = resource._client  # noqa: SLF001 - as its class declares it
+        if not self._shapes.is_foretold(client):
+            return None
+        plain = bodies.merged(data, None, self._absent)
+        return Deferred(plain, render, client) if plain is not None and bodies.is_plain(plain) else None
+
+    def finished(self, hit: _Hit, options: Any) -> Any:
+        """Return what the SDK returns of a model: what a call's own function makes of it, with its request's ids."""
+        parser = options.post_parser
+        made = hit.made if isinstance(parser, self._not_given) else parser(hit.made)
+        return self._answers.labelled(made, hit.response)
+
+    def _foretold(self, here: Active, client: Any, options: Any) -> tuple[Head, bytes] | None:
+        """Return the request that is going to be sent, as head and body; None if that can't be told for certain."""
+        if options.method != "post" or options.files is not None or getattr(options, "content", None) is not None:
+            return None
+        extra_headers = here.cache.origins.extra_headers
+        if extra_headers and not heads.are_lasting(extra_headers):
+            return None
+        data, extra = options.json_data, options.extra_json
+        if type(data) is Deferred and data.client is client:
+            body = data.plain if extra is None else bodies.merged(data.plain, extra, self._absent)
+            is_plain = extra is None or bodies.is_plain(extra)
+        else:
+            if not self._shapes.is_foretold(client):
+                return None
+            body = bodies.merged(data, extra, self._absent)
+            is_plain = bodies.is_plain(body)
+        raw = bodies.spelled(body) if is_plain and body is not None else None
+        if body is None or raw is None:
+            return None
+        model = body.get("model")
+        head = self._heads.head_of(client, self._shapes.state(client), options, model if type(model) is str else "")
+        return head and (head, raw)
+
+
+@functools.cache
+def _kit_of(package: str) -> _Kit:
+    return _Kit(package)

@@ -1,0 +1,94 @@
+"""Stored answers as the objects that an SDK makes of them: by its own code, or by pydantic's where they agree.
+
+The SDKs build their models loosely, field by field in Python; pydantic's reader builds the same ones from JSON in a
+tenth of the time, where the JSON is as the models say. Whether it is, is tried with each answer that comes by again,
+and remembered by its digest alone. Each caller gets objects of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.core.model import Form
+
+if TYPE_CHECKING:
+    from genai_cache_magic.core.model import Response
+    from genai_cache_magic.intercept.stainless_shapes import Sdk
+
+_MOST_TRIED: Final = 4096
+"""So many answers are remembered as tried."""
+
+
+class Answers:
+    """The answers of one SDK."""
+
+    def __init__(self, sdk: Sdk) -> None:
+        self._models = sys.modules[f"{sdk.package}._models"]
+        self._id_header = sdk.id_header
+        self._pydantic = sys.modules["pydantic"].BaseModel
+        self._agrees: dict[tuple[type, int, int], bool | None] = {}  # each operation on it is atomic
+
+    def makes(self, cast_to: Any, response: Response) -> bool:
+        """Tell whether `response` is one that becomes a model of the SDK's and nothing else."""
+        if response.form is not Form.JSON or response.status != HTTPStatus.OK:
+            return False
+        content_type = next((value for name, value in response.headers if name == "content-type"), "")
+        if not content_type.partition(";")[0].endswith("json"):
+            return False
+        return isinstance(cast_to, type) and issubclass(cast_to, self._models.BaseModel)
+
+    def model(self, client: Any, cast_to: Any, body: bytes) -> Any:
+        """Return a new object of `cast_to`, as `client` makes it of `body`."""
+        # The process's own keyed hash: two answers that share it are as likely as an error of its memory.
+        tried = (cast_to, hash(body), len(body))
+        agrees = self._agrees.get(tried)
+        if agrees:
+            return cast_to.model_validate_json(body)
+        made = client._process_response_data(data=json.loads(body), cast_to=cast_to, response=None)  # noqa: SLF001
+        if agrees is None:
+            if len(self._agrees) >= _MOST_TRIED:
+                self._agrees.clear()
+            self._agrees[tried] = self._is_read_alike(cast_to, body, made)
+        return made
+
+    def _is_read_alike(self, cast_to: Any, body: bytes, made: Any) -> bool:
+        """Tell whether pydantic reads `body` as the SDK has made `made` of it."""
+        try:
+            read = cast_to.model_validate_json(body)
+        except ValueError:
+            return False
+        return self.are_alike(read, made)
+
+    def are_alike(self, one: Any, other: Any) -> bool:
+        """Tell whether two values can't be told apart: by type, fields, their order, which were set, and extra ones."""
+        kind = type(one)
+        if kind is not type(other):
+            return False
+        if isinstance(one, self._pydantic):
+            return (
+                one.__pydantic_fields_set__ == other.__pydantic_fields_set__
+                and self.are_alike(vars(one), vars(other))
+                and self.are_alike(one.__pydantic_extra__, other.__pydantic_extra__)
+                and self.are_alike(one.__pydantic_private__, other.__pydantic_private__)
+            )
+        if kind is dict:
+            return list(one) == list(other) and all(self.are_alike(one[name], other[name]) for name in one)
+        if kind is list or kind is tuple:
+            return len(one) == len(other) and all(map(self.are_alike, one, other))
+        return bool(one == other) and (kind is not float or repr(one) == repr(other))
+
+    def labelled(self, made: Any, response: Response) -> Any:
+        """Return `made` with what the SDK takes from the headers of an answer: the ids of its request."""
+        if not isinstance(made, self._models.BaseModel):
+            return made
+        headers = dict(response.headers)
+        request_id = headers.get(self._id_header)
+        if hasattr(self._models, "add_response_ids"):
+            workspace_id = headers.get("anthropic-workspace-id")
+            self._models.add_response_ids(made, request_id=request_id, workspace_id=workspace_id)
+        else:
+            self._models.add_request_id(made, request_id)
+        return made

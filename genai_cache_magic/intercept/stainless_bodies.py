@@ -1,0 +1,128 @@
+"""The bodies that SDKs are about to send, as plain JSON, before the SDK has rendered them.
+
+What is not of JSON's own types is for the SDK to render: of such a body nothing is foretold.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, ForwardRef, Literal, get_args, get_origin
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+_SPELLED: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+_MAX_DEPTH: Final = 200
+
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
+
+
+def merged(data: Any, extra: Any, absent: frozenset[type]) -> dict[str, Any] | None:
+    """Return the body that is made of `data` and of what its caller adds, without what is not given; None if neither.
+
+    Parameters
+    ----------
+    absent
+        The types by which the SDK says that a parameter is not given.
+    """
+    if type(data) is not dict or (extra is not None and type(extra) is not dict):
+        return None
+    whole: Mapping[str, Any] = data if extra is None else {**data, **extra}
+    return {name: value for name, value in whole.items() if type(value) not in absent}
+
+
+def spelled(body: dict[str, Any]) -> bytes | None:
+    """Return a plain `body` as JSON that reads as what the SDK would send; None if that is not certain."""
+    try:
+        return orjson.dumps(body, option=_SPELLED)
+    except orjson.JSONEncodeError:
+        return None  # an integer beyond 64 bits, half a surrogate pair
+
+
+def is_plain(value: Any, depth: int = _MAX_DEPTH) -> bool:
+    """Tell whether `value` is made of JSON's own types alone, not of any derived from them."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict and depth:
+        # Loops, and strings passed over at once: this is asked of each message of each call.
+        for name, item in value.items():
+            if type(name) is not str or (type(item) is not str and not is_plain(item, depth - 1)):
+                return False
+        return True
+    if (kind is list or kind is tuple) and depth:
+        for item in value:  # noqa: SIM110 - as above
+            if type(item) is not str and not is_plain(item, depth - 1):
+                return False
+        return True
+    return kind is float and math.isfinite(value)
+
+
+class Deferred:
+    """A body that is not rendered yet, since it may never be sent.
+
+    Parameters
+    ----------
+    plain
+        What its rendering is equal to.
+    render
+        Renders it as the SDK does, or returns what is to be awaited for that.
+    client
+        What is about to be asked for it, and is known to be foretold.
+    """
+
+    __slots__ = ("client", "plain", "render")
+
+    def __init__(self, plain: dict[str, Any], render: Callable[[], Any], client: Any) -> None:
+        self.plain = plain
+        self.render = render
+        self.client = client
+
+
+class Renderings:
+    """Which parameters an SDK's ``transform`` leaves as they are, where they are plain JSON.
+
+    It renames fields and formats dates and files where an annotation, a ``PropertyInfo``, says so. Where none can be
+    reached from a type of parameters, all that it does to plain JSON is to leave out what is not given.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self._info = module.PropertyInfo
+        self._hints = module.get_type_hints
+        self._is_typeddict = module.is_typeddict
+        self._is_plain: dict[Any, bool] = {}  # each operation on it is atomic
+
+    def leaves(self, kind: Any) -> bool:
+        """Tell whether parameters of `kind` are left as they are; looked up once for each kind."""
+        found = self._is_plain.get(kind)
+        if found is None:
+            try:
+                found = not self._reaches_info(kind)
+            except (AttributeError, NameError, TypeError):
+                found = False  # annotations that can't be read as they are written
+            self._is_plain[kind] = found
+        return found
+
+    def _reaches_info(self, kind: Any) -> bool:
+        pending, seen = [kind], set[int]()
+        kept: list[Any] = []  # so that no other object gets the id of one that was seen
+        while pending:
+            part = pending.pop()
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            kept.append(part)
+            if isinstance(part, self._info | str | ForwardRef):
+                return True  # or what nobody has resolved
+            if get_origin(part) is Literal:
+                continue
+            if self._is_typeddict(part):
+                pending += self._hints(part, include_extras=True).values()
+            pending += getattr(part, "__metadata__", ())
+            pending += get_args(part)
+            pending += [value for value in (getattr(part, "__value__", None),) if value is not None]
+        return False

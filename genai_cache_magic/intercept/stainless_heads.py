@@ -1,0 +1,161 @@
+"""What a client of an SDK would send, without its body: made once by the SDK itself, and remembered for the next call.
+
+URL and headers follow from the client and from a call's own options. The first call of its kind lets the SDK build a
+request of them with a body that holds the model alone; what `httpx` would have looked up of that is the head, of this
+call and of all that are like it in everything that decides.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from genai_cache_magic.intercept import httpx
+from genai_cache_magic.providers.base import HttpCall
+from genai_cache_magic.providers.headers import is_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_MOST_HEADS: Final = 64
+"""So many are remembered of one HTTP client."""
+
+_JSON: Final = "application/json"
+
+_OF_THE_MOMENT: Final = frozenset({"content-length", "cookie", "host", "idempotency-key", "transfer-encoding"})
+_OF_THE_MOMENT_START: Final = "x-stainless-"
+
+_RAW: Final = frozenset({"x-stainless-raw-response", "____stainless_override_cast_to"})
+"""Headers by which the SDKs tell themselves that something else than a parsed answer is wanted."""
+
+
+class Head(NamedTuple):
+    """A request without its body.
+
+    Attributes
+    ----------
+    call
+        As the providers judge it, with a body that stands for others.
+    url
+        As the HTTP library has it.
+    transport, mounts, headers
+        What the HTTP client sends by and adds, when this was made.
+    mark
+        Equal to no other head's.
+    """
+
+    call: HttpCall
+    url: Any
+    transport: Any
+    mounts: list[Any]
+    headers: list[Any]
+    mark: object
+
+    def __repr__(self) -> str:
+        return "<the head of a request>"
+
+    def is_of(self, http: Any) -> bool:
+        """Tell whether `http` still sends as it did."""
+        return (
+            http._transport is self.transport  # noqa: SLF001 - what the client itself reads for each request
+            and list(http._mounts.values()) == self.mounts  # noqa: SLF001
+            and http._headers._list == self.headers  # noqa: SLF001
+        )
+
+    def with_body(self, body: bytes) -> HttpCall:
+        """Return the whole call."""
+        call = self.call
+        return HttpCall(
+            call.method,
+            call.scheme,
+            call.host,
+            call.port,
+            call.path,
+            call.query,
+            call.headers,
+            body,
+            None,
+            call.repeated,
+            call.route,
+        )
+
+
+class Heads:
+    """The heads of one SDK's requests, by the HTTP client that sends them; that lives as long as without us."""
+
+    def __init__(self) -> None:
+        self._by_http: WeakKeyDictionary[Any, dict[Any, Head]] = WeakKeyDictionary()
+
+    def head_of(self, client: Any, state: tuple[object, ...], options: Any, model: str) -> Head | None:
+        """Return the head of what `client`, in `state`, sends for `options`; None if it can't be told beforehand."""
+        asked = _asked(options)
+        if asked is None:
+            return None
+        http = client._client  # noqa: SLF001 - what the SDK sends by
+        heads = self._by_http.get(http)
+        if heads is None:
+            heads = self._by_http.setdefault(http, {})
+        key = (*state, *asked, model)
+        try:
+            head = heads.get(key)
+        except TypeError:
+            return None  # a value that can't be told from others of its kind
+        if head is None or not head.is_of(http):
+            head = _made(client, options, model)
+            if head is None:
+                return None
+            if len(heads) >= _MOST_HEADS:
+                heads.clear()
+            heads[key] = head
+        return head
+
+
+@functools.lru_cache(maxsize=16)
+def are_lasting(names: frozenset[str]) -> bool:
+    """Tell whether headers that the configuration wants in keys are the same for each call of a client."""
+    return not any(
+        name in _OF_THE_MOMENT or name.startswith(_OF_THE_MOMENT_START) or is_credential(name) for name in names
+    )
+
+
+def _asked(options: Any) -> tuple[object, ...] | None:
+    """Return what `options` say of the request, but for its body; None if they ask for something else."""
+    headers, params = options.headers, options.params
+    fields = tuple(headers.items()) if type(headers) is dict else ()
+    if fields and not all(type(name) is str and name.lower() not in _RAW for name, _ in fields):
+        return None
+    return options.url, fields, tuple(params.items()) if params else ()
+
+
+def _made(client: Any, options: Any, model: str) -> Head | None:
+    request = built(client, options, {"model": model} if model else {})
+    http = client._client  # noqa: SLF001 - as above
+    call = httpx.as_sent(http, request)
+    if call.method != "POST" or not call.headers.get("content-type", "").startswith(_JSON):
+        return None
+    mounts, headers = list(http._mounts.values()), list(http._headers._list)  # noqa: SLF001
+    return Head(call, request.url, http._transport, mounts, headers, object())  # noqa: SLF001
+
+
+def built(client: Any, options: Any, body: Any) -> Any:
+    """Return the request of the HTTP library that `client` makes of `options` and `body`."""
+    own = options.model_copy()
+    own.json_data, own.extra_json = body, None
+    if hasattr(client, "_copy_and_prepare"):
+        own = _now(client._copy_and_prepare(own))  # noqa: SLF001 - as the SDK's own `request` does
+    own = _now(client._prepare_options(own))  # noqa: SLF001
+    return client._build_request(own, retries_taken=0)  # noqa: SLF001
+
+
+def _now(made: Any) -> Any:
+    """Return what a method gives, or what its asynchronous twin gives, which waits for nothing here."""
+    if not hasattr(made, "send"):
+        return made
+    coroutine: Coroutine[Any, Any, Any] = made
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise RuntimeError("the SDK waits for something before it sends")

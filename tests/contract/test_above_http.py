@@ -1,0 +1,418 @@
+"""Hits above HTTP: of the entries that are made and found at HTTP level, with the very answers that are given there."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+
+import anthropic
+import httpx
+import httpx2
+import openai
+import pydantic
+import pytest
+
+from genai_cache_magic import llm_cache
+from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.intercept import httpx as http_level
+from genai_cache_magic.testing.model_server import Fault
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a cache?"}]
+CHAT = {"model": "gpt-4.1-mini", "messages": MESSAGES}
+CLAUDE = {"model": "claude-sonnet-4-6", "max_tokens": 64, "messages": MESSAGES[1:]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+class Verdict(pydantic.BaseModel):
+    """What a structured answer is parsed into."""
+
+    word: str
+    number: int
+
+
+@pytest.fixture
+def by_http(monkeypatch):
+    """What was carried out at HTTP level: one item for each request."""
+    carried = []
+    turn_for = http_level.turn_for
+
+    def noted(here, request, *args, **options):
+        carried.append(request)
+        return turn_for(here, request, *args, **options)
+
+    monkeypatch.setattr(http_level, "turn_for", noted)
+    return carried
+
+
+def noticed(request):
+    """A hook of an HTTP client, which has to hear of every request."""
+
+
+async def noticed_async(request):
+    """The same, for an asynchronous client."""
+
+
+def http_client(*, is_hooked, is_async=False, library=httpx2, **options):
+    """An HTTP client, with a hook or without."""
+    kind = library.AsyncClient if is_async else library.Client
+    hooks = {"event_hooks": {"request": [noticed_async if is_async else noticed]}} if is_hooked else {}
+    return kind(**hooks, **options)
+
+
+def shown(value):
+    """All that can be told of an answer: types, fields and their order, which of them were set, and extra ones."""
+    if isinstance(value, pydantic.BaseModel):
+        fields = [(name, shown(item)) for name, item in vars(value).items()]
+        extra = [(name, shown(item)) for name, item in (value.__pydantic_extra__ or {}).items()]
+        return type(value), fields, sorted(value.model_fields_set), extra, value.__pydantic_private__
+    if isinstance(value, dict):
+        return [(name, shown(item)) for name, item in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [shown(item) for item in value]
+    return type(value), value
+
+
+def open_ai(url, **options):
+    return {"base_url": f"{url}/v1", "api_key": "simulated", **options}
+
+
+def azure(url, **options):
+    return {"azure_endpoint": url, "api_version": "2025-03-01-preview", "api_key": "simulated", **options}
+
+
+def claude(url, **options):
+    return {"base_url": url, "api_key": "simulated", **options}
+
+
+def chat(client, **more):
+    return client.chat.completions.create(**CHAT, **more)
+
+
+def responses(client, **more):
+    return client.responses.create(model="gpt-4.1-mini", input="What is a cache?", **more)
+
+
+def message(client, **more):
+    return client.messages.create(**CLAUDE, **more)
+
+
+FORMS = {
+    "chat": ("OpenAI", open_ai, {}, chat),
+    "chat with tools": ("OpenAI", open_ai, {}, lambda c: chat(c, tools=[TOOL], temperature=0.5, seed=7, stop=["x"])),
+    "chat, parsed": ("OpenAI", open_ai, {}, lambda c: c.chat.completions.parse(**CHAT, response_format=Verdict)),
+    "chat, a model as a message": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.chat.completions.create(
+            model="m", messages=[openai.types.chat.ChatCompletionMessage(role="assistant", content="Yes.")]
+        ),
+    ),
+    "chat, an iterator": (
+        "OpenAI",
+        open_ai,
+        {},
+        lambda c: c.chat.completions.create(model="m", messages=iter(MESSAGES)),
+    ),
+    "chat, tuples": ("OpenAI", open_ai, {}, lambda c: c.chat.completions.create(model="m", messages=tuple(MESSAGES))),
+    "chat, options of the call": (
+        *("OpenAI", open_ai, {}),
+        lambda c: chat(
+            c,
+            extra_headers={"OpenAI-Beta": "b=1", "X-Other": "o"},
+            extra_query={"deployment": "d", "api-version": "3"},
+            extra_body={"reasoning": {"effort": "low"}, "temperature": 0.25},
+            timeout=7,
+        ),
+    ),
+    "chat, options of the client": (
+        *("OpenAI", open_ai, {"default_headers": {"OpenAI-Beta": "b=2"}, "default_query": {"q": "1"}}),
+        lambda c: chat(c, extra_query={"q": "2"}),
+    ),
+    "chat, another client of the same": (
+        *("OpenAI", open_ai, {}),
+        lambda c: chat(c.with_options(default_headers={"OpenAI-Beta": "b=3"}, max_retries=0)),
+    ),
+    "chat, a header left out": ("OpenAI", open_ai, {}, lambda c: chat(c, extra_headers={"x-portkey-config": "c"})),
+    "responses": ("OpenAI", open_ai, {}, responses),
+    "responses, parsed": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.responses.parse(model="gpt-4.1-mini", input="What?", text_format=Verdict),
+    ),
+    "completions": ("OpenAI", open_ai, {}, lambda c: c.completions.create(model="gpt-3.5-turbo-instruct", prompt="A")),
+    "embeddings": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.embeddings.create(model="text-embedding-3-small", input=["a", "b"]),
+    ),
+    "Azure": ("AzureOpenAI", azure, {}, chat),
+    "Azure, a deployment": ("AzureOpenAI", azure, {"azure_deployment": "mine"}, chat),
+    "Azure, responses": ("AzureOpenAI", azure, {}, responses),
+    "Anthropic": ("Anthropic", claude, {}, message),
+    "Anthropic, options of the call": (
+        *("Anthropic", claude, {"default_headers": {"anthropic-beta": "x"}}),
+        lambda c: message(c, extra_headers={"X-Other": "o"}, extra_body={"top_k": 5}),
+    ),
+    "Anthropic, beta": (
+        *("Anthropic", claude, {}),
+        lambda c: c.beta.messages.create(**CLAUDE, betas=["files-api-2025-04-14"]),
+    ),
+}
+
+
+def made(name, url, *, is_async, **http_options):
+    """A client of a form's kind, and the form's call."""
+    kind, options_of, more, call = FORMS[name]
+    sdk = anthropic if kind == "Anthropic" else openai
+    client = getattr(sdk, f"Async{kind}" if is_async else kind)
+    http = http_client(is_async=is_async, **http_options)
+    return client(**options_of(url, **more), http_client=http), call
+
+
+def asked(made, *, is_async):
+    """The answer that a client gets to a form's call."""
+    client, call = made
+    if not is_async:
+        with client:
+            return call(client)
+
+    async def ask():
+        async with client:
+            return await call(client)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", FORMS)
+def test_one_entry(isolated, unique_server, by_http, name, is_async):
+    """What is stored at HTTP level is given above it and the other way round, alike in all that can be told.
+
+    However often it is asked for, and in mode replay; at HTTP level nothing is seen of what is answered above.
+    """
+
+    def ask(*, is_hooked):
+        return shown(asked(made(name, unique_server.url, is_async=is_async, is_hooked=is_hooked), is_async=is_async))
+
+    with llm_cache() as scope:
+        ask(is_hooked=True)
+        below = ask(is_hooked=True)
+        assert len(by_http) == 2
+        assert [ask(is_hooked=False) for _ in range(4)] == [below] * 4
+        assert len(by_http) == 2
+    assert (scope.hits, scope.misses, scope.bypassed, scope.troubles) == (5, 1, 0, ())
+    with llm_cache(salt="again") as scope:
+        ask(is_hooked=False)
+        assert len(by_http) == 3
+        below = ask(is_hooked=True)
+    with llm_cache(salt="again", mode="replay") as replayed:
+        assert ask(is_hooked=False) == below
+    assert (scope.hits, scope.misses, replayed.hits) == (1, 1, 1)
+    assert scope.troubles == replayed.troubles == ()
+    assert (len(by_http), unique_server.count) == (4, 2)
+
+
+class Overriding(openai.OpenAI):
+    """A client with a way of its own to prepare a request."""
+
+    def _prepare_options(self, options):
+        return super()._prepare_options(options)
+
+
+class Marked(openai.OpenAI):
+    """A client that holds something of its own."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.mark = "mine"
+
+
+class Sending(httpx2.Client):
+    """An HTTP client with a way of its own to send."""
+
+    def send(self, request, **options):
+        return super().send(request, **options)
+
+
+def patched(client):
+    client._build_request = client._build_request
+    return client
+
+
+NOT_FORETOLD = {
+    "a client's own way to prepare": lambda options: chat(Overriding(**options)),
+    "an attribute that isn't known": lambda options: chat(Marked(**options)),
+    "a method of the object's own": lambda options: chat(patched(openai.OpenAI(**options))),
+    "a key that is asked for": lambda options: chat(openai.OpenAI(**{**options, "api_key": lambda: "simulated"})),
+    "an HTTP client's own way to send": lambda options: chat(openai.OpenAI(**options, http_client=Sending())),
+    "parameters of the HTTP client": lambda options: chat(
+        openai.OpenAI(**options, http_client=httpx2.Client(params={"a": "b"}))
+    ),
+    "the raw response": lambda options: openai.OpenAI(**options).chat.completions.with_raw_response.create(**CHAT),
+    "a type that JSON has not": lambda options: chat(
+        openai.OpenAI(**options), extra_body={"x": dt.datetime(2026, 1, 2, tzinfo=dt.UTC)}
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("name", NOT_FORETOLD)
+def test_what_is_not_foretold(isolated, unique_server, by_http, name):
+    """Where something may change the request or must see it, the call goes by HTTP, and is a hit there."""
+    options = open_ai(unique_server.url)
+    with llm_cache() as scope:
+        NOT_FORETOLD[name](options)
+        NOT_FORETOLD[name](options)
+    assert len(by_http) == 2
+    assert (scope.hits, scope.misses, scope.troubles) == (1, 1, ())
+
+
+def test_whoever_reads_the_log(isolated, unique_server, caplog):
+    """Who listens to what an SDK notes of requests reads the same lines of a hit as of a miss."""
+    name = "openai"
+    with (
+        caplog.at_level(logging.DEBUG, logger=name),
+        llm_cache(),
+        openai.OpenAI(**open_ai(unique_server.url)) as client,
+    ):
+        chat(client)
+        missed = [record.msg for record in caplog.records if record.name.startswith(name)]
+        caplog.clear()
+        chat(client)
+        hit = [record.msg for record in caplog.records if record.name.startswith(name)]
+    assert hit == missed != []
+
+
+def test_who_instruments_a_class_later(isolated, unique_server, by_http, monkeypatch):
+    """A method that is wrapped after the first hit is seen at the next one, and hits go above again without it."""
+    built = []
+    original = openai.OpenAI._build_request
+
+    def build(self, options, **more):
+        built.append(options.url)
+        return original(self, options, **more)
+
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        chat(client)
+        chat(client)
+        assert len(by_http) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(openai.OpenAI, "_build_request", build, raising=False)
+            chat(client)
+        assert built == ["/chat/completions"]
+        assert len(by_http) == 2
+    assert (scope.hits, scope.misses) == (2, 1)
+
+
+def test_a_client_that_changes(isolated, unique_server):
+    """What is changed in a client after its first call counts for the next one."""
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        chat(client)
+        client._custom_headers = {"OpenAI-Beta": "new"}
+        chat(client)
+        client.base_url = f"{unique_server.url}/other/v1"
+        with pytest.raises(openai.NotFoundError):
+            chat(client)
+        client.base_url = f"{unique_server.url}/v1"
+        chat(client)
+    assert (scope.hits, scope.misses) == (1, 2)
+
+
+def test_each_gets_an_answer_of_its_own(isolated, unique_server):
+    """What a caller changes in an answer is in nobody else's."""
+    with llm_cache(), openai.OpenAI(**open_ai(unique_server.url)) as client:
+        told = chat(client).choices[0].message.content
+        for _ in range(4):
+            answer = chat(client)
+            assert answer.choices[0].message.content == told
+            answer.choices[0].message.content = "changed"
+            answer.choices.clear()
+
+
+def test_a_miss_in_replay(isolated, unique_server, by_http):
+    """In mode replay a miss is raised as it is, and nothing is sent."""
+    with openai.OpenAI(**open_ai(unique_server.url)) as client, pytest.raises(ReplayMiss), llm_cache(mode="replay"):
+        chat(client)
+    assert by_http == []
+    assert unique_server.count == 0
+
+
+def test_what_a_miss_sends(isolated, unique_server):
+    """A miss sends the bytes that are sent without a scope."""
+    sent = []
+    http = httpx2.Client(transport=Noting(sent, httpx2.HTTPTransport()))
+    more = {"tools": [TOOL], "stop": None, "extra_body": {"b": 1.5}}
+    with openai.OpenAI(**open_ai(unique_server.url), http_client=http) as client:
+        chat(client, **more)
+        with llm_cache() as scope:
+            chat(client, **more)
+            chat(client, **more)
+    assert sent[0] == sent[1]
+    assert (len(sent), scope.hits, scope.misses) == (2, 1, 1)
+
+
+class Noting(httpx2.BaseTransport):
+    """Notes what is sent by another transport."""
+
+    def __init__(self, sent, inner):
+        self.sent = sent
+        self.inner = inner
+
+    def handle_request(self, request):
+        self.sent.append(request.content)
+        return self.inner.handle_request(request)
+
+    def close(self):
+        self.inner.close()
+
+
+def test_a_call_that_fails_before_it_is_sent(isolated, unique_server):
+    """A call without a credential fails as without us, with a stored answer or none, and nobody waits for it."""
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        chat(client)
+        client.api_key = ""
+        for _ in range(2):
+            with pytest.raises(TypeError, match="authentication"):
+                chat(client)
+        client.api_key = "simulated"
+        chat(client)
+    assert (scope.hits, scope.misses) == (1, 1)
+
+
+def test_errors_are_retried(isolated, unique_server, no_pause_between_retries):
+    """A call that failed is made again by the SDK, each one recorded; what it got in the end is a hit afterwards."""
+    unique_server.fail_next(Fault.SERVER_ERROR)
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        answer = chat(client)
+        assert shown(chat(client)) == shown(answer)
+    assert [call.outcome.value for call in scope.calls] == ["error", "miss", "hit"]
+    assert scope.troubles == ()
+
+
+def test_an_http_client_of_the_other_generation(isolated, unique_server, by_http):
+    """An SDK that is given a client of the older HTTP library is served above it, too."""
+    options = open_ai(unique_server.url)
+    with llm_cache() as scope:
+        for _ in range(3):
+            with openai.OpenAI(**options, http_client=http_client(is_hooked=False, library=httpx)) as client:
+                chat(client)
+    assert len(by_http) == 1
+    assert (scope.hits, scope.misses, scope.troubles) == (2, 1, ())
+
+
+def test_a_parser_that_refuses(isolated, unique_server):
+    """What a helper raises about an answer is raised of a hit, too."""
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        for _ in range(3):
+            with pytest.raises(pydantic.ValidationError):
+                client.chat.completions.parse(**CHAT, response_format=Unmet)
+    assert scope.hits + scope.misses == 3
+
+
+class Unmet(pydantic.BaseModel):
+    """What no answer fits, though its schema says so nowhere."""
+
+    word: str
+
+    @pydantic.field_validator("word")
+    @classmethod
+    def refuse(cls, value):
+        raise ValueError("unmet")
