@@ -1,8 +1,9 @@
 """The full torture: `python tests/torture/run.py [--seed TEXT]`, some minutes.
 
 200 killed writers and 1,000 damaged stores of the disk tier, a stream of 5 GB through each HTTP client, and two minutes
-of changed inputs for every parser; 100,000 steps of teams over memory and over Redis, 20,000 over Azurite, 10,000 fills
-that race with an invalidation, and 20 killed leaders. The exit code is 1 if any answer was wrong or stale, any finished
+of changed inputs for every parser; 100,000 steps of teams over memory, over Redis and over Azurite, a team over a
+cluster whose slots move and whose nodes are killed for five minutes, 10,000 fills that race with an invalidation, and
+20 killed leaders. The exit code is 1 if any answer was wrong or stale, any finished
 put was lost, anything but ``StoreUnavailable`` was raised, a stream took more memory than twice the largest answer that
 is stored, or a parser raised what it does not promise. A seed that failed is printed, and fails again.
 """
@@ -33,7 +34,8 @@ def main() -> int:
     parser.add_argument("--stream-bytes", type=int, default=STREAM_BYTES, help="0 for none")
     parser.add_argument("--fuzzing-s", type=float, default=120.0, help="seconds; 0 for none")
     parser.add_argument("--team-steps", type=int, default=100_000, help="over memory, and as many over Redis")
-    parser.add_argument("--blob-steps", type=int, default=20_000, help="over Azurite; 0 for none")
+    parser.add_argument("--blob-steps", type=int, default=100_000, help="over Azurite; 0 for none")
+    parser.add_argument("--cluster-s", type=float, default=300.0, help="seconds over a cluster; 0 for none")
     parser.add_argument("--races", type=int, default=10_000)
     parser.add_argument("--leaders", type=int, default=20)
     options = parser.parse_args()
@@ -54,7 +56,9 @@ def main() -> int:
     streams = run_streams(options.stream_bytes) if options.stream_bytes else StreamReport()
     for line in streams.lines:
         say(line)
-    team = run_team(options.team_steps, options.blob_steps, options.races, options.leaders, options.seed)
+    team = run_team(
+        options.team_steps, options.blob_steps, options.races, options.leaders, options.cluster_s, options.seed
+    )
     for line in team.lines:
         say(line)
     faults = kills.wrong + kills.lost + corruptions.wrong + fuzzing.faults + streams.faults + team.faults

@@ -140,8 +140,8 @@ def run_lives(steps, chosen, share=None):
     return Living.figures
 
 
-def run_team(steps, blob_steps, races, kills, chosen):
-    """Run all series of the team; what a machine lacks is said."""
+def run_team(steps, blob_steps, races, kills, cluster_s, chosen):  # noqa: PLR0917 - what there is to run
+    """Run all series of the team, that of a cluster for `cluster_s` [s]; what a machine lacks is said."""
     report = TeamReport()
     with _told(report, "memory"):
         report.lines.append(f"over memory: {run_lives(steps, chosen)}")
@@ -155,6 +155,13 @@ def run_team(steps, blob_steps, races, kills, chosen):
                 report.lines.append(f"over {name}: {run_lives(count, chosen, share)}")
                 for connection in share.connections.values():
                     connection.close()
+    if cluster_s:
+        from torture.cluster import run_cluster
+
+        with _told(report, "a cluster"):
+            figures = run_cluster(cluster_s, chosen)
+            report.lines.append(str(figures))
+            report.faults += figures.faults
     if races:
         from property.fill_races import run_races
 
