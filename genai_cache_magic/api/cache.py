@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
 from genai_cache_magic.api.batches import MapOptions, mapped
+from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
 from genai_cache_magic.api.values import Value, decoded, encoded
-from genai_cache_magic.calls.explain import explain
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
@@ -66,7 +66,7 @@ class Cache:
         self.origins = parts.origins
         self.catalogue = parts.catalogue
         self.ledger = parts.ledger
-        self.runs, self.insight = parts.runs, parts.insight
+        self.runs, self.insight, self.explainer = parts.runs, parts.insight, parts.explainer
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
         self._counts = parts.counts
@@ -436,9 +436,9 @@ class Cache:
         found = self._entries.find(entry_id, ttl_s=None, tell=self._on_event)
         return found.response if isinstance(found, Found) else None
 
-    def explain(self, scope: CellScope) -> tuple[Explanation, ...]:
-        """Say of each call of `scope` that was no hit why."""
-        return explain(self.catalogue, scope)
+    def explain(self, scope: CellScope | None = None, *, call: str = "", run: str = "") -> tuple[Explanation, ...]:
+        """Say of each call of `scope` that was no hit why, or of one or those of a run: see `explaining`."""
+        return explanations(self.explainer, self.runs, scope, call=call, run=run)
 
     def _value_entry(self, key: str, value: Value, birth: Stamp) -> tuple[EntryId, Entry]:
         """Return the entry that keeps `value`, under its id."""

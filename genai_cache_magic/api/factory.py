@@ -19,8 +19,9 @@ from genai_cache_magic.api.kinds import settings_of
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
 from genai_cache_magic.calls.desk import CallDesk
-from genai_cache_magic.calls.explain import nearest_difference
+from genai_cache_magic.calls.explain import Explainer, nearest_difference
 from genai_cache_magic.calls.keeping import Limits
+from genai_cache_magic.calls.recalling import MOST_CHARS, Recollection
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.crypto.held_keys import MAX_AGE_S
@@ -174,6 +175,7 @@ def _of_parts(
     limits = Limits(settings.ttl, min(settings.max_response, MAX_BODY_BYTES))
     shared = None if team is None else SharedRows(team.store, codec, rows, view=team.seen)
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event, shared=shared)
+    recollection = Recollection(min(settings.memory, MOST_CHARS))
     runs = Runs(
         books.accounts,
         books.books,
@@ -193,7 +195,9 @@ def _of_parts(
             limits=limits,
             team=team,
             permits=permits,
+            recollection=recollection,
         ),
+        explainer=Explainer(catalogue, recollection, keys.id_key),
         permits=permits,
         team=team,
         catalogue=catalogue,

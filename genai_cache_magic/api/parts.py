@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.api.insight import Insight
+    from genai_cache_magic.calls.explain import Explainer
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.entries.counting import Counts
@@ -41,6 +42,7 @@ class CacheParts:
     state: StateFile
     ledger: Ledger
     runs: Runs = field(repr=False)
+    explainer: Explainer = field(repr=False)
     counts: Counts = field(repr=False)
     insight: Insight = field(repr=False)
     directory: str = ""

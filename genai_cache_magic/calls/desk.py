@@ -31,7 +31,6 @@ from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
-from genai_cache_magic.core.model import EntryId, Metadata, Response
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.entries import Entries, Found, Keys
@@ -44,7 +43,9 @@ from genai_cache_magic.providers.billing import with_bill
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.calls.recalling import Recollection
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.model import EntryId, Metadata, Response
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit, Permits
     from genai_cache_magic.entries.team import Team
@@ -68,8 +69,9 @@ class CallDesk:
         clock: Callable[[], float] = time.perf_counter,
         team: Team | None = None,
         permits: Permits | None = None,
+        recollection: Recollection | None = None,
     ) -> None:
-        self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock)
+        self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock, recollection=recollection)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
         self._nearest = nearest
         self._clock = clock
@@ -149,9 +151,8 @@ class CallDesk:
             outcome, reason = Outcome.ERROR, f"status {response.status}"
             if is_forgotten(lead.call, response):
                 reason = f"{reason}: {FORGOTTEN}"
-        elif outcome is Outcome.MISS and lead.why is not Why.ABSENT:
+        elif outcome is Outcome.MISS and (because := lead.because or lead.why.value) != Why.ABSENT.value:
             outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
-            because = lead.because or lead.why.value
             reason = f"{because}; {reason}" if reason else because
         self._teller.asked(lead, answer, outcome, reason, stored=verdict.is_stored)
 
@@ -319,8 +320,8 @@ class CallDesk:
 
     def _replay_miss(self, lead: Lead, trouble: str) -> ReplayMiss:
         request = lead.call.request
-        own = Metadata(surface=request.surface, cell=lead.scope.cell, components=self._keeper.components(lead))
-        differs = self._nearest(own) if lead.why is Why.ABSENT else ()
+        own = self._keeper.described(lead)
+        differs = self._nearest(own) if lead.because == Why.ABSENT.value else ()
         self._teller.missed_in_replay(lead, differs)
         is_loose = STATEFUL in lead.call.refused
         chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""

@@ -1,59 +1,191 @@
-"""Why a call was no hit: what became of its answer, and what differs from the nearest other request."""
+"""Why a call was no hit: what became of its answer, what differs from the nearest request, and what would help."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import difflib
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.calls.keeping import STORES_NOTHING
+from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews
+from genai_cache_magic.core.ignoring import rule_names
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.noise import joining, joining_keys
 from genai_cache_magic.core.policy import STORE_KINDS
+from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
 from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genai_cache_magic.calls.recalling import Recalled, Recollection
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import Metadata
-    from genai_cache_magic.entries.catalogue import Catalogue
+    from genai_cache_magic.entries.catalogue import Catalogue, Listed
     from genai_cache_magic.events import CallRecord
 
-_ABSENT = "not in the cache"
+_ABSENT: Final = "not in the cache"
+_UNLIKE: Final = "nothing like it was ever asked"
+_THERE: Final = "in the cache: the next call like it is a hit"
+_SHOWN_DIGITS: Final = 16
+_ALIKE: Final = 0.6  # of the beginnings of two prompts
+_ASKED: Final = ("body.contents", "body.input", "body.inputs", "body.messages", "body.prompt", "body.system")
+_NOISE: Final = {
+    "ipykernel": "what a kernel counts",
+    "iso-time": "a time",
+    "memory-address": "a memory address",
+    "temp-path": "a temporary path",
+    "uuid": "a uuid",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why one call was no hit, and which parts of its request differ from the nearest stored one."""
+    """Why one call was no hit, and which parts of its request differ from the nearest stored one.
 
-    outcome: Outcome
+    Attributes
+    ----------
+    outcome
+        How it was answered; None where only the entry is known.
+    entry, nearest
+        The first 16 digits of the entry ids of the call and of the nearest other one; empty where there is none.
+    diff
+        Short lines that show what differs; they hold parts of prompts.
+    rules
+        Those under which the two are one: noise is all that differs.
+    number
+        Which call of its cell or run it is, from 1; 0 where that is not known.
+    """
+
+    outcome: Outcome | None
     reason: str
     model: str
     differs: tuple[str, ...] = field(default=())
+    entry: str = field(repr=False, default="")
+    nearest: str = field(repr=False, default="")
+    diff: tuple[str, ...] = field(default=(), repr=False)
+    rules: tuple[str, ...] = field(default=(), repr=False)
+    number: int = 0
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether it was answered from the cache."""
+        return self.outcome is Outcome.HIT
+
+    @property
+    def advice(self) -> str:
+        """What would make calls like this one hits; empty if nothing is known that would."""
+        if not self.rules:
+            return ""
+        noise = " and ".join(_NOISE.get(rule, f"the field {rule}") for rule in self.rules)
+        options = " ".join(f"--ignore {rule}" if rule in _NOISE else f"--ignore '{rule}'" for rule in self.rules)
+        return f"the two differ only in {noise}: {options} would make this a hit, once an answer is stored under it"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        outcome = None if self.outcome is None else self.outcome.value
+        return {**asdict(self), "outcome": outcome, "advice": self.advice}
 
 
-def explain(catalogue: Catalogue, scope: CellScope) -> tuple[Explanation, ...]:
-    """Say of each call of `scope` that was no hit why.
+class Explainer:
+    """Explains the calls of one namespace.
 
-    What differs from the nearest other entry is said only where the same request was not there.
+    Parameters
+    ----------
+    recollection
+        What this process asked; it has the texts, of which no store keeps more than the beginnings.
+    id_key
+        What components are keyed with.
     """
-    explained = []
-    for call in scope.calls:
+
+    def __init__(self, catalogue: Catalogue, recollection: Recollection, id_key: bytes) -> None:
+        self._catalogue = catalogue
+        self._recollection = recollection
+        self._id_key = id_key
+
+    def scope(self, scope: CellScope) -> tuple[Explanation, ...]:
+        """Say of each call of `scope` that was no hit why."""
+        return tuple(self.call(call) for call in scope.calls if call.outcome is not Outcome.HIT)
+
+    def call(self, call: CallRecord) -> Explanation:
+        """Say why one call was answered as it was.
+
+        What differs from the nearest other entry is said only where the same request was not there.
+        """
         if call.outcome is Outcome.HIT:
-            continue
-        is_new = call.outcome is Outcome.MISS and not call.reason
-        entry_id = EntryId(call.entry_id)
-        own = catalogue.known(entry_id) if is_new else None
-        differs = nearest_difference(catalogue, own, beside=entry_id) if own else call.differs
-        explained.append(Explanation(call.outcome, _why(call), call.model, differs))
-    return tuple(explained)
+            why = ", ".join(filter(None, (f"a hit, from {call.tier or 'a call in flight'}", call.reason)))
+            return Explanation(call.outcome, why, call.model, entry=call.entry_id[:_SHOWN_DIGITS])
+        found = Explanation(call.outcome, _why(call), call.model, call.differs, call.entry_id[:_SHOWN_DIGITS])
+        is_new = call.outcome is Outcome.MISS and call.reason in {"", STORES_NOTHING}
+        is_missed_replay = bool(call.entry_id) and call.reason == f"replay: {_ABSENT}"
+        return self._compared(found, EntryId(call.entry_id)) if is_new or is_missed_replay else found
 
+    def entry(self, prefix: str) -> Explanation | None:
+        """Say of an entry, named by the start of its id, whether it can be served, and what differs from the nearest.
 
-def _why(call: CallRecord) -> str:
-    """Return the reason in a record as a sentence that stands by itself, with the way out where there is one."""
-    if call.outcome is Outcome.REFUSED:
-        kind = next((kind for kind in STORE_KINDS if call.reason.endswith(kind)), "")
-        return f"not stored: {call.reason}" + (f"; --store {kind} keeps it" if kind else "")
-    if call.reason == STORES_NOTHING:
-        return f"{_ABSENT}; {call.reason}"
-    return call.reason or _ABSENT
+        None if there never was any, as far as is known here.
+
+        Raises
+        ------
+        ConfigurationError
+            The prefix is none, or fits several.
+        """
+        ids = self._catalogue.traces(prefix)
+        if len(ids) > 1:
+            raise ConfigurationError(f"{prefix} fits {len(ids)} calls: give more digits")
+        return self._of_entry(ids[0]) if ids else None
+
+    def entries(self, asked: Iterable[tuple[str, str]]) -> tuple[Explanation, ...]:
+        """Say the same of the calls of a run: their entry ids, and their models."""
+        return tuple(
+            self._of_entry(EntryId(entry_id), model)
+            if entry_id
+            else Explanation(None, "imported from a file: no entry was stored for it here", model)
+            for entry_id, model in asked
+        )
+
+    def _of_entry(self, entry_id: EntryId, model: str = "") -> Explanation:
+        known = self._catalogue.known(entry_id)
+        why = self._catalogue.why_gone(entry_id)
+        reason = _THERE if why is None else why.text
+        called = model or ("" if known is None else known.model or known.surface)
+        return self._compared(Explanation(None, reason, called, entry=entry_id[:_SHOWN_DIGITS]), entry_id)
+
+    def _compared(self, found: Explanation, entry_id: EntryId) -> Explanation:
+        """Return `found` with what differs from the nearest entry that was there before."""
+        asked = self._recollection.get(entry_id)
+        own = self._catalogue.known(entry_id) or self._described(asked)
+        if own is None:
+            return found
+        near = self._catalogue.nearest_entry(own, beside=entry_id)
+        if near is None or not _is_alike(own, near.metadata):
+            return replace(found, reason=f"{found.reason}; {_UNLIKE}") if found.reason != _THERE else found
+        diff, rules = self._difference(own, asked, near)
+        return replace(
+            found,
+            differs=differing(own, near.metadata),
+            nearest=near.entry_id[:_SHOWN_DIGITS],
+            diff=diff,
+            rules=rules,
+        )
+
+    def _difference(
+        self, own: Metadata, asked: Recalled | None, near: Listed
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        other = self._recollection.get(near.entry_id)
+        rules = joining_keys(own.without_noise, near.metadata.without_noise)
+        if asked is None or other is None:
+            return diff_of_previews(near.metadata.preview, own.preview), rules
+        is_same_beside = replace(asked.request, body={}) == replace(other.request, body={})
+        if not rules and is_same_beside and asked.space == other.space:
+            rules = joining(asked.request.body, other.request.body, rule_names(asked.request.rules))
+        return diff_of(other.request, asked.request), rules
+
+    def _described(self, asked: Recalled | None) -> Metadata | None:
+        try:
+            return None if asked is None else asked.metadata(self._id_key)
+        except UncacheableRequest:
+            return None
 
 
 def nearest_difference(catalogue: Catalogue, own: Metadata, *, beside: EntryId | None = None) -> tuple[str, ...]:
@@ -68,3 +200,24 @@ def differing(own: Metadata, near: Metadata) -> tuple[str, ...]:
     found = sorted(name for name in names if own.components.get(name) != near.components.get(name))
     lists = {name.partition("[")[0] for name in found if name.endswith("]")}
     return tuple(name for name in found if name not in lists)
+
+
+def _is_alike(own: Metadata, near: Metadata) -> bool:
+    """Return whether two requests have to do with each other: by their cell, or by what is asked."""
+    if own.cell == near.cell or joining_keys(own.without_noise, near.without_noise):
+        return True
+    theirs = near.components
+    shared = (name for name, digest in own.components.items() if theirs.get(name) == digest)
+    if any(name.partition("[")[0] in _ASKED for name in shared):
+        return True
+    return difflib.SequenceMatcher(None, own.preview, near.preview, autojunk=False).ratio() > _ALIKE
+
+
+def _why(call: CallRecord) -> str:
+    """Return the reason in a record as a sentence that stands by itself, with the way out where there is one."""
+    if call.outcome is Outcome.REFUSED:
+        kind = next((kind for kind in STORE_KINDS if call.reason.endswith(kind)), "")
+        return f"not stored: {call.reason}" + (f"; --store {kind} keeps it" if kind else "")
+    if call.reason == STORES_NOTHING:
+        return f"{_ABSENT}; {call.reason}"
+    return call.reason or _ABSENT

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
-from genai_cache_magic.core.canonical import canonical_bytes, component_digests
-from genai_cache_magic.core.key import entry_id, keyed_digest
+from genai_cache_magic.calls.recalling import Recalled, Recollection
+from genai_cache_magic.core.canonical import canonical_bytes
+from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
-from genai_cache_magic.core.noise import without_noise
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
@@ -60,8 +60,17 @@ class Verdict:
 class Keeper:
     """Finds, judges and stores the answers of one namespace's calls. Safe to share between threads."""
 
-    def __init__(self, entries: Entries, keys: Keys, limits: Limits, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        entries: Entries,
+        keys: Keys,
+        limits: Limits,
+        *,
+        clock: Callable[[], float],
+        recollection: Recollection | None = None,
+    ) -> None:
         self.limits = limits
+        self._recollection = Recollection() if recollection is None else recollection
         self._entries = entries
         self._keys = keys
         self._clock = clock
@@ -153,6 +162,7 @@ class Keeper:
         if isinstance(decision, Refuse):
             return Verdict(Outcome.REFUSED, decision.reason)
         if options.mode is Mode.READ:
+            self._recall(lead)
             return Verdict(Outcome.MISS, STORES_NOTHING)
         if len(response.body) > self.limits.max_response_bytes:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
@@ -197,6 +207,7 @@ class Keeper:
         if answer.dies_s is not None:
             ttl_s = min(ttl_s, int(answer.dies_s - self._entries.now_ms() / 1000))
         header = self._entries.header(stamp, ttl_s=ttl_s, tags=tags)
+        recalled = self._recall(lead)
         metadata = Metadata(
             surface=call.request.surface,
             provider=call.provider.vendor,
@@ -212,23 +223,16 @@ class Keeper:
             latency_s=round(self._clock() - lead.started, 6),
             preview=call.preview,
             asked=call.wants.asked,
-            components=self.components(lead),
-            without_noise=self.without_noise(lead),
+            components=recalled.components(self._keys.id_key),
+            without_noise=recalled.without_noise(self._keys.id_key),
         )
         return Entry(header, metadata, response)
 
-    def components(self, lead: Lead) -> dict[str, str]:
-        """Return a keyed digest of each component of the request."""
-        return component_digests(
-            lead.call.as_keyed, self._space(lead), lambda data: keyed_digest(data, self._keys.id_key)
-        )
+    def described(self, lead: Lead) -> Metadata:
+        """Return what an entry for `lead` would say of its request, and remember that, to explain it."""
+        return self._recall(lead).metadata(self._keys.id_key)
 
-    def without_noise(self, lead: Lead) -> dict[str, str]:
-        """Return the keys that the request would have under shipped rules that find noise in it."""
-        given_out = [one.path for one in lead.call.follows]
-        return without_noise(
-            lead.call.as_keyed, self._space(lead), lambda data: entry_id(data, self._keys.id_key), given_out
-        )
-
-    def _space(self, lead: Lead) -> KeySpace:
-        return KeySpace(self._keys.namespace, lead.scope.options.salt, lead.sample)
+    def _recall(self, lead: Lead) -> Recalled:
+        recalled = Recalled.of(lead, self._keys.namespace)
+        self._recollection.note(lead.entry_id, recalled)
+        return recalled

@@ -21,6 +21,6 @@ ALWAYS: Final = (DONE, CAN_NOT)
 """What every command may end with, beside `INTERRUPTED`."""
 
 MORE: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
-    {"demo": (FOUND,), "doctor": (FOUND,), "runs diff": (FOUND,), "runs replay": (FOUND,)}
+    {"demo": (FOUND,), "doctor": (FOUND,), "explain": (FOUND,), "runs diff": (FOUND,), "runs replay": (FOUND,)}
 )
 """What some may end with beside: `runs replay` with whatever a script does, and 1 of a notebook that failed."""

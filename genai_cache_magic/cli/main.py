@@ -17,6 +17,7 @@ import typer
 
 from genai_cache_magic.cli.codes import CAN_NOT, INTERRUPTED
 from genai_cache_magic.cli.examining import doctor
+from genai_cache_magic.cli.explaining import explain
 from genai_cache_magic.cli.insight import optimize, stats
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
@@ -55,6 +56,7 @@ app.command()(usage)
 app.command()(doctor)
 app.command()(stats)
 app.command()(optimize)
+app.command()(explain)
 app.add_typer(runs_app, name="runs")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]

@@ -252,6 +252,11 @@ def combined(*layers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def rule_names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return rules as they are written, of which these are the spellings in keys."""
+    return tuple(name if (name := key.partition("/")[0]) in SHIPPED else key for key in keys)
+
+
 def in_words(texts: Iterable[str]) -> str:
     """Return rules for people and for saved files: shipped ones by name, own ones by their number."""
     given = list(texts)

@@ -72,7 +72,7 @@ def without_noise(
         Rules, with ``+`` between -> 16 hex digits, by which `joining_keys` compares.
     """
     try:
-        if sum(map(len, _texts(request.body))) > MOST_CHARS:
+        if length_of(request.body) > MOST_CHARS:
             return {}
         bare, kept = replace(request, rules=()), tuple(kept)
         keys: dict[str, str] = {}
@@ -83,6 +83,11 @@ def without_noise(
     except UncacheableRequest:
         return {}
     return keys
+
+
+def length_of(body: JsonObject) -> int:
+    """Return how long all texts of a body are together [characters]."""
+    return sum(map(len, _texts(body)))
 
 
 def joining_keys(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.questions import Questions
+from genai_cache_magic.entries.reasons import EVICTED, reason
 from genai_cache_magic.entries.rows import Gone, Name, View
 from genai_cache_magic.entries.sweeper import Sweeper
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
@@ -272,7 +274,31 @@ class Catalogue:
 
     def nearest(self, own: Metadata, *, beside: EntryId | None = None) -> Metadata | None:
         """Return what is known of the valid entry whose request is nearest to `own`, other than `beside`."""
-        return self._questions.nearest(self._view(), own, beside=beside)
+        found = self._questions.nearest(self._view(), own, beside=beside)
+        return None if found is None else found[1]
+
+    def nearest_entry(self, own: Metadata, *, beside: EntryId) -> Listed | None:
+        """Return, as `nearest`, the entry itself, of those that were there before `beside`."""
+        row = self.rows.find(beside)
+        found = self._questions.nearest(self._view(), own, beside=beside, before=None if row is None else row.n)
+        return None if found is None else Listed(found[0].entry_id, found[0].header, found[1])
+
+    def traces(self, prefix: str) -> list[EntryId]:
+        """Return the entries whose ids start so, those too that are not there any more; raises as `resolved`."""
+        _check_prefix(prefix)
+        self._settle()
+        return self._questions.traces(prefix[:64])
+
+    def why_gone(self, entry_id: EntryId) -> Fetch | None:
+        """Return why an entry can't be served to who asks for nothing special; None if it can."""
+        row = self.rows.find(entry_id)
+        if row is None:
+            return Fetch(Why.ABSENT)
+        known = reason(row, self._view(), ttl_s=None, scope_tags=(), name=self.rows.name)
+        if known is not None or row.gone is Gone.ELSEWHERE:
+            return known
+        is_there = row.gone <= Gone.HERE and self._entries.store.get(entry_id) is not None
+        return None if is_there else Fetch(Why.ABSENT, EVICTED)
 
     # Invalidating
 

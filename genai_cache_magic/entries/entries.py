@@ -15,7 +15,7 @@ from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.filling import ANY, Wanted, held_many
 from genai_cache_magic.entries.judging import Judge
 from genai_cache_magic.entries.placing import Placed, Places
-from genai_cache_magic.entries.reasons import reason
+from genai_cache_magic.entries.reasons import EVICTED, reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
@@ -199,7 +199,7 @@ class Entries:
             if row is not None:
                 view = View(self.generations.current(), self.now_ms())
                 known = reason(row, view, ttl_s=ttl_s, scope_tags=scope_tags, name=self._rows.name)
-                return known or found
+                return known or (Fetch(Why.ABSENT, EVICTED) if found.why is Why.ABSENT else found)
         return found
 
     def _discard(self, entry_ids: Iterable[EntryId]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.noise import joining_keys
 from genai_cache_magic.entries.rows import PART_BYTES, ROW, SWEPT, present_rows, row_of, split
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _RARE = 500
 """A digest that more rows share says nothing about which of them is near."""
 
 _SAME_CELL = 2_000
+_OPENED = 50
+"""How many of the nearest are looked at for one that differs by noise alone."""
 _NEWEST = 500
 
 
@@ -199,10 +202,20 @@ class Questions:
                     if metadata is not None:
                         yield row, metadata
 
-    def nearest(self, view: View, own: Metadata, *, beside: EntryId | None = None) -> Metadata | None:
-        """Return what is known of the live entry whose request differs in the fewest parts from `own`.
+    def traces(self, prefix: str) -> list[EntryId]:
+        """Return the entries whose id starts with a few hex digits, whatever has become of them."""
+        bounds = (bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f")))
+        statement = f"{ROW} WHERE e.id BETWEEN ? AND ?"
+        found = self._rows.state.read(lambda db: db.execute(statement, bounds).fetchall())
+        return [row.entry_id for row in (row_of(*one) for one in found) if not row.is_hidden]
 
-        Entries of the same cell are nearer than any other. Looked at are those that share a rare part, the newest of
+    def nearest(
+        self, view: View, own: Metadata, *, beside: EntryId | None = None, before: int | None = None
+    ) -> tuple[Row, Metadata] | None:
+        """Return the live entry whose request differs in the fewest parts from `own`, and what is known of it.
+
+        Entries of the same cell are nearer than any other, and among the nearest those that differ by noise alone.
+        Only rows `before` that number count. Looked at are those that share a rare part, the newest of
         the cell and the newest of all; whatever else there is shares only what hundreds share.
         """
         digests = {bytes.fromhex(digest) for digest in own.components.values()}
@@ -226,15 +239,24 @@ class Questions:
         ranked = []
         for n, parts, sealed in found:
             theirs = split(parts, PART_BYTES)
-            if mine in theirs:
+            if mine in theirs and (before is None or n < before):
                 shared = len(digests.intersection(theirs))
                 ranked.append((n not in in_cell, len(digests) + len(theirs) - 2 * shared, -n, sealed, parts))
+        first: tuple[Row, Metadata] | None = None
+        opened = 0
         for _, _, place, sealed, parts in sorted(ranked):
             n = -place
             (row,) = self._rows.numbered(n) or (None,)
-            if row is not None and row.entry_id != beside and view.is_live(row.entry_id, row.header):
-                return self._rows.opened(row.entry_id, sealed, parts)
-        return None
+            if row is None or row.entry_id == beside or not view.is_live(row.entry_id, row.header):
+                continue
+            metadata = self._rows.opened(row.entry_id, sealed, parts)
+            opened += 1
+            if metadata is not None and joining_keys(own.without_noise, metadata.without_noise):
+                return row, metadata
+            first = first or (None if metadata is None else (row, metadata))
+            if first is not None and (not own.without_noise or opened >= _OPENED):
+                break
+        return first
 
 
 def _note_dead(db: sqlite3.Connection, view: View) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.rows import Gone
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId, Header
     from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.rows import Name, Row, View
+
+EVICTED: Final = "evicted to make room (size_limit says how much there is)"
+"""Why an entry is not there that nothing has made invalid."""
 
 
 def reason(

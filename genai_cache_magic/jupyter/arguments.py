@@ -40,7 +40,7 @@ COMMANDS = {
     "panel": "the last cell, today's cost, models, tags and answers, with buttons",
     "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], "
     "import FILE [--as NAME] [--from vcr|cachy]",
-    "explain": "why the calls of the last cell were no hits",
+    "explain": "why calls were no hits, and what would help: of the last cell, CALL (number or entry id), --run NAME",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
@@ -84,6 +84,10 @@ _PERIOD = (
     _option("--by", metavar="WHAT", help=f"{', '.join(BY)}, with commas between; default day,model"),
     _option("--team", action="store_true", help="of all machines of the team; the default where there is one"),
     _option("--this-machine", action="store_true", help="of this machine alone"),
+)
+_EXPLAINED = (
+    _option("--run", metavar="NAME", help="the calls of this run"),
+    _option("call", nargs="?", metavar="CALL", help="one call: its number, or the start of its entry id"),
 )
 _CONFIRMATION = (
     _option("--dry-run", action="store_true", help="count, change nothing"),
@@ -240,6 +244,18 @@ def parse_usage(line: str) -> dict[str, Any]:
     return {**found, "team": True if team else False if alone else None}
 
 
+def parse_explain(line: str) -> tuple[str, str]:
+    """Read the arguments of ``%llm_cache explain``: which call, and of which run; either may be empty.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is unknown or lacks its value.
+    """
+    found = _parse(_explained, line)
+    return found.call or "", found.run or ""
+
+
 _RUNS = {
     "list": ((), "the runs of this machine and of its team"),
     "show": (("NAME",), "its calls"),
@@ -383,10 +399,16 @@ def _optimize() -> None:
     """Say what could be otherwise, with numbers; nothing is applied."""
 
 
+@_with_arguments("llm_cache explain", _EXPLAINED)
+def _explained() -> None:
+    """Say why calls were no hits, what differs from the nearest stored one, and what would help."""
+
+
 _BY_COMMAND = {
     "optimize": _optimize,
     "": _cell,
     "on": _cell,
+    "explain": _explained,
     "invalidate": _invalidate,
     "clear": _clear,
     "usage": _usage,

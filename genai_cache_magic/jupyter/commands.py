@@ -12,6 +12,7 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
 from genai_cache_magic.jupyter.arguments import (
     parse_clear,
+    parse_explain,
     parse_invalidate,
     parse_nothing,
     parse_runs,
@@ -19,6 +20,7 @@ from genai_cache_magic.jupyter.arguments import (
     parse_usage,
 )
 from genai_cache_magic.jupyter.cell import current
+from genai_cache_magic.jupyter.explaining import explained
 from genai_cache_magic.jupyter.insight import advice_report, hit_line, size, tables
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
@@ -63,6 +65,7 @@ class Commands:
             "on": self._on,
             "invalidate": self._invalidate,
             "clear": self._clear,
+            "explain": _explain,
             "usage": _usage,
             "runs": _runs,
             "optimize": _optimize,
@@ -76,7 +79,6 @@ class Commands:
             "config": _config,
             "stats": _stats,
             "doctor": _doctor,
-            "explain": _explain,
             "panel": self._panel,
         }
         return alone[command]()
@@ -197,14 +199,22 @@ def _usage(line: str) -> Report:
     return usage_report(cache.usage(**{"since": SINCE, **parse_usage(line)}))
 
 
-def _explain() -> Report:
+def _explain(line: str) -> Report:
     session = current()
-    last = _last(session.last)
-    found = session.cache(last.options.namespace).explain(last)
+    call, run = parse_explain(line)
+    last = session.last if run or call else _last(session.last)
+    namespace = session.options().namespace if run or last is None else last.options.namespace
+    found = session.cache(namespace).explain(last, call=call, run=run)
+    if run:
+        return explained(f"how the calls of run {run} stand now", found)
+    if call:
+        title = f"call {call}" if found else f"nothing is known of a call {call}: name it by 6 digits of its entry id"
+        return explained(title, found)
     if not found:
-        return Report("every call of the last cell was a hit" if last.calls else "the last cell called no model")
-    rows = tuple((line.model, line.reason, ", ".join(line.differs)) for line in found)
-    return Report("why calls of the last cell were no hits", Table(rows, ("model", "why", "differs in")))
+        return Report(
+            "every call of the last cell was a hit" if last and last.calls else "the last cell called no model"
+        )
+    return explained("why calls of the last cell were no hits", found)
 
 
 def _apply(selection: Selection) -> Invalidation:

@@ -64,7 +64,7 @@ def test_explain_says_in_what_requests_differ(lone, unique_server):
         langchain.openai(unique_server.url, max_tokens=100).invoke(QUESTION)
     assert cell.misses == 1
     assert explained(cell) == [("body.max_completion_tokens", "body.max_tokens")]
-    assert "body.max_completion_tokens" in commands._explain().bundle()["text/plain"]
+    assert "body.max_completion_tokens" in commands._explain("").bundle()["text/plain"]
 
 
 @pytest.mark.filterwarnings("ignore")  # as above

@@ -358,12 +358,12 @@ def test_stale_is_said_where_nothing_may_be_stored(ask, monkeypatch):
     assert call.reason.startswith("expired on ")
 
 
-def test_what_made_room_is_simply_not_there(ask):
-    """An evicted answer is a plain miss."""
+def test_what_made_room_is_called_so(ask):
+    """An evicted answer is a miss that says why."""
     ask("a")
     ask.cache()._entries.store.delete(next(iter(ask.cache()._entries.store.scan())))
     (call,) = ask("a").calls
-    assert (call.outcome, call.reason) == (Outcome.MISS, "")
+    assert (call.outcome, call.reason) == (Outcome.MISS, "evicted to make room (size_limit says how much there is)")
 
 
 def test_nearest_prefers_the_cell_and_finds_the_rare(cache):

@@ -79,7 +79,7 @@ def test_explain_says_why_an_answer_was_refused(world):
 def test_explain_says_why_in_mode_read(world):
     """That the mode stores nothing is no reason why nothing was there."""
     (explained,) = cache().explain(world("never asked", mode="read"))
-    assert explained.reason == "not in the cache; mode read stores nothing"
+    assert explained.reason == "not in the cache; mode read stores nothing; nothing like it was ever asked"
 
 
 def test_implicit_tags_can_be_invalidated(world):
