@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -109,8 +108,9 @@ class CellViews:
 
     def is_captured(self) -> bool:
         """Return whether what is displayed now is kept back, as under ``%%capture``."""
-        capture = sys.modules.get("IPython.utils.capture")
-        return capture is not None and isinstance(self._shell.display_pub, capture.CapturingDisplayPublisher)
+        from IPython.core.displaypub import CapturingDisplayPublisher
+
+        return isinstance(self._shell.display_pub, CapturingDisplayPublisher)
 
     def _wants_widget(self, status: str) -> bool:
         if not hasattr(self._shell, "kernel"):

@@ -3,7 +3,7 @@
 import type { Kernel } from '@jupyterlab/services';
 
 const TARGET = 'genai_cache_magic';
-const LONGEST_MS = 15000;
+const LONGEST_MS = 30000;
 
 /** Return what the kernel answers; null if it is busy, does not know us, refuses, or takes too long: then ask the server. */
 export async function askKernel(

@@ -190,6 +190,22 @@ def test_nothing_is_shown_into_a_capture(at_once):
     assert [("progress" in data[MIME], update) for data, _, update in screen.shown] == [(False, False)]
 
 
+def test_a_capture_is_noticed():
+    """While it lasts, and no longer."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell.instance()
+    try:
+        views = CellViews(shell)
+        assert not views.is_captured()
+        with capture_output():
+            assert views.is_captured()
+        assert not views.is_captured()
+    finally:
+        InteractiveShell.clear_instance()
+
+
 class Publisher:
     """Stands for a kernel's publisher."""
 
