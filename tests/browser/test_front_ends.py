@@ -21,6 +21,10 @@ ONE = '%%llm_cache --tag first\n_ = [ask(f"question {n}") for n in range(3)]'
 OTHER = '%%llm_cache\n_ = [ask(f"other {n}") for n in range(2)]'
 MIXED = '%%llm_cache\n_ = [ask(f"other {n}") for n in range(4)]'
 SLOW = '%%llm_cache --mode refresh\n_ = ask("slow")'
+STREAMED = """%%llm_cache
+for piece in client.chat.completions.create(
+    model="gpt-4.1-mini", messages=[{"role": "user", "content": "in pieces"}], stream=True):
+    pass"""
 ENABLE = "jupyter server extension enable genai_cache_magic"
 LOOKED_AT = "() => document.dispatchEvent(new Event('visibilitychange'))"
 SAVED_ENTRY = "0123456789abcdef"
@@ -219,6 +223,44 @@ def test_a_server_without_its_part_or_without_its_team(front_end, jupyter):
         page.press(0, "Show 1,000 calls")
         page.report(0).locator("tbody tr").first.wait_for()
         assert 10 < page.report(0).locator("tbody tr").count() <= 100
+
+
+def test_a_cell_that_streams_then_one_that_is_refused_then_five_hundred_calls(front_end, model):
+    """With the team away: how far it is while it runs, what was not stored and why, and no more rows than are read."""
+    cells = (
+        "import os\nos.environ['GENAI_CACHE_L2'] = 'redis://127.0.0.1:1/0'" + SETUP.format(url=model.openai_url),
+        STREAMED,
+        '%%llm_cache\nask("cut off", extra_headers={"x-simulate-fault": "truncated"});',
+        '%%llm_cache\n_ = [ask(f"of five hundred {n % 5}") for n in range(500)]',
+    )
+    model.hold()
+    try:
+        with front_end("lab", notebook(*cells), "running.ipynb") as page:
+            page.command("notebook:run-all-cells")
+            running = page.report(1).locator(".gcm-progress")
+            page.expect(running, "0 done, 1 in flight, spent $0 so far")
+            assert running.locator("progress").count() == 1
+            model.release()
+            page.expect(page.summary(1), "0 hits, 1 miss, spent unknown")
+            assert running.is_hidden()
+            page.expect(page.report(1).locator(".gcm-trouble"), "L2")
+            page.expect(page.summary(2), "0 hits, 1 miss, 1 not stored, spent $")
+            page.press(2, "Show 1 call")
+            page.expect(page.report(2).locator("tbody"), "refused")
+            page.expect(page.report(2).locator("tbody"), "truncated")
+            page.press(2, "Explain call 1")
+            page.expect(page.report(2).locator(".gcm-explained"), "truncated")
+            page.expect(page.summary(3), "495 hits, 5 misses")
+            page.press(3, "Show 500 calls")
+            page.expect(page.report(3).locator(".gcm-pager"), "1 to 50 of 500 calls")
+            assert page.report(3).locator("tbody tr").count() == 50
+            page.press(3, "Next")
+            page.expect(page.report(3).locator(".gcm-pager"), "51 to 100 of 500 calls")
+            page.report(3).get_by_label("Outcome").select_option("miss")
+            page.expect(page.report(3).locator(".gcm-pager"), "1 to 5 of 5 calls")
+            assert page.executed == []
+    finally:
+        model.release()
 
 
 PAYLOADS = [
