@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.call_report import MIME
 from genai_cache_magic.jupyter.words import dollars
+from genai_cache_magic.runs.lines import decode_line, encode_file
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NOTEBOOK = "quickstart.ipynb"
+RUN_FILE = "quickstart.jsonl"
 LATENCY_S = 0.4
 """How long a simulated model thinks [s]: long enough that a person sees who waits."""
 
@@ -41,6 +43,7 @@ _MARKER = ".genai-cache-demo"
 _HOME = "home"
 _NEEDED = ("anthropic", "ipykernel", "nbclient", "nbformat", "openai")
 _CELL_TIMEOUT_S = 120
+_SHOWN_LINES = 3
 _HEADINGS = {1: "an empty cache", 2: "the same cells again, in a new kernel"}
 
 
@@ -137,13 +140,17 @@ def run_demo(output: Path, *, live: bool = False, progress: Callable[[int, int],
         raise ConfigurationError("--live asks OpenAI's own endpoint: set OPENAI_API_KEY, or leave --live out")
     source = notebook_path()
     home = fresh_directory(output) / _HOME
+    (output / RUN_FILE).write_bytes(encode_file(()))  # there from the start, whatever mode a cell names
     with ExitStack() as stack:
         servers, endpoints = simulated_models(stack, os.environ if live else {})
         environment = {**endpoints, **private_places(home)}
         runs: list[RunResult] = []
         for number in (1, 2):
             before = sum(server.count for server in servers)
-            run = _execute(source, output / f"run-{number}.ipynb", environment, _Progress(progress, number))
+            # The first run keeps what it asked and was answered in a file, which the second does without.
+            kept = {"GENAI_CACHE_MODE": "record", "GENAI_CACHE_RUN_FILE": str(output.resolve() / RUN_FILE)}
+            more = kept if number == 1 else {}
+            run = _execute(source, output / f"run-{number}.ipynb", {**environment, **more}, _Progress(progress, number))
             upstream = None if live else sum(server.count for server in servers) - before
             runs.append(RunResult(run.notebook, run.cells, upstream, run.seconds, run.failure))
             if run.failure:
@@ -172,6 +179,7 @@ def demonstrate(output: Path, *, live: bool = False) -> int:
         console.print(_table(f"Run {number}: {_HEADINGS[number]}", run))
         console.print()
     _print_outcome(result, console)
+    _print_run_file(output / RUN_FILE, console)
     return 1 if result.problem else 0
 
 
@@ -208,7 +216,7 @@ def fresh_directory(output: Path) -> Path:
         if (output / _HOME).exists():
             shutil.rmtree(output / _HOME)
         (output / _HOME).mkdir(mode=0o700)
-        for path in output.glob("run-[12].ipynb"):
+        for path in (*output.glob("run-[12].ipynb"), *output.glob(RUN_FILE)):
             path.unlink()
     except OSError as exc:
         raise ConfigurationError(f"{output} can't be written ({exc.strerror}): name another with --output") from exc
@@ -327,6 +335,22 @@ def _print_outcome(result: DemoResult, console: Console) -> None:
     console.print(f"Executed notebooks, with what happened under each cell:\n{paths}", markup=False, highlight=False)
     if result.problem:
         console.print(f"Not as promised: {result.problem}", style="bold red", markup=False, highlight=False)
+
+
+def _print_run_file(path: Path, console: Console) -> None:
+    """Show what the first run kept: a line a call."""
+    if not path.is_file():
+        return
+    calls = [decode_line(line) for line in path.read_bytes().splitlines()[1:]]
+    says = (
+        f"The run as a file of {len(calls)} calls, a line each, from which mode replay answers without a key:\n  {path}"
+    )
+    console.print(says, markup=False, highlight=False)
+    for call in calls[:_SHOWN_LINES]:
+        said = f"  {call.name.digest[:8]}  {call.surface}  {call.model}  {len(call.response.body):,} bytes answered"
+        console.print(said, markup=False, highlight=False)
+    if len(calls) > _SHOWN_LINES:
+        console.print(f"  and {len(calls) - _SHOWN_LINES} more", highlight=False)
 
 
 def _models(simulated: Sequence[str]) -> str:

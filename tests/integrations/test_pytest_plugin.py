@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,29 @@ def test_record_drops_what_no_test_asks(run, unique_server):
     assert run("--genai-cache=record")[0] == 0
     assert recorded() == 4
     assert unique_server.count == 5
+
+
+def test_the_page_s_example_works_as_it_is_written(run, unique_server, monkeypatch, tmp_path):
+    """Recorded beside the tests, where the page says, and replayed by who has neither key nor network."""
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
+    (example,) = [
+        block for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "def test_" in block
+    ]
+    Path("test_cases.py").unlink()
+    Path("tests").mkdir()
+    Path("tests/test_judge.py").write_text(example)
+    Path("tests/judge.py").write_text(
+        "def verdict(client, statement):\n"
+        "    asked = [{'role': 'user', 'content': f'Correct or wrong? {statement}'}]\n"
+        "    answer = client.chat.completions.create(model='gpt-4.1-mini', messages=asked)\n"
+        "    return 'correct' if answer.choices[0].message.content else 'wrong'\n"
+    )
+    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
+    assert run("--genai-cache=record")[0] == 0
+    assert (unique_server.count, Path("tests/__genai_cache__/test_judge.jsonl").is_file()) == (1, True)
+    elsewhere = {"GENAI_CACHE_DIR": str(tmp_path / "elsewhere"), "OPENAI_API_KEY": ""}
+    code, said = run("--genai-cache=replay", **elsewhere)
+    assert (code, unique_server.count) == (0, 1), said
 
 
 def test_without_the_option_nothing_happens(run):

@@ -199,6 +199,18 @@ def isolated_environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def machine(tmp_path: Path):
+    """Return environments for programs on several machines, each with a home of its own."""
+
+    def environment(name: str, **more: str) -> dict[str, str]:
+        home = tmp_path / name
+        home.mkdir(exist_ok=True)
+        return isolated(home, **more)
+
+    return environment
+
+
+@pytest.fixture
 def execute(tmp_path: Path, server: SimulatedModelServer):
     """Run cells as a notebook, in a kernel of their own, and return the notebook as it would be saved."""
 

@@ -66,6 +66,8 @@ def test_second_run_is_all_hits(tmp_path):
     assert "simulated models" in said
     assert "simulated servers counted 13 model calls" in said
     assert "simulated servers counted 0 model calls" in said
+    lines = (tmp_path / "out" / "quickstart.jsonl").read_text().splitlines()
+    assert (len(lines), "The run as a file of 13 calls" in said, "openai.chat gpt-4.1-mini" in said) == (14, True, True)
     first, second = (
         read_cells(nbformat.read(tmp_path / "out" / f"run-{number}.ipynb", as_version=4)) for number in (1, 2)
     )

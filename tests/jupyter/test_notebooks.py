@@ -7,9 +7,11 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 pytestmark = pytest.mark.service
 
@@ -57,6 +59,41 @@ def test_what_the_team_had_and_then_this_machine_is_saved_as_the_same_bytes(exec
     first, second = map(nbformat.writes, runs)
     assert "6 hits, 0 misses" in first
     assert first == second
+
+
+def test_a_run_is_recorded_replayed_and_compared(server, machine, tmp_path):
+    """One kernel records, another with neither key nor cache replays, a third changes one prompt: that call differs."""
+    path = Path(__file__).parents[2] / "notebooks" / "shared_run.ipynb"
+    (tmp_path / "work").mkdir()
+    file = tmp_path / "work" / "reviews.jsonl"
+
+    def executed(whose, key="", **parameters):
+        notebook = nbformat.read(path, as_version=4)
+        (given,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+        given.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+        found = {"OPENAI_BASE_URL": server.openai_url, **({"OPENAI_API_KEY": key} if key else {})}
+        place = {"metadata": {"path": str(file.parent)}}
+        NotebookClient(notebook, kernel_name="python3", timeout=60, resources=place).execute(
+            env=machine(whose, **found)
+        )
+        outputs = [output for cell in notebook.cells[4:] for output in cell.get("outputs", ())]
+        (badge,) = [output.data[MIME] for output in outputs if MIME in output.get("data", {})]
+        printed = [output.text for output in outputs if output.output_type == "stream"]
+        return (badge["hits"], badge["misses"]), printed, outputs[-1].data["text/plain"]
+
+    before = server.count
+    counts, printed, _ = executed("mine", key="k")
+    recorded = file.read_bytes()
+    assert (counts, server.count - before) == ((0, 3), 3)
+    replayed, same, compared = executed("theirs", mode="replay")
+    assert (replayed, same) == ((3, 0), printed)
+    assert "3 calls the same, 0 differences" in compared
+    assert (server.count - before, file.read_bytes()) == (3, recorded)
+    changed, _, compared = executed("mine", key="k", run="changed", third="Good lamp, wrong colour.")
+    assert (changed, server.count - before) == ((2, 1), 4)
+    assert "2 calls the same, 1 difference" in compared
+    assert "body.messages[1]" in compared
+    assert set(recorded.splitlines()) < set(file.read_bytes().splitlines())
 
 
 def saved_cells(text):
