@@ -252,7 +252,7 @@ class Permits:
             self._pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         for permit in leaving:
             if now - permit.released > LIFE_S or self._is_told(permit.entry_id):
-                self._give_back(permit)
+                self._give_back(permit, is_last=now - permit.extended > LIFE_S)
         return pause_s if leaving else _GLANCE_S
 
     def _extend(self) -> None:
@@ -266,12 +266,17 @@ class Permits:
                 assert permit.token is not None
                 self._leases.extend(permit.entry_id, permit.token, life_s=LIFE_S)
 
-    def _give_back(self, permit: Permit) -> None:
+    def _give_back(self, permit: Permit, *, is_last: bool = True) -> None:
+        """Give a lease back; where that fails, and it is not the last attempt, it is tried again while it lives."""
         with self._lock:
             self._asking.discard(permit)
+        try:
+            if permit.token is not None and self._leases is not None:
+                self._leases.release(permit.entry_id, permit.token)
+        except StoreUnavailable:
+            if not is_last:
+                return
+        permit.token = None
+        with self._lock:
             if permit in self._leaving:
                 self._leaving.remove(permit)
-        token, permit.token = permit.token, None
-        if token is not None and self._leases is not None:
-            with contextlib.suppress(StoreUnavailable):
-                self._leases.release(permit.entry_id, token)

@@ -98,10 +98,13 @@ redis.call('HSET', KEYS[1], 'value', ARGV[3], 'token', ARGV[4])
 return 1
 """
 _LONGEST_LEASE_MS = 600_000
-# What has no end, or none that is near, was given by none of us.
+# What has no end, or none that is near, was given by none of us. A cluster's client may have sent the same once before,
+# to a node that was lost before it could answer.
 _TAKE = f"""
 local left = redis.call('PTTL', KEYS[1])
-if left >= 0 and left <= {_LONGEST_LEASE_MS} then return 0 end
+if left >= 0 and left <= {_LONGEST_LEASE_MS} then
+  return redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

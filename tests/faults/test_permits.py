@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -170,8 +171,53 @@ def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, mon
     assert leases.given_back == [A]
 
 
+class LeasesForAWhile(Leases):
+    """Leases that can't be given back at first."""
+
+    failures = 3
+
+    def release(self, key, token):
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("away")
+        return super().release(key, token)
+
+
+def test_what_could_not_be_given_back_is_given_back_later(tmp_path, monkeypatch):
+    """A tier that was away in that moment does not let a whole team wait for as long as a lease lives."""
+    leases, now = LeasesForAWhile(), [0.0]
+    permits = Permits(KeyLocks(tmp_path), leases, clock=lambda: now[0])
+    monkeypatch.setattr(permits, "_wake", lambda: None)  # each look is this test's own
+    permits.release(Permit(A, token=b"token"))
+    for _ in range(3):
+        permits._let_go()
+        assert leases.given_back == []
+    permits._let_go()
+    permits._let_go()
+    assert leases.given_back == [A]
+    leases.failures = 10
+    permits.release(Permit(A, token=b"token"))
+    permits._let_go()
+    now[0] = LIFE_S + 1
+    permits._let_go()
+    assert permits._leaving == []  # it has ended by itself
+
+
 @pytest.mark.service
 class TestLeases:
+    def test_what_is_sent_again_is_taken_once(self, redis_server, team, monkeypatch):
+        """A cluster's client repeats a command after a node was lost: nobody waits for a lease of its own."""
+        connection = RedisConnection(RedisTarget(redis_server.url))
+        leases = RedisTier(connection, team).leases
+        monkeypatch.setattr(secrets, "token_bytes", lambda size: b"t" * size)
+        token = leases.try_take(A, life_s=30)
+        assert token is not None
+        assert leases.try_take(A, life_s=30) == token
+        monkeypatch.undo()
+        assert leases.try_take(A, life_s=30) is None
+        assert leases.release(A, token)
+        connection.close()
+
     @pytest.fixture
     def machine(self, redis_server, team, tmp_path):
         with contextlib.ExitStack() as ended:
