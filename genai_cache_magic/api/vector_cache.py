@@ -223,6 +223,7 @@ class VectorCache:
         similarity: float = 0.95,
         max: int = 1,  # noqa: A002 - the name that such caches give it
         where: Callable[[Near], bool] | None = None,
+        guarded: bool = False,
     ) -> list[Near]:
         """Return the values whose texts are nearest, the nearest first; the same text always comes first.
 
@@ -236,13 +237,16 @@ class VectorCache:
             Return at most so many.
         where
             Return only those of which this returns True.
+        guarded
+            Leave out texts in which something was changed that turns the meaning, however alike they are: a number, a
+            negation, a name, a unit, a word. Only of a text that can be known.
 
         Raises
         ------
         ConfigurationError
             An argument is out of its range, or there is no way to compare vectors here; the message says how to get it.
         """
-        return self.nearest_many([text_or_vector], similarity=similarity, max=max, where=where)[0]
+        return self.nearest_many([text_or_vector], similarity=similarity, max=max, where=where, guarded=guarded)[0]
 
     def nearest_many(
         self,
@@ -251,6 +255,7 @@ class VectorCache:
         similarity: float = 0.95,
         max: int = 1,  # noqa: A002 - as `nearest`
         where: Callable[[Near], bool] | None = None,
+        guarded: bool = False,
     ) -> list[list[Near]]:
         """Return what `nearest` does of each, with one call of ``embed`` for all texts that are not there as such."""
         least = self._measure.check(similarity)
@@ -271,7 +276,8 @@ class VectorCache:
             first = [exact[one]] if isinstance(one, str) and one in exact else []
             if len(first) < max:
                 vector = vectors[one] if isinstance(one, str) else self._packed(one)
-                first += self._others(vector, least, max - len(first), where, first)
+                accepts = _guarded(one, where) if guarded and isinstance(one, str) else where
+                first += self._others(vector, least, max - len(first), accepts, first)
             found.append(first)
         return found
 
@@ -330,6 +336,12 @@ class VectorCache:
 def _near(found_id: str, record: Record, similarity: float) -> Near:
     value = decoded(Response(0, (("kind", record.kind),), record.body))
     return Near(record.text, value, similarity, found_id)
+
+
+def _guarded(text: str, where: Callable[[Near], bool] | None) -> Callable[[Near], bool]:
+    from genai_cache_magic.vectors.guard import differs
+
+    return lambda near: differs(text, near.text) is None and (where is None or where(near))
 
 
 def _checked_text(text: Any) -> str:

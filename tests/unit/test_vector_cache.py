@@ -391,3 +391,20 @@ def test_what_a_local_model_can_not_be_is_refused_in_words(isolated):
         create_vector_cache("memory", embed="local", dimension=1536)
     with pytest.raises(ConfigurationError, match="embed="):
         create_vector_cache("memory", embed="remote")
+
+
+def test_what_only_looks_alike_is_left_out_if_asked(isolated):
+    """Guarded, a text in which a number was changed is no answer, however near; another that is meant is found."""
+    texts = ["What is 17 plus 25?", "Could you tell me: what is 17 plus 26?"]
+
+    def alike(given):
+        return [vector("one place") + 0.01 * vector(text) for text in given]
+
+    with create_vector_cache("memory", dimension=DIMENSION, embed=alike) as cache:
+        cache.add(texts[0], 42)
+        assert texts_of(cache.nearest("What is 17 plus 26?")) == [texts[0]]
+        assert cache.nearest("What is 17 plus 26?", guarded=True) == []
+        cache.add(texts[1], 43)
+        assert [one.value for one in cache.nearest("What is 17 plus 26?", guarded=True)] == [43]
+        assert cache.nearest("What is 17 plus 26?", guarded=True, where=lambda one: one.value != 43) == []
+        assert len(cache.nearest(vector("one place"), guarded=True, max=2)) == 2

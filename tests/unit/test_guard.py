@@ -1,0 +1,47 @@
+"""No two texts share an answer if one thing was changed in them that turns it."""
+
+from __future__ import annotations
+
+import pytest
+from guard_pairs import SAME, changed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genai_cache_magic.vectors.guard import MAX_CHARACTERS, differs
+
+PAIRS = changed()
+
+
+def test_there_are_enough_pairs():
+    """Eleven kinds of things are changed, each in many places."""
+    assert len(PAIRS) >= 500
+    assert len({kind for kind, _, _ in PAIRS}) == 11
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in PAIRS}))
+def test_what_was_changed_is_noticed(kind):
+    """Of none of these pairs may one text be answered as the other, whichever came first."""
+    let_through = [
+        (one, other)
+        for what, one, other in PAIRS
+        if what == kind and (differs(one, other) is None or differs(other, one) is None)
+    ]
+    assert let_through == []
+
+
+def test_some_that_ask_the_same_may_share():
+    """The guard is no wall: of two ways to ask the same, it lets the greater part through."""
+    assert sum(differs(one, other) is None for one, other in SAME) >= len(SAME) // 2
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_two_texts_can_be_compared(one, other):
+    """Whatever is written: an answer, the same for both orders, and none against a text itself."""
+    assert differs(one, one) is None
+    assert (differs(one, other) is None) == (differs(other, one) is None)
+
+
+def test_long_texts_never_share():
+    """One word among thousands can decide."""
+    text = "word " * (MAX_CHARACTERS // 5 + 1)
+    assert "longer than" in differs(text, text + "more")
