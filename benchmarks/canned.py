@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 import random
+import struct
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -24,7 +27,10 @@ _VOCABULARY = (
 )
 
 ANSWER_CHARS = 2048
+LONG_CHARS = 1 << 20
+AT_LENGTH = "Answer at length."
 _EVENTS = 64
+_DIMENSIONS = 1536
 
 
 def prose(chars: int, seed: int = 7) -> str:
@@ -42,6 +48,7 @@ def prose(chars: int, seed: int = 7) -> str:
 ANSWER = prose(ANSWER_CHARS)
 
 
+@functools.cache
 def openai_answer(text: str = ANSWER) -> bytes:
     """Return the JSON of a chat completion."""
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
@@ -104,13 +111,44 @@ def anthropic_answer(text: str = ANSWER) -> bytes:
     )
 
 
-def messages(count: int, *, seed: int = 1) -> list[dict[str, str]]:
-    """Return a conversation of `count` messages; one is a short prompt, more have 300 characters each."""
+@functools.cache
+def embeddings(count: int, *, is_base64: bool) -> bytes:
+    """Return the JSON of so many vectors of 1,536 numbers, as numbers or as a client asks for them that saves room."""
+    source = random.Random(11)
+    vectors = [[round(source.uniform(-0.1, 0.1), 8) for _ in range(_DIMENSIONS)] for _ in range(count)]
+    data: list[dict[str, Any]] = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode() if is_base64 else vector,
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": count * 20, "total_tokens": count * 20}
+    return _json({"object": "list", "data": data, "model": "text-embedding-3-small", "usage": usage})
+
+
+@functools.cache
+def long_answer() -> bytes:
+    """Return the JSON of a chat completion of a megabyte."""
+    return openai_answer(prose(LONG_CHARS))
+
+
+def answer_to(path: str, body: bytes) -> bytes:
+    """Return what a model says to a request: vectors to texts, a megabyte where `AT_LENGTH` is asked for, else 2 KB."""
+    if path.endswith("/embeddings"):
+        asked = json.loads(body)
+        return embeddings(len(asked["input"]), is_base64=asked.get("encoding_format") == "base64")
+    return long_answer() if AT_LENGTH.encode() in body else openai_answer()
+
+
+def messages(count: int, *, seed: int = 1, chars: int = 300) -> list[dict[str, str]]:
+    """Return a conversation of `count` messages; one is a short prompt, more have so many characters each."""
     if count == 1:
         return [{"role": "user", "content": "Say in one sentence why the sky is blue."}]
     roles = ("user", "assistant")
     # An even number would end with the assistant: the last one is the user's.
-    return [{"role": roles[(count - 1 - i) % 2], "content": prose(300, seed + i)} for i in range(count)]
+    return [{"role": roles[(count - 1 - i) % 2], "content": prose(chars, seed + i)} for i in range(count)]
 
 
 def _json(value: object) -> bytes:
@@ -157,8 +195,6 @@ class Canned(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             (b"x-content-type-options", b"nosniff"),
             (b"strict-transport-security", b"max-age=31536000; includeSubDomains; preload"),
         ]
-        if len(chunks) == 1:
-            self._head.append((b"content-length", str(len(chunks[0])).encode()))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:  # noqa: ARG002 - the transport's interface
         """Answer."""
@@ -168,11 +204,13 @@ class Canned(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """Answer."""
         return self._answer()
 
-    def _answer(self) -> httpx2.Response:
+    def _answer(self, chunks: list[bytes] | None = None) -> httpx2.Response:
         self.requests += 1
+        body = chunks or self._chunks
+        length = [(b"content-length", str(len(body[0])).encode())] if len(body) == 1 else []
         return httpx2.Response(
             200,
-            headers=self._head,
-            stream=_Body(self._chunks),
+            headers=[*self._head, *length],
+            stream=_Body(body),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": b"OK"},
         )

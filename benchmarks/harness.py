@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _COLLECT_EVERY = 50  # rounds
 _WARM_UP_ROUNDS = 5
+_TRIAL = 3
 
 Sampler: TypeAlias = "Callable[[], float]"
 """Takes one sample and returns it, in seconds per call."""
@@ -38,10 +39,11 @@ class Effort:
     """How long to measure."""
 
     is_quick: bool = False
+    is_trial: bool = False
 
     def pick(self, full: int, quick: int) -> int:
-        """Return `quick` in a quick run, else `full`."""
-        return quick if self.is_quick else full
+        """Return `quick` in a quick run, next to nothing in a trial, else `full`."""
+        return min(quick, _TRIAL) if self.is_trial else quick if self.is_quick else full
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,4 +96,6 @@ def _times(medians: Mapping[str, float]) -> str:
 def _time(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{_digits(round(seconds * 1e6, 1))} µs"
-    return f"{_digits(round(seconds * 1e3, 2))} ms"
+    if seconds < 1:
+        return f"{_digits(round(seconds * 1e3, 2))} ms"
+    return f"{_digits(round(seconds, 2))} s"

@@ -11,7 +11,7 @@ import httpx2
 import openai
 from canned import Canned, anthropic_answer, messages, openai_answer, openai_events
 from harness import BenchmarkError, Finding, Row, take_turns, timed
-from surroundings import scope_beside
+from surroundings import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,10 @@ def run(effort: Effort) -> Iterator[Finding]:
         yield _compare(f"openai, {asked}", _openai(messages(count)), rounds)
         yield _compare(f"anthropic, {asked}", _anthropic(messages(count)), rounds)
     yield _compare("openai, streamed", _openai_stream(), rounds // 3)
-    yield _compare_async("openai, async", messages(1), rounds)
+    yield _compare_async("openai, async", _openai_async(), rounds)
+    yield _compare_async("anthropic, async", _anthropic_async(), rounds)
+    for what, made in (("openai", _openai), ("anthropic", _anthropic)):
+        yield _compare(f"{what}, a short prompt, read from disk each time", made(messages(1)), rounds, memory=0)
 
 
 def _openai(asked: list[Any]) -> tuple[Canned, Callable[[], Any]]:
@@ -58,27 +61,44 @@ def _anthropic(asked: list[Any]) -> tuple[Canned, Callable[[], Any]]:
     return transport, lambda: client.messages.create(model="claude-sonnet-4-5", max_tokens=1024, messages=asked)
 
 
-def _compare(what: str, made: tuple[Canned, Callable[[], Any]], rounds: int) -> Finding:
+def _openai_async() -> tuple[Canned, Callable[[], Any]]:
+    transport = Canned([openai_answer()])
+    client = openai.AsyncOpenAI(api_key="none", http_client=httpx2.AsyncClient(transport=transport))
+    asked: Any = messages(1)
+    return transport, lambda: client.chat.completions.create(model="gpt-4.1-mini", messages=asked)
+
+
+def _anthropic_async() -> tuple[Canned, Callable[[], Any]]:
+    transport = Canned([anthropic_answer()])
+    client = anthropic.AsyncAnthropic(api_key="none", http_client=httpx2.AsyncClient(transport=transport))
+    asked: Any = messages(1)
+    return transport, lambda: client.messages.create(model="claude-sonnet-4-5", max_tokens=1024, messages=asked)
+
+
+def _compare(what: str, made: tuple[Canned, Callable[[], Any]], rounds: int, **settings: Any) -> Finding:
     transport, ask = made
-    with scope_beside(what) as (context, scope):
+    with scope_of(namespace=_namespace(what), **settings) as (context, scope):
         context.run(ask)
         return _finding(what, {"floor": timed(ask), "hit": timed(lambda: context.run(ask))}, (transport, scope, rounds))
 
 
-def _compare_async(what: str, asked: list[Any], rounds: int) -> Finding:
-    transport = Canned([openai_answer()])
-    client = openai.AsyncOpenAI(api_key="none", http_client=httpx2.AsyncClient(transport=transport))
+def _compare_async(what: str, made: tuple[Canned, Callable[[], Any]], rounds: int) -> Finding:
+    transport, ask = made
 
-    async def ask() -> float:
+    async def timed_ask() -> float:
         # Timed inside of the loop: starting one belongs to neither side.
         start = time.perf_counter()
-        await client.chat.completions.create(model="gpt-4.1-mini", messages=asked)
+        await ask()
         return time.perf_counter() - start
 
-    with asyncio.Runner() as runner, scope_beside(what) as (context, scope):
-        runner.run(ask(), context=context)
-        cases = {"floor": lambda: runner.run(ask()), "hit": lambda: runner.run(ask(), context=context)}
+    with asyncio.Runner() as runner, scope_of(namespace=_namespace(what)) as (context, scope):
+        runner.run(timed_ask(), context=context)
+        cases = {"floor": lambda: runner.run(timed_ask()), "hit": lambda: runner.run(timed_ask(), context=context)}
         return _finding(what, cases, (transport, scope, rounds))
+
+
+def _namespace(what: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in what)
 
 
 def _finding(what: str, cases: dict[str, Sampler], setting: tuple[Canned, CellScope, int]) -> Finding:

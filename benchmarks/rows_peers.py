@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from canned import ANSWER, openai_answer
+from canned import AT_LENGTH, answer_to, messages, prose
 from harness import BenchmarkError, Finding, Row, exactly, take_turns
 from rows_stampede import CALLERS, LATENCY_S
 
@@ -32,45 +32,76 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 ENVIRONMENTS = _HERE.parent / ".venv-bench"
 _INSTALL_TIMEOUT_S = 900
-_PROMPT = "Say in one sentence why the sky is blue."
+FLOOR = "no cache, no network"
+_OTHERS = 300
+"""So many other answers each cache holds, as that of a notebook does."""
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "a short prompt": {"do": "hit", "messages": messages(1)},
+    "20 messages of 2 KB": {"do": "hit", "messages": messages(20, chars=2048)},
+    "an answer of 1 MB": {"do": "hit", "messages": [{"role": "user", "content": AT_LENGTH}]},
+    "100 vectors of 1,536 numbers": {"do": "embed", "texts": [prose(80, seed) for seed in range(100)]},
+}
+"""What everyone is asked: named as the report names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A cache to measure: the name of its worker and what has to be installed for it."""
+    """A cache to measure: the name of its worker, what has to be installed for it, and the environment of that."""
 
     name: str
     title: str
     requirements: tuple[str, ...]
+    environment: str = ""
+
+    @property
+    def home(self) -> Path:
+        """Its environment, which it may share with others."""
+        return ENVIRONMENTS / (self.environment or self.name)
 
     @property
     def python(self) -> Path:
         """The interpreter of its environment."""
-        return ENVIRONMENTS / self.name / "bin" / "python"
+        return self.home / "bin" / "python"
 
     @property
     def is_installed(self) -> bool:
         """Whether its environment was completed."""
-        return (ENVIRONMENTS / self.name / ".complete").exists() and self.python.exists()
+        return (self.home / ".complete").exists() and self.python.exists()
 
     @property
     def log(self) -> Path:
         """What went wrong when it was last installed."""
-        return ENVIRONMENTS / f"{self.name}.log"
+        return self.home.with_suffix(".log")
 
     @property
     def command(self) -> str:
         """What installs it, to be read by a person."""
-        where = f"{ENVIRONMENTS.name}/{self.name}"
+        where = f"{ENVIRONMENTS.name}/{self.home.name}"
         wanted = " ".join(f"'{requirement}'" for requirement in self.requirements)
         return f"python -m venv {where} && {where}/bin/pip install {wanted} && touch {where}/.complete"
 
 
+_LANGCHAIN = ("langchain-community>=0.4,<1", "langchain-openai>=1,<2")
+_DSPY = ("dspy>=3,<4", "litellm", "numpy")
 PEERS = (
     Peer("hishel", "hishel (SQLite)", ("hishel[httpx2]>=1.4,<2", "openai>=3,<4")),
-    Peer("langchain", "LangChain SQLiteCache", ("langchain-community>=0.4,<1", "langchain-openai>=1,<2")),
-    Peer("dspy", "DSPy disk cache", ("dspy>=3,<4", "litellm")),
+    Peer("pycachy", "pycachy (JSON lines)", ("pycachy>=0.0.22", "openai>=3,<4", "httpx2>=2")),
+    # Later releases have no disk cache.
+    Peer("litellm", "LiteLLM disk cache", ("litellm[caching]>=1.80,<1.85",)),
+    Peer("langchain", "LangChain SQLiteCache", _LANGCHAIN),
+    Peer("langchain_memory", "LangChain InMemoryCache", _LANGCHAIN, "langchain"),
+    Peer("dspy", "DSPy disk cache", _DSPY),
+    Peer("dspy_memory", "DSPy memory cache", _DSPY, "dspy"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """Who is asked, who would answer, and how long to measure."""
+
+    workers: dict[str, Worker]
+    server: CannedServer
+    effort: Effort
 
 
 def prepare(effort: Effort) -> None:
@@ -85,7 +116,7 @@ def install(peer: Peer) -> None:
     """Make the environment of `peer`, or leave a log that says why it can't be made."""
     ENVIRONMENTS.mkdir(exist_ok=True)
     (ENVIRONMENTS / ".gitignore").write_text("*\n", encoding="utf-8")
-    home = peer.python.parent.parent
+    home = peer.home
     shutil.rmtree(home, ignore_errors=True)
     pip = (str(peer.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     try:
@@ -105,7 +136,8 @@ def run(effort: Effort) -> Iterator[Finding]:
     absent: list[Finding] = []
     with ExitStack() as stack:
         server = stack.enter_context(CannedServer())
-        workers = {"ours": stack.enter_context(Worker(Path(sys.executable), "ours", server.url))}
+        own = {"ours": "ours", FLOOR: "floor"}.items()
+        workers = {title: stack.enter_context(Worker(Path(sys.executable), name, server.url)) for title, name in own}
         for peer in PEERS:
             if not peer.is_installed:
                 absent.append(Finding(peer.title, None, note=not_installed(peer)))
@@ -114,8 +146,12 @@ def run(effort: Effort) -> Iterator[Finding]:
                 workers[peer.title] = stack.enter_context(Worker(peer.python, peer.name, server.url))
             except BenchmarkError as exc:
                 absent.append(Finding(peer.title, None, note=f"does not start: {exc}"))
-        yield from _hits(workers, server, effort)
-    yield from _storms({title: worker.how for title, worker in workers.items()})
+        others = [f"What is {number} in words?" for number in range(effort.pick(_OTHERS, _OTHERS // 10))]
+        for worker in workers.values():
+            worker.ask(do="each", prompts=others)
+        for what, question in QUESTIONS.items():
+            yield from _hits(what, question, _Setting(workers, server, effort))
+    yield from _storms({title: worker.how for title, worker in workers.items() if title != FLOOR})
     yield from absent
 
 
@@ -126,24 +162,34 @@ def not_installed(peer: Peer) -> str:
     return f"not installed{reason}: {peer.command}"
 
 
-def _hits(workers: dict[str, Worker], server: CannedServer, effort: Effort) -> Iterator[Finding]:
-    for title, worker in workers.items():
-        if worker.ask(do="hit", prompt=_PROMPT, calls=1)["text"] != ANSWER:
-            raise BenchmarkError(f"{title} gave another answer")
-    asked = server.requests
-    calls = effort.pick(20, 10)
+def _hits(what: str, question: dict[str, Any], setting: _Setting) -> Iterator[Finding]:
+    """Compare a hit of each worker, whose answers are equal, with ours: `question` is what it is asked."""
+    told: dict[str, str] = {}
+    for title, worker in setting.workers.items():
+        try:
+            told[title] = worker.ask(**question, calls=1)["text"]
+        except BenchmarkError as exc:
+            if title == "ours":
+                raise
+            yield Finding(f"{what}: {title}", None, note=str(exc))
+    for title, text in told.items():
+        if text != told["ours"]:
+            raise BenchmarkError(f"{title} gave another answer to {what}")
+    asked = setting.server.requests
+    calls = setting.effort.pick(20, 5)
     cases = {
-        title: lambda worker=worker: worker.ask(do="hit", prompt=_PROMPT, calls=calls)["seconds"]
-        for title, worker in workers.items()
+        title: lambda worker=setting.workers[title]: worker.ask(**question, calls=calls)["seconds"] for title in told
     }
-    samples = take_turns(cases, rounds=effort.pick(40, 10), warm_up=2)
-    if server.requests != asked:
-        raise BenchmarkError("a hit of a peer reached the model")
+    samples = take_turns(cases, rounds=setting.effort.pick(40, 7), warm_up=2)
+    reached = setting.server.requests - asked
+    if reached:
+        raise BenchmarkError(f"{what}: {reached} hits reached the model")
     medians = samples.medians
-    for title, worker in workers.items():
+    for title in told:
         if title != "ours":
-            ours = {name: medians[name] for name in (title, "ours")}
-            yield Finding(f"one hit: {title} / ours", samples.ratio(title, "ours"), medians=ours, note=worker.versions)
+            both = {name: medians[name] for name in (title, "ours")}
+            note = setting.workers[title].versions
+            yield Finding(f"{what}: {title} / ours", samples.ratio(title, "ours"), medians=both, note=note)
 
 
 def _storms(workers: dict[str, tuple[Path, str]]) -> Iterator[Finding]:
@@ -180,11 +226,14 @@ class Worker:
         self._process.communicate()
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Send a command and return the reply."""
+        """Send a command and return the reply; raises ``BenchmarkError`` with what came in the place of one."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
-        return self._heard()
+        said = self._heard()
+        if "error" in said:
+            raise BenchmarkError(said["error"])
+        return said
 
     def _heard(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -197,11 +246,10 @@ class Worker:
 
 
 class CannedServer:
-    """A model on loopback that says the same 2 KB to everyone and counts; plain HTTP/1.1 for every client."""
+    """A model on loopback that says the same to everyone and counts; plain HTTP/1.1 for every client."""
 
     def __init__(self) -> None:
         self.requests = 0
-        body = openai_answer()
         counter = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -209,7 +257,7 @@ class CannedServer:
 
             def do_POST(self) -> None:
                 counter.requests += 1
-                self.rfile.read(int(self.headers.get("content-length", 0)))
+                body = answer_to(self.path, self.rfile.read(int(self.headers.get("content-length", 0))))
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -12,10 +10,9 @@ import openai
 from canned import ANSWER_CHARS, Canned, messages, openai_answer, prose
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from harness import BenchmarkError, Finding, Row, take_turns, timed
+from surroundings import scope_of
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.cells import open_cell
-from genai_cache_magic.api.session import Session
 from genai_cache_magic.crypto.envelope import Sealer
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
 from genai_cache_magic.crypto.wrappers.local_key import LocalKey
@@ -23,11 +20,9 @@ from genai_cache_magic.entries.codec import Unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextvars import Context
 
     from harness import Effort
 
-    from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.entries.codec import Seal
 
 _HIT_TARGET = 2.5
@@ -103,7 +98,10 @@ def _sdk_hit(rounds: int) -> Finding:
     def ask() -> None:
         client.chat.completions.create(model="gpt-4.1-mini", messages=messages(1))  # type: ignore[arg-type]  # plain dictionaries
 
-    with _scope("local") as (sealed, of_sealed), _scope("off") as (plain, of_plain):
+    with (
+        scope_of(encryption="local", memory=0) as (sealed, of_sealed),
+        scope_of(encryption="off", memory=0) as (plain, of_plain),
+    ):
         cases = {"unsealed": timed(lambda: plain.run(ask)), "sealed": timed(lambda: sealed.run(ask))}
         for context in (sealed, plain):
             context.run(ask)
@@ -112,19 +110,6 @@ def _sdk_hit(rounds: int) -> Finding:
             raise BenchmarkError("a hit was none")
     ratio = samples.ratio("sealed", "unsealed")
     return Finding("openai, a hit, sealed / unsealed", ratio, target=_SDK_TARGET, medians=samples.medians)
-
-
-@contextmanager
-def _scope(encryption: str) -> Iterator[tuple[Context, CellScope]]:
-    """Open a scope in a context of its own, whose session has this encryption and keeps nothing in memory."""
-    session = Session(encryption=encryption, memory=0)
-    context = copy_context()
-    opened = context.run(open_cell, session, session.options())
-    try:
-        yield context, opened.scope
-    finally:
-        context.run(opened.close)
-        session.close()
 
 
 ROW = Row("seal", "sealing and opening / the same bytes unsealed, and bare AES-GCM", run)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness import BenchmarkError, Finding, Row, take_turns
+from harness import BenchmarkError, Finding, Row, exactly, take_turns
+
+from genai_cache_magic.testing.identity_server import SimulatedIdentity
+from genai_cache_magic.testing.vault_server import SimulatedKeyVault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness import Effort, Sampler
 
@@ -67,6 +73,52 @@ def run_first(effort: Effort) -> Iterator[Finding]:
     added = samples.added("first hit", "SDK's first call").scaled(1e3)
     medians = {**samples.medians, "opening the first scope": sorted(scopes)[len(scopes) // 2]}
     yield Finding("first hit, beyond the SDK's own first call", added, "ms", _FIRST_TARGET_MS, medians)
+    yield from _behind_a_vault(effort)
+
+
+def _behind_a_vault(effort: Effort) -> Iterator[Finding]:
+    """Start processes whose key a simulated vault guards: what they wait for, and what the vault is asked."""
+    with SimulatedIdentity() as identity, SimulatedKeyVault(identity) as vault, TemporaryDirectory() as place:
+        guarded = {
+            **identity.environment(),
+            "GENAI_CACHE_ENCRYPTION": "key-vault",
+            "GENAI_CACHE_KEY_VAULT_URL": vault.url,
+            "GENAI_CACHE_DIR": place,
+        }
+        made = subprocess.run(
+            [sys.executable, "-m", "genai_cache_magic.cli.main", "keys", "init"],
+            env={**os.environ, **guarded},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+        if made.returncode:
+            raise BenchmarkError(f"no key was made: {made.stderr[-500:]}")
+        _first_call("fill", guarded)
+        asked: list[int] = []
+
+        def hit() -> float:
+            before = len(vault.requests)
+            said = _first_call("hit", guarded)
+            if said["upstream"]:
+                raise BenchmarkError("the first call of a process did not hit")
+            asked.append(sum(request.operation == "unwrapKey" for request in vault.requests[before:]))
+            return said["call_s"] + said["scope_s"]
+
+        def nothing() -> float:
+            before = len(vault.requests)
+            said = _first_call("open", guarded)
+            if len(vault.requests) > before:
+                raise BenchmarkError("a cell without a model call asked the vault")
+            return said["scope_s"]
+
+        samples = take_turns({"first hit": hit, "a cell without a call": nothing}, rounds=effort.pick(10, 3), warm_up=1)
+    medians = samples.medians
+    yield Finding(
+        "first hit behind a vault, its scope included", samples.absolute("first hit").scaled(1e3), "ms", medians=medians
+    )
+    yield Finding("unwrappings that it needs", exactly(max(asked)), "calls", 1)
 
 
 def _process(*arguments: str) -> Sampler:
@@ -78,13 +130,20 @@ def _process(*arguments: str) -> Sampler:
     return sample
 
 
-def _first_call(mode: str) -> dict[str, float]:
-    said: dict[str, float] = json.loads(_output((_FIRST_CALL, mode)))
+def _first_call(mode: str, environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, float]:
+    said: dict[str, float] = json.loads(_output((_FIRST_CALL, mode), environment))
     return said
 
 
-def _output(arguments: Sequence[str]) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+def _output(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
     # IPython reports what fails and exits with 0.
     if done.returncode or "Error" in done.stdout + done.stderr:
         raise BenchmarkError(f"a process failed: {(done.stderr or done.stdout)[-2000:]}")

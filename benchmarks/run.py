@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Row -> where it is, in the order of the report. Imported when asked for: some need packages that others don't.
 _ROWS = {
     "hit": ("rows_hit", "ROW"),
+    "many": ("rows_many", "ROW"),
     "lookup": ("rows_lookup", "LOOKUP"),
     "seal": ("rows_seal", "ROW"),
     "growth": ("rows_lookup", "GROWTH"),
@@ -38,7 +39,7 @@ _ROWS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the rows and print them; 1 if one could not be measured."""
     options = _options(arguments)
-    effort = Effort(is_quick=options.quick)
+    effort = Effort(is_quick=options.quick or options.trial, is_trial=options.trial)
     json_file: Path | None = options.json and options.json.absolute()
     surroundings = machine()
     out = console()
@@ -68,6 +69,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(_ROWS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; installs no peers")
+    parser.add_argument("--trial", action="store_true", help="whether rows work at all: their figures mean nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     options = parser.parse_args(arguments)
     for name in options.rows:

@@ -7,10 +7,10 @@ import tempfile
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.cells import llm_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.cells import llm_cache, open_cell
+from genai_cache_magic.api.session import Session, reset_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +61,16 @@ def scope_beside(salt: str = "") -> Iterator[tuple[Context, CellScope]]:
         yield context, scope
     finally:
         context.run(cell.__exit__, None, None, None)
+
+
+@contextmanager
+def scope_of(**settings: Any) -> Iterator[tuple[Context, CellScope]]:
+    """Open a scope in a context of its own, as `scope_beside`, whose session has these settings."""
+    session = Session(**settings)
+    context = copy_context()
+    opened = context.run(open_cell, session, session.options())
+    try:
+        yield context, opened.scope
+    finally:
+        context.run(opened.close)
+        session.close()

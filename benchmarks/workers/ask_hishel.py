@@ -6,6 +6,7 @@ The 1.x line: since 2.0 a POST is always written through to the origin, so no mo
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import httpx2
 import openai
@@ -25,10 +26,16 @@ client = openai.OpenAI(
 )
 
 
-def ask(prompt: str) -> str:
+def ask(messages: Any) -> str:
     """Return the model's answer."""
-    answer = client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": prompt}])
+    answer = client.chat.completions.create(model="gpt-4.1-mini", messages=messages)
     return answer.choices[0].message.content or ""
 
 
-serve(ask, "hishel", "openai", "httpx2")
+def embed(texts: list[str]) -> list[list[float]]:
+    """Return the model's vectors."""
+    answer = client.embeddings.create(model="text-embedding-3-small", input=texts)
+    return [item.embedding for item in answer.data]
+
+
+serve(ask, "hishel", "openai", "httpx2", embed=embed)

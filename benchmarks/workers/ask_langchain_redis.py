@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Any
 
 warnings.simplefilter("ignore")
 
@@ -22,9 +23,9 @@ model = ChatOpenAI(
 )
 
 
-def ask(prompt: str) -> str:
+def ask(messages: Any) -> str:
     """Return the model's answer."""
-    return str(model.invoke(prompt).content)
+    return str(model.invoke(messages).content)
 
 
 serve(ask, "langchain-community", "langchain-openai", "langchain-core", "redis")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 import litellm
@@ -14,11 +15,11 @@ address = urlsplit(os.environ["BENCH_REDIS"])
 litellm.cache = Cache(type="redis", host=address.hostname, port=str(address.port), namespace="litellm")
 
 
-def ask(prompt: str) -> str:
+def ask(messages: Any) -> str:
     """Return the model's answer."""
     answer = litellm.completion(
         model="openai/gpt-4.1-mini",
-        messages=[{"role": "user", "content": prompt}],
+        messages=messages,
         api_key="none",
         base_url=sys.argv[1],
         max_retries=0,

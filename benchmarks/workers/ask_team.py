@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import openai
 from protocol import serve
@@ -12,9 +13,9 @@ from genai_cache_magic import llm_cache
 client = openai.OpenAI(api_key="none", base_url=sys.argv[1], max_retries=0)
 
 
-def ask(prompt: str) -> str:
+def ask(messages: Any) -> str:
     """Return the model's answer."""
-    answer = client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": prompt}])
+    answer = client.chat.completions.create(model="gpt-4.1-mini", messages=messages)
     return answer.choices[0].message.content or ""
 
 
