@@ -13,7 +13,7 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.providers.base import ModelCall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from importlib.metadata import EntryPoint
 
     from genai_cache_magic.core.model import JsonObject
@@ -59,16 +59,27 @@ class Custom:
         return recogniser
 
 
+def _entry_points() -> Iterator[EntryPoint]:
+    """Yield what the packages of this environment bring.
+
+    As ``entry_points(group=GROUP)`` does, which parses what hundreds of packages say of other things.
+    """
+    from importlib.metadata import distribution, distributions
+
+    found = (one.name for one in distributions() if GROUP in (one.read_text("entry_points.txt") or ""))
+    for name in sorted({name for name in found if name}):
+        # Of two of a name the first on the path counts, whatever the other one brings.
+        yield from distribution(name).entry_points.select(group=GROUP)
+
+
 @functools.cache
 def installed() -> Mapping[str, tuple[Custom, ...]]:
     """Return what is installed, by the last segment of its paths; the longest path comes first.
 
     Read once a process, like the modules of a package: it takes milliseconds, and is asked of every call.
     """
-    from importlib.metadata import entry_points
-
     known: dict[str, list[Custom]] = {}
-    for entry_point in entry_points(group=GROUP):
+    for entry_point in _entry_points():
         custom = Custom(entry_point)
         known.setdefault(custom.suffix.rpartition("/")[2], []).append(custom)
     return {last: tuple(sorted(found, key=lambda one: -len(one.suffix))) for last, found in known.items()}

@@ -124,11 +124,23 @@ def test_what_is_installed_is_read_once(install, monkeypatch):
     """The packages' metadata are read at the first call and never again."""
     install([])
     reads = []
-    original = importlib.metadata.entry_points
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **more: reads.append(more) or original(**more))
+    original = importlib.metadata.distributions
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: reads.append("read") or original())
     for _ in range(3):
         assert recognise(call(), Origins({}, "")) is None
-    assert reads == [{"group": custom.GROUP}]
+    assert reads == ["read"]
+
+
+def test_a_package_that_another_one_hides_brings_nothing(install, tmp_path, monkeypatch):
+    """Of two packages of a name the one counts that is imported, also if only the other one brings something."""
+    install([("v1/acme/ask", "acme_cache:acme")])
+    assert set(custom.installed()) == {"ask"}
+    info = tmp_path / "before" / "acme-2.0.dist-info"
+    info.mkdir(parents=True)
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 2.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(info.parent))
+    forget_what_is_installed()
+    assert custom.installed() == {}
 
 
 NAMED = """
