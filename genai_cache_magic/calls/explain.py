@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.calls.keeping import STORES_NOTHING
-from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews
+from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews, outline_of, outline_of_previews
 from genai_cache_magic.core.ignoring import rule_names
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.noise import joining, joining_keys
@@ -50,7 +50,9 @@ class Explanation:
     entry, nearest
         The first 16 digits of the entry ids of the call and of the nearest other one; empty where there is none.
     diff
-        Short lines that show what differs; they hold parts of prompts.
+        Short lines that show what differs. SECURITY: they hold words of prompts, and are not to be saved unasked.
+    outline
+        The same without any word.
     rules
         Those under which the two are one: noise is all that differs.
     number
@@ -64,6 +66,7 @@ class Explanation:
     entry: str = field(repr=False, default="")
     nearest: str = field(repr=False, default="")
     diff: tuple[str, ...] = field(default=(), repr=False)
+    outline: tuple[str, ...] = field(default=(), repr=False)
     rules: tuple[str, ...] = field(default=(), repr=False)
     number: int = 0
 
@@ -81,10 +84,11 @@ class Explanation:
         options = " ".join(f"--ignore {rule}" if rule in _NOISE else f"--ignore '{rule}'" for rule in self.rules)
         return f"the two differ only in {noise}: {options} would make this a hit, once an answer is stored under it"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+    def as_json(self, *, shows_text: bool = False) -> dict[str, Any]:
+        """Return plain values; words of prompts only if `shows_text`."""
         outcome = None if self.outcome is None else self.outcome.value
-        return {**asdict(self), "outcome": outcome, "advice": self.advice}
+        told = {**asdict(self), "outcome": outcome, "advice": self.advice}
+        return told if shows_text else {name: value for name, value in told.items() if name != "diff"}
 
 
 class Explainer:
@@ -160,26 +164,24 @@ class Explainer:
         near = self._catalogue.nearest_entry(own, beside=entry_id)
         if near is None or not _is_alike(own, near.metadata):
             return replace(found, reason=f"{found.reason}; {_UNLIKE}") if found.reason != _THERE else found
-        diff, rules = self._difference(own, asked, near)
         return replace(
-            found,
+            self._difference(found, own, asked, near),
             differs=differing(own, near.metadata),
             nearest=near.entry_id[:_SHOWN_DIGITS],
-            diff=diff,
-            rules=rules,
         )
 
-    def _difference(
-        self, own: Metadata, asked: Recalled | None, near: Listed
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _difference(self, found: Explanation, own: Metadata, asked: Recalled | None, near: Listed) -> Explanation:
+        """Return `found` with what differs in words, and with the rules under which nothing would."""
         other = self._recollection.get(near.entry_id)
         rules = joining_keys(own.without_noise, near.metadata.without_noise)
         if asked is None or other is None:
-            return diff_of_previews(near.metadata.preview, own.preview), rules
+            previews = near.metadata.preview, own.preview
+            return replace(found, diff=diff_of_previews(*previews), outline=outline_of_previews(*previews), rules=rules)
         is_same_beside = replace(asked.request, body={}) == replace(other.request, body={})
         if not rules and is_same_beside and asked.space == other.space:
-            rules = joining(asked.request.body, other.request.body, rule_names(asked.request.rules))
-        return diff_of(other.request, asked.request), rules
+            rules = joining(other.request.body, asked.request.body, rule_names(asked.request.rules))
+        requests = other.request, asked.request
+        return replace(found, diff=diff_of(*requests), outline=outline_of(*requests), rules=rules)
 
     def _described(self, asked: Recalled | None) -> Metadata | None:
         try:

@@ -18,29 +18,68 @@ MOST_PLACES: Final = 4
 _WIDTH: Final = 88
 _BEFORE: Final = 24
 _ABSENT: Final = object()
+_MORE: Final = "..."
+_PLAIN: Final = (bool, int, float, type(None))
 _FIELDS: Final = ("model", "origin", "api_version", "form", "headers", "ignored", "rules", "via")
 
 
 def diff_of(near: Request, own: Request) -> tuple[str, ...]:
-    """Return how `own` differs from `near`: of each place its name, and what stands there in either."""
+    """Return how `own` differs from `near`: of each place its name, and what stands there in either.
+
+    SECURITY: it holds words of prompts: never to be saved unasked.
+    """
     lines: list[str] = []
-    for place, before, after in islice(_places(near, own), MOST_PLACES + 1):
-        if len(lines) >= 3 * MOST_PLACES:
-            return (*lines, "...")
-        lines.append(place)
+    for place, before, after in _some(near, own):
         at = _begin(before, after)
+        lines.append(place)
         lines += [
             f"{sign} {_short(value, at)}" for sign, value in (("-", before), ("+", after)) if value is not _ABSENT
         ]
     return tuple(lines)
 
 
+def outline_of(near: Request, own: Request) -> tuple[str, ...]:
+    """Return the same, a line each, without any word of a prompt: where texts part, and numbers and switches."""
+    return tuple(
+        place if place == _MORE else f"{place}: {_outlined(before, after)}" for place, before, after in _some(near, own)
+    )
+
+
 def diff_of_previews(near: str, own: str) -> tuple[str, ...]:
-    """Return how the beginnings of two prompts differ, where no more is known of them."""
+    """Return how the beginnings of two prompts differ, where no more is known of them; with words, as `diff_of`."""
     if near == own or not (near and own):
         return ()
     at = _begin(near, own)
     return (f"- {_short(near, at)}", f"+ {_short(own, at)}")
+
+
+def outline_of_previews(near: str, own: str) -> tuple[str, ...]:
+    """Return the same without words."""
+    return () if near == own or not (near and own) else (f"the beginning of the prompt: {_outlined(near, own)}",)
+
+
+def _some(near: Request, own: Request) -> list[tuple[str, object, object]]:
+    """Return the first places that differ, and as the last one that there are more."""
+    found = list(islice(_places(near, own), MOST_PLACES + 1))
+    return [*found[:MOST_PLACES], (_MORE, _ABSENT, _ABSENT)] if len(found) > MOST_PLACES else found
+
+
+def _outlined(before: object, after: object) -> str:
+    if before is _ABSENT or after is _ABSENT:
+        return "differs" if before is after else "was not there" if before is _ABSENT else "is not there any more"
+    if isinstance(before, str) and isinstance(after, str):
+        same = _same(before, after)
+        behind = _same(before[same:][::-1], after[same:][::-1])
+        parted = max(len(before), len(after)) - same - behind
+        return f"{_counted(parted)} of {len(after):,} differ, from the {same + 1:,}. on"
+    if isinstance(before, _PLAIN) and isinstance(after, _PLAIN):
+        return f"{dumps(before).decode()}, now {dumps(after).decode()}"
+    return "differs"
+
+
+def _counted(characters: int) -> str:
+    """Return a number of characters in words."""
+    return f"{characters:,} character{'s' * (characters != 1)}"
 
 
 def _places(near: Request, own: Request) -> Iterator[tuple[str, object, object]]:
@@ -77,10 +116,13 @@ def _begin(before: object, after: object) -> int:
     """Return from where on two texts are worth showing."""
     if not (isinstance(before, str) and isinstance(after, str)) or max(len(before), len(after)) <= _WIDTH:
         return 0
-    same = next(
-        (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
-    )
-    return max(0, same - _BEFORE)
+    return max(0, _same(before, after) - _BEFORE)
+
+
+def _same(before: str, after: str) -> int:
+    """Return how long the beginning is that two texts have in common [characters]."""
+    parting = (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+    return next(parting, min(len(before), len(after)))
 
 
 def _short(value: object, at: int) -> str:

@@ -18,6 +18,7 @@ def explain(
     ] = "",
     *,
     run: Annotated[str, typer.Option(metavar="NAME", help="The calls of this run.")] = "",
+    text: Annotated[bool, typer.Option("--text", help="Show words of prompts, too.")] = False,
     as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
@@ -30,9 +31,9 @@ def explain(
     with opened(namespace) as cache:
         found = cache.explain(call=call, run=run)
     if as_json:
-        typer.echo(json.dumps({"calls": [one.as_json() for one in found]}))
+        typer.echo(json.dumps({"calls": [one.as_json(shows_text=text) for one in found]}))
     elif found:
-        report = explained("", found)
+        report = explained("", found, shows_text=text)
         assert report.table is not None
         print_table(report.table.header, [tuple(shown(cell) for cell in row) for row in report.table.rows])
         for note in report.notes:

@@ -86,6 +86,7 @@ _PERIOD = (
     _option("--this-machine", action="store_true", help="of this machine alone"),
 )
 _EXPLAINED = (
+    _option("--text", action="store_true", help="show words of prompts, too: they are saved with the notebook"),
     _option("--run", metavar="NAME", help="the calls of this run"),
     _option("call", nargs="?", metavar="CALL", help="one call: its number, or the start of its entry id"),
 )
@@ -244,8 +245,8 @@ def parse_usage(line: str) -> dict[str, Any]:
     return {**found, "team": True if team else False if alone else None}
 
 
-def parse_explain(line: str) -> tuple[str, str]:
-    """Read the arguments of ``%llm_cache explain``: which call, and of which run; either may be empty.
+def parse_explain(line: str) -> tuple[str, str, bool]:
+    """Read the arguments of ``%llm_cache explain``: which call, of which run (either may be empty), and with words.
 
     Raises
     ------
@@ -253,7 +254,7 @@ def parse_explain(line: str) -> tuple[str, str]:
         An option is unknown or lacks its value.
     """
     found = _parse(_explained, line)
-    return found.call or "", found.run or ""
+    return found.call or "", found.run or "", found.text
 
 
 _RUNS = {

@@ -201,20 +201,20 @@ def _usage(line: str) -> Report:
 
 def _explain(line: str) -> Report:
     session = current()
-    call, run = parse_explain(line)
+    call, run, shows_text = parse_explain(line)
     last = session.last if run or call else _last(session.last)
     namespace = session.options().namespace if run or last is None else last.options.namespace
     found = session.cache(namespace).explain(last, call=call, run=run)
     if run:
-        return explained(f"how the calls of run {run} stand now", found)
+        return explained(f"how the calls of run {run} stand now", found, shows_text=shows_text)
     if call:
         title = f"call {call}" if found else f"nothing is known of a call {call}: name it by 6 digits of its entry id"
-        return explained(title, found)
+        return explained(title, found, shows_text=shows_text)
     if not found:
         return Report(
             "every call of the last cell was a hit" if last and last.calls else "the last cell called no model"
         )
-    return explained("why calls of the last cell were no hits", found)
+    return explained("why calls of the last cell were no hits", found, shows_text=shows_text)
 
 
 def _apply(selection: Selection) -> Invalidation:

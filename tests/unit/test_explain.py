@@ -9,13 +9,15 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from genai_cache_magic import last_cell, llm_cache
+from genai_cache_magic import last_cell
 from genai_cache_magic.api.cells import open_cell
 from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.calls.explain import Explanation
 from genai_cache_magic.calls.recalling import Recalled, Recollection
 from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews
 from genai_cache_magic.cli.main import app
 from genai_cache_magic.core.model import EntryId, KeySpace, Request
+from genai_cache_magic.entries.catalogue import Listed
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.jupyter.explaining import explained
 from genai_cache_magic.testing.model_server import Fault
@@ -263,11 +265,37 @@ def test_the_command_explains_an_entry(ask):
 def test_what_people_read_says_each_advice_once(ask):
     """Whatever the number of calls that it would help."""
     ask(*(f"{n} {ONE}" for n in range(3)))
-    report = explained("t", explain(ask(*(f"{n} {OTHER}" for n in range(3)))))
+    found = explain(ask(*(f"{n} {OTHER}" for n in range(3))))
+    report = explained("t", found, shows_text=True)
     (advice,) = [note for note in report.notes if "--ignore" in note]
     assert advice.startswith("call 1, 2, 3: the two differ only in a memory address")
     assert report.table.rows[0][0] == "1"
     assert f"  + 0 {OTHER}" in report.notes
+
+
+def test_no_word_of_a_prompt_is_shown_unasked(ask):
+    """What a notebook saves says where two prompts part, and not what they say."""
+    ask(ONE)
+    found = explain(ask(OTHER, temperature=1))
+    report = explained("t", found)
+    assert "  body.messages[0].content: 2 characters of 37 differ, from the 33. on" in report.notes
+    assert "  body.temperature: 0.5, now 1" in report.notes
+    assert "What" not in str(report.bundle())
+    assert "What" not in json.dumps(found[0].as_json())
+    assert "What" in json.dumps(found[0].as_json(shows_text=True))
+    reset_session()
+    found = explain(ask(OTHER, temperature=2))
+    assert found[0].outline == ()
+    entry = last_cell().calls[0].entry_id[:16]
+    assert "What" not in command(entry)[1]
+    reset_session()
+    ask(ONE, cell="c")
+    reset_session()
+    (told,) = explain(ask(OTHER, cell="c"))
+    assert told.outline == ("the beginning of the prompt: 2 characters of 37 differ, from the 33. on",)
+    entry = last_cell().calls[0].entry_id[:16]
+    assert "What" not in command(entry)[1]
+    assert f"+ {OTHER}" in command(entry, "--text")[1]
 
 
 # --- its parts
@@ -310,16 +338,13 @@ def test_only_so_much_is_remembered():
 
 def test_a_rule_of_an_own_kind_is_written_in_quotes(ask):
     """So that it can be copied into a cell."""
-    with llm_cache() as cell:
-        assert cell.calls == ()
     body = {"p": "x", "metadata": {"run_id": 1}}
     recalled = [
         Recalled(Request("s", "o", "m", {**body, "metadata": {"run_id": n}}), KeySpace(), "", "") for n in (1, 2)
     ]
     explainer = cache().explainer
-    from genai_cache_magic.entries.catalogue import Listed
-
     near = Listed(EntryId("b" * 64), None, recalled[0].metadata(bytes(32)))
     explainer._recollection.note(near.entry_id, recalled[0])
-    _, rules = explainer._difference(recalled[1].metadata(bytes(32)), recalled[1], near)
-    assert rules == ("$.metadata.run_id",)
+    found = explainer._difference(Explanation(None, "", "m"), recalled[1].metadata(bytes(32)), recalled[1], near)
+    assert found.rules == ("$.metadata.run_id",)
+    assert "--ignore '$.metadata.run_id' would make" in found.advice
