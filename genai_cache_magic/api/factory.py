@@ -183,8 +183,10 @@ def _of_parts(
         seal_key=None if settings.encryption == "off" else keys.mac_key,
         find=partial(find_everywhere, entries, team, tell=on_event),
         origins=partial(origins_of, settings),
-        team=None if books.shared is None else books.shared.runs,
+        team=books.shared,
     )
+    if parts.line is not None and parts.line.bundles is not None:
+        runs.share_pins(parts.line.bundles, parts.seal, parts.line.overdue)
     return CacheParts(
         entries=entries,
         keys=keys,

@@ -82,6 +82,11 @@ class TeamLine:
         """The pages of the tier, behind the breaker; None if it keeps none."""
         return GuardedPages(self.tier.pages, self.breaker) if isinstance(self.tier, SupportsPages) else None
 
+    @property
+    def bundles(self) -> Pages | None:
+        """The pages of the tier for what is large, behind the breaker; None if it keeps none."""
+        return GuardedPages(self.tier.bundles, self.breaker) if isinstance(self.tier, SupportsPages) else None
+
     def settle(self) -> tuple[str, ...]:
         """Set or compare the limits of the tier's server, and return what there is to say of them."""
         tier = self.tier

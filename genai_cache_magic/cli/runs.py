@@ -95,7 +95,7 @@ def runs_pin(
             typer.echo(json.dumps({"run": name, "pinned": False}) if as_json else says)
             return
         done = cache.runs.pin(name)
-    about = {"run": name, "pinned": True, "calls": done.count, "changed": done.changed}
+    about = {"run": name, "pinned": True, "calls": done.count, "changed": done.changed, "team": done.is_told}
     typer.echo(json.dumps(about) if as_json else written("pinned", name, done))
 
 

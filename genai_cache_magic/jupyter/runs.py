@@ -79,7 +79,8 @@ def differences(one: str, other: str, found: RunDiff) -> Report:
 def written(what: str, name: str, done: Written) -> str:
     """Return what was done with the answers of a run."""
     changed = f"; {counted(done.changed, 'answer')} changed since the run" if done.changed else ""
-    return f"run {name}, {counted(done.count, 'call')}, is {what}{changed}"
+    told = {True: ", for the team too", False: "; the team is told as soon as it can be reached"}.get(done.is_told, "")  # type: ignore[arg-type]  # None is no team
+    return f"run {name}, {counted(done.count, 'call')}, is {what}{told}{changed}"
 
 
 def left_out(done: Written) -> tuple[str, ...]:

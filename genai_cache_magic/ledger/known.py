@@ -6,6 +6,7 @@ All of it can be made anew: what was told is told again, and comes to the same; 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +38,7 @@ _COLUMNS: Final[Columns] = MappingProxyType(
     {
         **dict.fromkeys(("grp", "name", "digest", "revision", "blob", "run", "title"), bytes),
         **dict.fromkeys(("serial", "day", "at_ms", "last", "calls"), range(2**62)),
-        "state": range(16),
+        "state": range(1, 5),
     }
 )
 
@@ -66,6 +67,24 @@ class Head:
 
     last: int
     calls: int
+    title: bytes = field(repr=False)
+
+
+class PinState(IntEnum):
+    """What became of a pin of this machine."""
+
+    MADE = 1
+    TOLD = 2
+    REMOVED = 3
+    DOUBTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pinned run: the serial that the team knows it by, or the time at which it was made or removed here [µs]."""
+
+    serial: int
+    state: PinState
     title: bytes = field(repr=False)
 
 
@@ -175,6 +194,32 @@ class KnownPages:
         """Note where runs stood."""
         rows = [(run, head.last, head.calls, head.title) for run, head in heads.items()]
         self.file.write(lambda db: db.executemany("INSERT OR REPLACE INTO head VALUES (?, ?, ?, ?)", rows))
+
+    def pins(self) -> dict[bytes, Pin]:
+        """Return what is known of pinned runs, by their labels."""
+        rows = self.file.read(lambda db: db.execute("SELECT run, serial, state, title FROM pin").fetchall())
+        return {run: Pin(serial, PinState(state), title) for run, serial, state, title in rows}
+
+    def note_pin(self, run: bytes, pin: Pin | None, *, instead_of: Pin | None = None) -> None:
+        """Note a pin, or none any more; only if `instead_of` is still what is known, where that is given."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if instead_of is not None:
+                rows = db.execute("SELECT serial, state FROM pin WHERE run = ?", (run,)).fetchall()
+                if rows != [(instead_of.serial, instead_of.state)]:
+                    return
+            if pin is None:
+                db.execute("DELETE FROM pin WHERE run = ?", (run,))
+            else:
+                row = run, pin.serial, int(pin.state), pin.title
+                db.execute("INSERT OR REPLACE INTO pin VALUES (?, ?, ?, ?)", row)
+
+        self.file.write(work)
+
+    def forget_pins(self) -> None:
+        """Take no pin as told any more: whoever has one sees whether the tier still has it."""
+        told, doubted = int(PinState.TOLD), int(PinState.DOUBTED)
+        self.file.write(lambda db: db.execute("UPDATE pin SET state = ? WHERE state = ?", (doubted, told)))
 
     def close(self) -> None:
         """Give up the file; may be called twice."""

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
+from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.ledger.sharer import Sharer
+from genai_cache_magic.ledger.sharing import Source
 from genai_cache_magic.ledger.team_runs import RunSource, TeamRuns
 from genai_cache_magic.ledger.team_usage import TeamUsage, UsageSource
 
 if TYPE_CHECKING:
     from genai_cache_magic.entries.drain import Retries
     from genai_cache_magic.ledger.accounts import Accounts
-    from genai_cache_magic.ledger.sharing import Sharing, Source
+    from genai_cache_magic.ledger.sharing import Sharing
     from genai_cache_magic.stores.locks import FileLock
+
+
+_OTHERS_S: Final = 0.05
+"""How long to leave it to another process or thread that tells [s]."""
+
+
+class Pins(Source, Protocol):
+    """Pinned runs, which are told by themselves."""
+
+    def tell(self) -> None:
+        """Tell what was pinned or unpinned; raises ``StoreUnavailable``."""
 
 
 class SharedBooks:
@@ -37,6 +51,8 @@ class SharedBooks:
             UsageSource(accounts, sharing.seal, sharing),
             RunSource(accounts, sharing),
         )
+        self._pins: Pins | None = None
+        self._pause = threading.Event()
         self._has_lost = False
         self._sharer = Sharer(self._tell, lock=lock, retries=retries)
         sharing.lost = self.lost
@@ -50,6 +66,23 @@ class SharedBooks:
         """Say that the tier has lost something: all that this machine has to tell is told anew; returns at once."""
         self._has_lost = True
         self._sharer.poke()
+
+    def add(self, pins: Pins) -> None:
+        """Tell the team of pinned runs, too."""
+        self._pins = pins
+        self._sources = (*self._sources, pins)
+
+    def tell_now(self, *, within_s: float) -> None:
+        """Tell what is new, for at most so long [s]; what could not be told is told in the background."""
+
+        def tell() -> None:
+            while self._sharer.once():
+                self._pause.wait(_OTHERS_S)
+
+        try:
+            within(within_s, tell, overdue=lambda: "the team does not answer in time")
+        except StoreUnavailable:
+            self._sharer.poke()
 
     def prune(self) -> None:
         """Remove from the tier what has expired there; raises ``StoreUnavailable``."""
@@ -71,3 +104,5 @@ class SharedBooks:
                 self._has_lost = True
                 raise
         self.sharing.tell(self._sources)
+        if self._pins is not None:
+            self._pins.tell()

@@ -10,6 +10,7 @@ none of ours is ignored with a reason, and what was known of it stays.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,6 +31,9 @@ KEPT_DAYS: Final = 400
 """So long the team's numbers and runs are kept after their last change."""
 KEPT_S: Final = KEPT_DAYS * 86_400.0
 DAY_MS: Final = 86_400_000
+
+_NO_DAY: Final = 2**61
+"""What is kept for ever is of no day."""
 
 _READ_AT_ONCE: Final = 64
 _READ_ROUNDS: Final = 16
@@ -70,12 +74,15 @@ class Learnt:
         Why it could not be asked for all of it now; empty if it could.
     ignored
         Why pages are ignored, a reason for each.
+    serials
+        Of each of the contents.
     """
 
     contents: tuple[Content, ...] = field(repr=False)
     known_at_ms: int | None = None
     trouble: str = field(default="", repr=False)
     ignored: tuple[str, ...] = ()
+    serials: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,30 +154,47 @@ class Sharing:
         """Remove from the tier what has expired, where it does not do so itself; raises ``StoreUnavailable``."""
         return self._pages.prune()
 
-    def learn(self, groups: Sequence[str], of: str) -> Learnt:
+    def names(self, group: str) -> frozenset[str]:
+        """Return the names of the pages that the tier has in a group now; raises ``StoreUnavailable``."""
+        return frozenset(self._pages.revisions([group])[group])
+
+    def post(self, place: Place, content: Content) -> int:
+        """Set a page that is nobody's alone, for ever, above all that is known of it; return its serial.
+
+        Raises ``StoreUnavailable``.
+        """
+        before = self.known.pages([place.group]).get(place)
+        serial = max(self.now_ms() * 1000, before.serial + 1 if before else 1)
+        blob = self.seal.seal(place, content, serial=serial)
+        revision = self._pages.put(place.group, {place.name: blob}, ttl_s=math.inf)[place.name]
+        self.known.note_pages({place: Known(revision, serial, blob)}, day=_NO_DAY)
+        return serial
+
+    def learn(self, groups: Sequence[str], of: str, *, with_own: bool = False) -> Learnt:
         """Return what others have told in `groups` about `of`, as it is now, or as it was last known."""
         try:
             trouble = self._refresh(groups)
         except StoreUnavailable as error:
             trouble = str(error)
         try:
-            return self._learnt(groups, of, trouble)
+            return self._learnt(groups, of, trouble, with_own=with_own)
         except StoreUnavailable as error:
             return Learnt((), None, trouble or str(error))
 
-    def _learnt(self, groups: Sequence[str], of: str, trouble: str) -> Learnt:
+    def _learnt(self, groups: Sequence[str], of: str, trouble: str, *, with_own: bool) -> Learnt:
         own = self.writer()
         ignored = [reason for place, (_, reason) in self._refused.items() if place.group in groups]
-        found = []
+        found, serials = [], []
         for place, page in self.known.pages(groups).items():
             try:
-                content, _ = self.seal.open(place, page.blob)
+                content, serial = self.seal.open(place, page.blob)
             except PageRefused as error:
                 ignored.append(str(error))
                 continue
-            if content.of == of and content.writer != own:
+            if content.of == of and (with_own or content.writer != own):
                 found.append(content)
-        return Learnt(tuple(found), self.known.asked_at_ms(groups), trouble, tuple(ignored))
+                serials.append(serial)
+        return Learnt(tuple(found), self.known.asked_at_ms(groups), trouble, tuple(ignored), tuple(serials))
 
     def _is_of(self, writer: str, sources: Sequence[Source]) -> None:
         """Forget what another ledger has told that lay here: its pages are those of another machine now."""

@@ -16,20 +16,26 @@ from genai_cache_magic.runs.foreign import foreign_calls, likely_source
 from genai_cache_magic.runs.lines import CallName, RecordedCall
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.summaries import Run, Written, compared, name_of, summary_from, summary_of
+from genai_cache_magic.runs.team_pins import TeamPins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.policy import Fetch
+    from genai_cache_magic.entries.codec import Seal
     from genai_cache_magic.ledger.accounts import Accounts
     from genai_cache_magic.ledger.books import Books
+    from genai_cache_magic.ledger.shared_books import SharedBooks
     from genai_cache_magic.ledger.sharing import Learnt
-    from genai_cache_magic.ledger.team_runs import Headline, TeamRuns
+    from genai_cache_magic.ledger.team_runs import Headline
     from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.runs.summaries import RunDiff, RunSummary
+    from genai_cache_magic.stores.base import Pages
 
 _MOST_NAMED = 5
+_TELLING_S = 30.0
+"""How long who pins a run waits until its team has it [s]."""
 
 
 class Runs:
@@ -46,7 +52,7 @@ class Runs:
     origins
         Returns what is known of origins, by which model calls in recordings of others are recognised.
     team
-        The runs that teammates have recorded; None where this machine works alone.
+        What ties this machine's runs to those of its teammates; None where it works alone.
 
     Attributes
     ----------
@@ -63,7 +69,7 @@ class Runs:
         seal_key: bytes | None,
         find: Callable[[Iterable[EntryId]], tuple[Mapping[EntryId, Found | Fetch], Sequence[str]]],
         origins: Callable[[], Origins],
-        team: TeamRuns | None = None,
+        team: SharedBooks | None = None,
     ) -> None:
         self._accounts = accounts
         self._books = books
@@ -71,8 +77,23 @@ class Runs:
         self._seal_key = seal_key
         self._find = find
         self._origins = origins
-        self._team = team
+        self._team = None if team is None else team.runs
+        self._shared = team
+        self._team_pins: TeamPins | None = None
         self.notes: tuple[str, ...] = ()
+
+    def share_pins(self, bundles: Pages, seal: Seal, overdue: Callable[[], str]) -> None:
+        """Pin for the whole team from now on: `bundles` keep the answers, sealed by `seal`; see `TeamPins`."""
+        if self._shared is not None and self._pins is not None:
+            self._team_pins = TeamPins(
+                self._shared.sharing,
+                bundles,
+                seal,
+                label=self._accounts.label_of_run,
+                bundle=self._file_of,
+                overdue=overdue,
+            )
+            self._shared.add(self._team_pins)
 
     def list(self) -> tuple[RunSummary, ...]:
         """Return every run, the team's included, by name."""
@@ -85,7 +106,11 @@ class Runs:
         if self._team is not None:
             others, learnt = self._team.headlines()
             notes = _notes(learnt)
-        found = tuple(self._summary(name, own.get(name, []), others.get(name, [])) for name in sorted({*own, *others}))
+        is_pinned = self._pinned_ones()
+        found = tuple(
+            self._summary(name, own.get(name, []), others.get(name, []), is_pinned=is_pinned(name))
+            for name in sorted({*own, *others})
+        )
         self.notes = notes
         return found
 
@@ -102,10 +127,20 @@ class Runs:
         if not calls:
             known = ", ".join(run.name for run in self.list()) or "none: give a cell --run NAME"
             raise ConfigurationError(f"there is no run {name!r}; known are {known}")
-        return Run(summary_of(name, calls, is_pinned=self.pinned(name) is not None), tuple(calls))
+        notes = self.notes
+        found = Run(summary_of(name, calls, is_pinned=self._pinned_ones()(name)), tuple(calls))
+        self.notes = notes
+        return found
 
-    def _summary(self, name: str, own: Sequence[RunCall], others: Sequence[Headline]) -> RunSummary:
-        is_pinned = self.pinned(name) is not None
+    def _pinned_ones(self) -> Callable[[str], bool]:
+        """Return what tells whether a run is pinned, by what is known now."""
+        pins = self._team_pins
+        if pins is None:
+            return lambda name: self.pinned(name) is not None
+        known, _ = pins.known()
+        return lambda name: pins.is_pinned(name, known)
+
+    def _summary(self, name: str, own: Sequence[RunCall], others: Sequence[Headline], *, is_pinned: bool) -> RunSummary:
         calls = own if not others or _is_imported(own) else [] if not own and len(others) == 1 else self._calls(name)
         return summary_of(name, calls, is_pinned=is_pinned) if calls else summary_from(others[0], is_pinned=is_pinned)
 
@@ -124,12 +159,22 @@ class Runs:
         return compared(self.show(one).calls, self.show(other).calls)
 
     def pinned(self, name: str) -> RunFile | None:
-        """Return the bundle of a pinned run, None if it isn't pinned."""
+        """Return the bundle of a pinned run, None if it isn't pinned.
+
+        Raises
+        ------
+        StoreUnavailable
+            A teammate has pinned it, and its answers can't be fetched now.
+        """
+        if self._team_pins is not None:
+            return self._team_pins.file(name)
         file = self._bundle(name)
         return file if file is not None and file.path.exists() else None
 
     def pin(self, name: str) -> Written:
         """Keep the answers of a run as they are now: `replay` takes them from there, whatever becomes of the entries.
+
+        In a team it is pinned for all; where that can't be told now it is as soon as it can.
 
         Raises
         ------
@@ -141,7 +186,15 @@ class Runs:
             raise ConfigurationError("a cache in memory pins nothing: use one on disk")
         recorded, changed = self._recorded(name)
         file.replace(recorded)
-        return Written(len(recorded), changed)
+        return Written(len(recorded), changed, is_told=self._tell(name, is_pinned=True))
+
+    def _tell(self, name: str, *, is_pinned: bool) -> bool | None:
+        """Tell the team of a pin; return whether it knows, None where there is no team."""
+        if self._shared is None or self._team_pins is None:
+            return None
+        self._team_pins.note(name, is_pinned=is_pinned)
+        self._shared.tell_now(within_s=_TELLING_S)
+        return self._team_pins.is_told(name)
 
     def write_bundle(self, name: str, path: Path) -> None:
         """Write the file from which a run is replayed: that of its pin, else its answers as they are now; as `pin`."""
@@ -153,11 +206,12 @@ class Runs:
         RunFile(path, seal_key=self._key, is_sealed=self._seal_key is not None).replace(recorded)
 
     def unpin(self, name: str) -> bool:
-        """Remove what `pin` made; return whether there was anything."""
-        file = self.pinned(name)
-        if file is not None:
-            file.path.unlink(missing_ok=True)
-        return file is not None
+        """Remove what `pin` made, in a team for all; return whether there was anything."""
+        was_pinned = self._pinned_ones()(name)
+        if was_pinned:
+            self._tell(name, is_pinned=False)
+            self._file_of(name).path.unlink(missing_ok=True)
+        return was_pinned
 
     def export(self, name: str, path: str | Path, *, plaintext: bool = False) -> Written:
         """Write a run into one file that others can import or name; raises as `pin`.
@@ -198,6 +252,8 @@ class Runs:
             whose = "of your own" if self._accounts.calls_of_runs(name) else "of your team"
             raise ConfigurationError(f"there is a run {name!r} {whose}: import it under another name, with --as")
         target.replace(calls)
+        if self._team_pins is not None:
+            self._team_pins.leave(name)
         today = self._books.today()
         self._accounts.replace_run(name, [_imported(call, name, today) for call in calls])
         return Written(len(calls), left_out=left_out)
@@ -220,8 +276,10 @@ class Runs:
         return file.calls(), {}
 
     def _bundle(self, name: str) -> RunFile | None:
-        if self._pins is None:
-            return None
+        return None if self._pins is None else self._file_of(name)
+
+    def _file_of(self, name: str) -> RunFile:
+        assert self._pins is not None
         path = self._pins / f"{self._accounts.label_of_run(name).hex()}.run"
         return RunFile(
             path, label=f"pinned run {name}", seal_key=self._key, is_sealed=self._seal_key is not None, is_private=True
@@ -238,7 +296,8 @@ class Runs:
         wanted = {call.entry_id for call in calls if call.entry_id}  # one that was imported has no entry
         names = {name_of(call) for call in calls}
         found, troubles = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
-        bundle = self.pinned(name)
+        is_whole = all(isinstance(found.get(call.entry_id), Found) for call in calls)  # type: ignore[call-overload]  # as above
+        bundle = None if is_whole else self.pinned(name)
         if bundle is not None:
             bundle.load()
         recorded: dict[CallName, RecordedCall] = {}

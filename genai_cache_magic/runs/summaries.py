@@ -126,11 +126,14 @@ class Written:
         Of so many the answer is another than the run got.
     left_out
         What a recording of another tool holds beside them: how many, by what they are.
+    is_told
+        Whether the team has what was pinned; False: it is told as soon as it can be; None: it is this machine's alone.
     """
 
     count: int
     changed: int = 0
     left_out: Mapping[str, int] = field(repr=False, default_factory=dict)
+    is_told: bool | None = None
 
 
 def summary_of(name: str, calls: Sequence[RunCall], *, is_pinned: bool) -> RunSummary:

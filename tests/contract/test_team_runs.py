@@ -132,6 +132,124 @@ def test_a_colleague_lists_shows_compares_and_exports(on, l2, isolated, unique_s
         bob.runs.show("swep")
 
 
+@pytest.mark.parametrize("kind", ["redis", "blob", "both"])
+def test_a_pin_is_the_teams(on, redis_server, azurite, isolated, unique_server, team, kind):  # noqa: PLR0917
+    """A colleague's replay gives its answers past clear, refresh, expiry and eviction, until one of them unpins it."""
+    blob = f"{azurite.account_url}/runs"
+    l2 = {"redis": redis_server.url, "blob": blob, "both": f"{redis_server.url},{blob}"}[kind]
+    url = unique_server.openai_url
+    on("ann", l2)
+    first = in_a_process(url, "use", "sweep", "a", "b")
+    ann = on("ann", l2)
+    done = ann.runs.pin("sweep")
+    assert (done.count, done.is_told) == (2, True)
+    ann.clear()
+    execute(url, "a", run="other", mode="refresh")
+    bob = on("bob", l2)
+    assert bob.runs.list()[-1].is_pinned
+    asked = unique_server.count
+    assert in_a_process(url, "replay", "sweep", "a", "b")["said"] == first["said"]
+    assert unique_server.count == asked
+    on("cem", l2)
+    with llm_cache(run="sweep", mode="replay") as cell:
+        assert ask(url, "a") == json.loads(first["said"][0])["id"]
+    assert {call.reason for call in cell.calls} == {"from pinned run sweep"}
+    assert on("bob", l2).runs.unpin("sweep")
+    for name in ("ann", "bob", "cem"):
+        runs = on(name, l2).runs
+        assert runs.pinned("sweep") is None
+        assert not runs.show("sweep").summary.is_pinned
+        assert not runs.unpin("sweep")
+
+
+def test_a_newer_pin_takes_the_place_of_an_older_one(on, redis_server, isolated, unique_server):
+    """On every machine, whoever of them pinned it, and nothing is left of the older one."""
+    url, l2 = unique_server.openai_url, redis_server.url
+    on("ann", l2)
+    first = execute(url, "a")
+    current_session().cache(os.environ["GENAI_CACHE_NAMESPACE"]).runs.pin("sweep")
+    bob = on("bob", l2)
+    assert replayed(url, "a") == first
+    (second,) = execute(url, "a", mode="refresh")
+    bob.runs.pin("sweep")
+    on("ann", l2)
+    assert replayed(url, "a") == [second]
+    assert len(pinned_groups(redis_server)) == 1
+
+
+def replayed(url, *texts):
+    with llm_cache(run="sweep", mode="replay") as cell:
+        said = [ask(url, text) for text in texts]
+    assert {call.reason for call in cell.calls} == {"from pinned run sweep"}
+    return said
+
+
+def pinned_groups(server):
+    """Return the keys under which parts of pinned runs are: those that never expire, but the list of them."""
+    redis = pytest.importorskip("redis", reason="pip install redis")
+    with redis.Redis.from_url(server.url) as client:
+        keys = client.scan_iter(match=f"genai-cache:1:{os.environ['GENAI_CACHE_NAMESPACE']}:p:*")
+        endless = [key for key in keys if client.ttl(key) == -1]
+        return [key for key in endless if any(len(value) > 600 for value in client.hvals(key))]
+
+
+@pytest.mark.parametrize("how", ["rubbish", "swapped", "gone"])
+def test_parts_that_can_not_be_used_are_said(on, redis_server, isolated, unique_server, how):
+    """Replay goes on from the cache, and the cell says why; to pin again mends it."""
+    redis = pytest.importorskip("redis", reason="pip install redis")
+    url, l2 = unique_server.openai_url, redis_server.url
+    on("ann", l2)
+    first = execute(url, "a", "b")
+    runs = current_session().cache(os.environ["GENAI_CACHE_NAMESPACE"]).runs
+    runs.pin("sweep")
+    (key,) = pinned_groups(redis_server)
+    with redis.Redis.from_url(l2) as client:
+        for name, value in client.hgetall(key).items():
+            if how == "gone":
+                client.delete(key)
+            else:
+                client.hset(key, name, b"rubbish" if how == "rubbish" else value[:-4] + bytes(4))
+    on("bob", l2)
+    with llm_cache(run="sweep", mode="replay") as cell:
+        assert [ask(url, text) for text in ("a", "b")] == first
+    assert any("the team's pinned answers of run 'sweep' can't be used" in one.message for one in cell.troubles)
+    on("ann", l2).runs.pin("sweep")
+    on("bob", l2)
+    assert replayed(url, "a", "b") == first
+
+
+def test_a_pin_is_told_after_an_outage(on, isolated, unique_server):
+    """It holds here at once and says so; a tier that lost everything gets it again."""
+    from services import started
+
+    from genai_cache_magic.testing.servers import RedisServer
+
+    url = unique_server.openai_url
+    with started(RedisServer) as server:
+        ann = on("ann", server.url)
+        first = execute(url, "a")
+        server.stop()
+        assert ann.runs.pin("sweep").is_told is False
+        assert replayed(url, "a") == first
+        server.start()
+        give_up_at = time.monotonic() + 2 * _WAIT_S
+        while not ann.runs._team_pins.is_told("sweep"):
+            assert time.monotonic() < give_up_at
+            ann.ledger.shared.tell_now(within_s=1)
+            time.sleep(0.2)
+        ann.clear()
+        on("bob", server.url)
+        assert replayed(url, "a") == first
+        server.stop()  # it keeps nothing
+        server.start()
+        ann = on("ann", server.url)
+        assert replayed(url, "a") == first
+        ann.ledger.shared.lost()
+        ann.ledger.shared.tell_now(within_s=_WAIT_S)
+        on("cem", server.url)
+        assert replayed(url, "a") == first
+
+
 def test_a_run_of_two_machines_is_one(on, redis_server, isolated, unique_server):
     """Of a cell the last execution counts, on whichever machine it was; other cells stay."""
     url, l2 = unique_server.openai_url, redis_server.url
