@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.host import tilde
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class GenaiCacheError(Exception):
@@ -131,7 +134,32 @@ class ReplayMiss(CellInterrupt):
 
 
 class BudgetExceeded(CellInterrupt):
-    """The next call could exceed the budget that its cell was given."""
+    """The next call could exceed the budget that its cell was given; it was not sent.
+
+    Its amounts are None in an error that comes from another process as words alone.
+    """
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """What the calls before have cost [USD]."""
+        return self._figure(1)
+
+    @property
+    def reserved_usd(self) -> Decimal | None:
+        """What is set aside for calls on their way [USD]."""
+        return self._figure(2)
+
+    @property
+    def limit_usd(self) -> Decimal | None:
+        """The budget [USD]."""
+        return self._figure(3)
+
+    def _figure(self, place: int) -> Decimal | None:
+        # Among the arguments, since those go wherever an error goes: into other processes, and into its like.
+        return self.args[place] if len(self.args) > place else None
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class _OrdinaryReplayMiss(ReplayMiss, Exception):  # noqa: N818 - the same error, for those who catch `Exception` only

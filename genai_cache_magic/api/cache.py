@@ -69,7 +69,7 @@ class Cache:
         self.runs, self.insight, self.explainer = parts.runs, parts.insight, parts.explainer
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
-        self._counts = parts.counts
+        self.counts = parts.counts
         self._ttl_s = parts.ttl_s
         self._directory = parts.directory
         self._is_superseded = parts.is_superseded
@@ -292,14 +292,14 @@ class Cache:
         StoreUnavailable
             It could not be counted, or it is not known whether it was.
         """
-        return self._counts.add(name, field, amount)
+        return self.counts.add(name, field, amount)
 
     def hgetall(self, name: str, *, start: object = None, end: object = None) -> dict[str, int]:
         """Return the counts under `name`, sorted by field, from `start` to `end` (texts, or dates), both included.
 
         Raises ``StoreUnavailable``: no count may be taken for none.
         """
-        return self._counts.read(name, start=start, end=end)
+        return self.counts.read(name, start=start, end=end)
 
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""

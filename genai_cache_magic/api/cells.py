@@ -31,8 +31,10 @@ F = TypeVar("F", bound="Callable[..., Any]")
 def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
     """Put a new scope in force for this context and what it starts."""
     scope = session.scope(options, cell=cell, hooks=hooks)
-    scope.passport = Passport(options, cell, session.settings, scope.reports.directory)
-    return put_in_force(session, scope)
+    opened = put_in_force(session, scope)
+    budgets = () if scope.budgets is None else scope.budgets.terms
+    scope.passport = Passport(options, cell, session.settings, scope.reports.directory, budgets)
+    return opened
 
 
 class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
@@ -43,14 +45,14 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
 
     Parameters
     ----------
-    tags, ttl, mode, run, samples, store, namespace, salt, ignore
+    tags, ttl, mode, run, samples, store, namespace, salt, ignore, budget, budget_unknown
         As the options of ``%%llm_cache``.
 
     Raises
     ------
     ConfigurationError
         At once: an option is wrong. On entry: a setting is.
-    ReplayMiss
+    ReplayMiss, BudgetExceeded
         On leaving: a call was missing in a thread, task or worker, where nobody saw it.
     """
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.api.opened import put_in_force
 from genai_cache_magic.api.session import Session, current_session
+from genai_cache_magic.budgets.budget import Budget, Budgets
+from genai_cache_magic.budgets.purse import Purse
 from genai_cache_magic.calls.reports import Reports
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from genai_cache_magic.budgets.budget import Terms
     from genai_cache_magic.core.options import Options
     from genai_cache_magic.settings.model import Settings
 
@@ -24,8 +28,9 @@ class _Sessions:
 
     def __init__(self) -> None:
         self._lock = host.process_lock()
-        self._sessions: list[Session] = []  # guarded by _lock, like the next
+        self._sessions: list[Session] = []  # guarded by _lock, like the next two
         self._reports: dict[str, Reports] = {}
+        self._purses: dict[str, Purse] = {}
 
     def session(self, settings: Settings) -> Session:
         """Return a session with `settings`: this process's own, if it has the same."""
@@ -40,6 +45,11 @@ class _Sessions:
                     return session
             self._sessions.append(Session.of(settings))
             return self._sessions[-1]
+
+    def purse(self, place: str) -> Purse:
+        """Return the purse whose file is at `place`."""
+        with self._lock:
+            return self._purses.setdefault(place, Purse(Path(place)))
 
     def reports(self, directory: str) -> Reports:
         """Return what writes to `directory`."""
@@ -58,12 +68,15 @@ class Passport:
     ----------
     directory
         Of the scope's `Reports`.
+    budgets
+        What the calls of the scope are held to.
     """
 
     options: Options
     cell: str
     settings: Settings
     directory: str
+    budgets: tuple[Terms, ...] = ()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -71,7 +84,7 @@ class Passport:
 
         Raises
         ------
-        ReplayMiss
+        ReplayMiss, BudgetExceeded
             On leaving: a call was missing in a thread or task of this process, where nobody saw it.
         """
         reports = _sessions.reports(self.directory)
@@ -80,6 +93,9 @@ class Passport:
         scope = session.scope(self.options, cell=self.cell)
         scope.reports = reports
         scope.passport = self
+        if self.budgets:
+            around = [Budget(terms, scope, _sessions.purse(terms.place)) for terms in self.budgets]
+            scope.budgets = Budgets(scope, None, around)
         opened = put_in_force(session, scope)
         try:
             yield

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.api.opened import OpenCell
+from genai_cache_magic.api.opened import OpenCell, held_to_budget
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ReplayMiss
@@ -57,7 +57,7 @@ def answering_from(
     inner = _Nothing(session.origins) if scope.options.mode is Mode.REPLAY else session.answers_of_cache(scope)
     scope.recording = file if scope.options.mode is Mode.RECORD else None
     answers = ShelvedAnswers(inner, file, now_ms=lambda: time.time_ns() // 1_000_000, on_miss=on_miss)
-    opened = OpenCell(session, scope, Active(answers, scope))
+    opened = OpenCell(session, scope, Active(held_to_budget(answers, scope), scope))
     try:
         patcher.install()
         yield scope

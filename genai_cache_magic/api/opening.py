@@ -209,7 +209,7 @@ class OpeningCache:
         cache = self._opening.cache
         if cache is None:
             return self._waiting
-        _acquaint(self._scope, cache)
+        acquaint(self._scope, cache)
         return cache.calls
 
     @property
@@ -219,9 +219,10 @@ class OpeningCache:
         return self._origins if cache is None else cache.origins
 
 
-def _acquaint(scope: CellScope, cache: Cache) -> None:
-    """Tell `scope` which cache answers it: where its calls are booked, and which store they name."""
+def acquaint(scope: CellScope, cache: Cache) -> None:
+    """Tell `scope` which cache answers it: where its calls are booked and counted, and which store they name."""
     scope.books, scope.store = cache.ledger.books, cache.fingerprint
+    scope.past, scope.counts = cache.ledger.past, cache.counts
 
 
 class OpeningDesk:
@@ -250,7 +251,7 @@ class OpeningDesk:
         lead = follow.lead
         cache = self._opening.cache
         if cache is not None:
-            _acquaint(lead.scope, cache)
+            acquaint(lead.scope, cache)
             return cache.calls.begin(lead.call, lead.scope, is_async=lead.is_async)
         error = self._opening.error or KeyUnavailable(
             "whoever guards the key of the cache has not answered yet, so calls go uncached until it has"
@@ -280,3 +281,6 @@ class OpeningDesk:
 
     def drop(self, lead: Lead) -> None:
         """Nobody waits for it."""
+
+    def stop(self, lead: Lead, reason: str) -> None:
+        """Never called, as `commit`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from genai_cache_magic import host
 from genai_cache_magic.api.custody import is_slow
 from genai_cache_magic.api.factory import build_cache, origins_of
-from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache
+from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache, acquaint
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
 from genai_cache_magic.core.options import Mode, Options, Samples, checked_tags
@@ -28,10 +28,11 @@ from genai_cache_magic.runs.shelf import ShelvedAnswers
 from genai_cache_magic.runs.watching import WatchedAnswers
 from genai_cache_magic.settings.places import parse_place
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
-from genai_cache_magic.settings.units import parse_duration
+from genai_cache_magic.settings.units import parse_duration, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from decimal import Decimal
     from enum import StrEnum
 
     from genai_cache_magic.api.cache import Cache
@@ -207,7 +208,7 @@ class Session:
         except GenaiCacheError as exc:
             scope.emit(trouble("cache", exc))
             return ClosedCache(ClosedDesk(exc), origins_of(self.settings))
-        scope.books, scope.store = cache.ledger.books, cache.fingerprint
+        acquaint(scope, cache)
         return cache
 
     def _run_file(self, options: Options) -> RunFile:
@@ -246,17 +247,21 @@ class Session:
         """Return the options for a scope: `given`, else the notebook's, else the settings'.
 
         Values are as in the magic: ``mode``, ``ttl``, ``tags``, ``run``, ``namespace``, ``samples``,
-        ``store``, ``salt``, ``ignore``; None counts as not given. Rules of ``ignore`` add to those in force.
+        ``store``, ``salt``, ``ignore``, ``budget``, ``budget_unknown``; None counts as not given.
+        Rules of ``ignore`` add to those in force.
 
         Raises
         ------
         ConfigurationError
             An option is unknown, wrong, or not in this version; the message names the fix.
         """
-        merged = {**self.notebook, **{name: value for name, value in given.items() if value is not None}}
+        wanted = {name.removesuffix("_usd"): value for name, value in given.items() if value is not None}
+        merged = {**self.notebook, **wanted}
         settings = self.settings
         merged.setdefault("run_file", settings.run_file or "")
         merged["ignore"] = self._ignored(given.get("ignore"))
+        for name in ("budget", "budget_unknown"):
+            merged.setdefault(name, getattr(settings, name))
         options = checked_options(merged, mode=settings.mode, samples=settings.samples)
         if options.mode is Mode.RECORD and not options.run_file:
             raise ConfigurationError("mode record keeps a run file: name it too, --run-file runs/NAME.jsonl")
@@ -273,7 +278,7 @@ class Session:
 
     def turn_on(self, **given: Any) -> Options:
         """Put options in force for every following cell; raises as `options`."""
-        wanted = {name: value for name, value in given.items() if value is not None}
+        wanted = {name.removesuffix("_usd"): value for name, value in given.items() if value is not None}
         before, self.notebook = self.notebook, {}
         try:
             options = self.options(**wanted)
@@ -359,10 +364,8 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
     ConfigurationError
         As `Session.options`.
     """
-    known = {"ttl", *(field.name for field in fields(Options) if field.name != "ttl_s")}
+    known = {"ttl", "budget", "budget_unknown", *(field.name for field in fields(Options) if field.name != "ttl_s")}
     for name in given:
-        if name == "budget_usd":
-            raise ConfigurationError("budget: this version has no budgets yet; leave the option out")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
@@ -378,7 +381,15 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
         salt=str(given.get("salt", "")),
         run_file=_place(given.get("run_file", "")),
         ignore=checked_rules(given.get("ignore")),
+        budget_usd=_money(given, "budget"),
+        budget_unknown_usd=_money(given, "budget_unknown", may_be_zero=True),
     )
+
+
+def _money(given: Mapping[str, Any], name: str, *, may_be_zero: bool = False) -> Decimal | None:
+    """Return the amount of an option, which may be given with its unit in its name, too."""
+    amount = given.get(name, given.get(f"{name}_usd"))
+    return None if amount is None or amount == "none" else parse_usd(amount, name=name, may_be_zero=may_be_zero)
 
 
 def _one_of(kind: Any, name: str, value: Any) -> Any:

@@ -195,6 +195,17 @@ class CallDesk:
             self._give_back(lead)
             self._teller.asked(lead, Answer(End.UNREADABLE), Outcome.REFUSED, "the cache failed")
 
+    def stop(self, lead: Lead, reason: str) -> None:
+        """Give the call up before it was sent; who waits for it decides for itself."""
+        if lead.is_done:
+            return
+        lead.is_done = True
+        self._give_back(lead)
+        self._let_go(lead)
+        if (flight := _take_flight(lead)) is not None:
+            self._flights.abandon(flight)
+        self._teller.stopped(lead, reason)
+
     def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
         """Return the entry id of `call` for its first sample."""
         return self._keeper.request_id(self._keeper.resolved(call, scope), scope)

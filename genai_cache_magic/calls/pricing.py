@@ -234,9 +234,14 @@ def _has_untold_fees(call: ModelCall, family: str) -> bool:
 
 def _has_untold_terms(call: ModelCall, bill: Bill) -> bool:
     """Tell whether `call` asked for other terms than the standard ones and its answer doesn't say which it got."""
+    return any(term not in bill.terms for term in asked_terms(call))
+
+
+def asked_terms(call: ModelCall) -> dict[str, str]:
+    """Return the terms other than the standard ones that `call` asks for."""
     said = {**call.request.body, **dict(call.request.headers)}
     asked = {term: _term_of(said[field]) for field, term in _ASKED_TERMS if field in said}
-    return any(value not in _STANDARD and term not in bill.terms for term, value in asked.items())
+    return {term: value for term, value in asked.items() if value not in _STANDARD}
 
 
 def _has_untold_writes(call: ModelCall, answer: Answer) -> bool:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _MONEY: Final = ("spent_usd", "saved_usd")
 _LOST: Final = {kind.__name__: kind for kind in (ReplayMiss, BudgetExceeded)}
+PURSE: Final = "budget"
+"""The name of the file beside those lines that says what the scope has spent of its budget."""
 _MAX_BYTES: Final = 64 * 1024**2
 """What is read of one process [bytes]: some hundred thousand calls."""
 
@@ -124,7 +126,7 @@ class Reports:
 
     def _files(self) -> list[Path]:
         with suppress(OSError):
-            return sorted(Path(self.directory).iterdir())
+            return sorted(path for path in Path(self.directory).iterdir() if not path.name.startswith(PURSE))
         return []
 
     def _new_lines(self, path: Path) -> list[bytes]:

@@ -10,14 +10,18 @@ from genai_cache_magic import host
 from genai_cache_magic.calls.coalesce import Caller
 from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.calls.reports import Reports
+from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import CellInterrupt, GenaiCacheError
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from genai_cache_magic.calls.estimates import Past
+    from genai_cache_magic.calls.spending import Spending
     from genai_cache_magic.core.options import Options
+    from genai_cache_magic.providers.base import ModelCall
 
 
 _ANSWERED = frozenset({Outcome.HIT, Outcome.MISS, Outcome.STALE})
@@ -66,6 +70,31 @@ class Books(Protocol):
         """Count `call`, which has come to its end; never raises for trouble of its own."""
 
 
+class Counts(Protocol):
+    """Counts that all who share a cache change at once."""
+
+    def add(self, name: str, field: object, amount: int) -> int:
+        """Add `amount` and return what the count is then; raises ``StoreUnavailable``."""
+
+
+class Budgeted(Protocol):
+    """Holds the calls of a scope to what it may spend."""
+
+    def let_pass(self, call: ModelCall | None) -> None:
+        """Count a call that goes its way unwatched, None for one that is not known; raises ``BudgetExceeded``."""
+
+    @property
+    def terms(self) -> Any:
+        """What they say, for other processes; it can be pickled."""
+
+    def settled(self) -> None:
+        """Wait, for a moment at most, until what the calls of the scope have cost is counted."""
+
+    @property
+    def state(self) -> Spending | None:
+        """What the scope's own budget has come to; None if it has none of its own."""
+
+
 class Recording(Protocol):
     """Keeps what the calls of a scope were answered."""
 
@@ -100,6 +129,12 @@ class CellScope:
         What draws it, once it was shown in marimo.
     books
         Where its calls are counted; None while there is no cache to be opened.
+    past
+        What calls of a model came to before, by its name; likewise.
+    counts
+        What is counted together by all who share the cache; likewise.
+    budgets
+        What holds its calls to a budget, its own and those of scopes around it; None where there is none.
     """
 
     def __init__(
@@ -124,6 +159,9 @@ class CellScope:
         self.store = ""
         self.passport: CarriesScope | None = None
         self.books: Books | None = None
+        self.past: Callable[[str], Past] | None = None
+        self.counts: Counts | None = None
+        self.budgets: Budgeted | None = None
         self.recording: Recording | None = None
         self.view: Any = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
@@ -185,6 +223,8 @@ class CellScope:
                 self.recording.flush()
             except GenaiCacheError as exc:
                 self.emit(Trouble("run file", type(exc).__name__, str(exc)))
+        if self.budgets is not None:
+            self.budgets.settled()
         self._gather()
         with self._lock:
             ended = sum(process.exitcode is not None for process in self._followed)
@@ -212,6 +252,11 @@ class CellScope:
                 self.interrupts.note_told(told.what)
             elif told.what is not None and not told.is_open:
                 self._keep(told.what)  # it was counted there
+
+    @property
+    def may_be_stopped(self) -> bool:
+        """Whether a call of the scope may be refused with what ends the cell."""
+        return self.options.mode is Mode.REPLAY or self.budgets is not None
 
     @property
     def repeated(self) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from genai_cache_magic.calls.coalesce import Flight, Landing, Seat
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import EntryId, Response, Stamp
@@ -47,6 +49,9 @@ class Desk(Protocol):
     def drop(self, lead: Lead) -> None:
         """Make sure that nobody waits for `lead`."""
 
+    def stop(self, lead: Lead, reason: str) -> None:
+        """Give the call up before it was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -85,6 +90,8 @@ class Lead:
     permit: Permit | None = field(default=None, repr=False)
     is_done: bool = False
     is_recorded: bool = False
+    spent_usd: Decimal | None = None
+    """What the call has cost [USD], once it is recorded; None is unknown."""
     ticket: int = 0
 
 

@@ -68,6 +68,10 @@ class Teller:
         """Tell that nobody was asked for `lead`, and in what the nearest stored request differs."""
         self._tell(lead, Outcome.ERROR, "", Usage(), reason=f"replay: {lead.because}", differs=differs)
 
+    def stopped(self, lead: Lead, reason: str) -> None:
+        """Tell that nobody was asked for `lead`."""
+        self._tell(lead, Outcome.ERROR, "", Usage(), reason=reason)
+
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
         return cost_usd(lead.call, answer, now_ms=self._now_ms())
 
@@ -85,7 +89,7 @@ class Teller:
         saved: Decimal | None = Decimal(0),
         differs: tuple[str, ...] = (),
     ) -> None:
-        lead.is_recorded = True
+        lead.is_recorded, lead.spent_usd = True, spent
         lead.scope.emit(
             CallRecord(
                 outcome,
@@ -144,14 +148,14 @@ def unrecognised(scope: CellScope, call: HttpCall) -> Bypass:
 
 
 def not_sent(scope: CellScope, call: ModelCall | None, reason: str) -> None:
-    """Record that a call can't be answered in mode ``replay``, and why."""
+    """Record that a call is not made, and why."""
     provider = call.provider.surface if call else ""
     model = call.request.model if call else ""
     nothing = Decimal(0)
     scope.emit(
         CallRecord(
             Outcome.ERROR,
-            reason=f"replay: {reason}",
+            reason=reason,
             provider=provider,
             model=model,
             spent_usd=nothing,

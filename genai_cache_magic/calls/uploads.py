@@ -79,3 +79,6 @@ class UploadDesk:
 
     def drop(self, lead: Lead) -> None:
         """Nobody waits."""
+
+    def stop(self, lead: Lead, reason: str) -> None:
+        """Never called: an upload costs nothing."""

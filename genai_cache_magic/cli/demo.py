@@ -19,9 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.call_report import MIME
-from genai_cache_magic.jupyter.words import dollars
 from genai_cache_magic.runs.lines import decode_line, encode_file
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 

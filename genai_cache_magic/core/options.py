@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 MAX_TAGS = 16
 
@@ -42,6 +46,10 @@ class Options:
         ``server-tools``, ``urls``.
     ignore
         Rules that take noise out of keys, sorted (`core/ignoring.py`).
+    budget_usd
+        What the calls of the scope, or of its run, may cost in all [USD]; None for no limit.
+    budget_unknown_usd
+        What a call counts as whose price is not known [USD]; None: under a budget it is not made.
     run_file
         Absolute path of the file that answers first, and that mode ``record`` keeps up to date; empty for none.
     """
@@ -56,6 +64,8 @@ class Options:
     salt: str = field(repr=False, default="")
     run_file: str = field(repr=False, default="")
     ignore: tuple[str, ...] = field(repr=False, default=())
+    budget_usd: Decimal | None = None
+    budget_unknown_usd: Decimal | None = None
 
     def in_mode(self, mode: Mode) -> Options:
         """Return these options with another mode."""

@@ -89,7 +89,7 @@ def open_call(
             is_strange = is_unrecognised(sent, here.cache.origins)
             if (upload := _upload_in(here, sent, is_strange=is_strange)) is not None:
                 return upload
-            return unrecognised(here.scope, sent) if is_strange else None
+            return _unrecognised(here, sent) if is_strange else None
         except UncacheableRequest as exc:
             return _uncached(here, None, str(exc))
     return _uncached(here, call, "the cache failed")
@@ -114,16 +114,25 @@ def open_unowned(here: Active, http_call: Callable[[], HttpCall], reason: str) -
         except UncacheableRequest as exc:
             return _uncached(here, None, str(exc))
         if call is None:
-            return unrecognised(here.scope, sent) if is_unrecognised(sent, here.cache.origins) else None
+            return _unrecognised(here, sent) if is_unrecognised(sent, here.cache.origins) else None
     return _uncached(here, call, reason)
+
+
+def _unrecognised(here: Active, sent: HttpCall) -> Step:
+    """Let what may be a model call pass; raises ``ReplayMiss``, ``BudgetExceeded``."""
+    if here.scope.options.mode is not Mode.REPLAY and here.scope.budgets is not None:
+        here.scope.budgets.let_pass(None)
+    return unrecognised(here.scope, sent)
 
 
 def _uncached(here: Active, call: ModelCall | None, reason: str) -> Step | None:
     why = reason.partition(", so ")[0]  # the rest says what becomes of the call in other modes
     with Guarded(here):
         if here.scope.options.mode is not Mode.REPLAY:
+            if here.scope.budgets is not None:
+                here.scope.budgets.let_pass(call)
             return bypass(here.scope, call, reason)
-        not_sent(here.scope, call, why)
+        not_sent(here.scope, call, f"replay: {why}")
     refuse_in_replay(here, why)
     return None
 

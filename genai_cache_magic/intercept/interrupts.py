@@ -21,7 +21,7 @@ _WAITING_ROOMS: Final = ("asyncio.locks", "asyncio.queues")
 
 def note(scope: CellScope, error: CellInterrupt) -> None:
     """Take note of `error` where it is raised, unless that is in the code of the cell itself."""
-    if scope.reports.is_elsewhere:
+    if scope.reports.is_elsewhere and not error.token:  # once, through however many guards it passes
         scope.reports.tell_lost(error)
     if not _is_elsewhere(scope):
         return

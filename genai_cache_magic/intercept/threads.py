@@ -10,7 +10,6 @@ from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import CellInterrupt, as_raised
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.interrupts import hand_over
@@ -142,13 +141,13 @@ def _is_of_a_pool(thread: threading.Thread) -> bool:
 
 
 def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Let nobody who waits in a scope wait for what a `ReplayMiss` has ended: queues, events, barriers, futures."""
+    """Let nobody in a scope wait for what a `ReplayMiss` or a budget has ended: queues, events, barriers, futures."""
 
     @functools.wraps(original)
     def wait(self: threading.Condition, timeout: float | None = None) -> Any:
         here = active.get()
         # A wait with a time-out ends by itself, and may be one of the kernel's own, such as for what was printed.
-        if timeout is not None or here is None or here.scope.options.mode is not Mode.REPLAY:
+        if timeout is not None or here is None or not here.scope.may_be_stopped:
             return original(self, timeout)
         while True:
             if here.scope.interrupts.stray is not None and not here.scope.is_over:

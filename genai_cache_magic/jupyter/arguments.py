@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import shlex
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
@@ -65,7 +64,12 @@ _OPTIONS = (
     _option("--store", metavar="KIND", action="append", help=f"keep it too: {' | '.join(STORE_KINDS)}; repeatable"),
     _option("--ignore", metavar="RULE", action="append", help=f"noise, for keys: {IGNORE_HELP}; repeatable"),
     _option("--salt", metavar="TEXT", help="part of the key: other text, other answers"),
-    _option("--budget", metavar="USD", help="not in this version yet"),
+    _option(
+        "--budget", metavar="USD", help="what its calls, or those of its run, may cost in all: beyond, none is made"
+    ),
+    _option(
+        "--budget-unknown", metavar="USD", help="what a call counts as whose price nobody knows; else none is made"
+    ),
     _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),
 )
 _SELECTORS = (
@@ -340,24 +344,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def _cell_arguments(found: Namespace) -> CellArguments:
     values = {name: value for name, value in vars(found).items() if value is not None}
     quiet = values.pop("quiet")
-    if "budget" in values:
-        _refuse_budget(values["budget"])
     renamed = {"tag": "tags"}
     return CellArguments({renamed.get(name, name): _plain(value) for name, value in values.items()}, quiet)
 
 
 def _plain(value: str | list[str]) -> str | tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _refuse_budget(text: str) -> None:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not (amount.is_finite() and amount > 0):
-        raise ConfigurationError(f"--budget {text}: write an amount in US dollars above zero, such as 2.00")
-    raise ConfigurationError(f"--budget {text}: this version can't hold a cell to a budget yet, remove the option")
 
 
 def _with_arguments(name: str, arguments: Iterable[argument]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.jupyter.words import dollars
+from genai_cache_magic.calls.spending import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -163,7 +163,7 @@ def summarise(scope: CellScope) -> Summary:
         rows=rows,
         more=more,
         troubles=_troubles(scope.troubles),
-        hints=(*scope.notices, *_hints(scope)),
+        hints=(*scope.notices, *_budget(scope), *_hints(scope)),
     )
 
 
@@ -280,6 +280,12 @@ def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
     if len(lines) > MAX_TROUBLES:
         lines[MAX_TROUBLES:] = [f"and {len(lines) - MAX_TROUBLES} more troubles"]
     return tuple(lines)
+
+
+def _budget(scope: CellScope) -> tuple[str, ...]:
+    """Return the sentence that says what has become of the scope's own budget."""
+    found = scope.budgets.state if scope.budgets is not None else None
+    return () if found is None else (short(found.in_words()),)
 
 
 def _hints(scope: CellScope) -> tuple[str, ...]:

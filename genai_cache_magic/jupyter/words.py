@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.events import Outcome
 
@@ -39,18 +39,6 @@ def in_words(summary: Summary) -> str:
     if summary.options.mode is not Mode.USE:
         parts.append(f"mode {summary.options.mode.value}")
     return f"{_glyph(summary)} {' · '.join(parts)}".lstrip()[:_MAX_WORDS]
-
-
-def dollars(amount: Decimal) -> str:
-    """Return `amount` [USD] with the digits that matter at its size: ``$0.000123``, ``$0.0123``, ``$12.30``."""
-    if amount == 0:
-        return "$0"
-    size = abs(amount)
-    if size >= 1:
-        return f"${amount:,.2f}"
-    digits = 4 if size >= Decimal("0.001") else 2 - size.adjusted()
-    text = f"{amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
-    return f"${text if digits == 4 else text.rstrip('0')}"  # noqa: PLR2004 - the digits of the line above
 
 
 def money(amount: Amount) -> str:

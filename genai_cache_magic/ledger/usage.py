@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.calls.estimates import NO_PAST, Past
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ledger.accounts import DAY_MS, Sums, usd
 from genai_cache_magic.settings.units import parse_duration
 
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 BY: Final = ("day", "model", "provider", "run", "person")
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_S: Final = 86_400
+_PAST_DAYS: Final = 30
+"""How far back calls tell what those to come may be like."""
+_PAST_GOOD_S: Final = 5.0
+"""How long the books are not read again for that [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +237,7 @@ class Ledger:
         self.shared = shared
         if shared is not None:
             books.added = shared.poke
+        self._past: tuple[float, dict[str, Past]] | None = None  # replaced as a whole, so needs no lock
 
     def usage(self, period: Period, by: tuple[str, ...], *, of_team: bool = False) -> UsageReport:
         """Return what the calls of `period` came to, on this machine or in all; raises ``StoreUnavailable``."""
@@ -254,12 +262,37 @@ class Ledger:
         if self.shared is not None:
             self.shared.prune()
 
+    def past(self, model: str) -> Past:
+        """Return what calls of `model` came to in the last weeks, of its dated versions too; nothing if unreadable."""
+        now_s = time.monotonic()
+        if self._past is None or now_s - self._past[0] > _PAST_GOOD_S:
+            self._past = now_s, self._all_past()
+        named = re.compile(rf"{re.escape(model)}([-@]\d{{4}}[\d-]*)?")
+        found = [one for name, one in self._past[1].items() if named.fullmatch(name)]
+        return Past(*(sum(column) for column in zip(*found, strict=True))) if model and found else NO_PAST
+
+    def _all_past(self) -> dict[str, Past]:
+        last = self.books.today()
+        try:
+            rows = self.accounts.between(max(0, last - _PAST_DAYS), last)
+        except StoreUnavailable:
+            return {}
+        by_model: dict[str, Sums] = {}
+        for account, sums in rows:
+            by_model.setdefault(account.model, Sums()).add(sums)
+        return {model: _past(sums) for model, sums in by_model.items()}
+
     def close(self) -> None:
         """Add what waits; may be called twice."""
         with ExitStack() as each:
             if self.shared is not None:
                 each.callback(self.shared.close)
             each.callback(self.books.close)
+
+
+def _past(sums: Sums) -> Past:
+    priced = max(0, sums.misses - sums.spent_unknown)
+    return Past(sums.misses, sums.output_tokens, priced, usd(sums.spent) if priced else Decimal(0))
 
 
 def today(now_ms: int) -> date:

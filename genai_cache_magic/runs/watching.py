@@ -150,3 +150,7 @@ class _WatchedDesk:
     def drop(self, lead: Lead) -> None:
         """Make sure that nobody waits for `lead`."""
         self._desk.drop(lead)
+
+    def stop(self, lead: Lead, reason: str) -> None:
+        """Give the call up before it was sent."""
+        self._desk.stop(lead, reason)

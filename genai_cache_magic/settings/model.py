@@ -11,6 +11,8 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,11 +37,13 @@ from genai_cache_magic.settings.units import (
     parse_duration,
     parse_size,
     parse_timeout,
+    parse_usd,
     spell_addresses,
     spell_duration,
     spell_secret,
     spell_size,
     spell_timeout,
+    spell_usd,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +53,6 @@ PREFIX = "GENAI_CACHE_"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-LATER = {
-    "budget": "budgets",
-}
-"""Settings whose capability is not in this version: refused with a sentence, never ignored."""
 
 
 def machine_identity() -> str:
@@ -167,6 +166,8 @@ class Spelled:
 
 Duration = Annotated[int, _reported(parse_duration), Spelled(spell_duration)]
 Timeout = Annotated[float, _reported(parse_timeout), Spelled(spell_timeout)]
+Money = Annotated[Decimal, _reported(parse_usd), Spelled(spell_usd)]
+MoneyOrNothing = Annotated[Decimal, _reported(partial(parse_usd, may_be_zero=True)), Spelled(spell_usd)]
 Size = Annotated[int, _reported(parse_size), Spelled(spell_size)]
 Secret = Annotated[SecretStr, Spelled(spell_secret)]
 Addresses = Annotated[tuple[SecretStr, ...], _reported(_addresses), NoDecode, Spelled(spell_addresses)]
@@ -293,6 +294,8 @@ class Settings(BaseSettings):
     ttl: Duration = Field(default=30 * 86_400, validate_default=False)  # a number of seconds only once read
     samples: Samples = Samples.SAME
     run_file: Place | None = None
+    budget: Money | None = None
+    budget_unknown: MoneyOrNothing | None = None
     status: Literal["auto", "widget", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)

@@ -18,7 +18,6 @@ from genai_cache_magic.host import tilde, what_is_unchecked
 from genai_cache_magic.settings.files import complaints, read_layers
 from genai_cache_magic.settings.model import (
     AZURES_OWN,
-    LATER,
     PREFIX,
     CompressionSettings,
     IgnoreSettings,
@@ -190,10 +189,6 @@ def _check_names(names: Mapping[str, Any], where: str) -> None:
     for name in sorted(names):
         head = name.split("__")[0]
         place = _place(where, name)
-        if head in LATER:
-            raise ConfigurationError(
-                f"{name} ({place}) needs {LATER[head]}, which this version does not have yet: remove it",
-            )
         if head not in known:
             raise ConfigurationError(f"{name} ({place}) is no setting of genai-cache: {_nearest(head, known)}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.masking import without_credentials
@@ -20,6 +22,7 @@ _SHORTEST_TIMEOUT_S, _LONGEST_TIMEOUT_S = 0.001, 60
 _SPELLED_S = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 _SPELLED_BYTES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("B", 1))
 _PATTERN = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)\s*", re.IGNORECASE)
+_MOST_USD = 1_000_000
 MAX_TTL_S = 3650 * 86_400
 
 
@@ -42,6 +45,31 @@ def parse_duration(text: object, *, name: str = "") -> int:
     raise ConfigurationError(
         f"{shown} is not a duration: write a number and s, m, h, d or w, such as 12h (1s to 3650d)",
     )
+
+
+def parse_usd(given: object, *, name: str = "", may_be_zero: bool = False) -> Decimal:
+    """Return an amount of money [USD] written as ``2``, ``0.50`` or ``$0.50``.
+
+    Raises
+    ------
+    ConfigurationError
+        It is no number, not finite, negative, zero where that means nothing, or more than anybody has; the message
+        names `name`.
+    """
+    amount = None
+    if isinstance(given, int | float | str | Decimal) and not isinstance(given, bool):
+        with suppress(InvalidOperation):
+            amount = Decimal(str(given).strip().removeprefix("$"))
+    is_money = amount is not None and amount.is_finite() and 0 <= amount <= _MOST_USD
+    if amount is None or not is_money or not (amount or may_be_zero):
+        least = "0 or more" if may_be_zero else "above zero"
+        raise ConfigurationError(f"{_shown(name, given)}: write an amount in US dollars, {least}, such as 2.00")
+    return amount
+
+
+def spell_usd(amount: Decimal) -> str:
+    """Return `amount` [USD] as `parse_usd` reads it."""
+    return f"{amount:f}"
 
 
 def parse_timeout(text: object, *, name: str = "") -> float:

@@ -147,7 +147,7 @@ def test_replay_names_what_differs_from_the_nearest_call(ask):
 @pytest.mark.parametrize(
     "given",
     [{"ttl": "soon"}, {"mode": "replya"}, {"tag": ("a",)}, {"tags": ("",)}, {"samples": "many"}, {"store": ("all",)},
-     {"budget_usd": 2.0}, {"namespace": "../x"}],
+     {"budget": 0}, {"budget_usd": float("nan")}, {"budget": -1}, {"namespace": "../x"}],
     ids=repr,
 )  # fmt: skip
 def test_wrong_options_are_refused_before_anything_is_called(ask, given):

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
 from genai_cache_magic.jupyter.badge import MIME, bundle
 from genai_cache_magic.jupyter.summary import MAX_ROWS, summarise
-from genai_cache_magic.jupyter.words import dollars, in_words
+from genai_cache_magic.jupyter.words import in_words
 
 ZERO = Decimal(0)
 

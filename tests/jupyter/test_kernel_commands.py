@@ -120,7 +120,7 @@ def test_clear_wants_a_yes_where_nobody_can_be_asked(kernel):
         ("%%llm_cache --mode replya\n1", "did you mean replay?"),
         ("%%llm_cache --ttl soon\n1", "12h"),
         ("%%llm_cache --store truncate\n1", "did you mean truncated?"),
-        ("%%llm_cache --budget 2\n1", "yet"),
+        ("%%llm_cache --budget two\n1", "above zero"),
         ("%llm_cache on --smaples distinct", "did you mean --samples?"),
         ("%llm_cache invalidate --older-than soon", "12h"),
         ("%llm_cache invalidate --entry 12", "6 hex digits"),

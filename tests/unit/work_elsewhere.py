@@ -38,3 +38,20 @@ def scope_here(_=None):
 
     here = active.get()
     return None if here is None else here.scope.options.tags
+
+
+def ask_at_once(url, model, max_tokens, text, count):
+    """Ask `count` different questions in threads at one time, and return how many were answered."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with (
+        openai.OpenAI(base_url=url, api_key="k", max_retries=0, timeout=60) as client,
+        ThreadPoolExecutor(count) as pool,
+    ):
+
+        def ask(number):
+            messages = [{"role": "user", "content": f"{text} {number}"}]
+            return client.chat.completions.create(model=model, max_tokens=max_tokens, messages=messages)
+
+        futures = [pool.submit(ask, number) for number in range(count)]
+        return sum(future.exception() is None for future in futures)
