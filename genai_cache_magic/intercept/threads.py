@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import inspect
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
@@ -16,10 +17,10 @@ from genai_cache_magic.intercept.interrupts import hand_over
 from genai_cache_magic.intercept.points import Point, layers
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
+    from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
 
@@ -149,13 +150,35 @@ def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
         # A wait with a time-out ends by itself, and may be one of the kernel's own, such as for what was printed.
         if timeout is not None or here is None or not here.scope.may_be_stopped:
             return original(self, timeout)
-        while True:
-            if here.scope.interrupts.stray is not None and not here.scope.is_over:
-                raise as_raised(here.scope.interrupts.stray)
-            if original(self, _LOOK_EVERY_S):
-                return True
+        return _attentive_wait(self, here.scope)
 
     return wait
+
+
+def _attentive_wait(condition: Any, scope: CellScope) -> bool:
+    """Wait as ``Condition.wait`` of the standard library does, looking now and then whether all is over.
+
+    To wait for a moment, again and again, would lose a notification that comes in between: who returns from a wait
+    with a time-out is expected to look for itself, and futures and events don't.
+    """
+    if not condition._is_owned():  # noqa: SLF001 - this and the next are what its own method does
+        raise RuntimeError("cannot wait on un-acquired lock")
+    notified = threading.Lock()
+    notified.acquire()
+    condition._waiters.append(notified)  # noqa: SLF001
+    state = condition._release_save()  # noqa: SLF001
+    is_notified = False
+    try:
+        while not is_notified:
+            if scope.interrupts.stray is not None and not scope.is_over:
+                raise as_raised(scope.interrupts.stray)
+            is_notified = notified.acquire(timeout=_LOOK_EVERY_S)
+        return True
+    finally:
+        condition._acquire_restore(state)  # noqa: SLF001
+        if not is_notified:
+            with suppress(ValueError):  # somebody notifies it at this very moment
+                condition._waiters.remove(notified)  # noqa: SLF001
 
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import Amount
-from genai_cache_magic.jupyter.words import counted, dollars, money
+from genai_cache_magic.jupyter.words import counted, money
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

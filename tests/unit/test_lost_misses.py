@@ -18,6 +18,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.errors import BudgetExceeded, ReplayMiss, as_raised, make_ordinary
+from genai_cache_magic.intercept import threads
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -298,6 +299,26 @@ def test_loop_that_a_block_runs(unique_server):
         asyncio.run(main())
     assert asked == ["a"]
     assert unique_server.count == 0
+
+
+def test_a_wait_loses_no_notification(monkeypatch):
+    """However often it is looked whether all is over, a future, an event and a queue wake who waits for them."""
+    monkeypatch.setattr(threads, "_LOOK_EVERY_S", 0.0)
+    heard = []
+    with llm_cache(mode="replay"), ThreadPoolExecutor(1) as pool:
+
+        def wait():
+            for _ in range(100):
+                event, line = threading.Event(), queue.Queue()
+                pool.submit(lambda event=event, line=line: (event.set(), line.put(1)))
+                event.wait()
+                heard.append(line.get())
+                heard.append(pool.submit(abs, -1).result())
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        thread.join(50)
+    assert len(heard) == 200
 
 
 @pytest.mark.parametrize("kind", [ReplayMiss, BudgetExceeded])
