@@ -169,7 +169,7 @@ class _WaitingDesk(_Passing):
 class _PaidDesk(_Passing):
     """The desk of a call that is on its way, for which money is held."""
 
-    held: tuple[Held, ...]
+    held: tuple[Held, ...] = field(repr=False)
 
     def commit(self, lead: Lead, response: Response) -> None:
         """Take the origin's complete answer, and count what it cost."""
