@@ -38,10 +38,10 @@ _SHOWN = """
     spent stamp state status store suffix surface table tags task team terms text threshold tidy tier title
     total totals transform troubles ttl unclear units unrecognised uploads usage username value vendor version
     waiting wants where why withheld wrap write AccessToken.token Alike.record Differing.one Differing.other
-    Differing.parts Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
+    Differing.parts Estimate.usd Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
     ManifestParts.sealed_table Measure.kept_as Measure.metric References.digests Run.summary RunCall.content
     RunCall.outcome RunDiff.changed RunDiff.differing RunDiff.only_one RunDiff.only_other Shipped.about
-    Shipped.pattern TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix
+    Settings.budget Settings.budget_unknown Shipped.pattern TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix
     _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
