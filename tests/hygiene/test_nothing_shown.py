@@ -24,25 +24,24 @@ SECRET = "hunter2"
 # it hold what a user or a model wrote, a header, a credential, a key, or what names this machine? Those with a class
 # before them are public or made up there, and hidden anywhere else.
 _SHOWN = """
-    add algorithm alias api_version asked backoff badge because bill birth by by_model cache call calls
-    catalogue cell cells circle command_timeout commitment compression confirm connect_timeout danger desk
-    differs digest dir directory domain encryption entries entry_id error etag eviction_policy extensions
-    extra_headers failure family fields fingerprint first_pause flight form from_files future gateway
-    generations head header hints host ignored input_tokens is_unsuited items key_exclude key_file key_id
-    key_include key_name key_vault_credential keys kind l2_ca_file l2_credential lead leader ledger line lines
-    longest_pause matcher max_response max_stale maxmemory media memory message metadata method model models
-    name namespace no_store notes offline_trust opened operation operations options origin original origins
-    output_tokens owner path person provider published pulse read_body reason reasons refused remove replacement
-    request request_id response retries retry root rows run run_file runs saved scheme scope scope_tags scopes
-    seal sealed signature signature_algorithm signed signing_key_id signing_key_name size_limit source spell
-    spent stamp state status store suffix surface table tags task team terms text threshold tidy tier title
-    total totals transform troubles ttl unclear units unrecognised uploads usage username value vendor version
-    waiting wants where why withheld wrap write AccessToken.token Alike.record Differing.one Differing.other
-    Differing.parts Estimate.usd Finding.part Finding.says Finding.settings LookUp.token Looked.trouble ManifestParts.bound
-    ManifestParts.sealed_table Measure.kept_as Measure.metric References.digests Run.summary RunCall.content
-    RunCall.outcome RunDiff.changed RunDiff.differing RunDiff.only_one RunDiff.only_other Shipped.about
-    Settings.budget Settings.budget_unknown Shipped.pattern TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix
-    _Signature.told_by
+    add algorithm alias api_version asked backoff badge because bill birth by by_model cache call calls catalogue
+    cell cells circle command_timeout commitment compression confirm connect_timeout danger desk differs digest dir
+    directory domain encryption entries entry_id error etag eviction_policy extensions extra_headers failure family
+    fields fingerprint first_pause flight form from_files future gateway generations head header hints host ignored
+    input_tokens is_unsuited items key_exclude key_file key_id key_include key_name key_vault_credential keys kind
+    l2_ca_file l2_credential lead leader ledger line lines longest_pause matcher max_response max_stale maxmemory
+    media memory message metadata method model models name namespace no_store notes offline_trust opened operation
+    operations options origin original origins output_tokens owner path person provider published pulse read_body
+    reason reasons refused remove replacement request request_id response retries retry root rows run run_file runs
+    saved scheme scope scope_tags scopes seal sealed signature signature_algorithm signed signing_key_id
+    signing_key_name size_limit source spell spent stamp state status store suffix surface table tags task team
+    terms text threshold tidy tier title total totals transform troubles ttl unclear units unrecognised uploads
+    usage username value vendor version waiting wants where why withheld wrap write AccessToken.token Alike.record
+    Differing.one Differing.other Differing.parts Estimate.usd Finding.part Finding.says Finding.settings
+    LookUp.token Looked.trouble ManifestParts.bound ManifestParts.sealed_table Measure.kept_as Measure.metric
+    References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing
+    RunDiff.only_one RunDiff.only_other Shipped.about Settings.budget Settings.budget_unknown Shipped.pattern
+    TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 
