@@ -149,9 +149,9 @@ def test_option_environment_and_the_users_own_file_decide(project, monkeypatch):
 
 def test_every_setting_is_one_or_the_other():
     """A setting that says where answers lie, who seals them or who asks decides trust; a new one is thought of here."""
-    from genai_cache_magic.settings.model import LATER, Settings
+    from genai_cache_magic.settings.model import Settings
 
-    deciding = {name for name in (*Settings.model_fields, *LATER) if decides_trust(name)}
+    deciding = {name for name in Settings.model_fields if decides_trust(name)}
     assert deciding == set(DECIDING)
 
 
