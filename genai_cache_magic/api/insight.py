@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from genai_cache_magic.entries.catalogue import Catalogue, Holding
+    from genai_cache_magic.entries.catalogue import Catalogue
+    from genai_cache_magic.entries.holdings import Holding
     from genai_cache_magic.ledger.advice import Advice
     from genai_cache_magic.ledger.statistics import Measured
     from genai_cache_magic.ledger.usage import Ledger, UsageRow
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _TIERS: Final = (("L1", Measure.L1), ("L2", Measure.L2), ("run file", Measure.FILE), ("model", Measure.MODEL))
 _PERCENTILES: Final = (0.5, 0.9, 0.99)
 _POPULAR: Final = 10
+_FEW: Final = 2_000
+"""So many answers are counted by model, tag and run without being asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Statistics:
     samples
         Answers that were stored, by which sample of their request they are: 0 for the first.
     holdings
-        How many answers there are of each model, tag and run, and the room that they take.
+        How many answers there are of each model, tag and run, and the room that they take; None: not counted.
     """
 
     namespace: str
@@ -82,7 +85,7 @@ class Statistics:
     latencies: tuple[Latency, ...] = field(repr=False)
     samples: Mapping[int, int] = field(repr=False)
     popular: tuple[Popular, ...] = field(repr=False)
-    holdings: tuple[Holding, ...] = field(repr=False)
+    holdings: tuple[Holding, ...] | None = field(repr=False)
 
     @property
     def hit_rate(self) -> float | None:
@@ -110,7 +113,7 @@ class Statistics:
             "samples": {str(number): count for number, count in self.samples.items()},
             "samples_per_request": self.samples_per_request,
             "popular": [{**asdict(one), "saved_usd": f"{one.saved_usd:f}"} for one in self.popular],
-            "holdings": [asdict(one) for one in self.holdings],
+            "holdings": None if self.holdings is None else [asdict(one) for one in self.holdings],
         }
 
 
@@ -140,8 +143,16 @@ class Insight:
         self._size_limit = size_limit
         self._now_ms = now_ms
 
-    def statistics(self, since: object = "30d", until: object = None) -> Statistics:
+    def statistics(
+        self, since: object = "30d", until: object = None, *, has_holdings: bool | None = None
+    ) -> Statistics:
         """Return how the cache was used between two days, given as to `Cache.usage`.
+
+        Parameters
+        ----------
+        has_holdings
+            Whether to count what is kept of each model, tag and run, which takes longer the more is kept; None:
+            where that is few.
 
         Raises
         ------
@@ -153,6 +164,8 @@ class Insight:
         period = Period.of(since, until, today=today(self._now_ms()))
         used = self._ledger.usage(period, ("model",))
         measured = self._measured(period)
+        if has_holdings is None:
+            has_holdings = self._catalogue.rows.present() <= _FEW
         return Statistics(
             used.namespace,
             period.since,
@@ -164,7 +177,7 @@ class Insight:
             _latencies(measured),
             _samples(measured),
             self._popular(),
-            self._catalogue.holdings(),
+            self._catalogue.holdings() if has_holdings else None,
         )
 
     def optimize(self, since: object = "30d") -> tuple[Advice, ...]:

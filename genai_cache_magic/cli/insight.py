@@ -16,15 +16,23 @@ Since = Annotated[
 ]
 
 
-def stats(*, since: Since = "30d", as_json: AsJson = False, namespace: Namespace = None) -> None:
+def stats(
+    *,
+    since: Since = "30d",
+    holdings: Annotated[
+        bool, typer.Option("--holdings", help="Count what is kept of each model, tag and run, however much.")
+    ] = False,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
     """Show how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most."""
     from rich.filesize import decimal
 
-    from genai_cache_magic.jupyter.insight import hit_line, tables
+    from genai_cache_magic.jupyter.insight import hit_line, holdings_note, tables
     from genai_cache_magic.jupyter.words import counted
 
     with opened(namespace) as cache:
-        found, used = cache.stats(), cache.insight.statistics(since)
+        found, used = cache.stats(), cache.insight.statistics(since, has_holdings=holdings or None)
     if as_json:
         typer.echo(json.dumps({**found.as_json(), **used.as_json()}))
         return
@@ -34,7 +42,8 @@ def stats(*, since: Since = "30d", as_json: AsJson = False, namespace: Namespace
     if found.oldest and found.newest:
         typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")
-    typer.echo(hit_line(used))
+    for line in (hit_line(used), *holdings_note(used)):
+        typer.echo(line)
     for heading, table in tables(used):
         typer.echo(f"\n{heading}")
         print_table(table.header, [tuple(map(shown, row)) for row in table.rows])

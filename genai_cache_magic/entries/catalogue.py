@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.holdings import Holding, holdings
 from genai_cache_magic.entries.questions import Questions
 from genai_cache_magic.entries.reasons import EVICTED, reason
-from genai_cache_magic.entries.rows import Gone, Name, View
+from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.entries.sweeper import Sweeper
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Trouble
@@ -71,16 +72,6 @@ class Stats:
         plain = {name: None if moment is None else moment.isoformat() for name, moment in moments.items()}
         counts = {"entries": self.entries, "size_bytes": self.size_bytes, "by_model": dict(self.by_model)}
         return {**counts, "directory": self.directory, **plain}
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """How many entries there are of a ``model``, ``tag`` or ``run``, and the room that they take here [bytes]."""
-
-    kind: str
-    name: str
-    entries: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +166,7 @@ class Catalogue:
     def holdings(self) -> tuple[Holding, ...]:
         """Return how many entries there are of each model, tag and run, and the room that they take, largest first."""
         self._settle()
-        sizes = self.sizes()
-        by_label, by_tag = self._questions.holdings(self._view())
-        added: dict[tuple[str, bytes], list[int]] = {}
-        for kind, pairs in (("model", by_label), ("tag", by_tag)):
-            for entry_id, name in pairs:
-                so_far = added.setdefault((kind, name), [0, 0])
-                so_far[0] += 1
-                so_far[1] += sizes.get(entry_id, 0)
-        found = []
-        for (kind, tag), (count, size_bytes) in added.items():
-            named = Name("model", self.rows.label(tag)) if kind == "model" else self.rows.name(tag)
-            if named is not None and (kind == "model" or named.kind in {"user", "run"}):
-                found.append(Holding("tag" if named.kind == "user" else named.kind, named.name, count, size_bytes))
-        return tuple(sorted(found, key=lambda one: (-one.size_bytes, -one.entries, one.name)))
+        return holdings(self.rows, *self._questions.holdings(self._view()), self.sizes())
 
     def keys(self, pattern: str) -> list[str]:
         """Return the keys of values that match a shell pattern, sorted."""

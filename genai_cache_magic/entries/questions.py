@@ -88,23 +88,18 @@ class Questions:
 
         return self._rows.state.read(work)
 
-    def holdings(self, view: View) -> tuple[list[tuple[EntryId, bytes]], list[tuple[EntryId, bytes]]]:
-        """Return the live entries with the keyed tags of their models, and with every keyed tag that they carry."""
-        labels = f"SELECT id, label FROM entry WHERE {_LIVE}{_BUT_DEAD}"
-        live = _LIVE_TAG.removeprefix("tag = :tag AND ")
-        carrying = f"SELECT n, tag FROM tag WHERE {live}{_BUT_DEAD}"
-        tagged = f"SELECT e.id, t.tag FROM ({carrying}) t JOIN entry e ON e.n = t.n"
+    def holdings(self, view: View) -> tuple[dict[int, tuple[EntryId, bytes]], list[tuple[int, bytes]]]:
+        """Return the live entries by row, with the keyed tag of each one's model; and every tag of a row."""
+        labels = f"SELECT n, id, label FROM entry WHERE {_LIVE}{_BUT_DEAD}"
+        tagged = f"SELECT n, tag FROM tag WHERE {_LIVE_TAG.removeprefix('tag = :tag AND ')}{_BUT_DEAD}"
 
-        def work(db: sqlite3.Connection) -> list[list[tuple[EntryId, bytes]]]:
+        def work(db: sqlite3.Connection) -> tuple[list[Any], list[tuple[int, bytes]]]:
             _note_dead(db, view)
             bounds = _bounds(db, view)
-            return [
-                [(EntryId(raw.hex()), name) for raw, name in db.execute(statement, bounds)]
-                for statement in (labels, tagged)
-            ]
+            return db.execute(labels, bounds).fetchall(), db.execute(tagged, bounds).fetchall()
 
-        by_label, by_tag = self._rows.state.read(work)
-        return by_label, by_tag
+        entries, tags = self._rows.state.read(work)
+        return {n: (EntryId(raw.hex()), label) for n, raw, label in entries}, tags
 
     def ids(self, view: View, *, tags: Sequence[bytes] = (), before_ms: int | None = None) -> set[EntryId]:
         """Return the live entries that carry one of `tags`, or that were stored before a time [ms]."""

@@ -274,9 +274,9 @@ _RUNS = {
 }
 
 
-def parse_since(line: str) -> str:
-    """Read the arguments of ``%llm_cache optimize``: the first day that counts."""
-    return _parse(_optimize, line).since or "30d"
+def parse_insight(command: str, line: str) -> Namespace:
+    """Read the arguments of ``%llm_cache stats`` or ``optimize``: the first day that counts, and what else there is."""
+    return _parse(_BY_COMMAND[command], line)
 
 
 def parse_runs(line: str) -> list[str]:
@@ -397,7 +397,16 @@ def _explained() -> None:
     """Say why calls were no hits, what differs from the nearest stored one, and what would help."""
 
 
+@_with_arguments(
+    "llm_cache stats",
+    (*_PERIOD[:1], _option("--holdings", action="store_true", help="count what is kept of each model, tag and run")),
+)
+def _stats() -> None:
+    """Show how much the cache holds and how it is used."""
+
+
 _BY_COMMAND = {
+    "stats": _stats,
     "optimize": _optimize,
     "": _cell,
     "on": _cell,

@@ -13,15 +13,15 @@ from genai_cache_magic.host import tilde
 from genai_cache_magic.jupyter.arguments import (
     parse_clear,
     parse_explain,
+    parse_insight,
     parse_invalidate,
     parse_nothing,
     parse_runs,
-    parse_since,
     parse_usage,
 )
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.explaining import explained
-from genai_cache_magic.jupyter.insight import advice_report, hit_line, size, tables
+from genai_cache_magic.jupyter.insight import advice_report, hit_line, holdings_note, size, tables
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
@@ -69,6 +69,7 @@ class Commands:
             "usage": _usage,
             "runs": _runs,
             "optimize": _optimize,
+            "stats": _stats,
         }
         if command in by_name:
             return by_name[command](rest)
@@ -77,7 +78,6 @@ class Commands:
             "status": _status,
             "off": self._off,
             "config": _config,
-            "stats": _stats,
             "doctor": _doctor,
             "panel": self._panel,
         }
@@ -134,25 +134,26 @@ def _config() -> Report:
     return Report("settings, the strongest source of each", Table(rows, ("setting", "value", "from")), notes)
 
 
-def _stats() -> Report:
+def _stats(line: str) -> Report:
+    given = parse_insight("stats", line)
     session = current()
     namespace = session.options().namespace
     cache = session.cache(namespace)
     stats = cache.stats()
     title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {size(stats.size_bytes)}"
-    used = cache.insight.statistics()
+    used = cache.insight.statistics(given.since or "30d", has_holdings=given.holdings or None)
     notes = [hit_line(used), f"kept in {tilde(stats.directory)}"]
     if stats.synced is not None:
         notes.append(f"with what the team had at {stats.synced:%Y-%m-%d %H:%M}")
     if stats.oldest is not None and stats.newest is not None:
         notes.insert(0, f"stored between {stats.oldest:%Y-%m-%d %H:%M} and {stats.newest:%Y-%m-%d %H:%M}")
-    return Report(title, notes=tuple(notes), more=tables(used))
+    return Report(title, notes=(*notes, *holdings_note(used)), more=tables(used))
 
 
 def _optimize(line: str) -> Report:
     session = current()
     cache = session.cache(session.options().namespace)
-    return advice_report(cache.insight.optimize(parse_since(line)))
+    return advice_report(cache.insight.optimize(parse_insight("optimize", line).since or "30d"))
 
 
 def _runs(line: str) -> Report:

@@ -46,6 +46,11 @@ def hit_line(found: Statistics) -> str:
     return said
 
 
+def holdings_note(found: Statistics) -> tuple[str, ...]:
+    """Return what to write where it was not counted what is kept of which model, tag and run."""
+    return () if found.holdings is not None else ("what is kept of each model, tag and run: --holdings counts it",)
+
+
 def tables(found: Statistics) -> tuple[tuple[str, Table], ...]:
     """Return the tables that have rows, each with its heading."""
     made = (
@@ -99,7 +104,7 @@ def _popular(found: Statistics) -> tuple[tuple[str, ...], ...]:
 
 
 def _holdings(found: Statistics) -> tuple[tuple[str, ...], ...]:
-    kept = found.holdings[:_HOLDINGS]
+    kept = (found.holdings or ())[:_HOLDINGS]
     return tuple((one.kind, one.name, f"{one.entries:,}", size(one.size_bytes)) for one in kept)
 
 

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.api import insight
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.policy import Why
@@ -16,7 +17,7 @@ from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome, Tier
-from genai_cache_magic.jupyter.arguments import parse_since
+from genai_cache_magic.jupyter.arguments import parse_insight
 from genai_cache_magic.jupyter.insight import advice_report, hit_line, tables
 from genai_cache_magic.ledger import statistics
 from genai_cache_magic.ledger.accounts import DAY_MS
@@ -241,6 +242,18 @@ def test_statistics_of_a_cache(used):
     ]
 
 
+def test_much_is_counted_by_model_where_it_is_asked_for(used, monkeypatch, capsys):
+    """Else the command says how to ask, and is as quick as ever."""
+    monkeypatch.setattr(insight, "_FEW", 3)
+    assert used.statistics().holdings is None
+    assert len(used.statistics(has_holdings=True).holdings) == 3
+    for words, counted in ((), False), (("--holdings",), True):
+        with pytest.raises(SystemExit):
+            main(("stats", *words))
+        out = capsys.readouterr().out
+        assert ("what is kept\n" in out, "--holdings counts it" in out) == (counted, not counted)
+
+
 def test_statistics_of_nothing(isolated):
     """A cache that nobody has used says so."""
     with create_cache("memory") as cache:
@@ -305,7 +318,8 @@ def test_the_commands(used, capsys):
 
 
 def test_the_magic_s_words():
-    """The first day that counts."""
-    assert (parse_since(""), parse_since("--since 7d")) == ("30d", "7d")
+    """The first day that counts, and whether to count what is kept."""
+    assert (parse_insight("optimize", "").since, parse_insight("stats", "--since 7d").since) == (None, "7d")
+    assert parse_insight("stats", "--holdings").holdings
     with pytest.raises(ConfigurationError, match="--sinc"):
-        parse_since("--sinc 7d")
+        parse_insight("optimize", "--sinc 7d")
