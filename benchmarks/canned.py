@@ -72,9 +72,9 @@ def openai_answer(text: str = ANSWER) -> bytes:
     )
 
 
-def openai_events(text: str = ANSWER) -> list[bytes]:
-    """Return the events of a streamed chat completion."""
-    size = -(-len(text) // _EVENTS)
+def openai_events(text: str = ANSWER, pieces: int = _EVENTS) -> list[bytes]:
+    """Return the events of a streamed chat completion, whose text comes in so many pieces."""
+    size = -(-len(text) // pieces)
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
     choices: list[dict[str, Any]]
