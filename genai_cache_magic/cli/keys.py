@@ -120,7 +120,10 @@ def revoke(
         confirm(f"Lose every answer of epoch {epoch}, for everyone?", as_json=as_json)
     with _keyset(namespace) as (keyset, _):
         found = keyset.revoke(epoch)
-    says = f"epoch {epoch} is revoked; epoch {found.epoch} seals. What is open now knows the old key until it ends"
+    says = (
+        f"epoch {epoch} is revoked; epoch {found.epoch} seals. What is open now knows the old key until it ends, and "
+        "what was lost is counted until `genai-cache gc` removes it"
+    )
     tell({"revoked": epoch, "epoch": found.epoch}, says, as_json=as_json)
 
 

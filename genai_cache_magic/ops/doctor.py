@@ -191,9 +191,10 @@ def _vault(settings: Settings, about: tuple[str, ...]) -> tuple[KeyWrapper | Non
     closed = [str(refusal) for refusal in refused if refusal.right == _OPENS]
     if closed:
         return None, tuple(Finding(KEY, Severity.ERROR, says, about) for says in closed)
-    lesser = [f"this identity can make and change no keyset: {refusal}" for refusal in refused]
-    said = lesser or [f"{wrapper.fingerprint} in {settings.key_vault_url}, which lets this identity use it"]
-    return wrapper, tuple(Finding(KEY, Severity.OK, says, about) for says in said)
+    says = f"{wrapper.fingerprint} in {settings.key_vault_url}, which lets this identity use it"
+    if refused:
+        says = f"this identity can make and change no keyset: {'; '.join(map(str, refused))}"
+    return wrapper, (Finding(KEY, Severity.OK, says, about),)
 
 
 def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: TeamLine | None) -> Iterator[Finding]:

@@ -114,8 +114,13 @@ def test_rotation_rewrites_nothing_and_revocation_makes_misses(sealed, keys, mon
     assert (get("first"), get("second")) == (None, "of epoch 2")
     code, _, err = keys("revoke", "1", "--yes")
     assert (code, "there are 2" in err) == (2, True)
-    assert "epoch 3 seals" in keys("revoke", "2", "--yes")[1]
+    said = keys("revoke", "2", "--yes")[1]
+    assert "epoch 3 seals" in said
+    assert "genai-cache gc" in said
     assert get("second") is None
+    with create_cache("disk") as cache:
+        cache.collect()
+        assert cache.stats().entries == 0
     code, out, _ = keys("status")
     assert code == 0
     for words in ("seals with epoch", "revoked epochs", "1, 2", "4, the highest seen here 4"):
