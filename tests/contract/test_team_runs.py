@@ -18,6 +18,7 @@ from genai_cache_magic.api.cells import open_cell
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.runs import team_pins
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
 pytestmark = pytest.mark.service
@@ -216,6 +217,33 @@ def test_parts_that_can_not_be_used_are_said(on, redis_server, isolated, unique_
     on("ann", l2).runs.pin("sweep")
     on("bob", l2)
     assert replayed(url, "a", "b") == first
+
+
+def test_a_run_that_is_too_large_is_pinned_here_alone(on, redis_server, isolated, unique_server, monkeypatch):
+    """Which is said, and holds on this machine."""
+    monkeypatch.setattr(team_pins, "_MOST_PARTS", 0)
+    url = unique_server.openai_url
+    ann = on("ann", redis_server.url)
+    first = execute(url, "a")
+    assert ann.runs.pin("sweep").is_told is None
+    ann.clear()
+    assert replayed(url, "a") == first
+    assert not on("bob", redis_server.url).runs.list()[0].is_pinned
+
+
+def test_what_was_imported_stays_here(on, redis_server, isolated, unique_server):
+    """Its file answers a replay on this machine, and no teammate hears of it."""
+    url = unique_server.openai_url
+    ann = on("ann", redis_server.url)
+    first = execute(url, "a")
+    ann.runs.export("sweep", "sweep.jsonl", plaintext=True)
+    bob = on("bob", redis_server.url)
+    bob.runs.import_("sweep.jsonl", "theirs")
+    bob.clear()
+    with llm_cache(run="theirs", mode="replay"):
+        assert ask(url, "a") == first[0]
+    assert [run.name for run in bob.runs.list()] == ["sweep", "theirs"]
+    assert [run.name for run in on("ann", redis_server.url).runs.list()] == ["sweep"]
 
 
 def test_a_pin_is_told_after_an_outage(on, isolated, unique_server):

@@ -39,7 +39,7 @@ def machine(isolated, team):
 
     def make(name, l2):
         where = {"l2_account_key": AZURITE_KEY, "l2_create_container": True} if "http" in l2 else {}
-        retry = {"longest_pause": 2}
+        retry = {"longest_pause": "2s"}
         cache = create_cache(namespace=team, dir=str(isolated / name), l2=l2, retry=retry, **where)
         give_up_at = time.monotonic() + _WAIT_S
         while cache.team is None:  # on a loaded machine it may have to try again

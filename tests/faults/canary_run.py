@@ -129,6 +129,7 @@ def use_cache(cache: Any) -> list[str]:
         ask_all("from Python")
         ask_all("from Python")
     assert scope.hits >= 8
+    assert cache.runs.pin(RUN).is_told
     things = (*ours(cache), scope, *scope.troubles, current_session())
     return [text for thing in things for text in (repr(thing), str(thing))]
 

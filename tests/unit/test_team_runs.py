@@ -16,6 +16,7 @@ from genai_cache_magic.ledger import team_runs
 from genai_cache_magic.ledger.pages import PageSeal, Place
 from genai_cache_magic.ledger.run_rows import RunCall, RunNote, merged
 from genai_cache_magic.ledger.sharer import Sharer
+from genai_cache_magic.runs import team_pins
 
 NOON_MS = 1_780_228_800_000
 CALL = RunCall(
@@ -274,3 +275,28 @@ def test_offline_runs_are_as_they_were_known(machine, tier):
     assert [call.digest for call in found] == [CALL.digest]
     assert (learnt.trouble, learnt.known_at_ms) == ("the tier can't be reached", NOON_MS)
     tier.is_away = False
+
+
+WELL = ["sweep", True, "a" * 64, 3, "digest"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        WELL[:4],
+        [*WELL, 1],
+        [1, *WELL[1:]],
+        ["sweep", 1, *WELL[2:]],
+        ["sweep", True, "../" + "a" * 61, 3, "digest"],
+        ["sweep", True, "a" * 64, 0, "digest"],
+        ["sweep", True, "a" * 64, 10**6, "digest"],
+        ["sweep", True, "a" * 64, True, "digest"],
+        ["sweep", True, "a" * 64, 3, None],
+    ],
+)
+def test_what_can_be_no_pin_is_none(rows):
+    """A page of another shape pins nothing, and is asked for no parts."""
+    name, pin = team_pins._pin(WELL, 7)
+    assert (name, pin.serial, pin.is_pinned, pin.ident, pin.parts) == ("sweep", 7, True, "a" * 64, 3)
+    assert team_pins._pin(rows, 7) is None
