@@ -66,7 +66,7 @@ class TeamLine:
 
     def overdue(self) -> str:
         """Leave the tier alone for a while, since it takes longer than anyone should wait; return what to say."""
-        error = StoreUnavailable(f"{self.tier.name} does not answer in time")
+        error = StoreUnavailable(f"{self.tier.name} does not answer in time: check l2, and the way there")
         self.breaker.trip(error)
         return str(error)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _BY_NAME = "azure-blob://"
+_NOT_THERE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 _SHORTEST_NAME = 3
 # learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
@@ -58,6 +59,11 @@ class BlobTarget:
     def check(self) -> None:
         """Raise ``ConfigurationError`` if the URL can't be a container's; nothing is asked."""
         _ = self.address
+        has_secret = self.account_key or urlsplit(self.url).query
+        if not (has_secret or self.is_by_name or self.account_url.startswith("https://")):
+            raise ConfigurationError(
+                f"{self.address}: an Azure identity signs in over https alone: set l2_account_key, or a signature in l2"
+            )
         if self.account_key:
             try:
                 base64.b64decode(self.account_key, validate=True)
@@ -237,7 +243,7 @@ def translated(name: str) -> Iterator[None]:
     except exceptions.HttpResponseError as error:
         raise _http_error(name, error) from unframed(error)
     except (exceptions.ServiceResponseTimeoutError, exceptions.ServiceRequestTimeoutError) as error:
-        raise StoreUnavailable(f"{name} does not answer in time") from unframed(error)
+        raise StoreUnavailable(f"{name} does not answer in time: check the URL in l2") from unframed(error)
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError) as error:
         raise StoreUnavailable(_unreachable(name, error)) from unframed(error)
     except (exceptions.AzureError, OSError) as error:
@@ -266,6 +272,8 @@ def _http_error(name: str, error: Any) -> StoreUnavailable:
         return StoreDenied(f"{name} is no container of that account: create it, or set l2_create_container = true")
     if status in _THROTTLED:
         return StoreThrottled(f"{name} is busy (status {status})", retry_after_s=_retry_after_s(error))
+    if status in _NOT_THERE:
+        return StoreUnavailable(f"{name} is no container, as it seems (status {status}): check account and URL in l2")
     return StoreUnavailable(f"{name} refused a request (status {status})")
 
 
@@ -277,21 +285,36 @@ def _retry_after_s(error: Any) -> float | None:
         return None
 
 
+_UNKNOWN_HOST = "{name}: the host name is not known: check how the account is spelled in l2 or l2_connection_string"
+_NO_STORAGE = "{name} does not answer as Azure Storage does: check the URL in l2"
+_NO_TLS = "{name} does not speak TLS there: check the port in l2"
+_SIGNS = {
+    "CERTIFICATE_VERIFY_FAILED": "{name}: its certificate is not accepted: check the host name, and REQUESTS_CA_BUNDLE",
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "record layer failure": _NO_TLS,
+    "BadStatusLine": _NO_STORAGE,
+    "without response": _NO_STORAGE,
+    "timed out": "{name} does not answer in time: check the URL in l2",
+    "refused": "{name} refuses connections: is it running, and the port right? It stands in l2",
+    "resolve": _UNKNOWN_HOST,
+    "Name or service": _UNKNOWN_HOST,
+    "getaddrinfo": _UNKNOWN_HOST,
+}
+"""By what is in the text of an error, or of one of its causes: what to say and do."""
+
+
 def _unreachable(name: str, error: BaseException) -> str:
     import ssl
 
     cause: BaseException | None = error
     while cause is not None:
         text = str(cause)
-        if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
-            return f"{name}: its certificate is not accepted: check the host name, and REQUESTS_CA_BUNDLE"
-        if isinstance(cause, ssl.SSLError):
-            return f"{name} does not speak TLS there: check the port"
-        if "timed out" in text.lower():
-            return f"{name} does not answer in time"
-        if "refused" in text:
-            return f"{name} refuses connections: is it running, and the port right? It stands in l2"
-        if "resolve" in text or "Name or service" in text or "getaddrinfo" in text:
-            return f"{name}: the host name is not known: check how the account is spelled in l2 or l2_connection_string"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            text = "CERTIFICATE_VERIFY_FAILED"
+        elif isinstance(cause, ssl.SSLError):
+            text = "WRONG_VERSION_NUMBER"
+        for sign, said in _SIGNS.items():
+            if sign.lower() in text.lower():
+                return said.format(name=name)
         cause = cause.__cause__ or cause.__context__
     return f"{name} can't be reached: check l2"

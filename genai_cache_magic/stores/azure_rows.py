@@ -75,6 +75,6 @@ def ttl_metadata(ttl_s: float) -> dict[str, str]:
 
 
 def ensure_container(error: Any) -> None:
-    """Raise `error` again if it is the container that is missing: that is trouble, a missing blob is none."""
-    if str(getattr(error, "error_code", "") or "") == "ContainerNotFound":
+    """Raise `error` again unless it is a blob that is missing: no container, or no such account, is trouble."""
+    if str(getattr(error, "error_code", "") or "") != "BlobNotFound":
         raise error

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.stores.redis_entraid import EntraCredentials
 
+_UNKNOWN_HOST = "{name}: the host name is not known: check its spelling in l2"
+_SIGNS = {
+    "Cluster mode is not enabled": "{name} is no cluster: write {single} in l2",
+    "No master found": "the Sentinel at {name} knows no such master: write its name as the path in l2, as in /mymaster",
+    "refused": "{name} refuses connections: is it running, and the port right? It stands in l2",
+    "Name or service not known": _UNKNOWN_HOST,
+    "getaddrinfo": _UNKNOWN_HOST,
+    "nodename": _UNKNOWN_HOST,
+    "MISCONF": "{name} can't save its data and refuses writes: its disk may be full",
+}
+"""By what is in the text of an error that kept us from a server: what to say and do."""
 _DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 """How Redis 7.0 and later releases begin what they say of a command that a script's user may not use."""
 _SCHEMES = frozenset(
@@ -75,7 +86,7 @@ class RedisTarget:
             port = parts.port
         except ValueError as exc:
             raise ConfigurationError(
-                "the Redis URL in l2 has a port that is no number: write redis://host:6379 or rediss://host:6380"
+                "the Redis URL in l2 has a port that is none from 1 to 65535: write redis://host:6379 or rediss://host:6380"
             ) from exc
         if parts.scheme not in _SCHEMES:
             raise ConfigurationError(
@@ -237,8 +248,7 @@ def translated(name: str) -> Iterator[None]:
     except exceptions.ReadOnlyError as error:
         raise StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster") from unframed(error)
     except (exceptions.TimeoutError, TimeoutError) as error:
-        hint = ", if it speaks TLS there at all" if name.startswith("rediss") else ""
-        raise StoreUnavailable(f"{name} does not answer in time{hint}") from unframed(error)
+        raise StoreUnavailable(f"{name} does not answer in time{_in_time(name)}") from unframed(error)
     except exceptions.AskError as error:  # MOVED too
         raise StoreUnavailable(f"{name} is one node of a cluster: write {_as_cluster(name)}") from unframed(error)
     except (exceptions.ConnectionError, exceptions.ClusterError, exceptions.RedisClusterException, OSError) as error:
@@ -260,6 +270,11 @@ def _check_authorities(file: Path) -> None:
         raise ConfigurationError(f"l2_ca_file: {file} holds no certificates: write a file of them in PEM") from exc
     except OSError as exc:
         raise ConfigurationError(f"l2_ca_file: {file} can't be read ({exc.strerror}): check the path") from exc
+
+
+def _in_time(name: str) -> str:
+    """Return what to look at where nothing answers."""
+    return ": check host, port and TLS in l2" if name.startswith("rediss") else ": check host and port in l2"
 
 
 def _lacks_right(text: str) -> bool:
@@ -297,18 +312,18 @@ def _unreachable(name: str, error: Exception) -> str:
             return f"{name} does not speak TLS there: write redis:// in l2, or the port for TLS"
         cause = cause.__cause__ or cause.__context__
     text = str(error)
-    if "refused" in text:
-        return f"{name} refuses connections: is it running, and the port right? It stands in l2"
-    if "Name or service not known" in text or "getaddrinfo" in text or "nodename" in text:
-        return f"{name}: the host name is not known: check its spelling in l2"
-    if "MISCONF" in text:
-        return f"{name} can't save its data and refuses writes: its disk may be full"
-    return f"{name} can't be reached: check l2"
+    said = next((said for sign, said in _SIGNS.items() if sign in text), "{name} can't be reached: check l2")
+    return said.format(name=name, single=_as_single(name))
 
 
 def _as_cluster(name: str) -> str:
     scheme, _, rest = name.partition("://")
     return f"{scheme}+cluster://{rest}"
+
+
+def _as_single(name: str) -> str:
+    scheme, _, rest = name.partition("://")
+    return f"{scheme.partition('+')[0]}://{rest}"
 
 
 def _bare(error: BaseException) -> str:
@@ -328,4 +343,12 @@ def _response_error(name: str, error: Exception) -> StoreUnavailable:
         return StoreThrottled(f"{name} is busy: {text.split(maxsplit=1)[0]}")
     if text.startswith("READONLY"):
         return StoreUnavailable(f"{name} is a read-only replica: name the primary, or the cluster")
-    return StoreUnavailable(f"{name} refused a command: {text.split(maxsplit=1)[0] if text else 'no reason given'}")
+    return StoreUnavailable(_refused_command(name, text))
+
+
+def _refused_command(name: str, text: str) -> str:
+    if not text.startswith("unknown command"):
+        return f"{name} refused a command: {text.split(maxsplit=1)[0] if text else 'no reason given'}"
+    if "SENTINEL" in text.upper():
+        return f"{name} is no Sentinel: write {_as_single(name)} in l2"
+    return f"{name} lacks a command that is needed: is it a Redis of release 6 or later? It stands in l2"

@@ -206,6 +206,12 @@ class RedisNodes:
         command += ["--cluster-slots", str(slots), "--cluster-yes"]
         subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - as above
 
+    def mend(self) -> None:
+        """Bring what was left half-way between two nodes to one of them."""
+        program = find_program("redis-cli")
+        command = [program, "--cluster", "fix", f"127.0.0.1:{self.servers[0].port}", "--cluster-yes"]
+        subprocess.run(command, capture_output=True, check=False, timeout=60)  # noqa: S603 - as above
+
     def give_up_after(self, timeout_ms: int = _NODE_TIMEOUT_MS) -> None:
         """Let a node that is silent for so long count as dead, so that its replica takes over."""
         for server in self.servers:

@@ -126,7 +126,7 @@ def test_azures_own_variables_are_defaults(monkeypatch):
         ("redis", {"connection": {"endpoint": "redis://h", "ssl": True}}, "contradict each other"),
         ("azure_storage", {"account": "hush+hush=="}, "3 to 24 lowercase letters and digits"),
         ("azure_storage", {"account": "account", "container": "x"}, "3 characters or more"),
-        ("redis", {"connection": {"endpoint": "h:port"}}, "a port that is no number"),
+        ("redis", {"connection": {"endpoint": "h:port"}}, "a port that is none from 1 to 65535"),
         ("disk", {"connection": {}}, "connection (option) is no setting"),
     ],
 )

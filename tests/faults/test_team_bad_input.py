@@ -42,7 +42,16 @@ CASES = {
     "signature": ({"l2": "{account}/team?sv=2020-01-01&sig={secret}"}, "the signature in l2"),
     "string": ({"l2": "azure-blob://team", "l2_connection_string": f"AccountKey={SECRET}"}, "l2_connection_string"),
     "no account": ({"l2": "azure-blob://team"}, "l2_account"),
-    "no storage": ({"l2": "http://127.0.0.1:{redis}/a/team", "l2_account_key": SECRET}, "check l2"),
+    "no storage": ({"l2": "http://127.0.0.1:{redis}/a/team", "l2_account_key": SECRET}, "check the URL in l2"),
+    "no TLS": ({"l2": "https://127.0.0.1:{azurite}/a/team", "l2_account_key": SECRET}, "check the port in l2"),
+    "another account": ({"l2": "http://127.0.0.1:{azurite}/a/team", "l2_account_key": SECRET}, "account and URL in l2"),
+    "no secret": ({"l2": "{account}/team"}, "set l2_account_key"),
+    "no cluster": ({"l2": "redis+cluster://127.0.0.1:{redis}"}, "is no cluster: write redis://127.0.0.1:{redis} in l2"),
+    "no Sentinel": (
+        {"l2": "redis+sentinel://127.0.0.1:{redis}"},
+        "is no Sentinel: write redis://127.0.0.1:{redis} in l2",
+    ),
+    "high port": ({"l2": "redis://h:99999"}, "from 1 to 65535"),
     "in the clear": ({"l2": "http://example.com/team?sig={secret}"}, "starts with https://"),
 }
 
@@ -84,7 +93,7 @@ def test_the_setting_is_named(isolated, closed, redis_server, azurite, monkeypat
         cache.set("a", 1)
         assert cache.get("a") == 1
     (event,) = told
-    assert said in event.message
+    assert said.format(**where) in event.message
     assert SECRET.rstrip("=") not in event.message
 
 

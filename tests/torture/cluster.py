@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
 import tempfile
 import threading
 import time
@@ -126,9 +127,11 @@ def run_cluster(seconds, chosen):
             living.append(Living(Machine(cache, None, None, []), origin, figures, random.Random(rng.random())))
         for one in living:
             one.start()
-        _disturb(nodes, rng, figures, time.monotonic() + seconds)
-        for one in living:
-            one.join()
+        try:
+            _disturb(nodes, rng, figures, time.monotonic() + seconds)
+        finally:
+            for one in living:
+                one.join()
         _agree(living, figures)
     return figures
 
@@ -137,7 +140,10 @@ def _disturb(nodes, rng, figures, until):
     while time.monotonic() < until and not figures.faults:
         (one, _), (other, dying), *_ = rng.sample(masters(nodes), 2)
         if rng.random() < 0.5:
-            nodes.reshard(one, other, slots=_SLOTS)
+            try:
+                nodes.reshard(one, other, slots=_SLOTS)
+            except subprocess.CalledProcessError:  # a slot was half-way to a node that had just been killed
+                nodes.mend()
             figures.moves += 1
         else:
             dying.stop()

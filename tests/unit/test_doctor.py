@@ -231,7 +231,7 @@ REFUSED = f"127.0.0.1:{free_port()}"
 WRONG_TIERS = {
     "scheme": ("ftp://x/y", {}, "write one that begins with redis://"),
     "no scheme": ("cache.example.com", {}, "write one that begins with redis://"),
-    "no port": ("redis://127.0.0.1:port", {}, "a port that is no number"),
+    "no port": ("redis://127.0.0.1:port", {}, "a port that is none from 1 to 65535"),
     "no host": ("redis://:6379", {}, "names no host"),
     "database": ("redis://127.0.0.1:6379/one", {}, "database number"),
     "refused": (f"redis://{REFUSED}", {}, "refuses connections: is it running, and the port right?"),
@@ -382,4 +382,4 @@ def test_the_exit_code_is_that_of_the_worst(isolated, monkeypatch, capsys):
     monkeypatch.setenv("GENAI_CACHE_L2", "redis://127.0.0.1:port")
     code, out = run(capsys, "doctor")
     assert code == 2
-    assert len([line for line in out.splitlines() if "a port that is no number" in line]) == 1
+    assert len([line for line in out.splitlines() if "a port that is none from 1 to 65535" in line]) == 1
