@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import sys
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 MODULES: Final = ("httpx", "httpx2")
 
+_CLIENTS: Final = frozenset(f"{name}._client" for name in MODULES)
+
 _FRAMED: Final = (b"HTTP/2", b"HTTP/3")
 
 _NOTHING: Final[dict[str, tuple[str, ...]]] = {}
@@ -64,7 +67,7 @@ def patches(module: ModuleType) -> list[Group]:
     AttributeError
         This release of the library is built differently.
     """
-    kit = _Kit(module)
+    kit = _kit_of(module)
     return [
         (
             Point(kind, "send", functools.partial(send, kit=kit)),
@@ -295,6 +298,18 @@ def _read(outcome: Any) -> None:
         outcome._content = content = stream.joined()  # noqa: SLF001 - tried out by `_Kit`, in the release that is there
         outcome._num_bytes_downloaded = len(content)  # noqa: SLF001 - the same
         outcome.is_stream_consumed = outcome.is_closed = True
+
+
+def played(client: Any, request: Any, stored: Response) -> Any:
+    """Return the response that `client` would have received for `request`, unread, if it had been sent."""
+    library = next(kind.__module__.partition(".")[0] for kind in type(client).__mro__ if kind.__module__ in _CLIENTS)
+    kit = _kit_of(sys.modules[library])
+    return kit.deliver(kit.play(stored), client, request)
+
+
+@functools.cache
+def _kit_of(module: ModuleType) -> _Kit:
+    return _Kit(module)
 
 
 class _Kit:

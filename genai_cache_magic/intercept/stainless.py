@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from genai_cache_magic.calls.steps import Answered
+from genai_cache_magic.intercept import httpx, replay
 from genai_cache_magic.intercept import stainless_bodies as bodies
 from genai_cache_magic.intercept import stainless_heads as heads
 from genai_cache_magic.intercept.active import active
@@ -22,6 +23,7 @@ from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.stainless_answers import Answers
 from genai_cache_magic.intercept.stainless_bodies import Deferred
 from genai_cache_magic.intercept.stainless_shapes import SDKS, Shapes, misfit
+from genai_cache_magic.intercept.stainless_streams import Streams
 from genai_cache_magic.intercept.turns import Decided, current_turn
 
 if TYPE_CHECKING:
@@ -110,7 +112,11 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         here = active.get()
-        begun = None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream), is_async=False)
+        begun = (
+            None
+            if here is None
+            else kit.begin(here, self, _Asked(cast_to, options, stream, stream_cls), is_async=False)
+        )
         if isinstance(begun, _Hit):
             return kit.finished(begun, options)
         if type(options.json_data) is Deferred:
@@ -127,7 +133,9 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         here = active.get()
-        begun = None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream), is_async=True)
+        begun = (
+            None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream, stream_cls), is_async=True)
+        )
         if isinstance(begun, _Hit):
             return kit.finished(begun, options)
         if type(options.json_data) is Deferred:
@@ -146,16 +154,20 @@ class _Asked(NamedTuple):
     cast_to: Any
     options: Any
     stream: bool
+    stream_cls: Any
 
     def __repr__(self) -> str:
         return "<a call of an SDK>"
 
 
 class _Hit(NamedTuple):
-    """A stored answer as the SDK's own model, before the call's own functions have seen it."""
+    """A stored answer as the SDK's own model, before the call's own functions have seen it; or as its own stream.
+
+    A stream has no `response` here: it has one itself.
+    """
 
     made: Any
-    response: Response
+    response: Response | None
 
     def __repr__(self) -> str:
         return "<a hit>"
@@ -169,6 +181,7 @@ class _Kit:
         self._shapes = Shapes(self._sdk)
         self._heads = heads.Heads()
         self._answers = Answers(self._sdk)
+        self._streams = Streams(package, self._answers)
         types = sys.modules[f"{package}._types"]
         self._not_given = types.NotGiven
         self._absent = frozenset({types.NotGiven, types.Omit})
@@ -181,21 +194,23 @@ class _Kit:
         ReplayMiss
             As `open_call`.
         """
-        if asked.stream or asked.options.url not in self._sdk.paths or current_turn() is not None:
+        if asked.options.url not in self._sdk.paths or current_turn() is not None:
             return None
         foretold = None
         with Guarded(here):
             foretold = self._foretold(here, client, asked.options)
         if foretold is None:
             return None
-        head, body = foretold
-        known_by = (head.mark, body, here.cache.origins.uploads.version)
-        step = open_call(here, functools.partial(head.with_body, body), is_async=is_async, asked=known_by)
+        head, body, raw = foretold
+        known_by = (head.mark, raw, here.cache.origins.uploads.version)
+        step = open_call(here, functools.partial(head.with_body, raw), is_async=is_async, asked=known_by)
         if step is None:
             return None
         if isinstance(step, Answered):
             with Guarded(here):
-                if self._answers.makes(asked.cast_to, step.response):
+                if asked.stream and self._answers.streams(step.response):
+                    return _Hit(self._streamed(client, asked, step, body), None)
+                if not asked.stream and self._answers.makes(asked.cast_to, step.response):
                     return _Hit(self._answers.model(client, asked.cast_to, step.response.body), step.response)
         return Decided(here, step, client._client, head.url)  # noqa: SLF001 - what the SDK sends by
 
@@ -215,12 +230,33 @@ class _Kit:
 
     def finished(self, hit: _Hit, options: Any) -> Any:
         """Return what the SDK returns of a model: what a call's own function makes of it, with its request's ids."""
+        if hit.response is None:
+            return hit.made
         parser = options.post_parser
         made = hit.made if isinstance(parser, self._not_given) else parser(hit.made)
         return self._answers.labelled(made, hit.response)
 
-    def _foretold(self, here: Active, client: Any, options: Any) -> tuple[Head, bytes] | None:
-        """Return the request that is going to be sent, as head and body; None if that can't be told for certain."""
+    def _streamed(self, client: Any, asked: _Asked, step: Answered, body: dict[str, Any]) -> Any:
+        """Return the SDK's own stream of a stored answer."""
+        options = asked.options
+        if type(options.json_data) is Deferred:
+            options.json_data = options.json_data.plain  # the stream keeps them
+        request = heads.built(client, options, body)
+        response = httpx.played(client._client, request, replay.marked(step))  # noqa: SLF001 - what the SDK sends by
+        stream = heads.now(
+            client._process_response(  # noqa: SLF001 - as the SDK's own `request` does
+                cast_to=asked.cast_to,
+                options=options,
+                response=response,
+                stream=True,
+                stream_cls=asked.stream_cls,
+            )
+        )
+        self._streams.quicken(stream, options, step.response.body)
+        return stream
+
+    def _foretold(self, here: Active, client: Any, options: Any) -> tuple[Head, dict[str, Any], bytes] | None:
+        """Return the request that is going to be sent, as head, body and its bytes; None if that isn't certain."""
         if options.method != "post" or options.files is not None or getattr(options, "content", None) is not None:
             return None
         extra_headers = here.cache.origins.extra_headers
@@ -240,7 +276,7 @@ class _Kit:
             return None
         model = body.get("model")
         head = self._heads.head_of(client, self._shapes.state(client), options, model if type(model) is str else "")
-        return head and (head, raw)
+        return head and (head, body, raw)
 
 
 @functools.cache

@@ -31,6 +31,10 @@ class Answers:
         self._pydantic = sys.modules["pydantic"].BaseModel
         self._agrees: dict[tuple[type, int, int], bool | None] = {}  # each operation on it is atomic
 
+    def streams(self, response: Response) -> bool:
+        """Tell whether `response` is one that becomes a stream of the SDK's."""
+        return response.form is Form.STREAM and response.status == HTTPStatus.OK
+
     def makes(self, cast_to: Any, response: Response) -> bool:
         """Tell whether `response` is one that becomes a model of the SDK's and nothing else."""
         if response.form is not Form.JSON or response.status != HTTPStatus.OK:

@@ -143,12 +143,12 @@ def built(client: Any, options: Any, body: Any) -> Any:
     own = options.model_copy()
     own.json_data, own.extra_json = body, None
     if hasattr(client, "_copy_and_prepare"):
-        own = _now(client._copy_and_prepare(own))  # noqa: SLF001 - as the SDK's own `request` does
-    own = _now(client._prepare_options(own))  # noqa: SLF001
+        own = now(client._copy_and_prepare(own))  # noqa: SLF001 - as the SDK's own `request` does
+    own = now(client._prepare_options(own))  # noqa: SLF001
     return client._build_request(own, retries_taken=0)  # noqa: SLF001
 
 
-def _now(made: Any) -> Any:
+def now(made: Any) -> Any:
     """Return what a method gives, or what its asynchronous twin gives, which waits for nothing here."""
     if not hasattr(made, "send"):
         return made

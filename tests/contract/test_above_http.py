@@ -73,6 +73,15 @@ def shown(value):
     return type(value), value
 
 
+def told(stream):
+    """What can be told of a stream before it is read."""
+    response = stream.response
+    sent = response.request
+    headers = [(name, value) for name, value in response.headers.items() if name not in {"date", "x-genai-cache-tier"}]
+    request = (sent.method, str(sent.url), sorted(set(sent.headers) - {"idempotency-key"}), sent.content)
+    return {"type": type(stream), "status": response.status_code, "headers": headers, "request": request}
+
+
 def open_ai(url, **options):
     return {"base_url": f"{url}/v1", "api_key": "simulated", **options}
 
@@ -143,6 +152,15 @@ FORMS = {
         *("OpenAI", open_ai, {}),
         lambda c: c.embeddings.create(model="text-embedding-3-small", input=["a", "b"]),
     ),
+    "chat, streamed": ("OpenAI", open_ai, {}, lambda c: chat(c, stream=True, stream_options={"include_usage": True})),
+    "chat, streamed, tools": ("OpenAI", open_ai, {}, lambda c: chat(c, stream=True, tools=[TOOL])),
+    "responses, streamed": ("OpenAI", open_ai, {}, lambda c: responses(c, stream=True)),
+    "completions, streamed": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.completions.create(model="gpt-3.5-turbo-instruct", prompt="A", stream=True),
+    ),
+    "Anthropic, streamed": ("Anthropic", claude, {}, lambda c: message(c, stream=True)),
+    "Azure, streamed": ("AzureOpenAI", azure, {}, lambda c: chat(c, stream=True)),
     "Azure": ("AzureOpenAI", azure, {}, chat),
     "Azure, a deployment": ("AzureOpenAI", azure, {"azure_deployment": "mine"}, chat),
     "Azure, responses": ("AzureOpenAI", azure, {}, responses),
@@ -172,11 +190,13 @@ def asked(made, *, is_async):
     client, call = made
     if not is_async:
         with client:
-            return call(client)
+            answer = call(client)
+            return [told(answer), *answer] if hasattr(answer, "__next__") else answer
 
     async def ask():
         async with client:
-            return await call(client)
+            answer = await call(client)
+            return [told(answer), *[event async for event in answer]] if hasattr(answer, "__anext__") else answer
 
     return asyncio.run(ask())
 
@@ -325,6 +345,27 @@ def test_each_gets_an_answer_of_its_own(isolated, unique_server):
             assert answer.choices[0].message.content == told
             answer.choices[0].message.content = "changed"
             answer.choices.clear()
+
+
+@pytest.mark.parametrize("times", range(1, 5))
+def test_a_stream_that_is_left(isolated, unique_server, times):
+    """A stream that its caller leaves, or closes unread, is closed, however it makes its events, and is whole again."""
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        whole = [shown(event) for event in chat(client, stream=True)]
+        for _ in range(times):
+            stream = chat(client, stream=True)
+            assert shown(next(stream)) == whole[0]
+            stream.close()
+            assert stream.response.is_closed
+        with chat(client, stream=True) as stream:
+            assert [shown(event) for event in stream] == whole
+        assert stream.response.is_closed
+        assert list(stream) == []
+        unread = chat(client, stream=True)
+        unread.close()
+        with pytest.raises(httpx2.StreamClosed):
+            next(unread)
+    assert (scope.hits, scope.misses, scope.troubles) == (times + 2, 1, ())
 
 
 def test_a_miss_in_replay(isolated, unique_server, by_http):
