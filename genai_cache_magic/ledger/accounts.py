@@ -111,8 +111,8 @@ class Sums:
         self._add_money("spent", call.spent_usd)
 
     def _add_money(self, name: str, amount: Decimal | None) -> None:
-        whole = None if amount is None or not amount.is_finite() else round(amount.scaleb(_DIGITS))
-        if whole is None or abs(whole) >= _MOST_AT_ONCE:  # millions for one call: whoever says so means something else
+        whole = counted_money(amount)
+        if whole is None:
             name, whole = f"{name}_unknown", 1
         setattr(self, name, getattr(self, name) + whole)
 
@@ -125,6 +125,13 @@ class Sums:
     def values(self) -> tuple[int, ...]:
         """The numbers, in the order of `COUNTED`."""
         return tuple(max(-_MOST, min(getattr(self, name), _MOST)) for name in COUNTED)
+
+
+def counted_money(amount: Decimal | None) -> int | None:
+    """Return an amount [USD] as it is counted [1e-12 USD], None if it is not known."""
+    whole = None if amount is None or not amount.is_finite() else round(amount.scaleb(_DIGITS))
+    # Millions for one call: whoever says so means something else.
+    return None if whole is None or abs(whole) >= _MOST_AT_ONCE else whole
 
 
 COUNTED: Final = tuple(field.name for field in fields(Sums))

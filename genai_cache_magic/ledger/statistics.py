@@ -13,14 +13,14 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from enum import IntEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
 from genai_cache_magic.core.policy import Why
 from genai_cache_magic.errors import DecryptionError
 from genai_cache_magic.events import Outcome, Tier
-from genai_cache_magic.ledger.accounts import DAY_MS, MISSES, Sums
+from genai_cache_magic.ledger.accounts import DAY_MS, MISSES, counted_money
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,6 +40,7 @@ _ID_BYTES: Final = 32
 _STEPS: Final = 4
 """Latencies are told apart to a fourth of an octave: 9 % up or down."""
 
+_LONGEST_US: Final = 1e15
 _MOST_SAMPLES: Final = 1_000
 _BEGAN: Final = "began"
 
@@ -134,11 +135,8 @@ class EntryUse(NamedTuple):
         return f"<EntryUse {self.reads} reads>"
 
 
-class _Key(NamedTuple):
-    day: int
-    model: str
-    measure: int
-    bucket: int
+_Key: TypeAlias = "tuple[int, str, int, int]"
+"""Day, model, measure and bucket."""
 
 
 class Statistics:
@@ -171,9 +169,10 @@ class Statistics:
             self.file.write(work)
             self._added += 1
 
-    def _counted(self, db: sqlite3.Connection, calls: list[tuple[int, CallRecord]]) -> dict[_Key, Sums]:
-        """Note what entries were read and filled; return the sums of calls, by what is counted of them."""
-        found: dict[_Key, Sums] = defaultdict(Sums)
+    @staticmethod
+    def _counted(db: sqlite3.Connection, calls: list[tuple[int, CallRecord]]) -> dict[_Key, list[int]]:
+        """Note what entries were read and filled; return calls, what they cost, and of how many that is unknown."""
+        found: dict[_Key, list[int]] = {}
         uses: dict[bytes, list[int]] = {}
         for at_ms, call in calls:
             raw = None if call.tier is Tier.FILE else _raw(call.entry_id)  # a run file names requests, no entries
@@ -181,21 +180,33 @@ class Statistics:
                 known = db.execute("SELECT filled_ms, used_ms, reads, saved FROM entry_use WHERE id = ?", (raw,))
                 uses[raw] = list((known.fetchall() or [(0, 0, 0, 0)])[0])
             use = [0, 0, 0, 0] if raw is None else uses[raw]
+            is_hit = call.outcome is Outcome.HIT
+            amount = counted_money(call.saved_usd if is_hit else call.spent_usd)
             for measure, bucket in _measures(call, at_ms, use[0]):
-                found[_Key(max(0, at_ms) // DAY_MS, call.model, measure, bucket)].add_call(call)
-            _note_use(use, at_ms, call)
+                sums = found.setdefault((max(0, at_ms) // DAY_MS, call.model, measure, bucket), [0, 0, 0])
+                sums[0] += 1
+                if not is_hit:
+                    sums[1] += amount or 0
+                    sums[2] += amount is None
+            _note_use(use, at_ms, call, amount or 0)
         db.executemany("INSERT OR REPLACE INTO entry_use VALUES (?, ?, ?, ?, ?)", [(r, *u) for r, u in uses.items()])
         return found
 
-    def _add_measured(self, db: sqlite3.Connection, found: Mapping[_Key, Sums]) -> None:
-        for key, sums in found.items():
-            title = orjson.dumps(key.model.encode("utf-8", "replace").decode())
-            label = self._keyed(hashlib.sha256(b"model" + title).digest())
-            if not db.execute("SELECT 1 FROM model WHERE label = ?", (label,)).fetchall():
-                sealed = self._seal.seal(title, place=b"statistics model" + label)
-                db.execute("INSERT INTO model VALUES (?, ?)", (label, sealed))
-            count = sums.hits + sums.misses
-            db.execute(_ADD, (key.day, label, key.measure, key.bucket, count, sums.spent, sums.spent_unknown))
+    def _add_measured(self, db: sqlite3.Connection, found: Mapping[_Key, list[int]]) -> None:
+        labels = {model: self._label(db, model) for model in {model for _, model, _, _ in found}}
+        rows = [
+            (day, labels[model], measure, bucket, *(max(-_MOST, min(amount, _MOST)) for amount in sums))
+            for (day, model, measure, bucket), sums in found.items()
+        ]
+        db.executemany(_ADD, rows)
+
+    def _label(self, db: sqlite3.Connection, model: str) -> bytes:
+        title = orjson.dumps(model.encode("utf-8", "replace").decode())
+        label = self._keyed(hashlib.sha256(b"model" + title).digest())
+        if not db.execute("SELECT 1 FROM model WHERE label = ?", (label,)).fetchall():
+            sealed = self._seal.seal(title, place=b"statistics model" + label)
+            db.execute("INSERT INTO model VALUES (?, ?)", (label, sealed))
+        return label
 
     def between(self, first: int, last: int) -> list[Measured]:
         """Return what was counted on some days, the last one included, the days added up."""
@@ -249,7 +260,7 @@ class Statistics:
 
 def latency_bucket(latency_s: float) -> int:
     """Return in which bucket a latency falls: the fourths of octaves above 1 µs."""
-    return max(0, round(_STEPS * math.log2(max(1.0, latency_s * 1e6))))
+    return max(0, round(_STEPS * math.log2(min(max(1.0, latency_s * 1e6), _LONGEST_US))))
 
 
 def latency_of(bucket: int) -> float:
@@ -283,15 +294,13 @@ def _reason(call: CallRecord, *, is_known: bool) -> str:
     return "evicted" if is_known else "new"
 
 
-def _note_use(use: list[int], at_ms: int, call: CallRecord) -> None:
+def _note_use(use: list[int], at_ms: int, call: CallRecord, saved: int) -> None:
     """Note in `use` (filled, used [ms], reads, saved) what `call` did with its entry."""
     at_ms = max(0, at_ms)
     use[1] = max(use[1], at_ms)
     if call.outcome is Outcome.HIT:
-        one = Sums()
-        one.add_call(call)
         use[2] = min(use[2] + 1, _MOST)
-        use[3] = max(-_MOST, min(use[3] + one.saved, _MOST))
+        use[3] = max(-_MOST, min(use[3] + saved, _MOST))
     elif call.stored:
         use[0] = at_ms
 

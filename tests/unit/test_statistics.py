@@ -122,6 +122,15 @@ def test_it_stays_within_bounds(counted, monkeypatch):
     assert counted.read_ids()[1] == later_ms + 21
 
 
+def test_no_number_is_too_large(counted):
+    """Whatever a bill or a clock says, it is counted within what the database holds."""
+    counted.add([(NOW_MS, miss(n, spent="2000000", latency_s=float("inf"))) for n in range(5)])
+    counted.add([(NOW_MS, hit(n, saved_usd=Decimal("1e300"), latency_s=float("nan"))) for n in range(5)])
+    ((calls, spent),) = of(counted, Measure.MODEL).values()
+    assert (calls, spent) == (5, 2**62)
+    assert [use.saved for use in counted.most_read(9)] == [0] * 5
+
+
 def test_nothing_is_readable_at_rest(tmp_path):
     """Models are sealed; who has another key reads no names."""
     file = StateFile(tmp_path / "s.db", statistics.SCHEMA, columns=statistics.COLUMNS)
