@@ -78,11 +78,7 @@ class Explanation:
     @property
     def advice(self) -> str:
         """What would make calls like this one hits; empty if nothing is known that would."""
-        if not self.rules:
-            return ""
-        noise = " and ".join(_NOISE.get(rule, f"the field {rule}") for rule in self.rules)
-        options = " ".join(f"--ignore {rule}" if rule in _NOISE else f"--ignore '{rule}'" for rule in self.rules)
-        return f"the two differ only in {noise}: {options} would make this a hit, once an answer is stored under it"
+        return advice_on(self.rules)
 
     def as_json(self, *, shows_text: bool = False) -> dict[str, Any]:
         """Return plain values; words of prompts only if `shows_text`."""
@@ -188,6 +184,15 @@ class Explainer:
             return None if asked is None else asked.metadata(self._id_key)
         except UncacheableRequest:
             return None
+
+
+def advice_on(rules: tuple[str, ...]) -> str:
+    """Return what to do where two requests are one under `rules`; empty for none."""
+    if not rules:
+        return ""
+    noise = " and ".join(_NOISE.get(rule, f"the field {rule}") for rule in rules)
+    options = " ".join(f"--ignore {rule}" if rule in _NOISE else f"--ignore '{rule}'" for rule in rules)
+    return f"the two differ only in {noise}: {options} would make this a hit, once an answer is stored under it"
 
 
 def nearest_difference(catalogue: Catalogue, own: Metadata, *, beside: EntryId | None = None) -> tuple[str, ...]:

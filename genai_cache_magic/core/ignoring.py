@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from genai_cache_magic.core.patterns import OPEN_REPEAT, read_pattern
+from genai_cache_magic.core.patterns import read_pattern
 from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ MAX_RULES: Final = 32
 Step: TypeAlias = "str | int | None"
 """A step of a JSON path: a name, a place in a list, or None for every one."""
 
-_WINDOW_STEPS: Final = 1 << 21
+_WINDOW_STEPS: Final = 1 << 18
 """What is searched between two looks at the clock costs no more [steps of the matcher]."""
+
+_WINDOW: Final = 8192
+"""The same for shipped rules, which cost little wherever they look [characters]."""
 
 _OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
 _HOME_OF_TEMP: Final = (
@@ -44,12 +47,21 @@ _HOME_OF_TEMP: Final = (
 
 
 class Shipped(NamedTuple):
-    """A rule that comes with the package. A change of what it finds is a new `version`, which is part of the key."""
+    """A rule that comes with the package. A change of what it finds is a new `version`, which is part of the key.
+
+    Attributes
+    ----------
+    width
+        Length of the longest match [characters].
+    hints
+        Texts of which one is part of every match: where none is, nothing is searched.
+    """
 
     version: int
     pattern: str
     width: int
     about: str
+    hints: tuple[str, ...]
 
 
 SHIPPED: Final = {
@@ -60,6 +72,7 @@ SHIPPED: Final = {
         r"|\b(?:In|Out) ?\[[0-9]{1,9}\]",
         80,
         "files and execution counts of a kernel: ipykernel_12345/678.py, In [12]",
+        ("ipykernel_", "ipython-input-", "In[", "In [", "Out[", "Out ["),
     ),
     "iso-time": Shipped(
         1,
@@ -68,12 +81,14 @@ SHIPPED: Final = {
         r"|(?<![0-9])[0-9]{8}T[0-9]{6}(?:[.,][0-9]{1,9})?(?:Z|[+-][0-9]{2}:?[0-9]{2})?(?![0-9])",
         48,
         "a day with its time: 2026-05-31T09:30:00.123+02:00",
+        tuple(f"{sign}{digit}" for sign in "T " for digit in range(10)),
     ),
     "memory-address": Shipped(
         1,
         r"(?<=\bat )0[xX][0-9A-Fa-f]{4,16}(?![0-9A-Za-z_])|(?<![0-9A-Za-z_])0[xX][0-9A-Fa-f]{9,16}(?![0-9A-Za-z_])",
         18,
         "where an object lies: <Frame object at 0x7f3a5c0b1d90>",
+        ("0x", "0X"),
     ),
     "temp-path": Shipped(
         1,
@@ -82,12 +97,14 @@ SHIPPED: Final = {
         r"|pytest-of-[0-9A-Za-z_.-]{1,64}(?:\\{1,4}|/)pytest-(?:[0-9]{1,6}|current)(?![0-9A-Za-z_]))|(?(own)|(?!)))",
         1024,
         "names that are made up for temporary files: /tmp/tmpk3j9x_2q",
+        ("tmp", "shm", "/var/folders/", "Temp"),
     ),
     "uuid": Shipped(
         1,
         r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}(?![0-9A-Fa-f])",
         36,
         "random ids: 6fa459ea-ee8a-4ca4-894e-db77e160355e",
+        ("-",),
     ),
 }
 """The rules that have names."""
@@ -123,6 +140,8 @@ class TextRule:
         Length of the longest match [characters].
     window
         How much is searched between two looks at the clock [characters].
+    hints
+        As of `Shipped`.
     """
 
     name: str
@@ -130,11 +149,20 @@ class TextRule:
     regex: re.Pattern[str] = field(repr=False)
     width: int
     window: int
+    hints: tuple[str, ...] = field(repr=False, default=())
+
+    def finds(self, text: str) -> bool:
+        """Return whether there is any noise in `text`."""
+        return self._may_find(text) and self.regex.search(text) is not None
+
+    def _may_find(self, text: str) -> bool:
+        return not self.hints or any(map(text.__contains__, self.hints))
 
     def spans(self, text: str, breathe: Callable[[TextRule], None]) -> list[tuple[int, int]]:
         """Return where noise stands in `text`, as one search of the whole would find it, `breathe` in between."""
         found: list[tuple[int, int]] = []
-        at, end = 0, len(text)
+        breathe(self)
+        at, end = 0, len(text) if self._may_find(text) else 0
         while at < end:
             edge = min(at + self.window, end)
             # No match that begins before the edge can see where this piece ends.
@@ -400,7 +428,7 @@ def _own(text: str, name: str) -> TextRule:
 @functools.lru_cache(maxsize=256)
 def _named(name: str) -> TextRule:
     rule = SHIPPED[name]
-    return TextRule(name, f"{name}/{rule.version}", re.compile(rule.pattern), rule.width, _WINDOW_STEPS // OPEN_REPEAT)
+    return TextRule(name, f"{name}/{rule.version}", re.compile(rule.pattern), rule.width, _WINDOW, rule.hints)
 
 
 def _known() -> str:

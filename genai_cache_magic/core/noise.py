@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import JsonObject, JsonValue, KeySpace, Request
 
-MOST_CHARS: Final = 100_000
+MOST_CHARS: Final = 50_000
 """Requests with longer texts are not looked at for noise [characters]."""
 
 _DIGITS: Final = 16
@@ -121,7 +121,7 @@ def _sets(found: list[str]) -> Iterable[tuple[str, ...]]:
 def _finding(body: JsonObject) -> list[str]:
     """Return the shipped rules that find anything in `body`."""
     texts = list(_texts(body))
-    return [rule.name for rule in rules_of(tuple(SHIPPED)).texts if any(map(rule.regex.search, texts))]
+    return [rule.name for rule in rules_of(tuple(SHIPPED)).texts if any(map(rule.finds, texts))]
 
 
 def _texts(value: JsonValue) -> Iterable[str]:

@@ -23,7 +23,7 @@ OPEN_REPEAT: Final = 256
 MAX_WIDTH: Final = 262_144
 """Length of the longest match [characters]."""
 
-MAX_STEPS: Final = 1 << 20
+MAX_STEPS: Final = 1 << 18
 """What trying a pattern in one place may cost, in the worst case [steps of the matcher]."""
 
 _OTHER: Final = 128  # stands for every character beyond ASCII

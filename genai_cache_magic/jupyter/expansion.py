@@ -24,6 +24,7 @@ _OURS = ("IPython.", "genai_cache_magic.", "decorator")
 _DOLLAR = re.compile(r"\$(\$|[A-Za-z_][\w.]*)")
 _MARK = "\N{NULL}"
 _FORMATTER = string.Formatter()
+_NUMBERS = re.compile(r"(?<!\{)\{([0-9]+(?:,[0-9]*)?|,[0-9]+)\}(?!\})")  # a repeat of a pattern, and no variable
 _MARKED = re.compile(rf"{_MARK}(\d+){_MARK}")
 
 
@@ -31,8 +32,8 @@ def expanded(line: str, shell: InteractiveShell) -> str:
     """Return `line` with its variables put in, each value within one word.
 
     ``{expression}`` may be any expression and have a format, ``$name`` a dotted name; ``{{``, ``}}`` and ``$$`` stand
-    for one of them. In single quotes ``$`` is a dollar, and braces that hold no variable are braces. Names are those of
-    the notebook and of the function that the magic is in.
+    for one of them. In single quotes ``$`` is a dollar, and braces that hold no variable, or numbers, are braces. Names
+    are those of the notebook and of the function that the magic is in.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def _marked_in_quotes(piece: str, names: Mapping[str, Any], values: list[str]) -
     """Return `piece` with a mark for each value, or as it stands if it has none: single quotes hold texts."""
     kept = len(values)
     try:
-        return _marked(piece.replace("$", "$$"), names, values)
+        return _marked(_NUMBERS.sub(r"{{\1}}", piece).replace("$", "$$"), names, values)
     except ConfigurationError:
         del values[kept:]
         return piece

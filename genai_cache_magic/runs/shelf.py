@@ -11,13 +11,16 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from genai_cache_magic.calls.explain import advice_on
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.steps import Answered
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.noise import joining
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Store, admissible
 from genai_cache_magic.errors import GenaiCacheError, ReplayMiss, UncacheableRequest
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
+from genai_cache_magic.providers.reading import as_object
 from genai_cache_magic.runs.differences import in_words, nearest
 from genai_cache_magic.runs.lines import CallName, RecordedCall
 from genai_cache_magic.runs.watching import Asked, watched
@@ -83,7 +86,9 @@ class ShelfDesk:
             near = nearest(asked.form, self._file.calls())
             self._on_miss(asked.form, near and near[1])
             by = self._file.recorded_by
-            said = f"{self._file.label}{in_words(near and near[0])}{f'; {by} adds it' if by else ''}"
+            said = (
+                f"{self._file.label}{in_words(near and near[0])}{f'; {by} adds it' if by else ''}{_advice(asked, near)}"
+            )
             raise ReplayMiss(f"{miss}. Nor is it in {said}") from miss
         return watched(step, asked, self._keep) if scope.options.mode is Mode.RECORD else step
 
@@ -152,6 +157,15 @@ def flush(file: RunFile, scope: CellScope) -> None:
         file.flush()
     except GenaiCacheError as exc:
         scope.emit(Trouble(_PART, type(exc).__name__, str(exc)))
+
+
+def _advice(asked: Asked, near: tuple[tuple[str, ...], JsonObject] | None) -> str:
+    """Return the end of a sentence that says under which rules the nearest recorded call would be the one asked."""
+    if near is None or not all(part.startswith("body.") for part in near[0]):
+        return ""
+    bodies = as_object(near[1].get("body")), as_object(asked.form.get("body"))
+    advice = advice_on(joining(*bodies, asked.scope.options.ignore))
+    return f"; {advice.replace('an answer is stored', 'it is recorded')}" if advice else ""
 
 
 def _suited(call: ModelCall, recorded: RecordedCall) -> Response | None:

@@ -56,6 +56,7 @@ SETUP = (
         ("5$", "5$"),
         ("'{name} $name'", "exp $name"),
         ("'a {nobody} $c'", "a {nobody} $c"),
+        ("'a{1,3} b{2} c{2,} d{,4} {name} {{5}}'", "a{1,3} b{2} c{2,} d{,4} exp {5}"),
     ],
 )
 def test_an_option_is_expanded(shell, written, read):

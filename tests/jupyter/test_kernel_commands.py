@@ -88,6 +88,22 @@ def test_explain_names_what_differs(kernel):
     assert "every call of the last cell was a hit" in shown(kernel.run("%llm_cache explain"))
 
 
+def test_explain_proposes_the_rule_that_a_cell_then_takes(kernel):
+    """From the miss to the hit: the very option that stands there, beside an own pattern and a path in quotes."""
+    kernel.run("%%llm_cache\nask('see <A object at 0x7f3a5c0b1d90>, please')")
+    kernel.run("%%llm_cache\nask('see <A object at 0x7f3a5c0b1e40>, please')")
+    said = shown(kernel.run("%llm_cache explain"))
+    assert "--ignore memory-address would make this a hit" in said
+    assert "please" not in said
+    assert "+ see <A object at 0x7f3a5c0b1e40>, please" in shown(kernel.run("%llm_cache explain 1 --text"))
+    options = r"--ignore memory-address --ignore 're:build [0-9]{1,3}' --ignore '$.metadata.run'"
+    kernel.run(f"%%llm_cache {options}\nask('build 1: see <A object at 0x7f3a5c0b1d90>, please')")
+    again = kernel.run(f"%%llm_cache {options}\nask('build 22: see <A object at 0x7f3a5c0b1e40>, please')")
+    assert again.counts == (1, 0)
+    assert "keys leave out memory-address, 1 own pattern, 1 JSON path" in str(again.outputs)
+    assert "no rule: did you mean uuid?" in kernel.run("%%llm_cache --ignore uid\n1").error
+
+
 @pytest.mark.parametrize("how", ["--tag gone", "--run gone-run", "--model gpt-4.1-mini", "--cell", "'gpt-4.1*'"])
 def test_what_is_invalidated_is_asked_again(kernel, server, how):
     """Counted first, then made invalid: the next call reaches the model."""

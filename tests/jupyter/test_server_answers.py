@@ -138,6 +138,22 @@ def test_what_is_alive_has_an_age_and_a_latency(caches, cache):
     assert facts["tier"] == "L1"
 
 
+def test_the_rule_is_proposed_where_noise_is_all_that_differs(isolated):
+    """To everyone: it holds no word of a prompt."""
+    with create_cache("memory") as cache:
+        header = cache._entries.header(cache.birth(), ttl_s=3600, tags=[])
+        parts = [{"surface": "aa" * 8, "body.messages": f"0{n}" * 8} for n in range(2)]
+        cache.catalogue.rows.record(
+            [
+                (EntryId(f"{n:064x}"), header, Metadata(surface="s", components=parts[n], without_noise={"uuid": "ab"}))
+                for n in range(2)
+            ]
+        )
+        cache.catalogue._settle = lambda **_: None
+        notes = answers.explain(over(cache), {"entry": f"{1:064x}"})["notes"]
+    assert notes[-1].startswith("the two differ only in a uuid: --ignore uuid would make this a hit")
+
+
 def test_what_differs_is_shown_to_those_who_may_read_it(isolated):
     """Names to everyone; words of prompts, without what an address carries, with leave alone."""
     with create_cache("memory") as cache:

@@ -161,6 +161,18 @@ def test_a_run_file_is_recorded_and_replayed_under_the_same_rules(url, unique_se
         ask(url, OTHER)
 
 
+def test_a_miss_in_a_run_file_proposes_the_rule(url):
+    """Where noise is all that differs from the nearest recorded call."""
+    with llm_cache(mode="record", run_file=FILE):
+        ask(url, ONE)
+    proposed = "--ignore memory-address would make this a hit, once it is recorded under it"
+    with llm_cache(mode="replay", run_file=FILE), pytest.raises(ReplayMiss, match=proposed):
+        ask(url, OTHER)
+    with llm_cache(mode="replay", run_file=FILE), pytest.raises(ReplayMiss) as caught:
+        ask(url, "something else")
+    assert "--ignore" not in str(caught.value)
+
+
 def test_recording_anew_with_other_noise_changes_no_byte(url):
     """What doesn't matter makes no difference for git either."""
     with llm_cache(mode="record", run_file=FILE, ignore=RULE):

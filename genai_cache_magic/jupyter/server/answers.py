@@ -8,8 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
-from genai_cache_magic.calls.explain import differing
+from genai_cache_magic.calls.explain import advice_on, differing
 from genai_cache_magic.core.masking import without_credentials
+from genai_cache_magic.core.noise import joining_keys
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
@@ -155,6 +156,7 @@ def explain(caches: Caches, given: Given, *, shows_text: bool = False) -> dict[s
     differs = list(differing(listed.metadata, near))
     diff = diff_of(near, listed.metadata) if shows_text else []
     notes = [] if diff or not differs else [_NO_WORDS if shows_text else _NOT_ALLOWED]
+    notes += filter(None, [advice_on(joining_keys(listed.metadata.without_noise, near.without_noise))])
     return {"reason": "", "differs": differs, "diff": diff, "notes": notes}
 
 
