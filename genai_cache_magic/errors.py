@@ -162,6 +162,10 @@ class BudgetExceeded(CellInterrupt):
         return str(self.args[0]) if self.args else ""
 
 
+class NotSent(CellInterrupt):
+    """A call was only looked up: it is not in the cache, and in a dry run nobody is asked."""
+
+
 class _OrdinaryReplayMiss(ReplayMiss, Exception):  # noqa: N818 - the same error, for those who catch `Exception` only
     """A `ReplayMiss` at the top of a thread, task or worker."""
 
@@ -176,9 +180,17 @@ class _OrdinaryBudgetExceeded(BudgetExceeded, Exception):  # noqa: N818 - as abo
         return _restored, (BudgetExceeded, self.args, self.token)
 
 
+class _OrdinaryNotSent(NotSent, Exception):  # noqa: N818 - as above
+    """A `NotSent` at the top of a thread, task or worker."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (NotSent, self.args, self.token)
+
+
 _ORDINARY: dict[type[CellInterrupt], type[CellInterrupt]] = {
     ReplayMiss: _OrdinaryReplayMiss,
     BudgetExceeded: _OrdinaryBudgetExceeded,
+    NotSent: _OrdinaryNotSent,
 }
 for _kind, _ordinary in _ORDINARY.items():
     _ordinary.__name__ = _ordinary.__qualname__ = _kind.__name__  # people see the error that they know

@@ -12,6 +12,7 @@ from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
 from genai_cache_magic.api.values import Value, decoded, encoded
+from genai_cache_magic.api.warming import Warms
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
@@ -44,7 +45,7 @@ _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
 
 
-class Cache:
+class Cache(Warms):
     """Answers and values of one namespace. Safe to share between threads.
 
     Look-ups never raise for trouble of the cache's own: they miss, and `on_event` hears why. Writes

@@ -6,7 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.api.opened import OpenCell, held_to_budget
+from genai_cache_magic.api.held import held_to_budget
+from genai_cache_magic.api.opened import OpenCell
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ReplayMiss

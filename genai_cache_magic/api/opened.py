@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.api.held import held_to_budget
 from genai_cache_magic.api.placeholders import placeholders
-from genai_cache_magic.budgets.budget import Budgets, budgets_of
-from genai_cache_magic.budgets.watched import BudgetedAnswers
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.intercept.active import Active, active
 from genai_cache_magic.intercept.patching import patcher
@@ -14,7 +13,6 @@ from genai_cache_magic.intercept.patching import patcher
 if TYPE_CHECKING:
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.intercept.active import Answers
 
 
 class OpenCell:
@@ -47,15 +45,6 @@ class OpenCell:
             if self.scope.options.mode is Mode.REPLAY:
                 placeholders.take_back()
             self._session.last = self.scope
-
-
-def held_to_budget(answers: Answers, scope: CellScope) -> Answers:
-    """Return `answers` so that no call of `scope` goes beyond the budgets that hold it, its own and those around it."""
-    if scope.budgets is None:
-        outer = active.get()
-        around = outer.scope.budgets if outer is not None else None
-        scope.budgets = budgets_of(scope, around.all if isinstance(around, Budgets) else ())
-    return BudgetedAnswers(answers, scope.budgets) if isinstance(scope.budgets, Budgets) else answers
 
 
 def put_in_force(session: Session, scope: CellScope) -> OpenCell:

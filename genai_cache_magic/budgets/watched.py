@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _NOTHING = Decimal(0)
 
 
-class _Answers(Protocol):
+class Answers(Protocol):
+    """What answers the calls of a scope."""
+
     @property
     def calls(self) -> Begins:
         """Decides what becomes of each model call."""
@@ -37,7 +39,7 @@ class _Answers(Protocol):
 class BudgetedAnswers:
     """The answers of `inner`, whose calls to models `budgets` hold down."""
 
-    def __init__(self, inner: _Answers, budgets: Budgets) -> None:
+    def __init__(self, inner: Answers, budgets: Budgets) -> None:
         self._inner = inner
         self._budgets = budgets
 
@@ -113,7 +115,7 @@ def _when_all_are_done(asked: list[Future[int | None]], seat: Seat) -> None:
 
 
 @dataclass(slots=True)
-class _Passing:
+class PassingDesk:
     """The desk of a call that goes on, and does what that does."""
 
     _desk: Desk = field(repr=False)
@@ -153,7 +155,7 @@ class _Passing:
 
 
 @dataclass(slots=True)
-class _WaitingDesk(_Passing):
+class _WaitingDesk(PassingDesk):
     """The desk of a call that waits for another one, or for the team."""
 
     _call: ModelCall = field(repr=False)
@@ -166,7 +168,7 @@ class _WaitingDesk(_Passing):
 
 
 @dataclass(slots=True)
-class _PaidDesk(_Passing):
+class _PaidDesk(PassingDesk):
     """The desk of a call that is on its way, for which money is held."""
 
     held: tuple[Held, ...] = field(repr=False)
@@ -198,7 +200,7 @@ class _PaidDesk(_Passing):
 
 
 @dataclass(slots=True)
-class _CountedDesk(_Passing):
+class _CountedDesk(PassingDesk):
     """The desk of a call that waits until it is counted for its run."""
 
     _desk: _PaidDesk = field(repr=False)

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from genai_cache_magic import host
-from genai_cache_magic.errors import BudgetExceeded, CellInterrupt, ReplayMiss, received
+from genai_cache_magic.errors import BudgetExceeded, CellInterrupt, NotSent, ReplayMiss, received
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MONEY: Final = ("spent_usd", "saved_usd")
-_LOST: Final = {kind.__name__: kind for kind in (ReplayMiss, BudgetExceeded)}
+_LOST: Final = {kind.__name__: kind for kind in (ReplayMiss, BudgetExceeded, NotSent)}
 PURSE: Final = "budget"
 """The name of the file beside those lines that says what the scope has spent of its budget."""
 _MAX_BYTES: Final = 64 * 1024**2

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 DONE: Final = 0
 FOUND: Final = 1
-"""Done, and there is something to see to: runs that differ, a cache that could do more, a demonstration that failed."""
+"""Done, and there is something to see to: runs that differ, a cache that could do more, a demonstration that failed,
+requests that are left."""
 
 CAN_NOT: Final = 2
 """It can't be done; one line on standard error says why, and what to do."""
@@ -21,6 +22,6 @@ ALWAYS: Final = (DONE, CAN_NOT)
 """What every command may end with, beside `INTERRUPTED`."""
 
 MORE: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
-    {"demo": (FOUND,), "doctor": (FOUND,), "explain": (FOUND,), "runs diff": (FOUND,), "runs replay": (FOUND,)}
+    dict.fromkeys(("demo", "doctor", "explain", "runs diff", "runs replay", "warm"), (FOUND,))
 )
 """What some may end with beside: `runs replay` with whatever a script does, and 1 of a notebook that failed."""

@@ -25,6 +25,7 @@ from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.runs import runs_app
 from genai_cache_magic.cli.showing import AsJson, confirm, print_table, shown, tell
 from genai_cache_magic.cli.trusting import trust
+from genai_cache_magic.cli.warming import estimate, warm
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
 
 try:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit", "backup", "restore", "warm")
+LATER = ("access", "audit", "backup", "restore")
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -53,6 +54,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions
 app.add_typer(keys_app, name="keys")
 app.command()(trust)
 app.command()(usage)
+app.command()(warm)
+app.command()(estimate)
 app.command()(doctor)
 app.command()(stats)
 app.command()(optimize)

@@ -40,11 +40,12 @@ COMMANDS = {
     "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], "
     "import FILE [--as NAME] [--from vcr|cachy]",
     "explain": "why calls were no hits, and what would help: of the last cell, CALL (number or entry id), --run NAME",
+    "estimate": "how much of a FILE of requests, or of a run, is cached, and what the rest would cost",
+    "warm": "ask what of a FILE of requests is not cached: --budget, --run, --tag, --endpoint, --dry-run",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
 IGNORE_HELP = f"{' | '.join(SHIPPED)} | {OWN}PATTERN | $.JSON.PATH | {NOTHING}"
-LATER = frozenset({"estimate", "warm"})
 _IN_A_TERMINAL = frozenset({"demo", "enable", "entries", "gc", "keys", "trust"})
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
 
@@ -151,8 +152,6 @@ def split_command(line: str) -> tuple[str, str]:
     """
     command, rest = [*line.split(maxsplit=1), "", ""][:2]
     command = command or "status"
-    if command in LATER:
-        raise ConfigurationError(f"%llm_cache {command} is not in this version yet: known are {', '.join(COMMANDS)}")
     if command.startswith("-"):
         raise ConfigurationError(
             f"%llm_cache {command}: options belong to a cell (write %%llm_cache, two percent signs, as its first line) "
@@ -405,7 +404,33 @@ def _stats() -> None:
     """Show how much the cache holds and how it is used."""
 
 
+_FILE = _option("what", metavar="FILE", help="JSON lines: bodies, or OpenAI's batch file; estimate: or a run")
+_ENDPOINT = _option("--endpoint", metavar="PATH", help="the path of bodies that stand alone, such as /v1/responses")
+_WARMED = ("--budget", "--budget-unknown", "--run", "--tag", "--ttl")
+
+
+@_with_arguments("llm_cache estimate", (_FILE, _ENDPOINT))
+def _estimate() -> None:
+    """Say what is cached, and what the rest would cost."""
+
+
+@_with_arguments(
+    "llm_cache warm",
+    (_FILE, _ENDPOINT, *(o for o in _OPTIONS if o.args[0] in _WARMED), _CONFIRMATION[0]),
+)
+def _warm() -> None:
+    """Ask beforehand what is not cached."""
+
+
+def parse_requests(command: str, line: str) -> dict[str, Any]:
+    """Read the arguments of ``%llm_cache estimate`` and ``warm``; raises ``ConfigurationError``."""
+    found = vars(_parse(_BY_COMMAND[command], line))
+    return {"tags" if name == "tag" else name: value for name, value in found.items() if value}
+
+
 _BY_COMMAND = {
+    "estimate": _estimate,
+    "warm": _warm,
     "stats": _stats,
     "optimize": _optimize,
     "": _cell,
@@ -455,6 +480,6 @@ def _explain(word: str, parser: ArgumentParser) -> str:
     options = [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001 - as above
     if word.startswith("-"):
         return f"there is no option {word.partition('=')[0]}, {nearest(word.partition('=')[0], options)}"
-    if word in COMMANDS or word in LATER:
+    if word in COMMANDS:
         return f"{word} is a command of its own: write it in a line, %llm_cache {word}"
     return f"{word!r} belongs to no option: quote a value that has blanks in it, or remove it"

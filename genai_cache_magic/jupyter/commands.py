@@ -16,6 +16,7 @@ from genai_cache_magic.jupyter.arguments import (
     parse_insight,
     parse_invalidate,
     parse_nothing,
+    parse_requests,
     parse_runs,
     parse_usage,
 )
@@ -26,6 +27,7 @@ from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.jupyter.usage import SINCE, usage_report
+from genai_cache_magic.jupyter.warming import foreseen_for, foreseen_report, warmed_report
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Commands:
             "runs": _runs,
             "optimize": _optimize,
             "stats": _stats,
+            "estimate": _estimate,
+            "warm": _warm,
         }
         if command in by_name:
             return by_name[command](rest)
@@ -198,6 +202,23 @@ def _usage(line: str) -> Report:
     session = current()
     cache = session.cache(session.options().namespace)
     return usage_report(cache.usage(**{"since": SINCE, **parse_usage(line)}))
+
+
+def _estimate(line: str) -> Report:
+    asked = parse_requests("estimate", line)
+    session = current()
+    cache = session.cache(session.options().namespace)
+    return foreseen_report(foreseen_for(cache, asked["what"], endpoint=asked.get("endpoint", "")))
+
+
+def _warm(line: str) -> Report:
+    asked = parse_requests("warm", line)
+    session = current()
+    cache = session.cache(session.options().namespace)
+    file = asked.pop("what")
+    if asked.pop("dry_run", False):
+        return foreseen_report(cache.estimate(file, endpoint=asked.get("endpoint", "")))
+    return warmed_report(cache.warm(file, **asked))
 
 
 def _explain(line: str) -> Report:

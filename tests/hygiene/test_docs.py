@@ -19,7 +19,6 @@ from genai_cache_magic.cli.main import app
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
-from genai_cache_magic.jupyter.arguments import LATER as LATER_MAGICS
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
 from genai_cache_magic.settings.reading import load_settings
@@ -129,7 +128,7 @@ def test_the_magic_is_documented():
     """The page on the magic names every option, mode, command and selector, and what is still to come."""
     page = text_of("docs/magic.md")
     options = set(option_strings()) | set(option_strings("invalidate")) | set(option_strings("clear"))
-    words = {*options, *Mode, *Samples, *(f"%llm_cache {name}" for name in COMMANDS), *LATER_MAGICS}
+    words = {*options, *Mode, *Samples, *(f"%llm_cache {name}" for name in COMMANDS)}
     assert {word for word in words if word not in page} == set()
 
 

@@ -1,0 +1,112 @@
+"""Requests that are to be in the cache, as people have them: objects in a list, lines of JSON, OpenAI's batch files.
+
+An object is a line of a batch file, ``{"url": "/v1/chat/completions", "body": {...}}``, or a body alone, whose wire API
+its fields tell. Addresses are paths: a host that stands in a file would be sent the user's key.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_MOST_BYTES: Final = 1024**3
+_CHAT, _RESPONSES, _MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+_PATHS: Final = (
+    _CHAT,
+    _RESPONSES,
+    _MESSAGES,
+    "/v1/completions",
+    "/v1/embeddings",
+)
+"""Wire APIs that are asked here, by the path of their requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One request whose answer is wanted.
+
+    Attributes
+    ----------
+    path
+        Of `_PATHS`.
+    line
+        Where it stands, from 1.
+    """
+
+    path: str
+    body: Mapping[str, Any] = field(repr=False)
+    line: int
+
+
+def read_requests(given: Iterable[Mapping[str, Any]] | str | Path, *, endpoint: str = "") -> tuple[Wanted, ...]:
+    """Return the requests of a list, or of a file of JSON lines.
+
+    Parameters
+    ----------
+    endpoint
+        The path of bodies that stand alone; empty: their fields tell it.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such file, or one of its lines is no request; the message names the line.
+    """
+    if endpoint and endpoint not in _PATHS:
+        raise ConfigurationError(f"endpoint {endpoint!r} is not asked here: write one of {', '.join(_PATHS)}")
+    rows = enumerate(given, 1) if not isinstance(given, str | Path) else _lines(Path(given))
+    return tuple(_wanted(row, line, endpoint) for line, row in rows)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigurationError(f"{path} is larger than 1 GiB: cut it into parts")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path} can't be read as a file of JSON lines ({type(exc).__name__})") from exc
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as exc:
+                raise ConfigurationError(f"line {number} of {path} is no JSON: one request a line") from exc
+
+
+def _wanted(row: object, line: int, endpoint: str) -> Wanted:
+    if not isinstance(row, dict):
+        raise ConfigurationError(f"request {line} is no JSON object: write a body, or a line of a batch file")
+    if "body" not in row:
+        path = endpoint or _told_by(row)
+        if not path:
+            raise ConfigurationError(
+                f"request {line} doesn't tell its wire API: name it by endpoint, {_CHAT} or another"
+            )
+        return Wanted(path, _plain(row), line)
+    path, body = str(row.get("url")), row["body"]
+    if path not in _PATHS or row.get("method", "POST") != "POST" or not isinstance(body, dict):
+        raise ConfigurationError(
+            f"request {line} is not one that is asked here: write as its url one of {', '.join(_PATHS)} (a path, no "
+            "host), the method POST, and a body"
+        )
+    return Wanted(path, _plain(body), line)
+
+
+def _told_by(body: Mapping[str, Any]) -> str:
+    """Return the path for which `body` is meant; empty where several would do."""
+    if str(body.get("model", "")).startswith("claude") and "messages" in body:
+        return _MESSAGES
+    if "messages" in body:
+        return _CHAT
+    return ""
+
+
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `body` as it is asked here: an entry serves streams, too, so nothing is streamed to make it."""
+    return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
