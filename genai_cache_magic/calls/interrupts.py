@@ -11,10 +11,14 @@ import inspect
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import CellInterrupt, as_raised
+
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+"""Directories of libraries."""
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,14 +106,17 @@ def _stack(top: FrameType | None) -> Iterator[FrameType]:
 
 
 def _has_arrived(raised: _Raised, closing: frozenset[FrameType]) -> bool:
-    """Tell whether the error was raised again in other code, which could do with it as it liked.
+    """Tell whether the error was raised again in people's own code, which could do with it as it liked.
 
-    The outermost frame that an error has passed stands first in its traceback.
+    The outermost frame that an error has passed stands first in its traceback. A library that runs work, and makes a
+    list or a log of its errors, has swallowed it.
     """
     traceback = raised.error.__traceback__
     if traceback is None or traceback.tb_frame in raised.frames:
         return False
     code = traceback.tb_frame.f_code
+    if not _INSTALLED.isdisjoint(PurePath(code.co_filename).parts):
+        return False
     if code.co_flags & inspect.CO_COROUTINE and code.co_name != "<module>":
         return traceback.tb_frame in closing  # else it may have ended another task that nobody asked for
     return True

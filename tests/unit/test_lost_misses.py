@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import queue
 import threading
@@ -299,6 +300,24 @@ def test_loop_that_a_block_runs(unique_server):
         asyncio.run(main())
     assert asked == ["a"]
     assert unique_server.count == 0
+
+
+@pytest.mark.parametrize("place", ["site-packages", "own"])
+def test_runner_of_a_library_that_makes_a_list_of_errors(ask, tmp_path, place):
+    """What a library swallows ends the scope; what people's own code catches is their own matter."""
+    path = tmp_path / place / "runner.py"
+    source = """
+def run(pool, work):
+    try:
+        return pool.submit(work).result()
+    except Exception as error:
+        return error
+"""
+    runner = {}
+    exec(compile(source, str(path), "exec"), runner)
+    scope = pytest.raises(ReplayMiss) if place == "site-packages" else contextlib.nullcontext()
+    with scope, llm_cache(mode="replay"), ThreadPoolExecutor(1) as pool:
+        assert isinstance(runner["run"](pool, ask), ReplayMiss)
 
 
 def test_a_wait_loses_no_notification(monkeypatch):
