@@ -105,7 +105,8 @@ class Graph:
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Add prepared vectors, shape (n, dimension)."""
         start = len(self)
-        self._index.add(np.arange(start, start + len(vectors)), vectors)
+        # By one thread: what several add at once is now and then linked by nobody, and then never found.
+        self._index.add(np.arange(start, start + len(vectors)), vectors, threads=1)
 
     def search(self, query: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return about `count` of the nearest slots, and about how near they are."""

@@ -10,6 +10,7 @@ import pytest
 from genai_cache_magic import create_vector_cache
 from genai_cache_magic.api import vector_index
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.vectors.measures import measure_of
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
@@ -113,6 +114,17 @@ def test_many_are_found_as_few_are(isolated, few):
         for n in range(0, 300, 7):
             assert texts_of(cache.nearest(near(f"text {n}"), similarity=0.5)) == [f"text {n}"]
         assert type(cache._index._collection._index).__name__ == "Graph"
+
+
+def test_a_graph_reaches_all_that_was_added(few):
+    """No vector of a large addition is left without a link: each is found by itself."""
+    from genai_cache_magic.vectors.index import Graph
+
+    added = np.random.default_rng(1).standard_normal((3_000, 384)).astype(np.float32)
+    measure = measure_of("cosine")
+    graph = Graph(measure, 384)
+    graph.add(measure.prepared(added))
+    assert [n for n, one in enumerate(measure.prepared(added)) if n not in graph.search(one, 4)[0]] == []
 
 
 def test_what_is_new_is_found_at_once(cache, few):
