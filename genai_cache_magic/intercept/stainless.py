@@ -46,7 +46,7 @@ _TRANSFORM: Final = ("data", "expected_type")
 
 def patches(module: ModuleType) -> list[Group]:
     """Return what to patch in a module of an SDK: nothing in a release that is built differently."""
-    package = module.__name__.partition(".")[0]
+    package = module.__name__.removesuffix("._base_client").removesuffix("._utils._transform")
     if module.__name__.endswith("._transform"):
         names = ("transform", "async_transform")
         if any(tuple(inspect.signature(getattr(module, name)).parameters) != _TRANSFORM for name in names):
@@ -69,6 +69,17 @@ def patches(module: ModuleType) -> list[Group]:
         (Point(module.SyncAPIClient, "request", functools.partial(_request, kit=kit)),),
         (Point(module.AsyncAPIClient, "request", functools.partial(_request_async, kit=kit)),),
     ]
+
+
+def slower() -> tuple[str, ...]:
+    """Return, in sentences, which SDKs are imported here whose hits go by HTTP alone, and why."""
+    found = []
+    for package in SDKS:
+        module = sys.modules.get(f"{package}._base_client")
+        if module is not None and (why := misfit(module)):
+            release = f"{package} {getattr(sys.modules[package], '__version__', '')}".strip()
+            found.append(f"hits of {release} are given by HTTP, which takes longer, since {why}; all else is as always")
+    return tuple(found)
 
 
 def _transform(original: Callable[..., Any], package: str, renderings: Renderings) -> Callable[..., Any]:

@@ -86,7 +86,7 @@ class Answers:
 
     def labelled(self, made: Any, response: Response) -> Any:
         """Return `made` with what the SDK takes from the headers of an answer: the ids of its request."""
-        if not isinstance(made, self._models.BaseModel):
+        if not self._id_header or not isinstance(made, self._models.BaseModel):
             return made
         headers = dict(response.headers)
         request_id = headers.get(self._id_header)

@@ -38,7 +38,7 @@ class Sdk(NamedTuple):
     silent
         Attributes of a client that decide neither.
     id_header
-        Of an answer: the id of its request.
+        Of an answer: the id of its request; empty where the SDK has no use for it.
     params
         Modules of the types of parameters that are nothing but the body of a call to one of `paths`.
     """
@@ -93,11 +93,22 @@ SDKS: Final = {
             _SILENT | {"webhook_key", "_unchosen_base_url", "_open_telemetry", "_lazy_tracer", "_otel"},
             "request-id",
         ),
+        Sdk(
+            "groq",
+            frozenset({"/openai/v1/chat/completions", "/openai/v1/embeddings"}),
+            _DECIDING,
+            _EMPTY,
+            _SILENT,
+            "",
+            frozenset({"groq.types.chat.completion_create_params", "groq.types.embedding_create_params"}),
+        ),
     )
 }
 
-CLIENTS: Final = {"openai": ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI")} | {
-    "anthropic": ("Anthropic", "AsyncAnthropic")
+CLIENTS: Final = {
+    "openai": ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI"),
+    "anthropic": ("Anthropic", "AsyncAnthropic"),
+    "groq": ("Groq", "AsyncGroq"),
 }
 """The clients of each SDK whose attributes are those of its `Sdk`; and classes of users' that are made of them."""
 
@@ -232,7 +243,7 @@ class Shapes:
         whole = sys.modules.get(package)
         clients = {getattr(whole, name, None) for name in CLIENTS[package]}
         # A class of the SDK's own beside these asks in a way of its own, as those for Bedrock and Vertex do.
-        theirs = [part for part in kind.__mro__ if part.__module__.partition(".")[0] == package]
+        theirs = [part for part in kind.__mro__ if f"{part.__module__}.".startswith(f"{package}.")]
         code, read = _code_of(kind, _OWN)
         if not theirs or theirs[0] not in clients or not _is_own(code, package):
             return Known(code, read, None)

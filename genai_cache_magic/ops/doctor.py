@@ -35,6 +35,7 @@ from genai_cache_magic.errors import (
 )
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.host import tilde
+from genai_cache_magic.intercept import stainless
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.by_size import LARGE_BYTES
 from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
@@ -121,6 +122,8 @@ def troubles(session: Session) -> tuple[str, ...]:
 
 def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
     for sentence in session.ignored:
+        yield Finding(CONFIGURATION, Severity.WARNING, sentence)
+    for sentence in stainless.slower():
         yield Finding(CONFIGURATION, Severity.WARNING, sentence)
     if settings.encryption == "off":
         yield Finding(

@@ -14,8 +14,11 @@ import pydantic
 import pytest
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.session import Session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.intercept import httpx as http_level
+from genai_cache_magic.intercept import stainless
+from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.testing.model_server import Fault
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a cache?"}]
@@ -457,3 +460,30 @@ class Unmet(pydantic.BaseModel):
     @classmethod
     def refuse(cls, value):
         raise ValueError("unmet")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+def test_another_of_the_family(isolated, unique_server, by_http, is_streamed):
+    """What the same generator has made for Groq is served above HTTP, too."""
+    groq = pytest.importorskip("groq", reason="pip install groq")
+    with llm_cache() as scope, groq.Groq(api_key="simulated", base_url=unique_server.url) as client:
+        answers = [
+            shown(list(answer) if is_streamed else answer)
+            for answer in (client.chat.completions.create(**CHAT, stream=is_streamed) for _ in range(5))
+        ]
+    assert answers == [answers[0]] * 5
+    assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (1, 4, 1, ())
+
+
+def test_a_release_that_is_built_differently(isolated, monkeypatch):
+    """It is served at HTTP level, which the doctor says."""
+    assert stainless.slower() == ()
+
+    def request(self, cast_to, options, remaining_retries):
+        """Stands for what another release has."""
+
+    monkeypatch.setattr(openai._base_client.SyncAPIClient, "request", request)
+    assert stainless.patches(openai._base_client) == []
+    said = [finding.says for finding in examine(Session()) if "given by HTTP" in finding.says]
+    assert len(said) == 1
+    assert said[0].startswith(f"hits of openai {openai.__version__} ")
