@@ -99,6 +99,7 @@ def choose(page: Opened, theme: str) -> None:
     page.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
     is_light = str("Light" in theme).lower()
     page.page.wait_for_selector(f"body[data-jp-theme-light={is_light}]", state="attached")
+    page.page.wait_for_selector("#jupyterlab-splash", state="detached")
     page.page.wait_for_load_state("networkidle")
 
 

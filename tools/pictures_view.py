@@ -25,7 +25,8 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>view
 <body><main id="place"></main><script type="module">
 import {draw} from "/cell_status.js";
 const post = async (path) => path === "invalidate" ? {count: 3, known: 41} :
-  {reason: "", differs: ["body.messages"], diff: ["- Is it good? It lasts days.", "+ Is it good? It lasts a week."]};
+  {reason: "", differs: ["body.messages[0]"],
+   diff: ["body.messages[0].content", "- Is it good? It lasts days.", "+ Is it good? It lasts a week."]};
 window.show = (report, canControl) => draw(document.getElementById("place"), report, {post, canControl});
 </script></body></html>"""
 
@@ -66,6 +67,8 @@ TOLD = {
     "troubles": ["L2: … refused the connection: answers come from this machine alone"],
     "hints": ["2 calls asked what another had asked and shared its answer; --samples distinct keeps them apart"],
 }
+MANY_CALLS = [{**call, "entry": f"{n:016x}", "input_tokens": 900 + n} for n in range(125) for call in USUAL["calls"]]
+MANY = {"hits": 250, "misses": 250, "not_stored": 125, "refused": 125, "calls": MANY_CALLS}
 STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "closed": (USUAL, ()),
     "open": (USUAL, ("toggle", "explain-2")),
@@ -73,6 +76,7 @@ STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "running": ({**USUAL, **RUNNING}, ()),
     "failed": ({**USUAL, **FAILED}, ("toggle",)),
     "told": ({**USUAL, **TOLD}, ()),
+    "many": ({**USUAL, **MANY}, ("toggle", "next")),
     "empty": ({**USUAL, **NOTHING}, ()),
     "newer": ({"version": 9, "headline": "✓ spent $0.0012, saved $0.0075"}, ()),
     "lacking": ({"version": 3, "hits": 2}, ()),
@@ -81,7 +85,7 @@ STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 def main() -> int:
-    """Write a picture of each state in light and dark, and of the open one in 320 pixels."""
+    """Write a picture of each state in light and dark, and in 320 pixels."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.stderr.write("pictures: no Chromium on PATH; install the package `chromium`\n")
@@ -97,7 +101,8 @@ def main() -> int:
         narrow = chromium.new_context(
             viewport={"width": 320, "height": 100}, color_scheme="light", device_scale_factor=2
         )
-        shoot(narrow.new_page(), "open", ALL / "view-narrow.png")
+        for state in STATES:
+            shoot(narrow.new_page(), state, ALL / f"view-{state}-narrow.png")
         chromium.close()
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name in SHOWN:

@@ -76,6 +76,11 @@ class Explanation:
         return self.outcome is Outcome.HIT
 
     @property
+    def is_there(self) -> bool:
+        """Whether its answer is in the cache, so that the next call like it is a hit."""
+        return self.reason == _THERE
+
+    @property
     def advice(self) -> str:
         """What would make calls like this one hits; empty if nothing is known that would."""
         return advice_on(self.rules)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.ignoring import spelled_path
+from genai_cache_magic.core.masking import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +30,8 @@ def diff_of(near: Request, own: Request) -> tuple[str, ...]:
     SECURITY: it holds words of prompts: never to be saved unasked.
     """
     lines: list[str] = []
-    for place, before, after in _some(near, own):
+    for place, *values in _some(near, own):
+        before, after = map(_masked, values)  # before they are cut, which hides what they are
         at = _begin(before, after)
         lines.append(place)
         lines += [
@@ -49,8 +51,9 @@ def diff_of_previews(near: str, own: str) -> tuple[str, ...]:
     """Return how the beginnings of two prompts differ, where no more is known of them; with words, as `diff_of`."""
     if near == own or not (near and own):
         return ()
-    at = _begin(near, own)
-    return (f"- {_short(near, at)}", f"+ {_short(own, at)}")
+    before, after = _masked(near), _masked(own)
+    at = _begin(before, after)
+    return (f"- {_short(before, at)}", f"+ {_short(after, at)}")
 
 
 def outline_of_previews(near: str, own: str) -> tuple[str, ...]:
@@ -123,6 +126,10 @@ def _same(before: str, after: str) -> int:
     """Return how long the beginning is that two texts have in common [characters]."""
     parting = (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
     return next(parting, min(len(before), len(after)))
+
+
+def _masked(value: object) -> object:
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _short(value: object, at: int) -> str:

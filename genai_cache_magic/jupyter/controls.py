@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.api.session import current_session
-from genai_cache_magic.calls.explain import advice_on, differing
-from genai_cache_magic.core.model import EntryId
-from genai_cache_magic.core.noise import joining_keys
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server import answers
@@ -77,19 +74,7 @@ class CellControls:
         if call is None:
             raise ConfigurationError("this call is not known in the kernel any more: run the cell again")
         cache = self.caches.cache(place_of(self._placed({})))
-        entry_id = EntryId(call.entry_id)
-        own = cache.catalogue.known(entry_id)
-        near = None if own is None else cache.catalogue.nearest(own, beside=entry_id)
-        if own is None or near is None:
-            reason = call.reason or "not in the cache; nothing like it was stored"
-            return {"reason": reason, "differs": list(call.differs), "diff": []}
-        advice = advice_on(joining_keys(own.without_noise, near.without_noise))
-        return {
-            "reason": call.reason,
-            "differs": list(differing(own, near)),
-            "diff": answers.diff_of(near, own),
-            "notes": [advice] if advice else [],
-        }
+        return answers.told_of(cache.explainer.call(call), shows_text=True)
 
     def _live(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return what is known of the entries, with the latency of this cell's own calls, and where each was found."""

@@ -224,6 +224,7 @@ def test_what_can_not_be_compared_is_explained_by_what_is_known(shown):
     shown.open()
     shown.press("Explain call 1")
     assert shown.page.locator(".gcm-explained").inner_text() == "truncated"
+    assert shown.page.get_by_role("button", name="Invalidate call 1").count() == 0
     assert shown.said.inner_text() == "this answer is not in the cache any more"
 
 

@@ -61,22 +61,24 @@ def by_comm(kernel, **asked):
 
 def test_a_page_asks_an_idle_kernel_what_differs(kernel):
     """By a comm that holds one question; it runs no code, and refuses by a sentence what it is not asked for."""
-    kernel.run("%%llm_cache\nask('one question from https://ann:secret@example.com/?key=1')")
-    (badge,) = kernel.run("%%llm_cache\nask('another question')").badges
+    kernel.run("%%llm_cache\nask('Sum up https://ann:secret@example.com/?key=secret for Ann')")
+    last = "%%llm_cache\nask('Sum up https://ann:secret@example.com/?key=secret for Bob')"
+    (badge,) = kernel.run(last).badges
     entry = badge["kinds"][0]["calls"][0][:16]
     (told,) = by_comm(kernel, path="explain", body={"entry": entry, "store": badge["store"]})
     assert told["answer"]["differs"] == ["body.messages[0]"]
-    assert "another question" in told["answer"]["diff"][-1]
+    place, one, other = told["answer"]["diff"]
+    assert (place, one[-3:], other[-3:]) == ("body.messages[0].content", "Ann", "Bob")
     assert "secret" not in str(told)
     refusals = {
         "another cache": by_comm(kernel, path="explain", body={"entry": entry, "store": "00000000000000ff"}),
-        "any more": by_comm(kernel, path="explain", body={"entry": "0" * 16}),
+        "nothing to compare": by_comm(kernel, path="explain", body={"entry": "0" * 16}),
         "16 hex digits": by_comm(kernel, path="explain", body={"entry": ["x"]}),
         "nothing else": by_comm(kernel, path="invalidate", body={"entries": [entry], "dry_run": False}),
         "unforeseen": by_comm(kernel, path="explain", body=7),
     }
     assert all(words in said["error"] for words, (said,) in refusals.items()), refusals
-    assert kernel.run("%%llm_cache\nask('another question')").counts == (1, 0)
+    assert kernel.run(last).counts == (1, 0)
 
 
 def test_explain_names_what_differs(kernel):

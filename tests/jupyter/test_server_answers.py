@@ -118,9 +118,12 @@ def test_an_entry_that_went_meanwhile_is_said_to_be_gone(caches, cache):
     ids = [item["id"] for item in answers.entries(caches, {})["entries"]]
     cache.delete("a")
     (gone,) = [i for i in ids if answers.live(caches, {"entries": [i]})["entries"][i]["state"] == "absent"]
-    for route in (answers.entry, answers.body, answers.explain):
+    for route in (answers.entry, answers.body):
         with pytest.raises(NotHere, match="not in the cache any more"):
             route(caches, {"entry": gone})
+    assert answers.explain(caches, {"entry": gone})["notes"] != []  # what became of it
+    with pytest.raises(NotHere, match="nothing to compare"):
+        answers.explain(caches, {"entry": "0" * 16})
     found = answers.invalidate(caches, {"entries": ids, "dry_run": False})
     assert found["count"] == 1
     assert "1 answer is not in the cache any more" in found["sentence"]
@@ -169,11 +172,13 @@ def test_what_differs_is_shown_to_those_who_may_read_it(isolated):
         given = {"entry": f"{1:064x}"}
         cache.catalogue._settle = lambda **_: None  # which would miss their answers
         named = answers.explain(over(cache), given)
-        assert (named["differs"], named["diff"]) == (["body.messages"], [])
-        assert "authorizer" in named["notes"][0]
+        assert named["differs"] == ["body.messages"]
+        assert named["diff"][0].startswith("the beginning of the prompt: ")
+        assert "example" not in str(named)
+        assert "authorizer" in named["notes"][-1]
         shown = answers.explain(over(cache), given, shows_text=True)
-        assert shown["diff"] == ["-look at https://example.com/a", "+look at https://example.com/b"]
-        assert shown["notes"] == []
+        assert shown["diff"] == ["- look at https://example.com/a", "+ look at https://example.com/b"]
+        assert not any("authorizer" in note for note in shown["notes"])
 
 
 def test_what_the_team_alone_has_is_said_to_lie_there(tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def test_words_of_prompts_are_told_to_who_may_read_them(jupyter):
         return answer.json()["diff"]
 
     assert "two" in diff("")[-1]
-    assert diff("genai-cache-body") == []
+    assert "two" not in str(diff("genai-cache-body"))
 
 
 ASKING = """

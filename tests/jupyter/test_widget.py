@@ -334,7 +334,7 @@ def test_a_miss_is_explained_by_the_nearest_call(asked):
     cell, answer, _ = asked
     found = answer("explain", {"store": cell.store, "entry": prefixes(cell)[1]})
     assert found["differs"] == ["body.messages[0]"]
-    assert found["diff"] == ["-Say hello to Ann", "+Say hello to Bob"]
+    assert found["diff"] == ["body.messages[0].content", "- Say hello to Ann", "+ Say hello to Bob"]
 
 
 def test_what_a_replay_missed_is_explained_too(asked):
@@ -347,6 +347,7 @@ def test_what_a_replay_missed_is_explained_too(asked):
         "reason": "replay: not in the cache",
         "differs": ["body.top_p"],
         "diff": [],
+        "notes": [],
     }
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
-from genai_cache_magic.calls.explain import advice_on, differing
-from genai_cache_magic.core.masking import without_credentials
-from genai_cache_magic.core.noise import joining_keys
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
@@ -29,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.core.model import EntryId, Metadata, Response
+    from genai_cache_magic.calls.explain import Explanation
+    from genai_cache_magic.core.model import EntryId, Response
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
     from genai_cache_magic.jupyter.server.asked import Selection
     from genai_cache_magic.jupyter.server.caches import Caches
@@ -39,8 +35,8 @@ MAX_BODY_CHARACTERS = 200_000
 _NOT_ALLOWED = (
     "how they differ is told to those who may read what was asked, which the authorizer of this server does not let you"
 )
-_NO_WORDS = "of their words no more than the beginnings are stored, and those are alike"
-_MAX_DIFF = 12
+_NEVER = "nothing of this call is stored here, so there is nothing to compare it with"
+_UNLIKE = "nothing like it is stored"
 _GONE = "this answer is not in the cache any more: it expired, was invalidated or removed"
 _LISTED_TAGS = {"user": "tags", "run": "runs", "person": "persons"}
 _MAX_TAGS = 500
@@ -144,27 +140,27 @@ def live(caches: Caches, given: Given) -> dict[str, Any]:
 
 
 def explain(caches: Caches, given: Given, *, shows_text: bool = False) -> dict[str, Any]:
-    """Return in which parts a stored call's request differs from the nearest other one, and how.
+    """Return in which parts a call's request differs from the nearest stored one, how, and what became of its answer.
 
     SECURITY: how is told to those alone who may read prompts (`shows_text`).
     """
     cache = caches.cache(place_of(given))
-    listed = _listed(cache, given)
-    near = cache.catalogue.nearest(listed.metadata, beside=listed.entry_id)
-    if near is None:
-        return {"reason": "", "differs": [], "diff": [], "notes": ["nothing like it is stored"]}
-    differs = list(differing(listed.metadata, near))
-    diff = diff_of(near, listed.metadata) if shows_text else []
-    notes = [] if diff or not differs else [_NO_WORDS if shows_text else _NOT_ALLOWED]
-    notes += filter(None, [advice_on(joining_keys(listed.metadata.without_noise, near.without_noise))])
-    return {"reason": "", "differs": differs, "diff": diff, "notes": notes}
+    found = cache.explainer.entry(prefix_of(given.get("entry")))
+    if found is None:
+        raise NotHere(_NEVER)
+    told = told_of(found, shows_text=shows_text)
+    # Why it was none then stands in the report; here stands what became of it since.
+    since = found.reason if not found.is_there else "" if found.differs else _UNLIKE
+    notes = [*([since] if since else []), *told["notes"]]
+    return {**told, "reason": "", "notes": notes}
 
 
-def diff_of(near: Metadata, own: Metadata) -> list[str]:
-    """Return how the beginnings of two prompts differ, as few lines; they are shown, and never saved."""
-    lines = difflib.unified_diff(near.preview.splitlines(), own.preview.splitlines(), n=0, lineterm="")
-    shown = (without_credentials(line) for line in lines if not line.startswith(("---", "+++", "@@")))
-    return list(islice(shown, _MAX_DIFF))
+def told_of(found: Explanation, *, shows_text: bool) -> dict[str, Any]:
+    """Return an explanation as a view shows it; it is never saved."""
+    diff = list(found.diff if shows_text else found.outline)
+    hidden = [_NOT_ALLOWED] if found.diff and not shows_text else []
+    advice = [found.advice] if found.advice else []
+    return {"reason": found.reason, "differs": list(found.differs), "diff": diff, "notes": [*hidden, *advice]}
 
 
 def invalidate(caches: Caches, given: Given) -> dict[str, Any]:

@@ -156,6 +156,8 @@ function missing(report, calls) {
   return asked && !calls.length ? ["Its calls were not saved with it: run the cell again to see them."] : [];
 }
 
+const STORES_NOTHING = ["refused", "bypass", "error", "open", "unrecognised"];
+const CHANGES = { "-": "gcm-removed", "+": "gcm-added" };
 const ASKED = ["miss", "stale", "refused"];
 
 /** Return sentences about what a person would want to know of these calls, and what to do. */
@@ -424,7 +426,7 @@ class View {
     const explained = this.state.explained.get(row.at);
     if (explained) {
       rows.push(make("tr", { role: "row" }, make("td", { role: "cell", class: "gcm-explained", colspan: columns.length + 1 },
-        ...explained.map((line) => make("div", {}, line)))));
+        ...explained.map(([kind, line]) => make("div", { class: kind || null }, line)))));
     }
     return rows;
   }
@@ -435,7 +437,7 @@ class View {
     if (row.outcome !== "hit") {
       buttons.push(button("Explain", `explain-${row.at}`, () => this.explain(row), { "aria-label": `Explain ${call}`, "aria-expanded": String(this.state.explained.has(row.at)) }));
     }
-    if (row.entry) {
+    if (row.entry && !STORES_NOTHING.includes(row.outcome)) {
       buttons.push(button("Invalidate", `invalidate-${row.at}`, () => this.askInvalidate([row.entry], call), { "aria-label": `Invalidate ${call}` }));
     }
     const copied = selector(row);
@@ -510,15 +512,16 @@ class View {
       return;
     }
     const own = row.reason ? [row.reason] : [];
-    let lines = own;
+    let lines = own.map((line) => ["", line]);
     if (this.host.canControl && row.entry) {
       const found = await this.ask("explain", { entry: row.entry, reason: row.reason, outcome: row.outcome }, "Looking for the nearest call");
       if (found === null && !own.length) return; // it is said why
       if (found !== null) this.say("");
       const { differs, diff, notes } = found ?? {};
-      lines = [named(found?.reason) || row.reason || "it was not in the cache",
-        ...(texts(differs).length ? [`differs from the nearest stored call in: ${texts(differs).join(", ")}`] : []), ...texts(diff), ...texts(notes)];
-    } else if (!own.length) lines = [this.host.canControl ? "it was not in the cache" : this.host.howToControl || HOW];
+      lines = [["", named(found?.reason) || row.reason || "it was not in the cache"],
+        ...(texts(differs).length ? [["", `differs from the nearest stored call in: ${texts(differs).join(", ")}`]] : []),
+        ...texts(diff).map((line) => [CHANGES[line[0]] ?? "gcm-kept", line]), ...texts(notes).map((line) => ["", line])];
+    } else if (!own.length) lines = [["", this.host.canControl ? "it was not in the cache" : this.host.howToControl || HOW]];
     this.state.explained.set(row.at, lines);
     this.drawTable();
   }
@@ -709,7 +712,13 @@ export const STYLE = `
 .gcm-glyph:is([data-outcome="refused"], [data-outcome="bypass"], [data-outcome="stale"], [data-outcome="unrecognised"]) { color: var(--gcm-look); }
 .gcm-actions button { border-color: transparent; padding: 0 4px; font-size: 12px; }
 .gcm td.gcm-explained { white-space: pre-wrap; background: var(--gcm-fill); max-width: none; }
+.gcm-removed, .gcm-added, .gcm-kept { font-family: var(--jp-code-font-family, var(--vscode-editor-font-family, ui-monospace, monospace)); }
+.gcm-removed { color: var(--gcm-bad); } .gcm-added { color: var(--gcm-good); }
 .gcm-pager { color: var(--gcm-dim); }
+@container (min-width: 800px) and (max-width: 1000px) {
+  .gcm th, .gcm td { padding-left: 3px; padding-right: 4px; } .gcm td.gcm-actions { min-width: 10.8em; padding-right: 0; }
+  .gcm-actions button { padding: 0 3px; }
+}
 @container (min-width: 1000px) { .gcm td.gcm-actions { white-space: nowrap; } }
 @container (max-width: 640px) {
   .gcm table, .gcm thead, .gcm tbody, .gcm tbody tr { display: block; }
