@@ -46,9 +46,11 @@ print(json.dumps({"said": said, "hits": cell.hits, "misses": cell.misses}))
 
 @pytest.fixture(params=["redis", "cluster", "blob"])
 def l2(request):
+    blob = "" if request.param in {"redis", "cluster"} else f"{request.getfixturevalue('azurite').account_url}/runs"
     if request.param == "blob":
-        return f"{request.getfixturevalue('azurite').account_url}/runs"
-    return request.getfixturevalue("redis_server" if request.param == "redis" else "redis_nodes").url
+        return blob
+    redis = request.getfixturevalue("redis_nodes" if request.param == "cluster" else "redis_server").url
+    return ",".join(filter(None, (redis, blob)))
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def in_a_process(url, mode, run, *texts, **more):
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("l2", ["redis", "blob"], indirect=True)
 def test_a_colleague_replays_a_run_without_a_key(on, l2, isolated, unique_server):
     """Two processes that share nothing but the tier: no call goes to a model, and every answer is the same."""
     on("ann", l2)
@@ -133,15 +136,12 @@ def test_a_colleague_lists_shows_compares_and_exports(on, l2, isolated, unique_s
         bob.runs.show("swep")
 
 
-@pytest.mark.parametrize("kind", ["redis", "blob", "both"])
-def test_a_pin_is_the_teams(on, redis_server, azurite, isolated, unique_server, team, kind):  # noqa: PLR0917
+@pytest.mark.parametrize("l2", ["cluster", "blob", "both"], indirect=True)
+def test_a_pin_is_the_teams(on, l2, isolated, unique_server):
     """A colleague's replay gives its answers past clear, refresh, expiry and eviction, until one of them unpins it."""
-    blob = f"{azurite.account_url}/runs"
-    l2 = {"redis": redis_server.url, "blob": blob, "both": f"{redis_server.url},{blob}"}[kind]
     url = unique_server.openai_url
-    on("ann", l2)
-    first = in_a_process(url, "use", "sweep", "a", "b")
     ann = on("ann", l2)
+    first = execute(url, "a", "b")
     done = ann.runs.pin("sweep")
     assert (done.count, done.is_told) == (2, True)
     ann.clear()
@@ -149,12 +149,10 @@ def test_a_pin_is_the_teams(on, redis_server, azurite, isolated, unique_server, 
     bob = on("bob", l2)
     assert bob.runs.list()[-1].is_pinned
     asked = unique_server.count
-    assert in_a_process(url, "replay", "sweep", "a", "b")["said"] == first["said"]
-    assert unique_server.count == asked
+    assert replayed(url, "a", "b") == first
     on("cem", l2)
-    with llm_cache(run="sweep", mode="replay") as cell:
-        assert ask(url, "a") == json.loads(first["said"][0])["id"]
-    assert {call.reason for call in cell.calls} == {"from pinned run sweep"}
+    assert replayed(url, "b") == first[1:]
+    assert unique_server.count == asked
     assert on("bob", l2).runs.unpin("sweep")
     for name in ("ann", "bob", "cem"):
         runs = on(name, l2).runs
