@@ -102,6 +102,7 @@ def test_what_nobody_knows_is_told_again_and_counts_once(machine, tier):
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
             a.tell()
+        assert a.counted() == (1, 0)  # what is there is its own
     tier.is_mute = False
     assert b.counted() == (1, 0)
     again = machine("a")
