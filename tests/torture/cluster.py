@@ -16,6 +16,7 @@ from faults.test_team_cluster import masters
 from machines import Machine, Origin
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.calls.steps import Follow
 from genai_cache_magic.testing.servers import RedisNodes
 
 _MACHINES = 3
@@ -23,6 +24,7 @@ _QUESTIONS = 20
 _TAGS = 4
 _MAX_STALE_S = 1.0
 _SLOTS = 200
+_WAITED_S = 120.0
 _SETTLES_S = 90.0
 """How long the team may take, once the cluster is whole again, until all that waited is told [s]."""
 
@@ -37,6 +39,16 @@ class CountedOrigin(Origin):
     def __call__(self):
         with self._lock:
             return super().__call__()
+
+
+class Patient(Machine):
+    """A machine whose callers wait as long as others are waited for: a lease may be left behind by a node's death."""
+
+    def waited(self, step):
+        while isinstance(step, Follow):
+            landing = step.future.result(_WAITED_S)
+            step = step.lead.desk.resume(step, landing)
+        return step
 
 
 @dataclass
@@ -124,7 +136,7 @@ def run_cluster(seconds, chosen):
             )
             stack.callback(cache.close)
             assert cache.team is not None
-            living.append(Living(Machine(cache, None, None, []), origin, figures, random.Random(rng.random())))
+            living.append(Living(Patient(cache, None, None, []), origin, figures, random.Random(rng.random())))
         for one in living:
             one.start()
         try:
