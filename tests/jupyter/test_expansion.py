@@ -32,7 +32,7 @@ def run(shell, text):
     return result.result
 
 
-_WITH_OPTIONS = {"clear", "explain", "invalidate", "on", "optimize", "runs", "usage"}
+_WITH_OPTIONS = {"clear", "explain", "invalidate", "on", "optimize", "runs", "stats", "usage"}
 SETUP = (
     'name, number, spaced, thing = "exp", 7, "two words --mode off", {"a": "x"}\nclass Conf: kind = "dev"\nconf = Conf'
 )
