@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.ledger import accounts, statistics
 from genai_cache_magic.ledger.books import Books
 from genai_cache_magic.ledger.known import KnownPages
@@ -66,18 +68,29 @@ def _accounts(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> a
 
 def _statistics(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> statistics.Statistics:
     """Return what counts how a namespace is used: in a file of its own, which may begin anew without the books."""
-    file = _file("statistics", home, tell, statistics.SCHEMA, statistics.COLUMNS)
+    file = _file("statistics", home, tell, statistics.SCHEMA, statistics.COLUMNS, ensure=partial(_is_there, home))
     return statistics.Statistics(file, ColumnSeal(keys.mac_key), keyed=keys.owner)
 
 
-def _file(
-    name: str, home: Home | None, tell: Callable[[Event], None], schema: tuple[str, ...], columns: Columns
+def _is_there(home: Home | None) -> None:
+    """Raise ``StoreUnavailable`` where the directory was removed: counting behind the calls is no reason to make it."""
+    if home is not None and not home.is_in_place():
+        raise StoreUnavailable(f"{home.path} was removed")
+
+
+def _file(  # noqa: PLR0913, PLR0917 - what the two files differ in
+    name: str,
+    home: Home | None,
+    tell: Callable[[Event], None],
+    schema: tuple[str, ...],
+    columns: Columns,
+    ensure: Callable[[], None] | None = None,
 ) -> StateFile:
     return StateFile(
         None if home is None else home.path / f"{name}.db",
         schema,
         columns=columns,
-        ensure=(lambda: None) if home is None else home.ensure,
+        ensure=ensure or ((lambda: None) if home is None else home.ensure),
         tell=tell,
         part=name,
         busy_timeout_s=_LEDGER_WAITS_S,
