@@ -171,7 +171,8 @@ class Session:
         answers = self.answers_of_cache(scope)
         if file is not None:
             answers = ShelvedAnswers(answers, file, now_ms=_now_ms)
-        if not options.run or options.mode is Mode.REPLAY:  # who replays a run leaves its record as it is
+        # Who replays a run leaves its record as it is; a file that is replayed under a name makes a run of that name.
+        if not options.run or (options.mode is Mode.REPLAY and not options.run_file):
             return answers
         return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genai_cache_magic.api.progress import bar_of
@@ -53,7 +54,7 @@ class VectorIndex:
             return
         collection = self._opened()
         if self._entries.cache.catalogue.count("vectors", self._entries.name) > _MANY:
-            threading.Thread(target=_try, args=(collection.settle,), name="genai-cache-vectors", daemon=True).start()
+            _begun(collection.settle)
 
     def settle(self) -> int:
         """Bring the index up to what is stored, with a bar while that is much; return how many vectors there are.
@@ -69,9 +70,8 @@ class VectorIndex:
         if collection.is_settled or (total := catalogue.count("vectors", self._entries.name)) <= _MANY:
             collection.settle()
             return collection.done
-        reading = threading.Thread(target=_try, args=(collection.settle,), daemon=True)
         with bar_of(total, 0, None, name="vectors") as bar:
-            reading.start()
+            reading = _begun(collection.settle)
             while reading.is_alive():
                 reading.join(_SHOW_EVERY_S)
                 bar.show(min(collection.done, total))
@@ -175,6 +175,13 @@ class VectorIndex:
 
 def _has(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def _begun(work: Callable[[], None]) -> threading.Thread:
+    """Return a thread that does `work`, and belongs to no cell, whose scope it would keep alive."""
+    thread = threading.Thread(target=_try, args=(work,), name="genai-cache-vectors", daemon=True)
+    Context().run(thread.start)
+    return thread
 
 
 def _try(work: Callable[[], None]) -> None:

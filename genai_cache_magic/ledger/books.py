@@ -209,10 +209,15 @@ class Books:
     def _ensure_thread(self) -> None:
         with self._lock:
             is_there = self._thread is not None and self._thread.is_alive()
-            if not is_there and not self._is_closed:
+            if is_there or self._is_closed:
+                return
+            try:
                 self._thread = threading.Thread(target=self._run, name="genai-cache ledger", daemon=True)
                 # It belongs to no cell, whose scope it would keep alive.
                 contextvars.Context().run(self._thread.start)
+            except Exception:  # noqa: BLE001 - too many threads, or one that somebody else has put in its place
+                self._thread = None
+                self._has_work.clear()  # what waits is added with the next miss, or at the end
 
     def _run(self) -> None:
         while True:

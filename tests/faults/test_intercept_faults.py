@@ -24,9 +24,10 @@ from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome
-from genai_cache_magic.intercept import base, recording, replay
+from genai_cache_magic.intercept import base, recording, replay, stainless
 from genai_cache_magic.intercept import httpx as adapter
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.stainless_answers import Answers
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
@@ -117,9 +118,34 @@ def test_stream_that_we_fail_to_give_up(client, unique_server, monkeypatch):
     assert [trouble.error for trouble in cell.troubles] == ["OurFaultError"]
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("fault", ["_foretold", "_streamed", "makes", "model", "streams"])
+def test_hit_that_cannot_be_given_above_http_is_given_by_it(client, unique_server, monkeypatch, fault, stream):
+    """If we fail to foretell a call, or to make the SDK's object of a stored answer, the SDK makes it, by HTTP."""
+    with llm_cache() as cell:
+        whole = ask(client).model_dump()
+        place = stainless._Kit if fault.startswith("_") else Answers
+        monkeypatch.setattr(place, fault, fail)
+        again = ask(client, stream=stream)
+        assert len(list(again)) > 3 if stream else again.model_dump() == whole
+    is_met = fault in ({"_foretold", "_streamed", "streams"} if stream else {"_foretold", "makes", "model"})
+    assert [trouble.error for trouble in cell.troubles] == ["OurFaultError"] * is_met
+    assert unique_server.count == 1
+    assert cell.hits == 1
+
+
+@pytest.fixture
+def client_by_http(isolated, unique_server):
+    """A client whose calls go by HTTP: somebody looks at its requests."""
+    looked_at = openai.DefaultHttpxClient(event_hooks={"request": [lambda _: None]})
+    with openai.OpenAI(base_url=unique_server.openai_url, api_key="k", max_retries=0, http_client=looked_at) as client:
+        yield client
+
+
 @pytest.mark.parametrize("fault", ["response", "chunks", "marked"])
-def test_hit_that_cannot_be_replayed_is_asked(client, unique_server, monkeypatch, fault):
+def test_hit_that_cannot_be_replayed_is_asked(client_by_http, unique_server, monkeypatch, fault):
     """If a stored answer can't be turned into a response, the model is asked, with the caller's own key."""
+    client = client_by_http
     places = {"response": (adapter._Kit, "_response"), "chunks": (replay, "chunks"), "marked": (replay, "marked")}
     with llm_cache() as cell:
         ask(client)
@@ -134,6 +160,7 @@ def test_hit_that_cannot_be_replayed_is_asked(client, unique_server, monkeypatch
 @pytest.mark.parametrize("fault", ["recognise", "begin", "look up"])
 def test_replay_calls_no_model_whatever_fails(client, unique_server, monkeypatch, fault):
     """In mode replay a mistake of ours is a miss, never a call."""
+    monkeypatch.setenv("GENAI_CACHE_MEMORY", "0")  # or what was recognised before would be known again
     with llm_cache():
         ask(client)
     monkeypatch.setattr(*FAULTS[fault], fail)

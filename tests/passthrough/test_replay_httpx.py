@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -129,6 +130,8 @@ async def test_a_hook_finds_an_answer_that_nobody_has_read(isolated, module):
 @both
 async def test_a_release_that_reads_otherwise_reads_a_hit_itself(isolated, module, monkeypatch):
     """Where what we make of a response is not what the library makes of it, a hit is read by the library."""
+    # Tried out once for each library, which earlier tests have done.
+    monkeypatch.setattr(httpx_patches, "_kit_of", functools.cache(httpx_patches._Kit))
     monkeypatch.setattr(httpx_patches, "_read", lambda outcome: setattr(outcome, "_content", b"{ }"))
     transport = answering(module)
     with llm_cache() as cell, module.Client(transport=transport.transport) as client:
