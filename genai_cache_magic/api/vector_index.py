@@ -115,8 +115,7 @@ class VectorIndex:
         while True:
             proposed, are_all = collection.propose(vector, wanted)
             for batch in _batches([one for one in proposed if one.entry_id not in seen], count):
-                best = batch[0].similarity + collection.margin(batch[0].similarity)
-                if best < (found[count - 1].similarity if len(found) >= count else least):
+                if batch[0].at_most < (found[count - 1].similarity if len(found) >= count else least):
                     return found[:count]
                 ids = [one.entry_id for one in batch]
                 seen.update(ids)
@@ -139,7 +138,6 @@ class VectorIndex:
         self._opened().forget(entry_id for entry_id in ids if entry_id not in records)
         joined = b"".join([vector, *(record.vector for record in records.values())])
         rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, self._entries.dimension)
-        rows = self._measure.prepared(rows)
         similarities = self._measure.similarities(rows[1:], rows[0]).tolist()
         return [Alike(*one, alike) for one, alike in zip(records.items(), similarities, strict=True)]
 

@@ -41,10 +41,10 @@ class Member(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """An entry that may be near, and how near the index takes it to be."""
+    """An entry that may be near, and how near at most, as far as the index knows."""
 
     entry_id: EntryId
-    similarity: float
+    at_most: float
 
 
 class _Awaited(NamedTuple):
@@ -220,17 +220,13 @@ class Collection:
             gone = len(self._slots) - len(self._slot_of)
             # Those that are gone take up places of what was found; how many, nobody knows before.
             asked = min(len(self._slots), count + min(gone, count))
-            places, similarities = self._index.search(query, asked)
+            places, at_most = self._index.search(query, asked)
             found = []
-            for place, similarity in zip(places.tolist(), similarities.tolist(), strict=True):
+            for place, highest in zip(places.tolist(), at_most.tolist(), strict=True):
                 entry_id = self._slots[place].entry_id
                 if self._slot_of.get(entry_id) == place:
-                    found.append(Proposed(entry_id, similarity))
+                    found.append(Proposed(entry_id, highest))
             return found, asked >= len(self._slots)
-
-    def margin(self, similarity: float) -> float:
-        """Return by how much a proposed `similarity` may be off."""
-        return 1e-6 if self._index.is_exact else self._measure.margin * max(1.0, abs(similarity))
 
     def forget(self, entry_ids: Iterable[EntryId]) -> None:
         """Leave entries out from now on that turned out to be gone."""

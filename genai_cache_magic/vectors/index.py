@@ -30,7 +30,7 @@ class Index(Protocol):
         """Add prepared vectors, shape (n, dimension), under the next slots."""
 
     def search(self, query: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the slots nearest to a prepared query, about `count` of them, the nearest first; and how near."""
+        """Return about `count` of the slots nearest to a prepared query, the nearest first, and how near at most."""
 
     def __len__(self) -> int:
         """Return how many slots there are."""
@@ -38,8 +38,6 @@ class Index(Protocol):
 
 class Flat:
     """All vectors in one array."""
-
-    is_exact = True
 
     def __init__(self, measure: Measure, dimension: int) -> None:
         self._measure = measure
@@ -65,8 +63,8 @@ class Flat:
         self._count = wanted
 
     def search(self, query: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the `count` nearest slots, the nearest first, and their similarities."""
-        found = self._measure.similarities(self.vectors, query)
+        """Return the `count` nearest slots, the nearest first, and how near they are at most."""
+        found = self._measure.at_most(self.vectors, query)
         count = min(count, self._count)
         nearest = np.argpartition(-found, count - 1)[:count] if 0 < count < self._count else np.arange(self._count)
         order = nearest[np.argsort(-found[nearest], kind="stable")]
@@ -78,8 +76,6 @@ class Graph:
 
     It finds nearly always what is nearest, and says only nearly how near: who asks compares again.
     """
-
-    is_exact = False
 
     def __init__(self, measure: Measure, dimension: int, saved: bytes | None = None) -> None:
         from usearch.index import Index as USearchIndex
@@ -109,11 +105,11 @@ class Graph:
         self._index.add(np.arange(start, start + len(vectors)), vectors, threads=1)
 
     def search(self, query: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return about `count` of the nearest slots, and about how near they are."""
+        """Return about `count` of the nearest slots, and how near they are at most."""
         if not len(self):
             return np.empty(0, np.int64), np.empty(0, np.float64)
         found = self._index.search(query, min(count, len(self)), threads=1)
-        return found.keys.astype(np.int64), self._measure.of_distances(found.distances)
+        return found.keys.astype(np.int64), self._measure.at_most_of(found.distances)
 
     def save(self) -> bytes:
         """Return it as bytes, which this version of usearch and later ones read."""

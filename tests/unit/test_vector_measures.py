@@ -1,0 +1,87 @@
+"""What is nearest is found whatever the size of the numbers, by comparing with all and by a graph."""
+
+from __future__ import annotations
+
+import pytest
+
+from genai_cache_magic import create_vector_cache
+from genai_cache_magic.vectors.measures import measure_of
+
+np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
+
+from genai_cache_magic.vectors import collection  # noqa: E402 - needs numpy
+
+DIMENSION = 16
+SCALES = (1e-8, 1.0, 1e3, 1e5, 1e18)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Graphs begin with few vectors, so that a test need not make thousands."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    monkeypatch.setattr(collection, "FEW", 20)
+
+
+def vectors(count: int, scale: float = 1.0):
+    return (np.random.default_rng(7).standard_normal((count, DIMENSION)) * scale).astype(np.float32)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "euclidean"])
+def test_the_same_vector_is_as_alike_as_can_be(isolated, measure):
+    """Whoever asks for nothing but the same, by 1.0, finds every vector by itself, and nothing else."""
+    added = vectors(200)
+    with create_vector_cache("memory", dimension=DIMENSION, similarity=measure) as cache:
+        cache.add_many([(str(n), n) for n in range(200)], vectors=added)
+        found = cache.nearest_many(added, similarity=1.0, max=2)
+    assert [[(one.value, one.similarity) for one in ones] for ones in found] == [[(n, 1.0)] for n in range(200)]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_large_and_small_numbers_are_compared_by_distance(isolated, few, scale):
+    """A graph finds what is nearest by distance, and few entries are read for it."""
+    added = vectors(400, scale)
+    with create_vector_cache("memory", dimension=DIMENSION, similarity="euclidean") as cache:
+        cache.add_many([(str(n), n) for n in range(400)], vectors=added)
+        cache.build()
+        read = []
+        reads = cache._entries.read
+        cache._entries.read = lambda ids: read.extend(ids) or reads(ids)
+        for n in range(0, 400, 40):
+            (found,) = cache.nearest(added[n] * np.float32(1.001), similarity=0.0)
+            assert found.value == n
+    assert len(read) < 100
+
+
+@pytest.mark.parametrize("scale", SCALES[1:])
+def test_large_products_are_compared(isolated, few, scale):
+    """A graph finds the largest product, of numbers that float16 can't hold too."""
+    added = vectors(400, scale)
+    wide = added.astype(np.float64)
+    with create_vector_cache("memory", dimension=DIMENSION, similarity="dot") as cache:
+        cache.add_many([(str(n), n) for n in range(400)], vectors=added)
+        for n in range(0, 400, 40):
+            (found,) = cache.nearest(added[n], similarity=0.0)
+            assert found.value == int(np.argmax(wide @ wide[n]))
+            assert found.similarity == pytest.approx(float((wide @ wide[n]).max()))
+
+
+@pytest.mark.parametrize("measure", ["dot", "euclidean"])
+def test_what_float32_can_not_add_up_is_compared_all_the_same(isolated, measure):
+    """Squares and products beyond float32 neither warn nor become infinite, and the nearest comes first."""
+    added = [[1e25] * 4, [2e25] * 4, [-1e25, 1e25, 0, 0], [3e38] * 4]
+    with create_vector_cache("memory", dimension=4, similarity=measure) as cache:
+        cache.add_many([(str(n), n) for n in range(4)], vectors=added)
+        found = cache.nearest([1.1e25] * 4, similarity=0.0, max=4)
+    order = [3, 1, 0, 2] if measure == "dot" else [0, 1, 2, 3]
+    assert [one.value for one in found] == order
+    assert all(np.isfinite(one.similarity) for one in found)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e4])
+def test_no_index_takes_anything_for_farther_than_it_is(measure, scale):
+    """What an index says at most is never less than what comparing the vectors themselves finds."""
+    one = measure_of(measure)
+    added, asked = vectors(500, scale), vectors(501, scale)[-1]
+    rows = one.prepared(np.vstack([asked, added]))
+    assert (one.at_most(rows[1:], rows[0]) >= one.similarities(added, asked)).all()
