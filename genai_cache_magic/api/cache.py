@@ -231,10 +231,20 @@ class Cache(Warms):
     def store(self, made: Callable[[Stamp], Mapping[EntryId, Entry]], removed: Collection[EntryId] = ()) -> None:
         """Store what `made` returns for a birth in place of what is there, and remove others; raises as `set`."""
         self._go_on()
+        self._ask_what_is_valid()
         entries = None
         while entries is not self._entries:  # a second time where other parts were adopted meanwhile
             entries = self._entries
             entries.overwrite(made(entries.stamp()), removed=removed)
+
+    def _ask_what_is_valid(self) -> None:
+        """Ask the team what is valid if that is not known here: where its record was lost it is made anew by that."""
+        if self._team is None:
+            return
+        try:
+            self._entries.stamp()
+        except StoreUnavailable:
+            self._team.trouble()  # which parts are in use may be others now
 
     def birth(self) -> Stamp | None:
         """Return a stamp to take before a value is computed, for `fill`; None while there can be none."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from machines import Origin
+from machines import Origin, Team
 from simulated import SharedMemory, Simulated, Time, nothing_by_itself
 
 from genai_cache_magic.core.validity import Generations
 from genai_cache_magic.entries.team import GENERATIONS
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.testing.tier import MemoryServer
 
 DAY_S = 86_400.0
 
@@ -27,6 +28,13 @@ def shared(time):
 def machine(isolated, monkeypatch, shared, time):
     with nothing_by_itself(monkeypatch):
         yield lambda name, skew_s=0.0: Simulated(shared, time, name, skew_s=skew_s)
+
+
+@pytest.fixture
+def team(tmp_path, isolated, monkeypatch):
+    team = Team(tmp_path, monkeypatch)
+    yield team
+    team.close()
 
 
 @pytest.fixture
@@ -76,6 +84,21 @@ def test_another_process_of_the_machine_remembers(machine, document, time):
     a.start()
     later(time)
     assert a.ask(origin, "question", tags=["t"])[0] == 2
+
+
+def test_who_comes_from_another_tier_may_set_at_once(team):
+    """A value is set in a tier whose keyset is another than the one here, without a look-up before it."""
+    team.machine("a").cache.set("k", "elsewhere")
+    team.machines.pop().cache.close()
+    team.server = MemoryServer()
+    b = team.machine("b")
+    b.cache.set("theirs", 1)
+    b.told()
+    a = team.machine("a")
+    a.cache.set("k", "here")
+    a.told()
+    b.sees()
+    assert (b.cache.get("k"), b.cache.get("theirs"), a.cache.get("theirs")) == ("here", 1, 1)
 
 
 def test_what_was_born_under_a_document_that_is_gone(machine, document, time):
