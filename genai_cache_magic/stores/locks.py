@@ -8,7 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.host import chance, make_private_directories, open_lock, try_lock, unlock
+from genai_cache_magic.host import (
+    chance,
+    make_private_directories,
+    open_lock,
+    process_id,
+    process_lock,
+    try_lock,
+    unlock,
+)
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_key
 
@@ -20,13 +28,15 @@ _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
 _PAUSE_GROWTH = 1.6
 
+_inheriting = process_lock()
+
 
 class FileLock:
     """One lock, held by at most one ``FileLock`` object of all processes and threads of this machine.
 
-    Not reentrant; may be released by another thread than the one that acquired it. A child made by
-    ``os.fork`` shares what its parent holds until either of them releases it. The file stays: removing
-    it would let two holders lock two files of one name.
+    Not reentrant; may be released by another thread than the one that acquired it. A child made by ``os.fork`` holds
+    nothing that its parent does, and may wait for it as any other process. The file stays: removing it would let two
+    holders lock two files of one name.
 
     Parameters
     ----------
@@ -47,11 +57,12 @@ class FileLock:
         self._clock = clock
         self._sleep = sleep
         self._descriptor: int | None = None  # not None while held; only its holder may touch it
+        self._holder = 0  # the process that holds it: in a forked child a copy of its parent's object is none
 
     @property
     def is_held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._descriptor is not None
+        return self._descriptor is not None and self._holder == process_id()
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free, and return whether this object got it.
@@ -61,6 +72,7 @@ class FileLock:
         StoreUnavailable
             The file can't be made or locked: no room, no right, no descriptors.
         """
+        self._drop_inherited()
         if self._descriptor is not None:
             return False
         with map_os_errors(f"locking {self.path}", self.path.parent):
@@ -70,6 +82,7 @@ class FileLock:
                 if not try_lock(descriptor) or not self._is_in_place(descriptor):
                     return False
                 undo.pop_all()
+        self._holder = process_id()
         self._descriptor = descriptor
         return True
 
@@ -88,6 +101,7 @@ class FileLock:
 
     def release(self) -> None:
         """Free the lock; does nothing if it is not held."""
+        self._drop_inherited()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
@@ -110,6 +124,16 @@ class FileLock:
             yield
         finally:
             self.release()
+
+    def _drop_inherited(self) -> None:
+        """Close a forked child's copy of what its parent's thread held, which frees nothing: it is the parent's."""
+        if self._holder in {0, process_id()}:
+            return
+        with _inheriting:
+            if self._holder not in {0, process_id()}:  # no other thread was faster
+                inherited, self._descriptor, self._holder = self._descriptor, None, 0
+                if inherited is not None:
+                    os.close(inherited)
 
     def _open(self) -> int:
         try:

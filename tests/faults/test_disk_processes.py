@@ -213,6 +213,27 @@ class TestLocks:
         os.close(reader)
         os.close(writer)
 
+    def test_a_child_waits_for_its_parent_as_any_other(self, tmp_path):
+        """A child forked while a thread holds the lock gets it, by the same object, once that thread lets go."""
+        lock = FileLock(tmp_path / "lock")
+        assert lock.try_acquire()
+        (asked, ask), (released, release) = os.pipe(), os.pipe()
+
+        def work():
+            lock.release()  # of what is the parent's it frees nothing
+            is_free = lock.is_held or lock.try_acquire() or FileLock(tmp_path / "lock").try_acquire()
+            os.write(ask, b"x")
+            return not is_free and os.read(released, 1) == b"x" and lock.acquire(timeout_s=10) and lock.is_held
+
+        child = _in_child(work)
+        assert os.read(asked, 1) == b"x"
+        assert lock.is_held
+        lock.release()
+        os.write(release, b"x")
+        assert _exit_code(child) == 0
+        for descriptor in (asked, ask, released, release):
+            os.close(descriptor)
+
     def test_removed_file(self, tmp_path):
         """A lock whose file was removed and made anew is not held by two."""
         first = FileLock(tmp_path / "locks" / "lock")
