@@ -12,6 +12,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
+from genai_cache_magic.api.function_names import function_name
 from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.api.values import as_it_comes_back
 from genai_cache_magic.calls.tasks import Waiter, running_trio
@@ -81,17 +82,6 @@ def mapped(
     return batch.run()
 
 
-def _name(function: Callable[[Any], Any], given: str | None) -> str:
-    if given is not None:
-        return given
-    qualified = getattr(function, "__qualname__", "")
-    if not qualified or qualified.endswith("<lambda>"):
-        raise ConfigurationError(
-            "map knows a function by its name, and this one has none of its own: define it with def, or give name=..."
-        )
-    return f"{function.__module__}.{qualified}"
-
-
 class _Batch:
     """One run over items: what is known, what is to be computed, and what was computed and is not kept yet."""
 
@@ -109,7 +99,9 @@ class _Batch:
         if type(self._workers) is not int or self._workers < 1:
             raise ConfigurationError(f"max_workers is {self._workers!r}: write a whole number, 1 or more")
         self._progress = options.get("progress")
-        name = _name(function, options.get("name"))
+        name = options.get("name")
+        if name is None:
+            name = function_name(function, instead="define it with def, or give name=...")
         self._keys = [f"map:{name}:{cache.key_for(item)}" for item in items]
         self._items = dict(zip(self._keys, items, strict=True))
         self._asked = Counter(self._keys)  # equal items are computed once, and are as many all the same

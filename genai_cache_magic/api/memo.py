@@ -7,6 +7,7 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from genai_cache_magic.api.function_names import function_name
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.api.values import as_it_comes_back
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
@@ -54,7 +55,7 @@ def cached(
 
     Arguments must be JSON; results bytes, text or JSON, in which a tuple is a list, the first time too. A
     call whose arguments are not JSON is computed each time. The function is known by its qualified name,
-    so a changed body wants a new name or an invalidation. Errors are not kept.
+    so a changed body wants a new name or an invalidation, and a lambda is refused. Errors are not kept.
 
     Parameters
     ----------
@@ -67,6 +68,7 @@ def cached(
     named = checked_tags(tags)
 
     def decorate(function: F) -> F:
+        function_name(function)  # one that has none is an error here
         kept = _Results(function, ttl, named, lambda: cache or _session_cache(namespace))
         if inspect.iscoroutinefunction(function):
 
@@ -176,4 +178,4 @@ class _Results:
             # Said once by Python's own filter: the call goes on, and the user sees why it is not kept.
             warnings.warn(f"results of {function.__qualname__} are not cached: {exc}", stacklevel=4)
             return None, ""
-        return cache, f"call:{function.__module__}.{function.__qualname__}:{digest}"
+        return cache, f"call:{function_name(function)}:{digest}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -157,3 +158,30 @@ def test_wrong_options_are_refused_when_decorating():
         cached(tags=("",))(len)
     with pytest.raises(ConfigurationError):
         cached(tags="features")(len)  # not a tag for each letter, by which nobody could invalidate
+
+
+@pytest.mark.parametrize("nameless", [lambda n: n, functools.partial(pow, 2)])
+def test_what_has_no_name_is_refused(cache, nameless):
+    """Two lambdas would get each other's results, and what is called like one has no name to be known by."""
+    with pytest.raises(ConfigurationError, match="none of its own: define it with def"):
+        cached(cache=cache)(nameless)
+
+
+def test_wrappers_of_one_decorator_are_told_apart(cache):
+    """A decorator that forgets ``functools.wraps`` gives all that it makes one name: what they wrap counts too."""
+
+    def twice(function):
+        def wrapper(n):
+            return function(function(n))
+
+        return wrapper
+
+    def add(n):
+        return n + 1
+
+    def double(n):
+        return n * 2
+
+    assert [cached(cache=cache)(twice(one))(5) for one in (add, double, add)] == [7, 20, 7]
+    assert cache.map(twice(add), [5]) == [7]
+    assert cache.map(twice(double), [5]) == [20]
