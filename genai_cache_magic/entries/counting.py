@@ -54,7 +54,8 @@ class Counts:
             The amount is no whole number, or the count would leave the range of 64 bits.
         """
         if type(amount) is not int or abs(amount) > _MOST:
-            raise ConfigurationError(f"hincrby counts whole numbers up to 2**53, not {type(amount).__name__}")
+            given = "this is a larger one" if type(amount) is int else f"not {type(amount).__name__}"
+            raise ConfigurationError(f"hincrby counts whole numbers up to 2**53 at once, {given}")
         text = _field(field)
         name_id, field_id = self._ids(name, text)
         label = self._seal.seal(text.encode("utf-8", "surrogatepass"), place=_place(name_id, field_id))
