@@ -60,8 +60,10 @@ class RedisCounters:
         check_blob(label)
         key = self._key(name)
         with self._connection.use() as client:
+            # A cluster's client sends again what was cut off, which may have been counted, unless it is told the node.
+            at = {"target_nodes": client.get_node_from_key(key)} if self._connection.target.is_cluster else {}
             try:
-                return int(client.eval(_ADD, 1, key, field, amount, label, _LIFE_MS))
+                return int(client.execute_command("EVAL", _ADD, 1, key, field, amount, label, _LIFE_MS, **at))
             except ResponseError as error:
                 if "overflow" not in str(error):
                     raise

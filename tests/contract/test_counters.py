@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import redis
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
@@ -64,6 +65,27 @@ class TestRedisCounters(CountersContract):
         counters.add(key_of("a"), key_of("x"), 1, b"x")
         with connection.use() as client:
             assert client.pttl(f"genai-cache:1:{team}:h:{key_of('a')}") > 0
+
+    def test_what_was_cut_off_is_not_sent_again(self, counters, monkeypatch):
+        """A connection that is lost after counting and before the answer is said, and the count is not made twice."""
+        name, field, lost = key_of("name"), key_of("field"), []
+        counters.add(name, field, 1, b"label")
+        parse = redis.Redis.parse_response
+
+        def parse_and_lose(self, connection, command_name, **options):
+            answer = parse(self, connection, command_name, **options)
+            if command_name == "EVAL" and not lost:
+                lost.append(answer)
+                connection.disconnect()
+                raise redis.ConnectionError("reset by peer")
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.Redis, "parse_response", parse_and_lose)
+            with pytest.raises(StoreUnavailable):
+                counters.add(name, field, 10, b"label")
+        assert lost
+        assert counters.read(name)[field].count == 11
 
     @pytest.mark.parametrize(
         "forge",
