@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from genai_cache_magic.calls.steps import Answered
@@ -42,6 +43,7 @@ MODULES: Final = (
 )
 
 _TRANSFORM: Final = ("data", "expected_type")
+_NOTHING_DECIDED: Final = nullcontext()
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -85,10 +87,7 @@ def slower() -> tuple[str, ...]:
 def _transform(original: Callable[..., Any], package: str, renderings: Renderings) -> Callable[..., Any]:
     @functools.wraps(original)
     def transform(data: Any, expected_type: Any) -> Any:
-        if active.get() is None or not _may_wait(data, expected_type, package, renderings):
-            return original(data, expected_type)
-        render = functools.partial(original, data, expected_type)
-        deferred = _kit_of(package).deferred(sys._getframe(2), data, render)  # noqa: SLF001 - nothing else tells who asks
+        deferred = _deferred(original, data, expected_type, package, renderings)
         return original(data, expected_type) if deferred is None else deferred
 
     return transform
@@ -97,13 +96,23 @@ def _transform(original: Callable[..., Any], package: str, renderings: Rendering
 def _transform_async(original: Callable[..., Any], package: str, renderings: Renderings) -> Callable[..., Any]:
     @functools.wraps(original)
     async def async_transform(data: Any, expected_type: Any) -> Any:
-        if active.get() is None or not _may_wait(data, expected_type, package, renderings):
-            return await original(data, expected_type)
-        render = functools.partial(original, data, expected_type)
-        deferred = _kit_of(package).deferred(sys._getframe(2), data, render)  # noqa: SLF001 - as above
+        deferred = _deferred(original, data, expected_type, package, renderings)
         return await original(data, expected_type) if deferred is None else deferred
 
     return async_transform
+
+
+def _deferred(
+    original: Callable[..., Any], data: Any, kind: Any, package: str, renderings: Renderings
+) -> Deferred | None:
+    here = active.get()
+    if here is None:
+        return None
+    with Guarded(here):
+        if _may_wait(data, kind, package, renderings):
+            asking = sys._getframe(3)  # noqa: SLF001 - nothing else tells who asks
+            return _kit_of(package).deferred(asking, data, functools.partial(original, data, kind))
+    return None
 
 
 def _may_wait(data: Any, kind: Any, package: str, renderings: Renderings) -> bool:
@@ -130,11 +139,9 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         )
         if isinstance(begun, _Hit):
             return kit.finished(begun, options)
-        if type(options.json_data) is Deferred:
-            options.json_data = options.json_data.render()
-        if begun is None:
-            return original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-        with begun:
+        with begun or _NOTHING_DECIDED:
+            if type(options.json_data) is Deferred:
+                options.json_data = options.json_data.render()
             return original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
 
     return request
@@ -149,11 +156,9 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
         )
         if isinstance(begun, _Hit):
             return kit.finished(begun, options)
-        if type(options.json_data) is Deferred:
-            options.json_data = await options.json_data.render()
-        if begun is None:
-            return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-        with begun:
+        with begun or _NOTHING_DECIDED:
+            if type(options.json_data) is Deferred:
+                options.json_data = await options.json_data.render()
             return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
 
     return request

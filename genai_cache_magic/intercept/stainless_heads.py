@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from genai_cache_magic.intercept import httpx
+from genai_cache_magic.intercept.stainless_shapes import told_apart
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.headers import is_credential
 
@@ -125,7 +126,7 @@ def _asked(options: Any) -> tuple[object, ...] | None:
     fields = tuple(headers.items()) if type(headers) is dict else ()
     if fields and not all(type(name) is str and name.lower() not in _RAW for name, _ in fields):
         return None
-    return options.url, fields, tuple(params.items()) if params else ()
+    return options.url, fields, told_apart(params) if params else ()
 
 
 def _made(client: Any, options: Any, model: str) -> Head | None:

@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 import operator
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
 
@@ -163,6 +164,11 @@ class Known(NamedTuple):
             return False
 
 
+def told_apart(fields: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return headers or parameters as they are sent: ``1``, ``1.0`` and ``True`` are equal, but not there."""
+    return tuple([(name, value if type(value) is str else (type(value), str(value))) for name, value in fields.items()])
+
+
 def misfit(module: ModuleType) -> str:
     """Return why the SDK whose ``_base_client`` is `module` is served at HTTP level alone; empty if it isn't."""
     for name in ("SyncAPIClient", "AsyncAPIClient"):
@@ -217,7 +223,7 @@ class Shapes:
         return (
             type(client),
             held["_base_url"]._uri_reference,  # noqa: SLF001 - as the URL itself, which would render and parse it anew
-            *[tuple(value.items()) if type(value) is dict else value for value in values],
+            *[told_apart(value) if type(value) is dict else value for value in values],
         )
 
     def _is_foretold_http(self, http: Any) -> bool:
@@ -245,7 +251,11 @@ class Shapes:
         # A class of the SDK's own beside these asks in a way of its own, as those for Bedrock and Vertex do.
         theirs = [part for part in kind.__mro__ if f"{part.__module__}.".startswith(f"{package}.")]
         code, read = _code_of(kind, _OWN)
-        if not theirs or theirs[0] not in clients or not _is_own(code, package):
+        if (
+            not theirs
+            or theirs[0] not in clients
+            or not (_is_own(code, package) and _is_ours(getattr(kind, "request", None)))
+        ):
             return Known(code, read, None)
         made = {name for part in kind.__mro__ for name, value in vars(part).items() if _is_made_once(value)}
         sdk = self.sdk
@@ -307,9 +317,11 @@ def _functions(part: Any) -> Iterator[Any]:
     elif isinstance(part, cached_property):
         yield part.func
     else:
-        code: Any = getattr(part, "__code__", None)
-        is_ours = type(part) is FunctionType and code.co_filename.startswith(_HERE)
-        yield part.__wrapped__ if is_ours else part
+        yield part.__wrapped__ if _is_ours(part) else part
+
+
+def _is_ours(part: Any) -> bool:
+    return type(part) is FunctionType and part.__code__.co_filename.startswith(_HERE)
 
 
 def _is_made_once(value: object) -> bool:
@@ -320,4 +332,4 @@ def _is_made_once(value: object) -> bool:
 @functools.cache
 def _root(package: str) -> str:
     """Return the directory of an imported package, with what ends it."""
-    return str(Path(str(sys.modules[package].__file__)).parent) + "/"
+    return str(Path(str(sys.modules[package].__file__)).parent) + os.sep

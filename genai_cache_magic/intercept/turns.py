@@ -102,7 +102,9 @@ class Decided:
         self._token: Token[Decided | None] = decided.set(self)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        decided.reset(self._token)
+        # A coroutine that somebody else closes ends in another context, as for `Turn`.
+        with suppress(ValueError):
+            decided.reset(self._token)
         step, self._step = self._step, None
         if isinstance(step, Lead):  # it was never sent
             with Guarded(self._here):

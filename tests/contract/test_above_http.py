@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import datetime as dt
 import logging
 
@@ -337,6 +338,56 @@ def test_a_client_that_changes(isolated, unique_server):
         client.base_url = f"{unique_server.url}/v1"
         chat(client)
     assert (scope.hits, scope.misses) == (1, 2)
+
+
+def test_parameters_that_are_equal_and_sent_apart(isolated, unique_server):
+    """Parameters that Python calls equal, such as ``1`` and ``True``, are different calls where they are sent so."""
+    values = (1, True, 1.0, "1", (1, 2), (True, 2), None)
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        told = [chat(client, extra_query={"x": value}).choices[0].message.content for value in values]
+        again = [chat(client, extra_query={"x": value}).choices[0].message.content for value in values[::-1]]
+    assert told == again[::-1]
+    assert len(set(told)) == len(values) - 1  # 1 and "1" are sent alike
+    assert (scope.hits, scope.misses) == (len(values) + 1, len(values) - 1)
+
+
+def test_a_default_parameter_that_changes_its_type(isolated, unique_server):
+    """The same holds of the parameters that a client adds to each call."""
+    with httpx2.Client() as http, llm_cache() as scope:
+        for value in (1, True):
+            chat(openai.OpenAI(**open_ai(unique_server.url), http_client=http, default_query={"x": value}))
+    assert (scope.hits, scope.misses) == (0, 2)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_coroutine_that_is_closed_elsewhere(isolated, unique_server):
+    """A call that waits before it is sent is closed in another context without a sound, and nobody waits for it."""
+
+    async def ask():
+        with llm_cache() as scope:
+            async with openai.AsyncOpenAI(**open_ai(unique_server.url)) as client:
+                left = chat(client)
+                waits_for = contextvars.copy_context().run(left.send, None)  # for what the SDK asks of the machine
+                left.close()
+                waits_for.cancel()
+                await asyncio.wait_for(chat(client), 60)
+        return scope
+
+    scope = asyncio.run(ask())
+    assert [call.outcome.value for call in scope.calls] == ["error", "miss"]
+    assert scope.troubles == ()
+
+
+def test_a_request_that_is_not_patched(isolated, unique_server, by_http, monkeypatch):
+    """Where a call is not taken above HTTP its body is rendered by the SDK, though ``transform`` is ours."""
+    kind = openai._base_client.SyncAPIClient
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "request", kind.request.__wrapped__)
+            for _ in range(2):
+                chat(client)
+        chat(client)
+    assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (2, 2, 1, ())
 
 
 def test_each_gets_an_answer_of_its_own(isolated, unique_server):
