@@ -82,6 +82,10 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 def _wanted(row: object, line: int, endpoint: str) -> Wanted:
     if not isinstance(row, dict):
         raise ConfigurationError(f"request {line} is no JSON object: write a body, or a line of a batch file")
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigurationError(f"request {line} holds what JSON can't say ({type(exc).__name__})") from exc
     if "body" not in row:
         path = endpoint or _told_by(row)
         if not path:

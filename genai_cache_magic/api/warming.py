@@ -19,7 +19,7 @@ from genai_cache_magic.api.held import held_to_budget
 from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.api.requests_file import read_requests
-from genai_cache_magic.budgets.dry import DryAnswers
+from genai_cache_magic.budgets.dry import DryAnswers, DryBudgets
 from genai_cache_magic.calls.estimates import Estimate, Range
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.model import EntryId
@@ -247,6 +247,7 @@ class Warms:
 def _dry(cache: Warmable, tell: Callable[[Estimate], None]) -> Iterator[CellScope]:
     scope = _new_scope(cache, Options(namespace=cache.namespace))
     scope.books = None  # nothing is spent, and what is looked up saves nothing
+    scope.budgets = DryBudgets(tell)
     placeholders.fill()
     try:
         with _in_scope(DryAnswers(cache, tell), scope):
@@ -272,7 +273,8 @@ def _recorded(cache: Warmable, scope: CellScope) -> Answers:
 def _run_again(cache: Warmable, run: str) -> Foreseen:
     result = Foreseen()
     for call in cache.runs.show(run).calls:
-        if cache.stored(EntryId(call.entry_id)) is not None:
+        # One that was imported has no entry.
+        if call.entry_id and cache.stored(EntryId(call.entry_id)) is not None:
             result = replace(result, hits=result.hits + 1)
             continue
         usd = call.spent_usd if call.spent_usd is not None else call.saved_usd
@@ -330,6 +332,8 @@ class _Round:
         except BudgetExceeded as exc:
             self.stopped_by = self.stopped_by or str(exc)
             return
+        except ConfigurationError:
+            raise  # no client can be made, of this or of any other request
         except Exception as exc:  # noqa: BLE001 - of whichever SDK; its text may hold what was asked
             self.errors.append(f"request {one.line}: {type(exc).__name__}")
         self.done += 1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.providers.base import ModelCall, Origins
 
 _NOT_SENT = "dry run"
+_NOTHING_KNOWN = Estimate(0, 0, Range(None, None, None), is_bounded=False)
 
 
 class DryAnswers:
@@ -52,6 +53,27 @@ class DryDesk:
         return _judged(self._inner.begin(call, scope, is_async=is_async), call, scope, self._tell)
 
 
+class DryBudgets:
+    """Stands where budgets do in a dry run, so that what goes past the desk is not sent either.
+
+    That is what has no certain key, what is not recognised, and whatever we fail to judge.
+    """
+
+    terms = ()
+    state = None
+
+    def __init__(self, tell: Callable[[Estimate], None]) -> None:
+        self._tell = tell
+
+    def let_pass(self, call: ModelCall | None) -> None:
+        """Raise ``NotSent``."""
+        self._tell(_NOTHING_KNOWN)
+        raise _not_sent(call)
+
+    def settled(self) -> None:
+        """Nothing is spent."""
+
+
 def _judged(step: Step, call: ModelCall, scope: CellScope, tell: Callable[[Estimate], None]) -> Step:
     if isinstance(step, Follow):
         step.lead.desk = _WaitingDesk(step.lead.desk, call, scope, tell)
@@ -63,9 +85,14 @@ def _judged(step: Step, call: ModelCall, scope: CellScope, tell: Callable[[Estim
     try:
         foreseen = estimate(call, scope.past, now_ms=time.time_ns() // 1_000_000)
     except UncacheableRequest:
-        foreseen = Estimate(0, 0, Range(None, None, None), is_bounded=False)
+        foreseen = _NOTHING_KNOWN
     tell(foreseen)
-    raise NotSent(f"{call.request.model or call.request.surface}: not in the cache, and not sent in a dry run")
+    raise _not_sent(call)
+
+
+def _not_sent(call: ModelCall | None) -> NotSent:
+    named = "a request" if call is None else call.request.model or call.request.surface
+    return NotSent(f"{named}: not in the cache, and not sent in a dry run")
 
 
 @dataclass(slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
 import openai
 import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
+from genai_cache_magic.budgets import dry
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.commands import Commands
@@ -76,6 +78,43 @@ def test_what_can_not_be_foreseen(cache):
     assert foreseen.as_json()["most_usd"] == f"{foreseen.most_usd:f}"
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+def test_a_dry_run_sends_nothing_whatever_happens(cache, unique_server, monkeypatch):
+    """Neither what has no certain key, nor what we fail to judge: of those nobody knows the price."""
+    without_key = {**body("a"), "metadata": {"a": nested(300)}}
+    foreseen = cache.estimate([without_key])
+    assert (foreseen.misses, foreseen.unknown, unique_server.count) == (1, 1, 0)
+
+    def fail(*_, **__):
+        raise KeyError("a failure of ours")
+
+    for name in ("estimate", "_judged"):
+        with monkeypatch.context() as patch:
+            patch.setattr(dry, name, fail)
+            foreseen = cache.estimate([body("a")])
+        assert (foreseen.misses, foreseen.unknown, unique_server.count) == (1, 1, 0)
+
+
+def test_the_estimate_of_an_imported_run(cache, unique_server):
+    """Its calls have no entries, so all of them would be asked."""
+    with openai.OpenAI() as client, llm_cache(run="r"):
+        client.chat.completions.create(**body("a"))
+    cache.runs.write_bundle("r", Path("r.jsonl"))
+    cache.runs.import_("r.jsonl", "theirs")
+    assert (cache.estimate(run="theirs").misses, unique_server.count) == (1, 1)
+
+
+def test_without_a_key_nothing_is_warmed(cache, unique_server, monkeypatch):
+    """That no client can be made is said at once, and not counted as a failure of each request."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ConfigurationError, match="set OPENAI_API_KEY"):
+        cache.warm([body("a"), body("b")], progress=False)
+    assert unique_server.count == 0
+
+
 def test_the_estimate_of_a_run(cache, unique_server):
     """Of calls that were made it is known what they cost, and which of them are still in the cache."""
     with openai.OpenAI() as client, llm_cache(run="r", tags=("gone",)) as cell:
@@ -130,6 +169,9 @@ def test_progress_is_told(cache):
         ([line("a"), {**line("b"), "method": "GET"}], "request 2"),
         ([{**line("a"), "body": "x"}], "request 1"),
         ([{"model": MODEL, "input": "a"}], "endpoint"),
+        ([body("a"), body("b", temperature=float("nan"))], "request 2 holds what JSON can't say"),
+        ([body("\ud800")], "request 1 holds what JSON can't say"),
+        ([body("a", seed={1, 2})], "request 1 holds what JSON can't say"),
         ("nowhere.jsonl", "can't be read"),
     ],
 )
