@@ -54,7 +54,7 @@ def read_yaml(text: str) -> Any:
         mark = getattr(exc, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise ConfigurationError(f"it is no YAML that can be read{where}") from None
-    except (ValueError, OverflowError, RecursionError):
+    except (LookupError, ValueError, OverflowError, RecursionError):
         raise ConfigurationError("it holds a value that can't be read") from None
 
 
