@@ -124,9 +124,23 @@ def _is_table(value: Any) -> bool:
 def _is_money(value: Any) -> bool:
     if value is None:
         return True
-    with suppress(InvalidOperation, ValueError):
-        return type(value) is str and len(value) <= _LONGEST_AMOUNT and Decimal(value).is_finite()
+    with suppress(ValueError):
+        read_amount(value)
+        return True
     return False
+
+
+def read_amount(value: Any) -> Decimal:
+    """Return an amount of money as strangers may have written it [USD]; raises ``ValueError`` for what is none.
+
+    One of a million digits could be neither added to another nor shown.
+    """
+    if type(value) is str and len(value) <= _LONGEST_AMOUNT:
+        with suppress(InvalidOperation):
+            amount = Decimal(value)
+            if amount.is_finite() and abs(amount.adjusted()) <= _LONGEST_AMOUNT:
+                return amount
+    raise ValueError("no amount")
 
 
 _KINDS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(

@@ -14,7 +14,7 @@ import orjson
 
 from genai_cache_magic.ledger.known import Head
 from genai_cache_magic.ledger.pages import Content, PageRefused
-from genai_cache_magic.ledger.run_rows import RunCall
+from genai_cache_magic.ledger.run_rows import RunCall, read_amount
 from genai_cache_magic.ledger.sharing import Draft
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _line(headline: Headline) -> dict[str, Any]:
 def _headline(row: Any) -> Headline | None:
     """Return a line of the list; None for what can be none, or is of another version."""
     try:
-        amounts = [Decimal(row[name]) for name in ("spent_usd", "saved_usd")]
+        amounts = [read_amount(row[name]) for name in ("spent_usd", "saved_usd")]
         line = Headline(
             row["name"],
             row["calls"],
@@ -211,10 +211,10 @@ def _headline(row: Any) -> Headline | None:
             tuple(row["persons"]),
             dict(row["surroundings"]),
         )
-    except (ArithmeticError, LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         return None
     texts = [line.name, *line.models, *line.persons, *(one for pair in line.surroundings.items() for one in pair)]
     numbers = [line.calls, line.first, line.last]
     is_well = all(type(text) is str for text in texts) and all(type(n) is int and 0 <= n < 2**62 for n in numbers)
     are_days = is_well and line.first <= line.last < 2_900_000  # noqa: PLR2004 - the year 9909, which a date can say
-    return line if are_days and all(amount.is_finite() for amount in amounts) else None
+    return line if are_days else None
