@@ -291,7 +291,9 @@ class Ledger:
 
 
 def _past(sums: Sums) -> Past:
-    priced = max(0, sums.misses - sums.spent_unknown)
+    # Of what went past the cache no price is known: those are no unknown prices of answers.
+    unknown = max(0, sums.spent_unknown - sums.bypassed - sums.unrecognised)
+    priced = max(0, sums.misses - unknown)
     return Past(sums.misses, sums.output_tokens, priced, usd(sums.spent) if priced else Decimal(0))
 
 

@@ -388,3 +388,7 @@ def test_a_history_tells_how_long_answers_are(ask, monkeypatch):
     past = cell.past(MODEL)
     assert (past.answers, past.priced, past.spent_usd) == (1, 1, cell.spent_usd)
     assert cell.past("gpt-4.1").answers == 0  # another model
+    with llm_cache(mode="off"):
+        ask("a")
+        ask("b")
+    assert cell.past(MODEL) == past  # of what went past the cache nobody knows the price
