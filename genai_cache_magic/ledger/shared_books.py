@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -74,9 +75,12 @@ class SharedBooks:
 
     def tell_now(self, *, within_s: float) -> None:
         """Tell what is new, for at most so long [s]; what could not be told is told in the background."""
+        ends_at = time.monotonic() + within_s
 
         def tell() -> None:
             while self._sharer.once():
+                if time.monotonic() >= ends_at:  # whoever asked has gone on
+                    raise StoreUnavailable("another process is telling the team")
                 self._pause.wait(_OTHERS_S)
 
         try:

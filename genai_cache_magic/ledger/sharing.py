@@ -183,7 +183,8 @@ class Sharing:
 
     def _learnt(self, groups: Sequence[str], of: str, trouble: str, *, with_own: bool) -> Learnt:
         own = self.writer()
-        ignored = [reason for place, (_, reason) in self._refused.items() if place.group in groups]
+        refused = list(self._refused.items())  # at once: other threads add to it
+        ignored = [reason for place, (_, reason) in refused if place.group in groups]
         found, serials = [], []
         for place, page in self.known.pages(groups).items():
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import zlib
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.ledger import team_usage
 from genai_cache_magic.ledger.pages import MAX_CONTENT_BYTES, PageSeal, Place
 from genai_cache_magic.ledger.sharer import Sharer
+from genai_cache_magic.stores.locks import FileLock
 
 NOON_MS = int(datetime(2026, 5, 31, 12, tzinfo=UTC).timestamp() * 1000)
 DAY_MS = 86_400_000
@@ -72,6 +74,33 @@ def test_a_team_adds_up(machine):
         assert (found.total.misses, found.total.hits, found.total.spent_usd) == (3, 1, Decimal("0.003"))
         assert (found.team.machines, found.team.here.misses, found.team.trouble) == (2, here, "")
         assert one.ledger.usage(ALL, ()).total.misses == here
+
+
+def test_pages_are_refused_while_others_are_read(machine):
+    """Two threads may ask at once: what the one refuses does not disturb the other."""
+    sharing = machine("a").shared.sharing
+    refused = [Place(char * 64, "0" * 64) for char in "ab"]
+    sharing._refused[refused[0]] = "1", "another key"
+
+    class Asked(list):
+        """The groups that are asked for, while another thread refuses a page."""
+
+        def __contains__(self, group):
+            sharing._refused[refused[1]] = "1", "another key"
+            return super().__contains__(group)
+
+    assert sharing.learn(Asked([refused[0].group]), "usage").ignored == ("another key",)
+
+
+def test_who_waits_for_another_process_to_tell_gives_up(machine, tmp_path):
+    """And so does its thread, however long that process holds the lock."""
+    one, before = machine("a"), set(threading.enumerate())
+    with FileLock(tmp_path / "a" / "shared.lock").hold(timeout_s=30):
+        one.shared.tell_now(within_s=0.01)
+        left = set(threading.enumerate()) - before
+        for thread in left:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in left)
 
 
 def test_what_is_not_told_yet_is_seen_here(machine):
