@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata
+from genai_cache_magic.core.policy import Why
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import EntryUndecodable
 from genai_cache_magic.events import Event, Trouble
@@ -48,10 +49,16 @@ class VectorEntries:
 
     def read(self, ids: Iterable[EntryId]) -> dict[EntryId, Record]:
         """Return those entries that may be served now, by one look-up; never raises for what it finds."""
-        records = {}
+        return self.look(ids)[0]
+
+    def look(self, ids: Iterable[EntryId]) -> tuple[dict[EntryId, Record], set[EntryId]]:
+        """Return what `read` does, and those that may be served again although they can't be now."""
+        records, resting = {}, set()
         wanted = list(ids)
         for found_id, found in (self.cache.find(wanted) if wanted else {}).items():
             if not isinstance(found, Found):
+                if found.why is Why.UNCONFIRMED:  # until the team can be asked once more
+                    resting.add(found_id)
                 continue
             try:
                 record = read_record(found.response)
@@ -60,7 +67,7 @@ class VectorEntries:
                 continue
             if len(record.vector) == FLOAT_BYTES * self.dimension:
                 records[found_id] = record
-        return records
+        return records, resting
 
     def of_texts(self, texts: Iterable[str]) -> dict[str, Record]:
         """Return what is kept under texts."""

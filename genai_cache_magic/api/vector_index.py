@@ -134,8 +134,8 @@ class VectorIndex:
         """Return how alike these entries are, by the vectors that are stored; leave out what can't be served."""
         import numpy as np
 
-        records = self._entries.read(ids)
-        self._opened().forget(entry_id for entry_id in ids if entry_id not in records)
+        records, resting = self._entries.look(ids)
+        self._opened().forget(entry_id for entry_id in ids if entry_id not in records and entry_id not in resting)
         joined = b"".join([vector, *(record.vector for record in records.values())])
         rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, self._entries.dimension)
         similarities = self._measure.similarities(rows[1:], rows[0]).tolist()

@@ -51,7 +51,10 @@ def read_record(response: Response) -> Record:
     if not 0 <= text_end <= vector_at < len(response.body):
         raise EntryUndecodable("an entry of the vector cache is cut short")
     body = response.body
-    text = body[:text_end].decode("utf-8", "surrogatepass")
+    try:
+        text = body[:text_end].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as exc:
+        raise EntryUndecodable("the text of an entry of the vector cache is none") from exc
     return Record(text, kind, body[text_end:vector_at], body[vector_at:])
 
 

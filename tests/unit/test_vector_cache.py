@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import pytest
 
 from genai_cache_magic import create_vector_cache
 from genai_cache_magic.api import vector_index
-from genai_cache_magic.errors import ConfigurationError, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.core.policy import Fetch, Why
+from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.vectors.measures import measure_of
+from genai_cache_magic.vectors.record import Record, read_record
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
@@ -170,6 +173,24 @@ def test_what_expired_is_never_found(isolated):
         now[0] += 3601
         assert cache.nearest("short", similarity=0.9) == []
         assert cache.nearest(near("short")) == []
+
+
+def test_what_rests_is_found_afterwards(cache, monkeypatch):
+    """What the team could not confirm for a while is found as soon as it can."""
+    cache.add("a", 1)
+    assert texts_of(cache.nearest(near("a"), similarity=0.5)) == ["a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.cache, "find", lambda ids: dict.fromkeys(ids, Fetch(Why.UNCONFIRMED)))
+        assert cache.nearest(near("a"), similarity=0.5) == []
+    assert texts_of(cache.nearest(near("a"), similarity=0.5)) == ["a"]
+
+
+def test_a_text_that_is_none_is_no_record():
+    """An entry whose text ends within a character counts as damaged."""
+    whole = Record("\u00e9", "json", b"1", bytes(4)).response()
+    headers = tuple((name, "1" if name == "text-bytes" else value) for name, value in whole.headers)
+    with pytest.raises(EntryUndecodable):
+        read_record(replace(whole, headers=headers))
 
 
 def test_values_can_be_chosen(cache):
