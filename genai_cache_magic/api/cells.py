@@ -14,6 +14,7 @@ from genai_cache_magic.api.session import checked_options, current_session
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import CellInterrupt, ConfigurationError, make_ordinary
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.base import Guarded
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.intercept.threads import wrapped
 
@@ -78,7 +79,8 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         mine.close()
         shows = current_session().shows
         if shows is not None and self._is_block and active.own() is None:
-            shows(mine.scope)
+            with Guarded(mine.here):
+                shows(mine.scope)
         if isinstance(raised, CellInterrupt) and active.own() is None and _is_a_worker():
             make_ordinary(raised)
         if kind is None and (lost := mine.scope.outstanding()) is not None:

@@ -21,7 +21,7 @@ class OpenCell:
     def __init__(self, session: Session, scope: CellScope, answers: Active) -> None:
         self.scope = scope
         self._session = session
-        self._here = answers
+        self.here = answers
         self._outer = active.own()
         self._is_open = True
         if scope.options.mode is Mode.REPLAY:
@@ -31,7 +31,7 @@ class OpenCell:
     @property
     def is_in_force(self) -> bool:
         """Whether model calls of the present context belong to this scope."""
-        return active.own() is self._here
+        return active.own() is self.here
 
     def close(self) -> None:
         """End the scope; may be called twice."""

@@ -53,7 +53,7 @@ class Session:
     last
         The record of the cell or block that ended last.
     shows
-        Shows what a block of Python did, where the front end has no other way; it does not raise.
+        Shows what a block of Python did, where the front end has no other way.
     """
 
     def __init__(self, **settings: Any) -> None:

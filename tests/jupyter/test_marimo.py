@@ -165,3 +165,17 @@ def test_elsewhere_a_block_shows_nothing(isolated):
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert ran.stdout == "False\n"
     assert current_session().shows is None
+
+
+def test_a_view_that_fails_is_told_and_ends_no_block(isolated, monkeypatch):
+    """What the block returns, or raises, is its own."""
+
+    def fail(scope):
+        raise RuntimeError("a front end that is built differently")
+
+    monkeypatch.setattr(current_session(), "shows", fail)
+    with llm_cache() as scope:
+        pass
+    assert [trouble.error for trouble in scope.troubles] == ["RuntimeError"]
+    with pytest.raises(KeyError), llm_cache():
+        raise KeyError
