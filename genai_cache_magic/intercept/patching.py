@@ -29,6 +29,7 @@ from genai_cache_magic.intercept import (
 )
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.points import Callback, Group, home_of, require_fit
+from genai_cache_magic.intercept.stainless_bodies import deferrals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +103,7 @@ class Patcher:
             if self._is_whole:
                 return
             self._is_on = True
+            deferrals.begin()
         for name in _PATCHES:
             self._watch(name)
         with self._lock:
@@ -123,6 +125,7 @@ class Patcher:
         """
         with self._lock:
             self._is_on = self._is_whole = False
+            deferrals.end()
             for patch in reversed(self._replaced):
                 patch.put_back()
             self._replaced = [patch for patch in self._replaced if patch.current is not patch.original]

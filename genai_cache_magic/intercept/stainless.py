@@ -132,6 +132,8 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         here = active.get()
+        if type(options.json_data) is Deferred:
+            bodies.deferrals.arrived(options.json_data)
         begun = (
             None
             if here is None
@@ -242,7 +244,13 @@ class _Kit:
         if not self._shapes.is_foretold(client):
             return None
         plain = bodies.merged(data, None, self._absent)
-        return Deferred(plain, render, client) if plain is not None and bodies.is_plain(plain) else None
+        if plain is None or not bodies.is_plain(plain):
+            return None
+        deferred = Deferred(plain, render, client)
+        if not bodies.deferrals.may_go(deferred):
+            return None
+        # Once more, now that nobody takes the patch away before it has arrived: that may have happened meanwhile.
+        return deferred if self._shapes.is_taken(client) else None
 
     def finished(self, hit: _Hit, options: Any) -> Any:
         """Return what the SDK returns of a model: what a call's own function makes of it, with its request's ids."""

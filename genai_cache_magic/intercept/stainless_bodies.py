@@ -6,7 +6,9 @@ What is not of JSON's own types is for the SDK to render: of such a body nothing
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any, Final, ForwardRef, Literal, get_args, get_origin
+from weakref import WeakSet
 
 import orjson
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 _SPELLED: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _MAX_DEPTH: Final = 200
+
+_LONGEST_WAY_S: Final = 1.0
+_GLANCE_S: Final = 0.001
 
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
@@ -75,12 +80,50 @@ class Deferred:
         What is about to be asked for it, and is known to be foretold.
     """
 
-    __slots__ = ("client", "plain", "render")
+    __slots__ = ("__weakref__", "client", "plain", "render")
 
     def __init__(self, plain: dict[str, Any], render: Callable[[], Any], client: Any) -> None:
         self.plain = plain
         self.render = render
         self.client = client
+
+
+class Deferrals:
+    """The bodies of this process that are on their way from where they were deferred to where they are taken.
+
+    That way is short and waits for nothing. Who takes the patch at its end away has to let them arrive: an SDK can't
+    send them.
+    """
+
+    def __init__(self) -> None:
+        self._there: WeakSet[Deferred] = WeakSet()  # each operation on it is atomic
+        self._are_over = False
+
+    def begin(self) -> None:
+        """Let bodies be deferred."""
+        self._are_over = False
+
+    def may_go(self, deferred: Deferred) -> bool:
+        """Note that `deferred` is on its way; False if it has to be rendered."""
+        self._there.add(deferred)
+        if self._are_over:  # looked at afterwards: who ends them sees this one, or this sees that they are over
+            self._there.discard(deferred)
+        return not self._are_over
+
+    def arrived(self, deferred: Deferred) -> None:
+        """Note that `deferred` was taken."""
+        self._there.discard(deferred)
+
+    def end(self) -> None:
+        """Let no more bodies be deferred, and wait for those on their way, for a moment at most."""
+        self._are_over = True
+        give_up_at = time.monotonic() + _LONGEST_WAY_S
+        while self._there and time.monotonic() < give_up_at:
+            time.sleep(_GLANCE_S)
+
+
+deferrals = Deferrals()
+"""One per process, as the patches are."""
 
 
 class Renderings:

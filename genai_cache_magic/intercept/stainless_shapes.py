@@ -207,6 +207,10 @@ class Shapes:
             return False
         return self._is_foretold_http(held["_client"]) and not self._is_logged()
 
+    def is_taken(self, client: Any) -> bool:
+        """Tell whether what `client` is asked for comes by us before it is sent."""
+        return _is_ours(getattr(type(client), "request", None))
+
     def is_own_resource(self, resource: Any, file: str) -> bool:
         """Tell whether code in `file` that asks for a `resource` of the SDK's asks by the client alone."""
         client: Any = getattr(resource, "_client", None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import datetime as dt
 import logging
+import threading
 
 import anthropic
 import httpx
@@ -15,10 +17,11 @@ import pydantic
 import pytest
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.api.session import Session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.intercept import httpx as http_level
-from genai_cache_magic.intercept import stainless
+from genai_cache_magic.intercept import stainless, stainless_bodies
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.testing.model_server import Fault
 
@@ -388,6 +391,31 @@ def test_a_request_that_is_not_patched(isolated, unique_server, by_http, monkeyp
                 chat(client)
         chat(client)
     assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (2, 2, 1, ())
+
+
+class Hesitating(collections.UserDict):
+    """Headers that somebody takes the patches away at the sight of, in another thread."""
+
+    def items(self):
+        if not self.threads:
+            self.threads.append(threading.Thread(target=uninstall))
+            self.threads[0].start()
+            self.threads[0].join(0.2)  # it waits until the call has gone on
+        return super().items()
+
+
+def test_a_call_while_the_patches_are_taken_away(isolated, unique_server, monkeypatch):
+    """A call that was begun with them is made as any other, be it without them."""
+    monkeypatch.setattr(stainless_bodies, "_LONGEST_WAY_S", 30)
+    headers = Hesitating({"X-Other": "o"})
+    headers.threads = []
+    with llm_cache(), openai.OpenAI(**open_ai(unique_server.url)) as client:
+        assert chat(client, extra_headers=headers).choices
+        headers.threads[0].join()
+    with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
+        chat(client)
+        chat(client)
+    assert scope.hits == 1
 
 
 def test_each_gets_an_answer_of_its_own(isolated, unique_server):
