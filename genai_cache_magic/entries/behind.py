@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ class Behind:
                 self._waiting[entry_id] = one, tell
             if self._waiting and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="genai-cache-behind", daemon=True)
-                Context().run(self._thread.start)  # it belongs to no cell
+                with suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                    Context().run(self._thread.start)  # it belongs to no cell
 
     def drop(self) -> None:
         """Let nothing that was brought until now be stored, and what is being stored be removed again.

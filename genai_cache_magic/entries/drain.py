@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -117,7 +118,8 @@ class Drain:
                 return
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="genai-cache-drain", daemon=True)
-                Context().run(self._thread.start)  # it belongs to no cell
+                with suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                    Context().run(self._thread.start)  # it belongs to no cell
 
     def wake(self) -> None:
         """Say that the team answers again: a queue that had given up is told now."""

@@ -172,7 +172,8 @@ class Permits:
             self._has_work.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
-                Context().run(self._thread.start)  # it belongs to no cell
+                with contextlib.suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                    Context().run(self._thread.start)  # it belongs to no cell
 
     def _run(self) -> None:
         pid = self._pid

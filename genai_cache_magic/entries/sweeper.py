@@ -51,7 +51,8 @@ class Sweeper:
             if not is_there and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._work, name="genai-cache sweeper", daemon=True)
                 # Started outside of any cell's scope, which it would keep alive and count for.
-                contextvars.Context().run(self._thread.start)
+                with suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                    contextvars.Context().run(self._thread.start)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until everything is done, or for `timeout_s` [s]."""

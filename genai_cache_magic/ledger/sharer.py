@@ -59,7 +59,8 @@ class Sharer:
             if self._is_closed or (self._thread is not None and self._thread.is_alive()):
                 return
             self._thread = threading.Thread(target=self._run, name="genai-cache-sharer", daemon=True)
-            Context().run(self._thread.start)  # it belongs to no cell
+            with suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                Context().run(self._thread.start)  # it belongs to no cell
 
     def once(self) -> bool:
         """Tell what is new in this thread; return whether another process is at it instead.
