@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import redis
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
@@ -68,6 +67,7 @@ class TestRedisCounters(CountersContract):
 
     def test_what_was_cut_off_is_not_sent_again(self, counters, monkeypatch):
         """A connection that is lost after counting and before the answer is said, and the count is not made twice."""
+        redis = pytest.importorskip("redis", reason="pip install redis")
         name, field, lost = key_of("name"), key_of("field"), []
         counters.add(name, field, 1, b"label")
         parse = redis.Redis.parse_response
