@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -319,7 +320,7 @@ class VectorCache:
                 "there is no vector of this text: give vector=..., or give create_vector_cache embed=..., a function "
                 "from a list of texts to their vectors"
             )
-        return self._checked_vectors(list(self._embed(texts)), len(texts))
+        return self._checked_vectors(_listed(self._embed(texts)), len(texts))
 
     def _checked_vectors(self, vectors: list[Any], count: int) -> list[bytes]:
         if len(vectors) != count:
@@ -348,3 +349,16 @@ def _checked_text(text: Any) -> str:
     if type(text) is not str:
         raise ConfigurationError(f"a text is a str, not {type(text).__name__}")
     return text
+
+
+def _listed(vectors: Any) -> list[Any]:
+    """Return what ``embed`` did as a list; raises ``ConfigurationError`` where it is nothing of the kind."""
+    if inspect.iscoroutine(vectors):
+        vectors.close()  # or Python warns that nobody awaited it
+        raise ConfigurationError("embed is a coroutine function: give a function that returns the vectors themselves")
+    try:
+        return list(vectors)
+    except TypeError:
+        if hasattr(vectors, "__iter__"):
+            raise  # it is an error of the user's own generator
+        raise ConfigurationError(f"embed returns no list of vectors, but {type(vectors).__name__}") from None

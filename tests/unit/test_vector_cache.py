@@ -296,6 +296,20 @@ def test_without_a_vector_the_message_says_how_to_get_one(isolated):
             cache.nearest("b")
 
 
+def test_what_embed_can_not_return_is_refused_in_words(isolated):
+    """A coroutine function, and one that forgot to return, are said to be what they are."""
+
+    async def coroutine(texts):
+        return embed(texts)
+
+    for wrong, says in ((coroutine, "embed is a coroutine function"), (lambda _: None, "but NoneType")):
+        with create_vector_cache("memory", dimension=DIMENSION, embed=wrong) as cache:
+            with pytest.raises(ConfigurationError, match=says):
+                cache.add("a", 1)
+            with pytest.raises(ConfigurationError, match=says):
+                cache.nearest("a")
+
+
 def test_without_numpy_the_same_text_is_found(isolated, monkeypatch):
     """Where vectors can't be compared, exact look-ups work, and the message names the extra."""
     monkeypatch.setattr(vector_index, "_has", lambda package: False)
