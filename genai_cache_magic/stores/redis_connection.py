@@ -94,6 +94,12 @@ class RedisTarget:
             )
         if not parts.hostname or port == 0:
             raise ConfigurationError(f"the Redis URL in l2 names no host: write {parts.scheme}://host:port")
+        if parts.query or parts.fragment:
+            # SECURITY: not shown: it may be the end of a password.
+            raise ConfigurationError(
+                "the Redis URL in l2 goes on after ? or #, which is not heard: write a database as its path, such as "
+                "/2, the rest as settings (l2_password, l2_ca_file), and such signs in a password as %3F and %23"
+            )
         return parts
 
     def check(self) -> None:
@@ -126,6 +132,8 @@ class RedisTarget:
     def database(self) -> int:
         """The number of the database; a cluster has only 0."""
         path = self.parts.path.strip("/")
+        if self.is_cluster and path not in {"", "0"}:
+            raise ConfigurationError(f"the path of the Redis URL in l2 is {path!r}, and a cluster has database 0 alone")
         if self.is_cluster or self.parts.scheme.endswith("+sentinel") or not path:
             return 0
         if not path.isdecimal():
