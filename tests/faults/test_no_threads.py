@@ -11,6 +11,7 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.ledger.sharer import Sharer
 from genai_cache_magic.stores.locks import FileLock
 
@@ -18,6 +19,7 @@ from genai_cache_magic.stores.locks import FileLock
 @pytest.fixture
 def no_thread(monkeypatch):
     """Let none of ours be started."""
+    patcher.install()  # first, or it would be taken away with what stands around it
     start = threading.Thread.start
 
     def refused(self):
@@ -56,7 +58,7 @@ def test_hits_are_hits_and_all_is_counted(ask, unique_server, request):
     assert (used.hits, used.misses) == (2, 2)
 
 
-def test_invalidating_goes_on(ask, unique_server, no_thread):
+def test_invalidating_goes_on(ask, no_thread, unique_server):
     """What is invalid is so at once; its room is given back by whoever comes next."""
     with llm_cache(tags=("t",)):
         ask("a")
