@@ -153,6 +153,8 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
     @functools.wraps(original)
     async def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         here = active.get()
+        if type(options.json_data) is Deferred:
+            bodies.deferrals.arrived(options.json_data)
         begun = (
             None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream, stream_cls), is_async=True)
         )
@@ -160,7 +162,9 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
             return kit.finished(begun, options)
         with begun or _NOTHING_DECIDED:
             if type(options.json_data) is Deferred:
-                options.json_data = await options.json_data.render()
+                rendered = options.json_data.render()
+                # Some methods of asynchronous clients render without awaiting.
+                options.json_data = await rendered if inspect.isawaitable(rendered) else rendered
             return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
 
     return request
