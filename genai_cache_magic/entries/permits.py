@@ -115,13 +115,17 @@ class Permits:
     def take(self, entry_id: EntryId, deliver: Callable[[Permit], bool]) -> None:
         """Call `deliver`, from another thread, with a permit as soon as it can be had, or one that holds nothing.
 
-        `deliver` returns False if nobody wants it any more.
+        `deliver` returns False if nobody wants it any more. Where no thread can be started nobody waits: it is called
+        at once.
         """
         self._ensure_own()
-        now = self._clock()
+        applicant = _Applicant(Permit(entry_id), deliver, self._clock() + LONGEST_WAIT_S)
         with self._lock:
-            self._applicants.append(_Applicant(Permit(entry_id), deliver, now + LONGEST_WAIT_S))
-        self._wake()
+            self._applicants.append(applicant)
+        if not self._wake():
+            with self._lock:
+                self._applicants.remove(applicant)
+            deliver(applicant.permit)
 
     def release(self, permit: Permit) -> None:
         """Let the next one ask: those of this machine now, the team as soon as it was told what was stored."""
@@ -167,13 +171,17 @@ class Permits:
         self._thread = None
         self._has_work = threading.Event()
 
-    def _wake(self) -> None:
+    def _wake(self) -> bool:
+        """See to it that somebody works, and return whether anybody does."""
         with self._lock:
             self._has_work.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="genai-cache-permits", daemon=True)
-                with contextlib.suppress(RuntimeError):  # there may be too many: whoever comes next tries again
+                try:
                     Context().run(self._thread.start)  # it belongs to no cell
+                except RuntimeError:  # there may be too many: whoever comes next tries again
+                    return False
+        return True
 
     def _run(self) -> None:
         pid = self._pid

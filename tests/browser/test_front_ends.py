@@ -111,9 +111,16 @@ def test_a_miss_then_hits_then_fresh_again(front_end, jupyter, model, app):
         page.press(2, "Show 3 calls")
         page.page.wait_for_function(IDLE)
         page.page.route(f"**/{API}explain*", lambda route: route.abort())
-        page.press(2, "Explain call 1")
+        # Calls stand in no order of time: that which was asked first of the three has nothing to be compared with.
+        for number in (1, 2, 3):
+            page.press(2, f"Explain call {number}")
+            page.expect(page.report(2).locator(".gcm-explained").nth(number - 1), "invalidated by cell")
         explained = page.report(2).locator(".gcm-explained")
-        page.expect(explained, "invalidated by cell")
+        told = sorted(text.strip() for text in explained.all_inner_texts())
+        compared = [text for text in told if "body.messages[0]" in text]
+        assert sorted(re.findall(rf"\n\+ ?{app} (\d)$", "\n".join(compared), re.MULTILINE)) == ["1", "2"]
+        (alone,) = [text for text in told if text not in compared]
+        assert alone.endswith("nothing like it is stored")
         page.command("genai-cache:show-sidebar")
         page.expect(page.page.locator(".gcl-sidebar"), "Namespace default")
         page.page.locator(".gcl-sidebar svg.gcl-chart").wait_for()
