@@ -1,4 +1,4 @@
-"""Wiring of the books: this machine's ledger, and where there is a team its part of the team's."""
+"""Wiring of the books: this machine's ledger, where there is a team its part of the team's, and the runs in them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from genai_cache_magic.ledger.pages import PageSeal
 from genai_cache_magic.ledger.shared_books import SharedBooks
 from genai_cache_magic.ledger.sharing import Sharing
 from genai_cache_magic.ledger.usage import Ledger
+from genai_cache_magic.runs.runs import Runs
 from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genai_cache_magic.api.team_line import TeamLine
-    from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.core.policy import Fetch
+    from genai_cache_magic.entries.codec import Seal
+    from genai_cache_magic.entries.entries import Found, Keys
     from genai_cache_magic.entries.state import Columns
     from genai_cache_magic.entries.team import TeamClock
     from genai_cache_magic.events import Event
+    from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.stores.home import Home
 
 _LEDGER_WAITS_S = 0.25
@@ -58,6 +63,31 @@ def make_ledger(
         ledger = Ledger(keys.namespace, kept, Books(kept, now_ms=now_ms, statistics=counted), shared)
         undo.pop_all()
     return ledger
+
+
+def make_runs(  # noqa: PLR0913 - its parts, by name
+    books: Ledger,
+    home: Home | None,
+    line: TeamLine | None,
+    *,
+    seal: Seal,
+    seal_key: bytes | None,
+    find: Callable[[Iterable[EntryId]], tuple[Mapping[EntryId, Found | Fetch], Sequence[str]]],
+    origins: Callable[[], Origins],
+) -> Runs:
+    """Return the runs of a namespace, whose answers `find` looks for."""
+    runs = Runs(
+        books.accounts,
+        books.books,
+        pins=None if home is None else home.path / "pins",
+        seal_key=seal_key,
+        find=find,
+        origins=origins,
+        team=books.shared,
+    )
+    if line is not None and line.bundles is not None:
+        runs.share_pins(line.bundles, seal, line.overdue)
+    return runs
 
 
 def _accounts(keys: Keys, home: Home | None, tell: Callable[[Event], None]) -> accounts.Accounts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.bookkeeping import make_ledger
+from genai_cache_magic.api.bookkeeping import make_ledger, make_runs
 from genai_cache_magic.api.cache import Cache
 from genai_cache_magic.api.custody import inside, is_remote, keyring_of, made_home
 from genai_cache_magic.api.insight import Insight
@@ -42,7 +42,6 @@ from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
 from genai_cache_magic.providers.remembered import Remembered
-from genai_cache_magic.runs.runs import Runs
 from genai_cache_magic.settings.reading import ignored
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.counters import DocumentCounters
@@ -176,17 +175,15 @@ def _of_parts(
     shared = None if team is None else SharedRows(team.store, codec, rows, view=team.seen)
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event, shared=shared)
     recollection = Recollection(min(settings.memory, MOST_CHARS))
-    runs = Runs(
-        books.accounts,
-        books.books,
-        pins=None if home is None else home.path / "pins",
+    runs = make_runs(
+        books,
+        home,
+        parts.line,
+        seal=parts.seal,
         seal_key=None if settings.encryption == "off" else keys.mac_key,
         find=partial(find_everywhere, entries, team, tell=on_event),
         origins=partial(origins_of, settings),
-        team=books.shared,
     )
-    if parts.line is not None and parts.line.bundles is not None:
-        runs.share_pins(parts.line.bundles, parts.seal, parts.line.overdue)
     return CacheParts(
         entries=entries,
         keys=keys,

@@ -6,14 +6,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.budgets.watched import Answers, PassingDesk
 from genai_cache_magic.calls.estimates import Estimate, Range, estimate
+from genai_cache_magic.calls.passing import PassingDesk
 from genai_cache_magic.calls.steps import Bypass, Follow, Lead
 from genai_cache_magic.errors import NotSent, UncacheableRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.budgets.watched import Answers
     from genai_cache_magic.calls.coalesce import Landing
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Begins, Step

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from genai_cache_magic.budgets.budget import STOPPED
 from genai_cache_magic.calls.coalesce import Pulse, Released, Seat
+from genai_cache_magic.calls.passing import PassingDesk
 from genai_cache_magic.calls.steps import Bypass, Follow, Lead
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.budgets.budget import Budgets, Held
     from genai_cache_magic.calls.coalesce import Landing
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.calls.steps import Begins, Desk, Step
-    from genai_cache_magic.core.model import EntryId, Response
+    from genai_cache_magic.calls.steps import Begins, Step
+    from genai_cache_magic.core.model import Response
     from genai_cache_magic.errors import BudgetExceeded
     from genai_cache_magic.providers.base import ModelCall, Origins
 
@@ -112,46 +113,6 @@ def _when_all_are_done(asked: list[Future[int | None]], seat: Seat) -> None:
 
     for one in asked:
         one.add_done_callback(done)
-
-
-@dataclass(slots=True)
-class PassingDesk:
-    """The desk of a call that goes on, and does what that does."""
-
-    _desk: Desk = field(repr=False)
-
-    @property
-    def max_response_bytes(self) -> int:
-        """The largest answer that is stored [bytes]."""
-        return self._desk.max_response_bytes
-
-    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
-        """Return the entry id of `call` for its first sample."""
-        return self._desk.request_id(call, scope)
-
-    def resume(self, follow: Follow, landing: Landing | None) -> Step:
-        """Decide again after waiting."""
-        return self._desk.resume(follow, landing)
-
-    def commit(self, lead: Lead, response: Response) -> None:
-        """Take the origin's complete answer."""
-        self._desk.commit(lead, response)
-
-    def commit_too_large(self, lead: Lead, status: int) -> None:
-        """Take note of an answer that was too large to record."""
-        self._desk.commit_too_large(lead, status)
-
-    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
-        """Give the call up."""
-        self._desk.abort(lead, error, is_origins=is_origins)
-
-    def drop(self, lead: Lead) -> None:
-        """Make sure that nobody waits for `lead`."""
-        self._desk.drop(lead)
-
-    def stop(self, lead: Lead, reason: str) -> None:
-        """Give the call up before it was sent."""
-        self._desk.stop(lead, reason)
 
 
 @dataclass(slots=True)

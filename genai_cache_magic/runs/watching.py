@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.keyed import keyed
+from genai_cache_magic.calls.passing import PassingDesk
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
 from genai_cache_magic.core.portable import portable_digest, portable_form
 from genai_cache_magic.events import Outcome
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.coalesce import Landing
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.calls.steps import Begins, Desk, Step
-    from genai_cache_magic.core.model import EntryId, JsonObject, Response
+    from genai_cache_magic.calls.steps import Begins, Step
+    from genai_cache_magic.core.model import JsonObject, Response
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.providers.base import ModelCall, Origins
 
@@ -108,22 +109,12 @@ def watched(step: Step, asked: Asked, witness: Callable[[Witnessed], None]) -> S
     return step
 
 
-class _WatchedDesk:
+@dataclass(slots=True)
+class _WatchedDesk(PassingDesk):
     """The desk of a call that goes on, which also tells how it ended."""
 
-    def __init__(self, desk: Desk, asked: Asked, witness: Callable[[Witnessed], None]) -> None:
-        self._desk = desk
-        self._asked = asked
-        self._witness = witness
-
-    @property
-    def max_response_bytes(self) -> int:
-        """The largest answer that is stored [bytes]."""
-        return self._desk.max_response_bytes
-
-    def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
-        """Return the entry id of `call` for its first sample."""
-        return self._desk.request_id(call, scope)
+    _asked: Asked = field(repr=False)
+    _witness: Callable[[Witnessed], None] = field(repr=False)
 
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting."""
@@ -138,19 +129,3 @@ class _WatchedDesk:
         if not was_done:
             refused = tuple(lead.call.refused)
             self._witness(Witnessed(self._asked, response, Outcome.MISS, lead.sample, lead.entry_id, refused))
-
-    def commit_too_large(self, lead: Lead, status: int) -> None:
-        """Take note of an answer that was too large to record."""
-        self._desk.commit_too_large(lead, status)
-
-    def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
-        """Give the call up."""
-        self._desk.abort(lead, error, is_origins=is_origins)
-
-    def drop(self, lead: Lead) -> None:
-        """Make sure that nobody waits for `lead`."""
-        self._desk.drop(lead)
-
-    def stop(self, lead: Lead, reason: str) -> None:
-        """Give the call up before it was sent."""
-        self._desk.stop(lead, reason)

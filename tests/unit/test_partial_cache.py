@@ -33,7 +33,7 @@ PARTS = (
     "SharedRows",
     "Catalogue",
     "make_ledger",
-    "Runs",
+    "make_runs",
     "CallDesk",
     "origins_of",
     "Counts",
