@@ -10,13 +10,10 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -32,19 +29,18 @@ from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.files import read_layers
-from genai_cache_magic.settings.places import own_directory, parse_place
-from genai_cache_magic.settings.units import (
-    parse_duration,
-    parse_size,
-    parse_timeout,
-    parse_usd,
-    spell_addresses,
-    spell_duration,
-    spell_secret,
-    spell_size,
-    spell_timeout,
-    spell_usd,
+from genai_cache_magic.settings.kinds import (
+    Duration,
+    Money,
+    MoneyOrNothing,
+    Secret,
+    Size,
+    Spelled,
+    Timeout,
+    reported,
 )
+from genai_cache_magic.settings.places import own_directory, parse_place
+from genai_cache_magic.settings.units import spell_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,18 +76,6 @@ _ASKED = frozenset(
     | {"requests", "stream", "system", "systemInstruction", "texts", "tools"}
 )
 """Fields of bodies without which two questions would be one."""
-
-
-def _reported(parse: Callable[[Any], Any]) -> BeforeValidator:
-    """Let pydantic name the setting: it collects its own kind of error only."""
-
-    def validate(value: Any) -> Any:
-        try:
-            return parse(value)
-        except ConfigurationError as exc:
-            raise PydanticCustomError("unit", "{error}", {"error": str(exc)}) from exc
-
-    return BeforeValidator(validate)
 
 
 def _namespace(value: Any) -> Any:
@@ -157,23 +141,10 @@ def _azure_redis() -> tuple[SecretStr, ...]:
     return (SecretStr(f"rediss://{host}"),) if host else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spelled:
-    """How a value is written for people."""
-
-    write: Callable[[Any], str]
-
-
-Duration = Annotated[int, _reported(parse_duration), Spelled(spell_duration)]
-Timeout = Annotated[float, _reported(parse_timeout), Spelled(spell_timeout)]
-Money = Annotated[Decimal, _reported(parse_usd), Spelled(spell_usd)]
-MoneyOrNothing = Annotated[Decimal, _reported(partial(parse_usd, may_be_zero=True)), Spelled(spell_usd)]
-Size = Annotated[int, _reported(parse_size), Spelled(spell_size)]
-Secret = Annotated[SecretStr, Spelled(spell_secret)]
-Addresses = Annotated[tuple[SecretStr, ...], _reported(_addresses), NoDecode, Spelled(spell_addresses)]
-Namespace = Annotated[str, _reported(_namespace)]
-HeaderName = Annotated[str, _reported(_header)]
-Place = Annotated[Path, _reported(parse_place)]
+Addresses = Annotated[tuple[SecretStr, ...], reported(_addresses), NoDecode, Spelled(spell_addresses)]
+Namespace = Annotated[str, reported(_namespace)]
+HeaderName = Annotated[str, reported(_header)]
+Place = Annotated[Path, reported(parse_place)]
 EvictionPolicy = Literal[
     "noeviction",
     "allkeys-lru",
@@ -335,7 +306,7 @@ class Settings(BaseSettings):
         default_factory=IgnoreSettings, repr=False
     )
     key_include: frozenset[str] = frozenset()
-    key_exclude: Annotated[frozenset[str], _reported(_without_questions)] = frozenset()
+    key_exclude: Annotated[frozenset[str], reported(_without_questions)] = frozenset()
 
     @field_validator("origins", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde, what_is_unchecked
 from genai_cache_magic.settings.files import complaints, read_layers
+from genai_cache_magic.settings.kinds import Spelled
 from genai_cache_magic.settings.model import (
     AZURES_OWN,
     PREFIX,
@@ -24,7 +25,6 @@ from genai_cache_magic.settings.model import (
     OriginSettings,
     RetrySettings,
     Settings,
-    Spelled,
 )
 from genai_cache_magic.settings.units import spell_size, spell_timeout
 
