@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 # SDKs whose releases exclude each other are tested in one pinned environment per generation: tests/environments/.
 GENERATIONS ?= current httpx
 HTTPX := $(VENV)/generations/httpx
+CLUSTERS := $(VENV)/generations/clusters
 MINIMUM := $(VENV)/generations/minimum
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab labextension team test test-current test-httpx test-minimum services check format bench torture pictures matrix clean
+.PHONY: help demo lab labextension team test test-current test-httpx test-minimum services check format bench torture torture-clusters pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,8 +64,12 @@ format: $(VENV)/.has-dev ## put the code into shape
 bench: $(VENV)/.has-demo ## measure, beside other caches, in one run (ARGS=--quick: without them)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-torture: $(VENV)/.has-test ## kill writers, damage stores and fuzz every parser for some minutes
+torture: $(VENV)/.has-test torture-clusters ## kill writers, damage stores and fuzz every parser for some minutes
 	$(BIN)/python tests/torture/run.py $(ARGS)
+
+# Dask and Ray are large, and nothing else of ours needs them: an environment of their own.
+torture-clusters: $(CLUSTERS)/.has-clusters
+	$(CLUSTERS)/bin/python tests/torture/clusters.py --dask --ray
 
 matrix: $(VENV)/.has-test $(HTTPX)/.has-test ## run the matrix of SDKs and write docs/matrix.md from what came of it
 	$(BIN)/python -m pytest -q -n $(WORKERS) --junitxml=$(VENV)/matrix-current.xml tests/matrix/test_matrix.py
@@ -95,6 +100,11 @@ $(VENV)/.has-dev: $(VENV)/.has-test
 $(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
 	$(BIN)/python -m venv $(HTTPX)
 	$(HTTPX)/bin/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
+	@touch $@
+
+$(CLUSTERS)/.has-clusters: pyproject.toml tests/environments/clusters.txt | $(BIN)/python
+	$(BIN)/python -m venv $(CLUSTERS)
+	$(CLUSTERS)/bin/python -m pip install --quiet --editable '.[demo]' --requirement tests/environments/clusters.txt
 	@touch $@
 
 $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python

@@ -17,7 +17,7 @@ from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.api.values import as_it_comes_back
 from genai_cache_magic.calls.tasks import Waiter, running_trio
 from genai_cache_magic.core.options import Mode, checked_tags
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.errors import ConfigurationError, NotSent
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.threads import carried
 from genai_cache_magic.settings.units import parse_seconds
@@ -110,6 +110,7 @@ class _Batch:
         self._known: dict[str, Any] = {}
         self._unkept: dict[str, Any] = {}
         self._keep_at = 0.0
+        self._not_sent: NotSent | None = None
         self._birth: Stamp | None = None
         self._lock = threading.Lock()
 
@@ -172,8 +173,7 @@ class _Batch:
             for future, key in going.items():
                 future.add_done_callback(partial(self._came_late, key))
             pool.shutdown(wait=False, cancel_futures=True)
-        if failure is not None:
-            raise failure
+        self._raise(failure)
 
     async def _compute_in_tasks(self, missing: list[str]) -> None:
         left = iter(missing)
@@ -198,8 +198,12 @@ class _Batch:
             raise
         finally:
             self._keep()
-        if failure is not None:
-            raise failure
+        self._raise(failure)
+
+    def _raise(self, failure: BaseException | None) -> None:
+        """Raise what a call failed with, or that one was not sent."""
+        if (error := failure or self._not_sent) is not None:
+            raise error
 
     async def _compute_one_by_one(self, missing: list[str]) -> None:
         try:
@@ -215,6 +219,9 @@ class _Batch:
         error = done.exception()
         if error is None:
             self._take(key, done.result())
+        if isinstance(error, NotSent):  # of an estimate: others may be looked up all the same
+            self._not_sent = self._not_sent or error
+            return None
         return error
 
     def _take(self, key: str, result: Any) -> None:

@@ -74,6 +74,7 @@ def make_runs(  # noqa: PLR0913 - its parts, by name
     seal_key: bytes | None,
     find: Callable[[Iterable[EntryId]], tuple[Mapping[EntryId, Found | Fetch], Sequence[str]]],
     origins: Callable[[], Origins],
+    ignore: tuple[str, ...],
 ) -> Runs:
     """Return the runs of a namespace, whose answers `find` looks for."""
     runs = Runs(
@@ -83,6 +84,7 @@ def make_runs(  # noqa: PLR0913 - its parts, by name
         seal_key=seal_key,
         find=find,
         origins=origins,
+        ignore=ignore,
         team=books.shared,
     )
     if line is not None and line.bundles is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
 from genai_cache_magic.api.batches import MapOptions, mapped
+from genai_cache_magic.api.batching import WarmsByBatch
 from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
@@ -45,7 +46,7 @@ _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
 
 
-class Cache(Warms):
+class Cache(Warms, WarmsByBatch):
     """Answers and values of one namespace. Safe to share between threads.
 
     Look-ups never raise for trouble of the cache's own: they miss, and `on_event` hears why. Writes
@@ -71,8 +72,8 @@ class Cache(Warms):
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
         self.counts = parts.counts
-        self._ttl_s = parts.ttl_s
-        self._directory = parts.directory
+        self._ttl_s, self.ignore = parts.ttl_s, parts.ignore
+        self.directory, self.root = parts.directory, parts.root
         self._is_superseded = parts.is_superseded
         self._team = parts.team
         self._id_prefix = _VALUE_KEY + parts.keys.namespace.encode() + b"\0"
@@ -406,7 +407,7 @@ class Cache(Warms):
 
     def stats(self) -> Stats:
         """Return what this namespace holds."""
-        return self.catalogue.stats(self._directory)
+        return self.catalogue.stats(self.directory)
 
     def usage(
         self,

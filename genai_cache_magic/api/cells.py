@@ -12,7 +12,7 @@ from genai_cache_magic.api.following import Passport
 from genai_cache_magic.api.opened import OpenCell, put_in_force
 from genai_cache_magic.api.session import checked_options, current_session
 from genai_cache_magic.core.options import checked_tags
-from genai_cache_magic.errors import CellInterrupt, ConfigurationError, make_ordinary
+from genai_cache_magic.errors import CellInterrupt, ConfigurationError, NotSent, make_ordinary
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import Guarded
 from genai_cache_magic.intercept.patching import patcher
@@ -31,6 +31,9 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
     """Put a new scope in force for this context and what it starts."""
+    outer = active.get()
+    if outer is not None and outer.scope.options.estimate:
+        options = options.dry()  # within an estimate nothing is sent, whatever is opened there
     scope = session.scope(options, cell=cell, hooks=hooks)
     opened = put_in_force(session, scope)
     budgets = () if scope.budgets is None else scope.budgets.terms
@@ -48,6 +51,9 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
     ----------
     tags, ttl, mode, run, samples, store, namespace, salt, ignore, budget, budget_unknown
         As the options of ``%%llm_cache``.
+    estimate
+        Whether calls are only looked up: the block ends where it needs an answer that is not in the cache, and what
+        its calls would cost is `foreseen` of the record. A function raises ``NotSent`` there.
 
     Raises
     ------
@@ -71,7 +77,7 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
         self._open.append(opened)
         return opened.scope
 
-    def __exit__(self, kind: object, raised: object = None, *_: object) -> None:
+    def __exit__(self, kind: object, raised: object = None, *_: object) -> bool | None:
         # One object may be entered by several threads or tasks at once: each leaves its own scope.
         opened = tuple(self._open)
         mine = next((cell for cell in reversed(opened) if cell.is_in_force), opened[-1])
@@ -83,14 +89,22 @@ class llm_cache:  # noqa: N801 - used as a verb: ``with llm_cache(ttl="7d"):``
                 shows(mine.scope)
         if isinstance(raised, CellInterrupt) and active.own() is None and _is_a_worker():
             make_ordinary(raised)
-        if kind is None and (lost := mine.scope.outstanding()) is not None:
+        ends_here = self._is_block and mine.scope.options.estimate and not self._is_within_estimate()
+        lost = mine.scope.outstanding() if kind is None else None
+        if lost is not None and not (ends_here and isinstance(lost, NotSent)):
             raise lost
+        return True if ends_here and isinstance(raised, NotSent) else None
+
+    @staticmethod
+    def _is_within_estimate() -> bool:
+        outer = active.get()
+        return outer is not None and outer.scope.options.estimate
 
     async def __aenter__(self) -> CellScope:
         return self.__enter__()
 
-    async def __aexit__(self, *raised: object) -> None:
-        self.__exit__(*raised)
+    async def __aexit__(self, *raised: object) -> bool | None:
+        return self.__exit__(*raised)
 
     def __call__(self, function: F) -> F:
         """Return `function` with each of its runs in a scope of its own.

@@ -183,6 +183,7 @@ def _of_parts(
         seal_key=None if settings.encryption == "off" else keys.mac_key,
         find=partial(find_everywhere, entries, team, tell=on_event),
         origins=partial(origins_of, settings),
+        ignore=settings.ignore.rules,
     )
     return CacheParts(
         entries=entries,
@@ -202,6 +203,7 @@ def _of_parts(
         catalogue=catalogue,
         origins=origins_of(settings),
         ttl_s=settings.ttl,
+        ignore=settings.ignore.rules,
         state=parts.state,
         ledger=books,
         runs=runs,
@@ -214,6 +216,7 @@ def _of_parts(
         ),
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),
+        root="" if home is None else str(home.root),
         place=_place(settings, parts),
         file=None if home is None else partial(_file, home),
         is_superseded=partial(_is_superseded, parts, time.monotonic(), is_held=is_remote(settings)),

@@ -222,6 +222,8 @@ class OpeningCache:
 def acquaint(scope: CellScope, cache: Cache) -> None:
     """Tell `scope` which cache answers it: where its calls are booked and counted, and which store they name."""
     scope.books, scope.store = cache.ledger.books, cache.fingerprint
+    if scope.options.estimate:
+        scope.books = None  # nothing is spent, and what is looked up saves nothing
     scope.past, scope.counts = cache.ledger.past, cache.counts
 
 

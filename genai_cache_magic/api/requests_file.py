@@ -7,23 +7,28 @@ its fields tell. Addresses are paths: a host that stands in a file would be sent
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.runs.again import again
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from genai_cache_magic.runs.lines import RecordedCall
+
 _MOST_BYTES: Final = 1024**3
 _CHAT, _RESPONSES, _MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+_EMBEDDINGS: Final = "/v1/embeddings"
 _PATHS: Final = (
     _CHAT,
     _RESPONSES,
     _MESSAGES,
     "/v1/completions",
-    "/v1/embeddings",
+    _EMBEDDINGS,
 )
 """Wire APIs that are asked here, by the path of their requests."""
 
@@ -38,11 +43,14 @@ class Wanted:
         Of `_PATHS`.
     line
         Where it stands, from 1.
+    digest
+        Its name in the run file that it is taken from; empty for others.
     """
 
     path: str
     body: Mapping[str, Any] = field(repr=False)
     line: int
+    digest: str = ""
 
 
 def read_requests(given: Iterable[Mapping[str, Any]] | str | Path, *, endpoint: str = "") -> tuple[Wanted, ...]:
@@ -62,6 +70,22 @@ def read_requests(given: Iterable[Mapping[str, Any]] | str | Path, *, endpoint: 
         raise ConfigurationError(f"endpoint {endpoint!r} is not asked here: write one of {', '.join(_PATHS)}")
     rows = enumerate(given, 1) if not isinstance(given, str | Path) else _lines(Path(given))
     return tuple(_wanted(row, line, endpoint) for line, row in rows)
+
+
+def recorded_requests(calls: Iterable[RecordedCall]) -> tuple[tuple[Wanted, ...], Counter[str]]:
+    """Return the requests of recorded calls, and how many others can't be asked again, by the reason.
+
+    Of a request with several samples it is one.
+    """
+    wanted: dict[str, Wanted] = {}
+    left_out: Counter[str] = Counter()
+    for number, call in enumerate(calls, 1):
+        one = again(call)
+        if isinstance(one, str):
+            left_out[one] += 1
+        else:
+            wanted.setdefault(one.digest, Wanted(one.path, one.body, number, one.digest))
+    return tuple(wanted.values()), left_out
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -92,14 +116,14 @@ def _wanted(row: object, line: int, endpoint: str) -> Wanted:
             raise ConfigurationError(
                 f"request {line} doesn't tell its wire API: name it by endpoint, {_CHAT} or another"
             )
-        return Wanted(path, _plain(row), line)
+        return Wanted(path, _plain(path, row), line)
     path, body = str(row.get("url")), row["body"]
     if path not in _PATHS or row.get("method", "POST") != "POST" or not isinstance(body, dict):
         raise ConfigurationError(
             f"request {line} is not one that is asked here: write as its url one of {', '.join(_PATHS)} (a path, no "
             "host), the method POST, and a body"
         )
-    return Wanted(path, _plain(body), line)
+    return Wanted(path, _plain(path, body), line)
 
 
 def _told_by(body: Mapping[str, Any]) -> str:
@@ -111,6 +135,10 @@ def _told_by(body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `body` as it is asked here: an entry serves streams, too, so nothing is streamed to make it."""
-    return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+def _plain(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `body` as it is asked here: an entry serves streams, too, so nothing is streamed to make it.
+
+    Vectors are asked for in the form in which OpenAI's SDK asks for them where its caller names none.
+    """
+    form = {"encoding_format": "base64"} if path == _EMBEDDINGS else {}
+    return form | {name: value for name, value in body.items() if name not in ("stream", "stream_options")}

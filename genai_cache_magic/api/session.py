@@ -171,8 +171,9 @@ class Session:
         answers = self.answers_of_cache(scope)
         if file is not None:
             answers = ShelvedAnswers(answers, file, now_ms=_now_ms)
-        # Who replays a run leaves its record as it is; a file that is replayed under a name makes a run of that name.
-        if not options.run or (options.mode is Mode.REPLAY and not options.run_file):
+        # Who replays or estimates a run leaves its record as it is; a file that is replayed under a name makes one.
+        is_replay = options.mode is Mode.REPLAY and not options.run_file
+        if not options.run or options.estimate or is_replay:
             return answers
         return WatchedAnswers(answers, RunRecorder(scope, now_ms=_now_ms))
 
@@ -248,7 +249,8 @@ class Session:
         """Return the options for a scope: `given`, else the notebook's, else the settings'.
 
         Values are as in the magic: ``mode``, ``ttl``, ``tags``, ``run``, ``namespace``, ``samples``,
-        ``store``, ``salt``, ``ignore``, ``budget``, ``budget_unknown``; None counts as not given.
+        ``store``, ``salt``, ``ignore``, ``budget``, ``budget_unknown``,
+        ``estimate``; None counts as not given.
         Rules of ``ignore`` add to those in force.
 
         Raises
@@ -372,7 +374,7 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
             raise ConfigurationError(f"option {name!r} is unknown: {hint}")
     ttl = given.get("ttl")
-    return Options(
+    options = Options(
         mode=_one_of(Mode, "mode", given.get("mode", mode)),
         ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
         tags=checked_tags(given.get("tags", ())),
@@ -385,6 +387,7 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
         budget_usd=_money(given, "budget"),
         budget_unknown_usd=_money(given, "budget_unknown", may_be_zero=True),
     )
+    return options.dry() if given.get("estimate") else options
 
 
 def _money(given: Mapping[str, Any], name: str, *, may_be_zero: bool = False) -> Decimal | None:

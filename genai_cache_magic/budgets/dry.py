@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from genai_cache_magic.calls.estimates import Estimate, Range, estimate
+from genai_cache_magic.calls.estimates import NOT_SENT, UNKNOWN, Estimate, estimate
+from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.passing import PassingDesk
 from genai_cache_magic.calls.steps import Bypass, Follow, Lead
+from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import NotSent, UncacheableRequest
 
 if TYPE_CHECKING:
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Begins, Step
     from genai_cache_magic.providers.base import ModelCall, Origins
 
-_NOT_SENT = "dry run"
-_NOTHING_KNOWN = Estimate(0, 0, Range(None, None, None), is_bounded=False)
+Tell: TypeAlias = "Callable[[str, Estimate], None]"
+"""Hears of each call that would be made: its entry id, empty for one that goes past the cache, and what it may cost."""
 
 
 class DryAnswers:
     """The answers of `inner`, of which none comes from a model; `tell` hears of each call that would have."""
 
-    def __init__(self, inner: Answers, tell: Callable[[Estimate], None]) -> None:
+    def __init__(self, inner: Answers, tell: Tell) -> None:
         self._inner = inner
-        self._tell = tell
+        self.tell = tell
 
     @property
     def calls(self) -> Begins:
         """Decides what becomes of each model call."""
-        return DryDesk(self._inner.calls, self._tell)
+        return DryDesk(self._inner.calls, self.tell)
 
     @property
     def origins(self) -> Origins:
@@ -45,55 +47,44 @@ class DryAnswers:
 class DryDesk:
     """Begins calls as `inner` does, and sends none."""
 
-    def __init__(self, inner: Begins, tell: Callable[[Estimate], None]) -> None:
+    def __init__(self, inner: Begins, tell: Tell) -> None:
         self._inner = inner
         self._tell = tell
 
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
         """Return the stored answer, or what to wait for; raises ``NotSent``."""
+        if scope.options.mode is Mode.REFRESH:  # would invalidate what there is
+            call = keyed(call, scope.options)
+            own_id = getattr(self._inner, "request_id", None)
+            is_shared = scope.options.samples is not Samples.DISTINCT
+            entry_id = own_id(call, scope) if own_id is not None and is_shared else ""
+            raise _not_sent(call, scope, self._tell, entry_id)
         return _judged(self._inner.begin(call, scope, is_async=is_async), call, scope, self._tell)
 
 
-class DryBudgets:
-    """Stands where budgets do in a dry run, so that what goes past the desk is not sent either.
-
-    That is what has no certain key, what is not recognised, and whatever we fail to judge.
-    """
-
-    terms = ()
-    state = None
-
-    def __init__(self, tell: Callable[[Estimate], None]) -> None:
-        self._tell = tell
-
-    def let_pass(self, call: ModelCall | None) -> None:
-        """Raise ``NotSent``."""
-        self._tell(_NOTHING_KNOWN)
-        raise _not_sent(call)
-
-    def settled(self) -> None:
-        """Nothing is spent."""
-
-
-def _judged(step: Step, call: ModelCall, scope: CellScope, tell: Callable[[Estimate], None]) -> Step:
+def _judged(step: Step, call: ModelCall, scope: CellScope, tell: Tell) -> Step:
     if isinstance(step, Follow):
         step.lead.desk = _WaitingDesk(step.lead.desk, call, scope, tell)
         return step
     if not isinstance(step, Lead | Bypass):
         return step
-    if isinstance(step, Lead):
-        step.desk.stop(step, _NOT_SENT)
+    if isinstance(step, Bypass):
+        raise _not_sent(call, scope, tell, "")
+    step.desk.stop(step, NOT_SENT)
+    if scope.options.samples is Samples.DISTINCT:
+        scope.sample_numbers.take(step.request_id)  # it would have been answered, and the next one is another
+    raise _not_sent(call, scope, tell, step.entry_id)
+
+
+def _not_sent(call: ModelCall, scope: CellScope, tell: Tell, entry_id: str) -> NotSent:
+    """Tell of `call`, and return what to raise in the place of sending it."""
     try:
         foreseen = estimate(call, scope.past, now_ms=time.time_ns() // 1_000_000)
     except UncacheableRequest:
-        foreseen = _NOTHING_KNOWN
-    tell(foreseen)
-    raise _not_sent(call)
-
-
-def _not_sent(call: ModelCall | None) -> NotSent:
-    named = "a request" if call is None else call.request.model or call.request.surface
-    return NotSent(f"{named}: not in the cache, and not sent in a dry run")
+        foreseen = UNKNOWN
+    tell(entry_id, foreseen)
+    named = call.request.model or call.request.surface
+    return NotSent(f"{named}: not in the cache, and an estimate sends nothing, so what needs this answer ends here")
 
 
 @dataclass(slots=True)
@@ -102,7 +93,7 @@ class _WaitingDesk(PassingDesk):
 
     _call: ModelCall = field(repr=False)
     _scope: CellScope = field(repr=False)
-    _tell: Callable[[Estimate], None] = field(repr=False)
+    _tell: Tell = field(repr=False)
 
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting; raises ``NotSent``."""

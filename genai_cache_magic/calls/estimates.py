@@ -7,9 +7,10 @@ from answers of the past.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping  # noqa: TC003 - of a field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from genai_cache_magic.calls.pricing import asked_terms, cost_usd
 from genai_cache_magic.core.canonical import dumps
@@ -76,6 +77,67 @@ class Estimate:
     output_tokens: int
     usd: Range
     is_bounded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What requests would come to.
+
+    Attributes
+    ----------
+    hits, misses
+        How many are in the cache, and how many would be asked. Of equal ones that are not in it one is asked.
+    input_tokens, output_tokens
+        Of those that would be asked, as expected.
+    least_usd, expected_usd, most_usd
+        What they may cost, as far as prices are known [USD].
+    unknown
+        How many of them have a price that nobody knows.
+    unbounded
+        How many of them set no limit to their answer: those may cost more than the most.
+    left_out
+        How many more of a run file can't be asked again, by the reason.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    least_usd: Decimal = Decimal(0)
+    expected_usd: Decimal = Decimal(0)
+    most_usd: Decimal = Decimal(0)
+    unknown: int = 0
+    unbounded: int = 0
+    left_out: Mapping[str, int] = field(repr=False, default_factory=dict)
+
+    def plus(self, one: Estimate) -> Foreseen:
+        """Return this and one call more that would be asked."""
+        usd = one.usd
+        known = usd.least is not None and usd.expected is not None and usd.most is not None
+        return replace(
+            self,
+            misses=self.misses + 1,
+            input_tokens=self.input_tokens + one.input_tokens,
+            output_tokens=self.output_tokens + one.output_tokens,
+            least_usd=self.least_usd + (usd.least or 0),
+            expected_usd=self.expected_usd + (usd.expected or 0),
+            most_usd=self.most_usd + (usd.most or 0),
+            unknown=self.unknown + (not known),
+            unbounded=self.unbounded + (not one.is_bounded),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; money is a decimal text [USD]."""
+        numbers = ("hits", "misses", "input_tokens", "output_tokens", "unknown", "unbounded")
+        money = {name: f"{getattr(self, name):f}" for name in ("least_usd", "expected_usd", "most_usd")}
+        return {**{name: getattr(self, name) for name in numbers}, **money, "left_out": dict(self.left_out)}
+
+
+NOT_SENT: Final = "dry run"
+"""Why a call that was only looked up was not made, in its record."""
+
+UNKNOWN: Final = Estimate(0, 0, Range(None, None, None), is_bounded=False)
+"""Of a call of which nothing can be foretold."""
 
 
 def estimate(call: ModelCall, past: Callable[[str], Past] | None, *, now_ms: int) -> Estimate:

@@ -85,6 +85,11 @@ class Reports:
 
     # -- in another process
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there may be other processes that tell something here."""
+        return self._is_made
+
     def hello(self) -> None:
         """Tell that this process follows the scope."""
         if self._file is None or self._file[0] != os.getpid():

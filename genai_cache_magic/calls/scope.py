@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from genai_cache_magic import host
 from genai_cache_magic.calls.coalesce import Caller
+from genai_cache_magic.calls.estimates import NOT_SENT, UNKNOWN, Foreseen
 from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.calls.reports import Reports
-from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import CellInterrupt, GenaiCacheError
 from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from genai_cache_magic.calls.estimates import Past
+    from genai_cache_magic.calls.estimates import Estimate, Past
     from genai_cache_magic.calls.spending import Spending
     from genai_cache_magic.core.options import Options
     from genai_cache_magic.providers.base import ModelCall
@@ -171,7 +171,8 @@ class CellScope:
         self._calls: list[CallRecord] = []  # guarded by _lock
         self._open: dict[int | tuple[str, int], CallRecord] = {}  # guarded by _lock, like the next
         self._tickets = itertools.count(1)
-        self._troubles: list[Trouble] = []  # guarded by _lock
+        self._troubles: list[Trouble] = []  # guarded by _lock, like the next
+        self._estimates: dict[str, Estimate] = {}
 
     def __repr__(self) -> str:
         said = [f"{self.hits} hit{'s' * (self.hits != 1)}", f"{self.misses} miss{'es' * (self.misses != 1)}"]
@@ -256,7 +257,30 @@ class CellScope:
     @property
     def may_be_stopped(self) -> bool:
         """Whether a call of the scope may be refused with what ends the cell."""
-        return self.options.mode is Mode.REPLAY or self.budgets is not None
+        return not self.options.sends or self.budgets is not None
+
+    def foresee(self, entry_id: str, one: Estimate) -> None:
+        """Take note of what a call may come to that was looked up and not sent."""
+        with self._lock:
+            self._estimates.setdefault(entry_id or f"past the cache {len(self._estimates)}", one)
+
+    @property
+    def foreseen(self) -> Foreseen | None:
+        """What the calls that were looked up would come to; None where they are made.
+
+        Of one in another process it is known that it was looked up, and no more.
+        """
+        if not self.options.estimate:
+            return None
+        found = Foreseen(hits=self.hits)
+        with self._lock:
+            estimates = dict(self._estimates)
+        for one in estimates.values():
+            found = found.plus(one)
+        stopped = {call.entry_id for call in self.calls if call.reason == NOT_SENT and call.entry_id}
+        for _ in stopped - {*estimates} if self.reports.is_prepared else ():
+            found = found.plus(UNKNOWN)
+        return found
 
     @property
     def repeated(self) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.estimates import UNKNOWN
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.steps import Bypass
 from genai_cache_magic.core.model import Usage
-from genai_cache_magic.core.options import Mode
-from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.errors import NotSent, ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.providers.origins import is_own, is_private
@@ -136,12 +136,14 @@ def unrecognised(scope: CellScope, call: HttpCall) -> Bypass:
         Mode ``replay``: it is not sent.
     """
     host = "a private host" if is_private(call.host) and not is_own(call.host) else call.host
-    is_sent = scope.options.mode is not Mode.REPLAY
+    is_sent = scope.options.sends
     cost = None if is_sent else Decimal(0)
     scope.emit(CallRecord(Outcome.UNRECOGNISED, reason=described(call), provider=host, spent_usd=cost, saved_usd=cost))
     if not is_sent:
-        raise ReplayMiss(
-            f"{call.method} {call.path} to {call.host} is no call that is known, so it can't be replayed and was not "
+        scope.foresee("", UNKNOWN)
+        kind, what = (NotSent, "estimated") if scope.options.estimate else (ReplayMiss, "replayed")
+        raise kind(
+            f"{call.method} {call.path} to {call.host} is no call that is known, so it can't be {what} and was not "
             "sent: take it out of this cell, or put it in a block 'with llm_cache(mode=\"off\"):'",
         )
     return Bypass()

@@ -131,6 +131,12 @@ def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
     log: Annotated[
         Path | None, typer.Option("--log", metavar="FILE", help="With --from cachy: the log that CACHY_LOG named.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore", metavar="RULE", help="A rule about noise, as in the cells that replay it; repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
@@ -141,7 +147,7 @@ def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
         raise ConfigurationError(f"the run is called {named} and, by --as, {name}: give it one name")
     called = name or named or file.stem
     with opened(namespace) as cache:
-        done = cache.runs.import_(file, called, source=source, log=log)
+        done = cache.runs.import_(file, called, source=source, log=log, ignore=ignore)
     if as_json:
         typer.echo(json.dumps({"run": called, "calls": done.count, "left_out": dict(done.left_out)}))
         return

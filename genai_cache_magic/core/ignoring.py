@@ -39,7 +39,7 @@ _WINDOW_STEPS: Final = 1 << 18
 _WINDOW: Final = 8192
 """The same for shipped rules, which cost little wherever they look [characters]."""
 
-_OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
 _HOME_OF_TEMP: Final = (
     r"(?:/private)?/var/folders/[0-9A-Za-z_+]{1,32}/[0-9A-Za-z_+]{1,64}/[TC]"
     r"|[A-Za-z]:(?:\\{1,4}|/)(?:[^\\/:*?\"<>|\n]{1,64}(?:\\{1,4}|/)){1,6}Temp"
@@ -219,7 +219,7 @@ class _Walk:
         self, value: JsonValue, paths: tuple[tuple[Step, ...], ...], kept: Any, *, is_handle: bool = False
     ) -> JsonValue:
         if () in paths:
-            return f"{_OPEN}path{_CLOSE}"
+            return f"{OPEN}path{_CLOSE}"
         if type(value) is str:
             return value if is_handle or (kept and None in kept) else self.text(value)
         if type(value) is list:
@@ -242,7 +242,7 @@ class _Walk:
         at = 0
         for start, end, rules in _merged(sorted(found)):
             named = "+".join(self.texts[n].name for n in rules)
-            out += (_escaped(text[at:start]), _OPEN, named, _CLOSE)
+            out += (_escaped(text[at:start]), OPEN, named, _CLOSE)
             at = end
         out.append(_escaped(text[at:]))
         return "".join(out)
@@ -451,7 +451,7 @@ def _below(paths: tuple[tuple[Step, ...], ...], step: str | int) -> tuple[tuple[
 
 def _escaped(text: str) -> str:
     """Return `text` so that nothing in it can pose as a mark."""
-    return text.replace(_OPEN, _OPEN + _OPEN) if _OPEN in text else text
+    return text.replace(OPEN, OPEN + OPEN) if OPEN in text else text
 
 
 def _merged(found: list[tuple[int, int, int]]) -> list[tuple[int, int, list[int]]]:

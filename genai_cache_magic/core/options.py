@@ -52,6 +52,8 @@ class Options:
         What a call counts as whose price is not known [USD]; None: under a budget it is not made.
     run_file
         Absolute path of the file that answers first, and that mode ``record`` keeps up to date; empty for none.
+    estimate
+        Whether calls are only looked up, to say what they would cost.
     """
 
     mode: Mode = Mode.USE
@@ -66,6 +68,16 @@ class Options:
     ignore: tuple[str, ...] = field(repr=False, default=())
     budget_usd: Decimal | None = None
     budget_unknown_usd: Decimal | None = None
+    estimate: bool = False
+
+    @property
+    def sends(self) -> bool:
+        """Whether a call may go to a model at all."""
+        return self.mode is not Mode.REPLAY and not self.estimate
+
+    def dry(self) -> Options:
+        """Return these options for an estimate, which records nothing."""
+        return replace(self, estimate=True, mode=Mode.USE if self.mode is Mode.RECORD else self.mode)
 
     def in_mode(self, mode: Mode) -> Options:
         """Return these options with another mode."""

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.coalesce import Admitted, Promoted
+from genai_cache_magic.calls.estimates import UNKNOWN
 from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.calls.telling import bypass, not_sent, unrecognised
 from genai_cache_magic.calls.uploads import UploadDesk
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.entries import trouble
-from genai_cache_magic.errors import CellInterrupt, ReplayMiss, UncacheableRequest
+from genai_cache_magic.errors import CellInterrupt, NotSent, ReplayMiss, UncacheableRequest
 from genai_cache_magic.intercept import interrupts
 from genai_cache_magic.providers import uploads
 from genai_cache_magic.providers.registry import recognise
@@ -97,8 +98,8 @@ def open_call(
 
 def _upload_in(here: Active, sent: HttpCall, *, is_strange: bool) -> Step | None:
     """Return the step that learns what `sent` uploads, None if it uploads nothing that could be learned."""
-    mode = here.scope.options.mode
-    if mode is Mode.OFF or (mode is Mode.REPLAY and is_strange):
+    options = here.scope.options
+    if (options.mode is Mode.OFF and options.sends) or (not options.sends and is_strange):
         return None
     upload = uploads.recognise(sent, here.cache.origins)
     return None if upload is None else UploadDesk(upload, here.cache.origins).lead(here.scope)
@@ -120,7 +121,7 @@ def open_unowned(here: Active, http_call: Callable[[], HttpCall], reason: str) -
 
 def _unrecognised(here: Active, sent: HttpCall) -> Step:
     """Let what may be a model call pass; raises ``ReplayMiss``, ``BudgetExceeded``."""
-    if here.scope.options.mode is not Mode.REPLAY and here.scope.budgets is not None:
+    if here.scope.options.sends and here.scope.budgets is not None:
         here.scope.budgets.let_pass(None)
     return unrecognised(here.scope, sent)
 
@@ -128,19 +129,22 @@ def _unrecognised(here: Active, sent: HttpCall) -> Step:
 def _uncached(here: Active, call: ModelCall | None, reason: str) -> Step | None:
     why = reason.partition(", so ")[0]  # the rest says what becomes of the call in other modes
     with Guarded(here):
-        if here.scope.options.mode is not Mode.REPLAY:
+        if here.scope.options.sends:
             if here.scope.budgets is not None:
                 here.scope.budgets.let_pass(call)
             return bypass(here.scope, call, reason)
-        not_sent(here.scope, call, f"replay: {why}")
+        here.scope.foresee("", UNKNOWN)
+        not_sent(here.scope, call, f"{'estimate' if here.scope.options.estimate else 'replay'}: {why}")
     refuse_in_replay(here, why)
     return None
 
 
 def refuse_in_replay(here: Active, why: str = "the status of the cell says why") -> None:
-    """Raise ``ReplayMiss`` in mode ``replay``, where a call that we can't answer must not be made."""
-    if here.scope.options.mode is Mode.REPLAY:
-        miss = ReplayMiss(f"a model call can't be answered in mode replay, so it was not sent: {why}")
+    """Raise ``ReplayMiss`` or ``NotSent`` where a call that we can't answer must not be made."""
+    options = here.scope.options
+    if not options.sends:
+        kind, where = (NotSent, "for an estimate") if options.estimate else (ReplayMiss, "in mode replay")
+        miss = kind(f"a model call can't be answered {where}, so it was not sent: {why}")
         interrupts.note(here.scope, miss)
         raise miss
 

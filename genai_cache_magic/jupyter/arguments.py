@@ -41,7 +41,7 @@ COMMANDS = {
     "import FILE [--as NAME] [--from vcr|cachy]",
     "explain": "why calls were no hits, and what would help: of the last cell, CALL (number or entry id), --run NAME",
     "estimate": "how much of a FILE of requests, or of a run, is cached, and what the rest would cost",
-    "warm": "ask what of a FILE of requests is not cached: --budget, --run, --tag, --endpoint, --dry-run",
+    "warm": "ask what of a FILE of requests is not cached: --budget, --run, --tag, --batch, --collect, --dry-run",
     "help": "this; also after a command",
 }
 _HELP = frozenset({"--help", "-h", "help"})
@@ -70,6 +70,9 @@ _OPTIONS = (
     ),
     _option(
         "--budget-unknown", metavar="USD", help="what a call counts as whose price nobody knows; else none is made"
+    ),
+    _option(
+        "--estimate", action="store_const", const=True, help="only look calls up, and say what the others would cost"
     ),
     _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),
 )
@@ -404,19 +407,26 @@ def _stats() -> None:
     """Show how much the cache holds and how it is used."""
 
 
-_FILE = _option("what", metavar="FILE", help="JSON lines: bodies, or OpenAI's batch file; estimate: or a run")
+_ASKED = "JSON lines: bodies, or OpenAI's batch file; a run file; or a run"
+_FILE = _option("what", metavar="FILE|RUN", help=_ASKED)
 _ENDPOINT = _option("--endpoint", metavar="PATH", help="the path of bodies that stand alone, such as /v1/responses")
-_WARMED = ("--budget", "--budget-unknown", "--run", "--tag", "--ttl")
+_FILE_OR_BATCH = _option("what", nargs="?", metavar="FILE|RUN", help=f"{_ASKED}; --collect: a batch's id")
+_BATCH = (
+    _option("--batch", action="store_true", help="by the provider's batch API: half the price, within a day"),
+    _option("--collect", action="store_true", help="store what submitted batches brought"),
+)
+_KEYED = ("--ignore", "--salt")
+_WARMED = ("--budget", "--budget-unknown", "--run", "--tag", "--ttl", *_KEYED)
 
 
-@_with_arguments("llm_cache estimate", (_FILE, _ENDPOINT))
+@_with_arguments("llm_cache estimate", (_FILE, _ENDPOINT, *(o for o in _OPTIONS if o.args[0] in _KEYED)))
 def _estimate() -> None:
     """Say what is cached, and what the rest would cost."""
 
 
 @_with_arguments(
     "llm_cache warm",
-    (_FILE, _ENDPOINT, *(o for o in _OPTIONS if o.args[0] in _WARMED), _CONFIRMATION[0]),
+    (_FILE_OR_BATCH, _ENDPOINT, *_BATCH, *(o for o in _OPTIONS if o.args[0] in _WARMED), _CONFIRMATION[0]),
 )
 def _warm() -> None:
     """Ask beforehand what is not cached."""

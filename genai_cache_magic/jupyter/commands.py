@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.core.ignoring import NOTHING
 from genai_cache_magic.core.ignoring import in_words as rules_in_words
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import ConfigurationError
@@ -27,7 +28,15 @@ from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.jupyter.usage import SINCE, usage_report
-from genai_cache_magic.jupyter.warming import foreseen_for, foreseen_report, warmed_report
+from genai_cache_magic.jupyter.warming import (
+    batch_report,
+    collected_report,
+    foreseen_for,
+    foreseen_report,
+    submitted_from,
+    warmed_from,
+    warmed_report,
+)
 from genai_cache_magic.jupyter.words import REACH, counted, in_words
 
 if TYPE_CHECKING:
@@ -176,7 +185,8 @@ def _runs(line: str) -> Report:
         case ["export", name, file, *flags]:
             return Report(written(f"written to {file}", name, runs.export(name, Path(file), plaintext=bool(flags))))
         case ["import", file, name, source, log]:
-            done = runs.import_(Path(file), name, source=source, log=Path(log) if log else None)
+            rules = (NOTHING, *session.options().ignore)
+            done = runs.import_(Path(file), name, source=source, log=Path(log) if log else None, ignore=rules)
             return Report(written("imported", name, done), notes=left_out(done))
     raise ConfigurationError(f"%llm_cache runs {line}: see %llm_cache help")
 
@@ -206,19 +216,30 @@ def _usage(line: str) -> Report:
 
 def _estimate(line: str) -> Report:
     asked = parse_requests("estimate", line)
-    session = current()
-    cache = session.cache(session.options().namespace)
-    return foreseen_report(foreseen_for(cache, asked["what"], endpoint=asked.get("endpoint", "")))
+    cache, key = _asked_with(asked)
+    return foreseen_report(foreseen_for(cache, asked["what"], endpoint=asked.get("endpoint", ""), **key))
 
 
 def _warm(line: str) -> Report:
     asked = parse_requests("warm", line)
-    session = current()
-    cache = session.cache(session.options().namespace)
-    file = asked.pop("what")
+    cache, key = _asked_with(asked)
+    what, collects, in_batch = asked.pop("what", ""), asked.pop("collect", False), asked.pop("batch", False)
+    if collects:
+        return collected_report(cache.collect_batches(what))
+    if not what:
+        raise ConfigurationError("name what is to be asked: %llm_cache warm FILE")
     if asked.pop("dry_run", False):
-        return foreseen_report(cache.estimate(file, endpoint=asked.get("endpoint", "")))
-    return warmed_report(cache.warm(file, **asked))
+        return foreseen_report(foreseen_for(cache, what, endpoint=asked.get("endpoint", ""), **key))
+    if in_batch:
+        return batch_report(submitted_from(cache, what, **{**asked, **key}))
+    return warmed_report(warmed_from(cache, what, **{**asked, **key}))
+
+
+def _asked_with(asked: dict[str, Any]) -> tuple[Cache, dict[str, Any]]:
+    """Return the cache, and what decides keys: as in a cell with the options that `asked` has."""
+    session = current()
+    options = session.options(ignore=asked.get("ignore"), salt=asked.get("salt"))
+    return session.cache(options.namespace), {"ignore": (NOTHING, *options.ignore), "salt": options.salt}
 
 
 def _explain(line: str) -> Report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,7 @@ from genai_cache_magic.host import tilde
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from genai_cache_magic.calls.estimates import Foreseen
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
     from genai_cache_magic.events import CallRecord, Trouble
@@ -116,6 +117,8 @@ class Summary:
         which tier of the cache had it.
     rows
         At most `MAX_ROWS`, worst outcome first; `more` calls are not among them.
+    foreseen
+        What its calls would come to, where they were only looked up.
     troubles, hints
         Sentences. Troubles name no host, user or time.
     """
@@ -138,6 +141,7 @@ class Summary:
     more: int
     troubles: tuple[str, ...]
     hints: tuple[str, ...]
+    foreseen: Foreseen | None = field(repr=False, default=None)
 
 
 def summarise(scope: CellScope) -> Summary:
@@ -164,6 +168,7 @@ def summarise(scope: CellScope) -> Summary:
         more=more,
         troubles=_troubles(scope.troubles),
         hints=(*scope.notices, *_budget(scope), *_hints(scope)),
+        foreseen=scope.foreseen,
     )
 
 

@@ -9,6 +9,7 @@ from genai_cache_magic.core.options import Mode
 from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
+    from genai_cache_magic.calls.estimates import Foreseen
     from genai_cache_magic.jupyter.progress import Progress
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
@@ -33,12 +34,26 @@ def in_words(summary: Summary) -> str:
 
     It begins with one glyph, so that a cell in which something failed is seen among those in which all went well.
     """
+    if summary.foreseen is not None:
+        return estimate_in_words(summary.foreseen)
     parts = ["no model calls"]
     if summary.totals is not None:
         parts = [*_failures(summary), _money(summary.totals), *_counts(summary), _tokens(summary.totals)]
     if summary.options.mode is not Mode.USE:
         parts.append(f"mode {summary.options.mode.value}")
     return f"{_glyph(summary)} {' · '.join(parts)}".lstrip()[:_MAX_WORDS]
+
+
+def estimate_in_words(found: Foreseen) -> str:
+    """Return the line under a cell that was only looked up."""
+    if not found.misses:
+        return f"{WELL} estimate: {counted(found.hits, 'hit')}, nothing would be asked"
+    asked = f"{counted(found.hits, 'hit')}, {counted(found.misses, 'miss', 'misses')}"
+    known = found.misses - found.unknown
+    cost = f", about {dollars(found.expected_usd)} ({dollars(found.least_usd)} to {dollars(found.most_usd)})"
+    unknown = f", price of {counted(found.unknown, 'call')} unknown" if found.unknown else ""
+    ends = ", stopped at the first answer that is needed"
+    return f"{LOOK} estimate, at least: {asked}{cost if known else ''}{unknown}{ends}"
 
 
 def money(amount: Amount) -> str:

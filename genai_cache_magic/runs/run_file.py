@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable
-from genai_cache_magic.runs.lines import decode_file, decode_line, encode_file, encode_line
+from genai_cache_magic.runs.lines import HEAD, decode_file, decode_line, encode_file, encode_line
 from genai_cache_magic.runs.sealing import is_sealed, open_file, seal_file
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.locks import FileLock
@@ -227,6 +227,16 @@ class RunFile:
                 return is_sealed(file.read(8))
         except OSError:
             return self.path.suffix != PLAIN_SUFFIX
+
+
+def is_run_file(path: Path) -> bool:
+    """Tell whether the file at `path` begins as a run file does, plain or sealed."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(HEAD))
+    except OSError:
+        return False
+    return begins == HEAD or is_sealed(begins)
 
 
 def content_of(path: Path, label: str, limit: int) -> bytes:

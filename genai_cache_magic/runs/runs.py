@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.core.ignoring import checked_rules, combined
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ledger.run_rows import RunCall, RunNote, merged
 from genai_cache_magic.ledger.team_runs import IMPORTED
 from genai_cache_magic.runs.foreign import foreign_calls, likely_source
 from genai_cache_magic.runs.lines import CallName, RecordedCall
+from genai_cache_magic.runs.rekeying import under_rules
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.summaries import Run, Written, compared, name_of, summary_from, summary_of
 from genai_cache_magic.runs.team_pins import TeamPins
@@ -51,6 +53,8 @@ class Runs:
         Looks answers up by their ids, here and with the team; also returns why the team could not be asked.
     origins
         Returns what is known of origins, by which model calls in recordings of others are recognised.
+    ignore
+        The configured rules about noise, under which what is imported is found.
     team
         What ties this machine's runs to those of its teammates; None where it works alone.
 
@@ -69,6 +73,7 @@ class Runs:
         seal_key: bytes | None,
         find: Callable[[Iterable[EntryId]], tuple[Mapping[EntryId, Found | Fetch], Sequence[str]]],
         origins: Callable[[], Origins],
+        ignore: tuple[str, ...] = (),
         team: SharedBooks | None = None,
     ) -> None:
         self._accounts = accounts
@@ -77,6 +82,7 @@ class Runs:
         self._seal_key = seal_key
         self._find = find
         self._origins = origins
+        self._ignore = ignore
         self._team = None if team is None else team.runs
         self._shared = team
         self._team_pins: TeamPins | None = None
@@ -225,7 +231,15 @@ class Runs:
         file.replace(recorded)
         return Written(len(recorded), changed)
 
-    def import_(self, path: str | Path, name: str, *, source: str = "", log: str | Path | None = None) -> Written:
+    def import_(
+        self,
+        path: str | Path,
+        name: str,
+        *,
+        source: str = "",
+        log: str | Path | None = None,
+        ignore: Iterable[str] | None = None,
+    ) -> Written:
         """Take over a run from a file, every line of which is checked first, as a pinned one: all of it or nothing.
 
         Nothing of it enters the cache: it answers in mode ``replay`` of that run alone.
@@ -237,13 +251,17 @@ class Runs:
             what may not be stored, is left out and counted.
         log
             What ``CACHY_LOG`` named when pycachy recorded: it alone tells what was asked.
+        ignore
+            The rules about noise of the cells that will replay it, beside the configured ones. What was recorded under
+            rules of its own keeps those.
 
         Raises
         ------
         ConfigurationError
             The file can't be used, or there is another run of that name.
         """
-        calls, left_out = self._calls_in(Path(path).absolute(), source, log)
+        recorded, left_out = self._calls_in(Path(path).absolute(), source, log)
+        calls = under_rules(recorded, combined(self._ignore, checked_rules(ignore)))
         target = self._bundle(name)
         if target is None:
             raise ConfigurationError("a cache in memory imports nothing: use one on disk")
@@ -257,6 +275,30 @@ class Runs:
         today = self._books.today()
         self._accounts.replace_run(name, [_imported(call, name, today) for call in calls])
         return Written(len(calls), left_out=left_out)
+
+    def calls_in(self, path: Path) -> Sequence[RecordedCall]:
+        """Return the calls of a run file, every line of which is checked first; raises as `import_`."""
+        return self._calls_in(path.absolute(), "", None)[0]
+
+    def kept(self, name: str) -> Sequence[RecordedCall]:
+        """Return the calls of a pinned or imported run, with what was asked where its file says that.
+
+        Raises
+        ------
+        ConfigurationError
+            There is no such run, or nothing but digests of its requests.
+        """
+        file = self.pinned(name)
+        if file is None:
+            self.show(name)  # says so where there is no such run
+        else:
+            file.load()
+            if any(call.request is not None for call in file.calls()):
+                return file.calls()
+        raise ConfigurationError(
+            f"of what was asked in run {name!r} digests are noted, so nobody can ask it again: execute its cells, or "
+            "let them record a run file (--mode record --run-file FILE) and name that"
+        )
 
     def _calls_in(
         self, path: Path, source: str, log: str | Path | None

@@ -62,7 +62,7 @@ class Home:
     """
 
     def __init__(self, root: Path, *inside: tuple[str, ...], losses: Losses) -> None:
-        self._root = root
+        self.root = root
         self._inside = inside
         self.losses = losses
         self.is_superseded = False
@@ -137,7 +137,7 @@ class Home:
         return self._identity is not None and identity_of(self.path) == self._identity
 
     def _make(self) -> Path:
-        path = ensure_private_directory(self._root)
+        path = ensure_private_directory(self.root)
         self.device = device_of(path)
         for names in self._inside:
             path = ensure_private_directory(path.joinpath(*names), device=self.device)

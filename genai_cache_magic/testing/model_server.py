@@ -2,8 +2,8 @@
 
 It speaks OpenAI's chat completions, responses, embeddings, legacy completions, sounds and images, Azure's paths of
 them, Anthropic's messages, Gemini, Cohere, Mistral's fill-in-the-middle, Ollama and Amazon Bedrock, whole and streamed,
-to the unchanged SDKs. Every answer says that it is simulated, in its text (``[simulated] ...``) and by the header
-``x-simulated: 1``.
+to the unchanged SDKs, and the batch APIs of OpenAI and Anthropic (`batches`). Every answer says that it is simulated,
+in its text (``[simulated] ...``) and by the header ``x-simulated: 1``.
 ``python -m genai_cache_magic.testing.model_server`` runs it by hand.
 
 Request headers that change one answer
@@ -15,8 +15,8 @@ Request headers that change one answer
 ``x-simulate-gzip``
     ``1`` compresses the answer, if the client accepts gzip.
 
-Limits: ``max_tokens`` and stop sequences are accepted and not obeyed (ask for `Fault.TRUNCATED`), nothing is
-remembered between calls, and images and sounds are only counted.
+Limits: ``max_tokens`` and stop sequences are accepted and not obeyed (ask for `Fault.TRUNCATED`), nothing but batches
+is remembered between calls, and images and sounds are only counted.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import itertools
+import json
 import math
 import secrets
 import sys
 import threading
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.testing.simulated.batches import Batches
 from genai_cache_magic.testing.simulated.call import Call, Fault, InvalidCallError, seed_of
 from genai_cache_magic.testing.simulated.http_server import LOOPBACK, LoopbackServer, ReceivedRequest
 from genai_cache_magic.testing.simulated.replying import Reply, json_reply, reply_to
@@ -105,6 +107,7 @@ class SimulatedModelServer:
         self._faults: deque[Fault] = deque()
         self._held_after_events: int | None = None
         self._serials = itertools.count(1)
+        self.batches = Batches(self._ask_in_batch, lambda: self.url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._url or 'not started'}, {self.count} model calls)"
@@ -211,6 +214,8 @@ class SimulatedModelServer:
         ConnectionAbortedError
             The server stops while the answer is kept back.
         """
+        if (about_batches := self.batches.answer(request)) is not None:
+            return self._finished(request, about_batches)
         found = wire_api_of(request.method, request.target)
         if found is None:
             return self._finished(request, answer_aside(request.method, request.target, request.json, self.url))
@@ -224,6 +229,22 @@ class SimulatedModelServer:
             return self._finished(request, json_reply(400, api.error_body(400, str(error))))
         self._keep_back(latency_s)
         return self._finished(request, reply)
+
+    def _ask_in_batch(self, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Answer one call of a batch, which is counted there alone, with the next fault of the queue."""
+        with self._lock:
+            fault = self._faults.popleft() if self._faults else None
+            serial = next(self._serials)
+        found = wire_api_of("POST", path)
+        assert found is not None
+        api = found[0]
+        try:
+            reply = reply_to(
+                api, self._call(ReceivedRequest("POST", path, "", headers, b"", body), None, serial, fault)
+            )
+        except InvalidCallError as error:
+            return 400, api.error_body(400, str(error))
+        return reply.status, json.loads(reply.body)
 
     def _arrive(self, request: ReceivedRequest) -> tuple[int, Fault | None]:
         """Record a model call; its number and the fault that the queue has for it, decided in one step."""

@@ -190,6 +190,9 @@ def test_a_file_of_lines(cache, tmp_path, unique_server):
     assert cache.warm(path, progress=False).stored == unique_server.count == 2
     embeddings = {"model": "text-embedding-3-small", "input": "a"}
     assert cache.warm([embeddings], endpoint="/v1/embeddings", progress=False).stored == 1
+    with openai.OpenAI() as client, llm_cache() as cell:
+        client.embeddings.create(**embeddings)
+    assert cell.hits == 1
     path.write_text("{", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="line 1"):
         cache.warm(str(path))
