@@ -1,6 +1,7 @@
 """The SDKs that Stainless generates, above HTTP: a stored answer is given where its SDK asks for it.
 
-``request`` of an SDK's client gets the options before they are rendered. Where all that follows from them is foretold
+``post`` of an SDK's client gets a call's options before they are made an object of, and ``request`` that object before
+it is rendered: a resource that is older than our patches asks the latter. Where all that follows from them is foretold
 (`stainless_shapes`), the call is decided there; a hit is answered there, and whatever else was decided is carried out
 by the interceptor of the HTTP client, which sees the same request sent and compares. What is not foretold is none of
 this file's business.
@@ -12,6 +13,7 @@ import functools
 import inspect
 import sys
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from genai_cache_magic.calls.steps import Answered
@@ -22,10 +24,11 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import Guarded, open_call
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.stainless_answers import Answers
+from genai_cache_magic.intercept.stainless_asked import Posted, Requested, posts
 from genai_cache_magic.intercept.stainless_bodies import Deferred
 from genai_cache_magic.intercept.stainless_shapes import SDKS, Shapes, misfit
 from genai_cache_magic.intercept.stainless_streams import Streams
-from genai_cache_magic.intercept.turns import Decided, current_turn
+from genai_cache_magic.intercept.turns import Decided, current_turn, was_decided
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Response
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
+    from genai_cache_magic.intercept.stainless_asked import Asked
     from genai_cache_magic.intercept.stainless_bodies import Renderings
     from genai_cache_magic.intercept.stainless_heads import Head
 
@@ -44,6 +48,7 @@ MODULES: Final = (
 
 _TRANSFORM: Final = ("data", "expected_type")
 _NOTHING_DECIDED: Final = nullcontext()
+_NO_OPTIONS: Final = MappingProxyType[str, Any]({})
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -67,10 +72,16 @@ def patches(module: ModuleType) -> list[Group]:
     if misfit(module):
         return []
     kit = _kit_of(package)
-    return [
+    groups: list[Group] = [
         (Point(module.SyncAPIClient, "request", functools.partial(_request, kit=kit)),),
         (Point(module.AsyncAPIClient, "request", functools.partial(_request_async, kit=kit)),),
     ]
+    if posts(module):
+        groups += [
+            (Point(module.SyncAPIClient, "post", functools.partial(_post, kit=kit)),),
+            (Point(module.AsyncAPIClient, "post", functools.partial(_post_async, kit=kit)),),
+        ]
+    return groups
 
 
 def slower() -> tuple[str, ...]:
@@ -128,19 +139,80 @@ def _module_of(kind: Any) -> str:
     return str(getattr(next(iter(get_args(kind)), kind), "__module__", ""))
 
 
+def _post(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def post(  # noqa: PLR0913 - as the SDK's own
+        self: Any,
+        path: str,
+        *,
+        cast_to: Any,
+        body: Any = None,
+        options: Any = _NO_OPTIONS,
+        stream: bool = False,
+        stream_cls: Any = None,
+        **more: Any,
+    ) -> Any:
+        here = active.get()
+        if type(body) is Deferred:
+            bodies.deferrals.arrived(body)
+        begun: _Hit | Decided | None = None
+        if here is not None and path in kit.paths and not any(more.values()):
+            asked = Posted(path, body, options, cast_to, stream, stream_cls)
+            begun = kit.begin(here, self, asked, is_async=False)
+        if isinstance(begun, _Hit):
+            return kit.finished(begun)
+        with begun or _NOTHING_DECIDED:
+            if type(body) is Deferred:
+                body = body.render()
+            more.update(cast_to=cast_to, body=body, options=options, stream=stream, stream_cls=stream_cls)
+            return original(self, path, **more)
+
+    return post
+
+
+def _post_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def post(  # noqa: PLR0913 - as the SDK's own
+        self: Any,
+        path: str,
+        *,
+        cast_to: Any,
+        body: Any = None,
+        options: Any = _NO_OPTIONS,
+        stream: bool = False,
+        stream_cls: Any = None,
+        **more: Any,
+    ) -> Any:
+        here = active.get()
+        if type(body) is Deferred:
+            bodies.deferrals.arrived(body)
+        begun: _Hit | Decided | None = None
+        if here is not None and path in kit.paths and not any(more.values()):
+            asked = Posted(path, body, options, cast_to, stream, stream_cls)
+            begun = kit.begin(here, self, asked, is_async=True)
+        if isinstance(begun, _Hit):
+            return kit.finished(begun)
+        with begun or _NOTHING_DECIDED:
+            if type(body) is Deferred:
+                body = await bodies.rendered(body)
+            more.update(cast_to=cast_to, body=body, options=options, stream=stream, stream_cls=stream_cls)
+            return await original(self, path, **more)
+
+    return post
+
+
 def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
     @functools.wraps(original)
     def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
         here = active.get()
         if type(options.json_data) is Deferred:
             bodies.deferrals.arrived(options.json_data)
-        begun = (
-            None
-            if here is None
-            else kit.begin(here, self, _Asked(cast_to, options, stream, stream_cls), is_async=False)
-        )
+        begun: _Hit | Decided | None = None
+        if here is not None and not was_decided(self):
+            asked = Requested(options, cast_to, stream, stream_cls)
+            begun = kit.begin(here, self, asked, is_async=False)
         if isinstance(begun, _Hit):
-            return kit.finished(begun, options)
+            return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
             if type(options.json_data) is Deferred:
                 options.json_data = options.json_data.render()
@@ -155,31 +227,18 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
         here = active.get()
         if type(options.json_data) is Deferred:
             bodies.deferrals.arrived(options.json_data)
-        begun = (
-            None if here is None else kit.begin(here, self, _Asked(cast_to, options, stream, stream_cls), is_async=True)
-        )
+        begun: _Hit | Decided | None = None
+        if here is not None and not was_decided(self):
+            asked = Requested(options, cast_to, stream, stream_cls)
+            begun = kit.begin(here, self, asked, is_async=True)
         if isinstance(begun, _Hit):
-            return kit.finished(begun, options)
+            return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
             if type(options.json_data) is Deferred:
-                rendered = options.json_data.render()
-                # Some methods of asynchronous clients render without awaiting.
-                options.json_data = await rendered if inspect.isawaitable(rendered) else rendered
+                options.json_data = await bodies.rendered(options.json_data)
             return await original(self, cast_to, options, stream=stream, stream_cls=stream_cls)
 
     return request
-
-
-class _Asked(NamedTuple):
-    """What ``request`` was called with."""
-
-    cast_to: Any
-    options: Any
-    stream: bool
-    stream_cls: Any
-
-    def __repr__(self) -> str:
-        return "<a call of an SDK>"
 
 
 class _Hit(NamedTuple):
@@ -190,6 +249,7 @@ class _Hit(NamedTuple):
 
     made: Any
     response: Response | None
+    asked: Asked
 
     def __repr__(self) -> str:
         return "<a hit>"
@@ -199,16 +259,18 @@ class _Kit:
     """What is made once per SDK."""
 
     def __init__(self, package: str) -> None:
-        self._sdk = SDKS[package]
-        self._shapes = Shapes(self._sdk)
-        self._heads = heads.Heads()
-        self._answers = Answers(self._sdk)
+        sdk = SDKS[package]
+        self.paths = sdk.paths
+        self._shapes = Shapes(sdk)
+        self._kind = sys.modules[f"{package}._base_client"].FinalRequestOptions
+        self._heads = heads.Heads(self._kind)
+        self._answers = Answers(sdk)
         self._streams = Streams(package, self._answers)
         types = sys.modules[f"{package}._types"]
         self._not_given = types.NotGiven
         self._absent = frozenset({types.NotGiven, types.Omit})
 
-    def begin(self, here: Active, client: Any, asked: _Asked, *, is_async: bool) -> _Hit | Decided | None:
+    def begin(self, here: Active, client: Any, asked: Asked, *, is_async: bool) -> _Hit | Decided | None:
         """Decide what becomes of a call; None leaves it to whoever sees it sent.
 
         Raises
@@ -216,11 +278,11 @@ class _Kit:
         ReplayMiss
             As `open_call`.
         """
-        if asked.options.url not in self._sdk.paths or current_turn() is not None:
+        if asked.url not in self.paths or current_turn() is not None:
             return None
         foretold = None
         with Guarded(here):
-            foretold = self._foretold(here, client, asked.options)
+            foretold = self._foretold(here, client, asked)
         if foretold is None:
             return None
         head, body, raw = foretold
@@ -231,10 +293,11 @@ class _Kit:
         if isinstance(step, Answered):
             with Guarded(here):
                 if asked.stream and self._answers.streams(step.response):
-                    return _Hit(self._streamed(client, asked, step, body), None)
+                    return _Hit(self._streamed(client, asked, step, body), None, asked)
                 if not asked.stream and self._answers.makes(asked.cast_to, step.response):
-                    return _Hit(self._answers.model(client, asked.cast_to, step.response.body), step.response)
-        return Decided(here, step, client._client, head.url)  # noqa: SLF001 - what the SDK sends by
+                    return _Hit(self._answers.model(client, asked.cast_to, step.response.body), step.response, asked)
+        passes_by = client if type(asked) is Posted else None  # ``request``, of the same client
+        return Decided(here, step, client._client, head.url, passes_by)  # noqa: SLF001 - what the SDK sends by
 
     def deferred(self, frame: FrameType, data: Any, render: Callable[[], Any]) -> Deferred | None:
         """Return the body that a resource of the SDK's, in `frame`, is about to hand on; None if it is to be rendered.
@@ -256,19 +319,17 @@ class _Kit:
         # Once more, now that nobody takes the patch away before it has arrived: that may have happened meanwhile.
         return deferred if self._shapes.is_taken(client) else None
 
-    def finished(self, hit: _Hit, options: Any) -> Any:
+    def finished(self, hit: _Hit) -> Any:
         """Return what the SDK returns of a model: what a call's own function makes of it, with its request's ids."""
         if hit.response is None:
             return hit.made
-        parser = options.post_parser
-        made = hit.made if isinstance(parser, self._not_given) else parser(hit.made)
+        parser = hit.asked.parser
+        made = hit.made if parser is None or isinstance(parser, self._not_given) else parser(hit.made)
         return self._answers.labelled(made, hit.response)
 
-    def _streamed(self, client: Any, asked: _Asked, step: Answered, body: dict[str, Any]) -> Any:
+    def _streamed(self, client: Any, asked: Asked, step: Answered, body: dict[str, Any]) -> Any:
         """Return the SDK's own stream of a stored answer."""
-        options = asked.options
-        if type(options.json_data) is Deferred:
-            options.json_data = options.json_data.plain  # the stream keeps them
+        options = asked.options(self._kind)  # the stream keeps them
         request = heads.built(client, options, body)
         response = httpx.played(client._client, request, replay.marked(step))  # noqa: SLF001 - what the SDK sends by
         stream = heads.now(
@@ -283,14 +344,14 @@ class _Kit:
         self._streams.quicken(stream, options, step.response.body)
         return stream
 
-    def _foretold(self, here: Active, client: Any, options: Any) -> tuple[Head, dict[str, Any], bytes] | None:
+    def _foretold(self, here: Active, client: Any, asked: Asked) -> tuple[Head, dict[str, Any], bytes] | None:
         """Return the request that is going to be sent, as head, body and its bytes; None if that isn't certain."""
-        if options.method != "post" or options.files is not None or getattr(options, "content", None) is not None:
+        if not asked.is_plain:
             return None
         extra_headers = here.cache.origins.extra_headers
         if extra_headers and not heads.are_lasting(extra_headers):
             return None
-        data, extra = options.json_data, options.extra_json
+        data, extra = asked.data, asked.extra
         if type(data) is Deferred and data.client is client:
             body = data.plain if extra is None else bodies.merged(data.plain, extra, self._absent)
             is_plain = extra is None or bodies.is_plain(extra)
@@ -303,7 +364,7 @@ class _Kit:
         if body is None or raw is None:
             return None
         model = body.get("model")
-        head = self._heads.head_of(client, self._shapes.state(client), options, model if type(model) is str else "")
+        head = self._heads.head_of(client, self._shapes.state(client), asked, model if type(model) is str else "")
         return head and (head, body, raw)
 
 

@@ -5,6 +5,7 @@ What is not of JSON's own types is for the SDK to render: of such a body nothing
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final, ForwardRef, Literal, get_args, get_origin
@@ -86,6 +87,12 @@ class Deferred:
         self.plain = plain
         self.render = render
         self.client = client
+
+
+async def rendered(deferred: Deferred) -> Any:
+    """Return the rendering of an asynchronous client's body: some of their methods render without awaiting."""
+    made = deferred.render()
+    return await made if inspect.isawaitable(made) else made
 
 
 class Deferrals:

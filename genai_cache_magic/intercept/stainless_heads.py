@@ -19,6 +19,8 @@ from genai_cache_magic.providers.headers import is_credential
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from genai_cache_magic.intercept.stainless_asked import Asked
+
 _MOST_HEADS: Final = 64
 """So many are remembered of one HTTP client."""
 
@@ -83,27 +85,33 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """The heads of one SDK's requests, by the HTTP client that sends them; that lives as long as without us."""
+    """The heads of one SDK's requests, by the HTTP client that sends them; that lives as long as without us.
 
-    def __init__(self) -> None:
+    `kind` is the SDK's of what it makes of options.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
         self._by_http: WeakKeyDictionary[Any, dict[Any, Head]] = WeakKeyDictionary()
 
-    def head_of(self, client: Any, state: tuple[object, ...], options: Any, model: str) -> Head | None:
-        """Return the head of what `client`, in `state`, sends for `options`; None if it can't be told beforehand."""
-        asked = _asked(options)
-        if asked is None:
-            return None
+    def head_of(self, client: Any, state: tuple[object, ...], asked: Asked, model: str) -> Head | None:
+        """Return the head of what `client`, in `state`, sends if it is `asked`; None if it can't be told beforehand."""
+        headers, params = asked.headers, asked.params
+        fields = tuple(headers.items()) if headers and type(headers) is dict else ()
+        for name, _ in fields:
+            if type(name) is not str or name.lower() in _RAW:
+                return None  # something else than an answer is asked for
         http = client._client  # noqa: SLF001 - what the SDK sends by
         heads = self._by_http.get(http)
         if heads is None:
             heads = self._by_http.setdefault(http, {})
-        key = (*state, *asked, model)
+        key = (*state, asked.url, fields, told_apart(params) if params else (), model)
         try:
             head = heads.get(key)
         except TypeError:
             return None  # a value that can't be told from others of its kind
         if head is None or not head.is_of(http):
-            head = _made(client, options, model)
+            head = _made(client, asked.options(self._kind), model)
             if head is None:
                 return None
             if len(heads) >= _MOST_HEADS:
@@ -118,15 +126,6 @@ def are_lasting(names: frozenset[str]) -> bool:
     return not any(
         name in _OF_THE_MOMENT or name.startswith(_OF_THE_MOMENT_START) or is_credential(name) for name in names
     )
-
-
-def _asked(options: Any) -> tuple[object, ...] | None:
-    """Return what `options` say of the request, but for its body; None if they ask for something else."""
-    headers, params = options.headers, options.params
-    fields = tuple(headers.items()) if type(headers) is dict else ()
-    if fields and not all(type(name) is str and name.lower() not in _RAW for name, _ in fields):
-        return None
-    return options.url, fields, told_apart(params) if params else ()
 
 
 def _made(client: Any, options: Any, model: str) -> Head | None:

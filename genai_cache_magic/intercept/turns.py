@@ -88,15 +88,18 @@ class Decided:
         What becomes of it.
     client, url
         The HTTP client that is going to send it, and where to: whatever else is sent before is another call.
+    passes_by
+        What is asked for it before, where we would decide of it if it were another call; None where nothing is.
     """
 
-    __slots__ = ("_client", "_here", "_step", "_token", "_url")
+    __slots__ = ("_client", "_here", "_step", "_token", "_url", "passes_by")
 
-    def __init__(self, here: Active, step: Step, client: Any, url: Any) -> None:
+    def __init__(self, here: Active, step: Step, client: Any, url: Any, passes_by: Any = None) -> None:
         self._here = here
         self._step: Step | None = step
         self._client = client
         self._url = url
+        self.passes_by = passes_by
 
     def __enter__(self) -> None:
         self._token: Token[Decided | None] = decided.set(self)
@@ -122,6 +125,15 @@ class Decided:
 
 decided: ContextVar[Decided | None] = ContextVar("genai_cache_decided", default=None)
 """What was decided above HTTP, in a context from which it is sent."""
+
+
+def was_decided(client: Any) -> bool:
+    """Tell whether what `client` is asked for was decided before; once for each decision."""
+    foretold = decided.get()
+    if foretold is None or foretold.passes_by is not client:
+        return False
+    foretold.passes_by = None
+    return True
 
 
 def turn_for(

@@ -393,6 +393,27 @@ def test_a_request_that_is_not_patched(isolated, unique_server, by_http, monkeyp
     assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (2, 2, 1, ())
 
 
+def older(url):
+    """A client whose resources are older than our patches."""
+    uninstall()
+    client = openai.OpenAI(**open_ai(url))
+    assert client.chat.completions is client.chat.completions
+    return client
+
+
+def test_a_resource_older_than_the_patches(isolated, unique_server, by_http):
+    """It is answered above HTTP, too, of the same entry, and so is one that has outlived them."""
+    with older(unique_server.url) as client, llm_cache() as scope:
+        answers = [shown(chat(client)) for _ in range(4)]
+        with openai.OpenAI(**open_ai(unique_server.url)) as newer:
+            answers += [shown(chat(newer)) for _ in range(2)]
+            uninstall()
+            with llm_cache() as later:
+                answers += [shown(chat(newer)), shown(chat(client))]
+    assert answers == [answers[0]] * 8
+    assert (len(by_http), scope.hits, later.hits, scope.misses, scope.troubles) == (1, 5, 2, 1, ())
+
+
 class Hesitating(collections.UserDict):
     """Headers that somebody takes the patches away at the sight of, in another thread."""
 
@@ -405,11 +426,12 @@ class Hesitating(collections.UserDict):
 
 
 def test_a_call_while_the_patches_are_taken_away(isolated, unique_server, monkeypatch):
-    """A call that was begun with them is made as any other, be it without them."""
+    """A call that was begun with them is made as any other, be it without them, by a resource older than them."""
     monkeypatch.setattr(stainless_bodies, "_LONGEST_WAY_S", 30)
     headers = Hesitating({"X-Other": "o"})
     headers.threads = []
-    with llm_cache(), openai.OpenAI(**open_ai(unique_server.url)) as client:
+    client = older(unique_server.url)
+    with llm_cache(), client:
         assert chat(client, extra_headers=headers).choices
         headers.threads[0].join()
     with llm_cache() as scope, openai.OpenAI(**open_ai(unique_server.url)) as client:
