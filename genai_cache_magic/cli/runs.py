@@ -156,9 +156,13 @@ def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
 
 
 @runs_app.command("replay")
-def runs_replay(
+def runs_replay(  # noqa: PLR0913 - one parameter for each option of the command
     name: Name,
-    notebook: Annotated[Path, typer.Argument(metavar="FILE", help="The notebook, or script, to execute.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The notebook, or script, to execute.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARG", help="What the script is given; after -- if it begins with a dash."),
+    ] = None,
     *,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the executed notebook goes; default: nowhere.")
@@ -175,9 +179,10 @@ def runs_replay(
             cache.runs.write_bundle(name, bundle)
             chosen = cache.namespace
         # What a script prints is not for who reads our object.
-        code = replay(bundle, notebook, output, namespace=chosen, prints_to=_STDERR if as_json else None)
+        prints_to = _STDERR if as_json else None
+        code = replay(bundle, file, arguments or [], output, namespace=chosen, prints_to=prints_to)
     if as_json:
-        about = {"run": name, "file": str(notebook), "output": None if output is None else str(output), "code": code}
+        about = {"run": name, "file": str(file), "output": None if output is None else str(output), "code": code}
         typer.echo(json.dumps(about))
     raise typer.Exit(code)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -334,6 +337,72 @@ def test_a_script_is_replayed_from_its_run(command, url, unique_server):
     assert command("replay", "one", "again.py")[0] != 0
     assert unique_server.count == asked
     assert command("replay", "one", "nowhere.py")[0] == 2
+
+
+STRANGER = """
+import sys
+import openai
+client = openai.OpenAI(base_url={url!r}, max_retries=0)
+for text in {texts}:
+    client.chat.completions.create(model={model!r}, messages=[{{"role": "user", "content": text}}])
+"""
+
+
+def test_a_script_that_knows_nothing_of_us_calls_no_model(command, url, unique_server, monkeypatch):
+    """Nor needs it a key; it gets its arguments, and its traceback is its own."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    Path("stranger.py").write_text(STRANGER.format(url=url, model=MODEL, texts="sys.argv[1:]"))
+    asked = unique_server.count
+    assert command("replay", "one", "stranger.py", "a", "b")[0] == 0
+    assert command("replay", "one", "stranger.py", "--", "--unknown")[0] == 1
+    words = [sys.executable, "-P", "-m", "genai_cache_magic.cli.script", "stranger.py", "new"]
+    force = {**os.environ, "GENAI_CACHE_MODE": "replay"}
+    said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90, env=force).stderr
+    assert unique_server.count == asked
+    assert "not in the cache" in said
+    assert f'File "{Path("stranger.py").absolute()}", line 6, in <module>' in said
+    assert "cli/script.py" not in said.replace(os.sep, "/")
+    code, _, err = command("replay", "one", "a.ipynb", "x")
+    assert (code, "there is no file a.ipynb" in err) == (2, True)
+
+
+def test_a_script_is_executed_as_python_does(command):
+    """Its name, its place, what lies beside it, and processes that it starts anew."""
+    Path("beside").mkdir()
+    Path("beside/neighbour.py").write_text("WORD = 'here'")
+    Path("beside/main.py").write_text(
+        "import multiprocessing, neighbour, pathlib, sys\n"
+        "def told(number):\n"
+        "    return number, __name__ != '__main__'\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        found = pool.map(told, [3])\n"
+        "    same = sys.modules['__main__'].told is told and pathlib.Path(__file__).samefile('beside/main.py')\n"
+        "    sys.exit(7 if found == [(3, True)] and same and sys.argv == ['beside/main.py', 'x'] else 1)\n"
+    )
+    assert command("replay", "one", "beside/main.py", "x")[0] == 7
+
+
+@pytest.mark.service
+def test_a_notebook_that_knows_nothing_of_us_calls_no_model(command, url, unique_server):
+    """From its first cell on; what is saved is as it was, and no cell runs where the package can't be imported."""
+    import nbformat
+
+    def write(text):
+        cells = [nbformat.v4.new_markdown_cell("A notebook"), nbformat.v4.new_code_cell(text)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), "a.ipynb")
+
+    asked = unique_server.count
+    write(STRANGER.format(url=url, model=MODEL, texts=["a", "b"]) + "text")
+    assert command("replay", "one", "a.ipynb", "--output", "out.ipynb")[0] == 0
+    cell = nbformat.read("out.ipynb", as_version=4).cells[1]
+    assert (cell.execution_count, len(cell.outputs), cell.outputs[0].data["text/plain"]) == (1, 1, "'b'")
+    write(STRANGER.format(url=url, model=MODEL, texts=["unknown"]))
+    code, _, err = command("replay", "one", "a.ipynb")
+    assert (code, "ReplayMiss" in err) == (1, True)
+    code, _, err = command("replay", "one", "a.ipynb", "x")
+    assert (code, "takes no arguments" in err) == (2, True)
+    assert unique_server.count == asked
 
 
 @pytest.mark.service
