@@ -22,6 +22,8 @@ from genai_cache_magic import host
 from genai_cache_magic.calls.tasks import current_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit
@@ -66,13 +68,20 @@ class LookedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class LookedUpMany:
+    """The team was asked for several entries at once."""
+
+    looked: Mapping[EntryId, Looked] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """No other process or machine asks any more; this caller may."""
 
     permit: Permit = field(repr=False)
 
 
-Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | Admitted
+Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | LookedUpMany | Admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,11 @@ class Seat(Future[Landing]):
         if self.set_running_or_notify_cancel():
             self.set_result(LookedUp(looked))
 
+    def looked_up_many(self, looked: Mapping[EntryId, Looked]) -> None:
+        """Tell who waits what look-ups brought, unless it has given up."""
+        if self.set_running_or_notify_cancel():
+            self.set_result(LookedUpMany(looked))
+
     def admitted(self, permit: Permit) -> bool:
         """Hand a permit to who waits; return False if it has given up."""
         is_wanted = self.set_running_or_notify_cancel()
@@ -169,9 +183,7 @@ class Flights:
     def join(self, entry_id: EntryId, caller: Caller) -> Flight | Seat | None:
         """Return a flight to lead, a seat to wait in, or None: go alone."""
         with self._lock:
-            if self._pid != os.getpid():
-                # After a fork: the leaders of those flights are threads that were left behind.
-                self._pid, self._flights = os.getpid(), WeakValueDictionary()
+            self._own()
             flight = self._flights.get(entry_id)
             if flight is None:
                 flight = self._flights[entry_id] = Flight(entry_id, caller)
@@ -181,6 +193,30 @@ class Flights:
             seat = Seat(flight.pulse)
             flight.waiting.append((seat, caller))
             return seat
+
+    def join_many(
+        self, entry_ids: Iterable[EntryId], caller: Caller, *, may_wait: bool
+    ) -> dict[EntryId, Flight] | Seat:
+        """Return flights to lead for those of `entry_ids` that nobody asks for; or, if it `may_wait`, a seat in one.
+
+        Who waits leads nothing meanwhile, so two who need of each other never wait for each other.
+        """
+        with self._lock:
+            self._own()
+            flights = {entry_id: self._flights.get(entry_id) for entry_id in entry_ids}
+            for flight in flights.values() if may_wait else ():
+                if flight is not None and not caller.must_not_wait_for(flight.leader):
+                    seat = Seat(flight.pulse)
+                    flight.waiting.append((seat, caller))
+                    return seat
+            led = {entry_id: Flight(entry_id, caller) for entry_id, flight in flights.items() if flight is None}
+            self._flights.update(led)
+            return led
+
+    def _own(self) -> None:
+        """Forget what a fork left behind: the leaders of those flights are threads of the parent. Under the lock."""
+        if self._pid != os.getpid():
+            self._pid, self._flights = os.getpid(), WeakValueDictionary()
 
     def land(self, flight: Flight, landing: Landed | Failed | Released) -> None:
         """End `flight` with the same outcome for all who wait."""

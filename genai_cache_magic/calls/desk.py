@@ -12,6 +12,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.batching import Batching
 from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
 from genai_cache_magic.calls.coalesce import (
     Admitted,
@@ -22,6 +23,7 @@ from genai_cache_magic.calls.coalesce import (
     Landed,
     Landing,
     LookedUp,
+    LookedUpMany,
     Promoted,
     Pulse,
     Released,
@@ -29,6 +31,7 @@ from genai_cache_magic.calls.coalesce import (
 )
 from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
+from genai_cache_magic.calls.keeping_parts import PartsKeeper
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
@@ -41,8 +44,9 @@ from genai_cache_magic.providers.base import STATEFUL, Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.recalling import Recollection
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import EntryId, Metadata, Response
@@ -72,10 +76,12 @@ class CallDesk:
         recollection: Recollection | None = None,
     ) -> None:
         self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock, recollection=recollection)
+        self._parts = PartsKeeper(entries, self._keeper)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
         self._nearest = nearest
         self._clock = clock
         self._flights = Flights()
+        self._batching = Batching(self._keeper, self._parts, self._flights)
         self._team = team
         self._look_up = None if team is None else Gathered(team.look_up)
         self._publish = None if team is None else Gathered(team.publish_entries)
@@ -105,12 +111,14 @@ class CallDesk:
         """Let go of what `lead` holds: of it comes nothing."""
         self._give_back(lead)
         self._let_go(lead)
-        if (flight := _take_flight(lead)) is not None:
-            self._flights.abandon(flight)
+        self._abandon(lead)
 
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting; `landing` None means the wait was given up."""
         lead = follow.lead
+        if lead.batch is not None and isinstance(landing, Landed | Failed | Promoted | Released):
+            with _Made(self, lead):
+                return self._resume_batch(lead, lead.batch, landing)
         if isinstance(landing, Landed):
             is_same = landing.asked == lead.call.wants.asked
             rendered = landing.value if is_same else lead.call.provider.render(landing.value, lead.call.wants)
@@ -124,22 +132,27 @@ class CallDesk:
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
             return self._lead_on(lead)
-        elif isinstance(landing, LookedUp):
+        elif isinstance(landing, LookedUp | LookedUpMany):
             with _Made(self, lead):
-                return self._decide_with(lead, landing.looked)
+                return self._decide_with(lead, landing)
         elif isinstance(landing, Admitted):
             lead.permit = landing.permit
             with _Made(self, lead):
                 return self._admitted(lead, landing.permit)
-        return self._keeper.stamp(lead)
+        return self._leave(lead)
 
     def commit(self, lead: Lead, response: Response) -> None:
         """Take the origin's complete answer: store it if it is admissible, record it, release who waits."""
         if lead.is_done:
             return
         lead.is_done = True
-        answer = _read(lead, response)
-        verdict = self._keeper.keep(lead, response, answer)
+        batch = lead.batch
+        received = response if batch is None or batch.part is None else batch.part
+        answer = _read(lead, received)
+        if batch is None:
+            verdict = self._keeper.keep(lead, received, answer)
+        else:
+            verdict = self._batching.keep(lead, batch, received, answer)
         self._let_go(lead)
         if not verdict.is_stored:
             self._give_back(lead)
@@ -154,6 +167,8 @@ class CallDesk:
         elif outcome is Outcome.MISS and (because := lead.because or lead.why.value) != Why.ABSENT.value:
             outcome = Outcome.STALE if lead.why in _STALE else Outcome.MISS
             reason = f"{because}; {reason}" if reason else because
+        if batch is not None and batch.answer is not None:
+            reason = f"{batch.said}; {reason}" if reason else batch.said
         self._teller.asked(lead, answer, outcome, reason, stored=verdict.is_stored)
 
     def abort(self, lead: Lead, error: BaseException | None = None, *, is_origins: bool = False) -> None:
@@ -172,6 +187,8 @@ class CallDesk:
             self._flights.land(flight, Failed(error))
         elif flight is not None:
             self._flights.abandon(flight)
+        if lead.batch is not None:
+            self._batching.give_up(lead.batch, is_failed=is_origins)
         name = "closed before its end" if error is None else type(error).__name__
         self._teller.asked(lead, Answer(End.CUT), Outcome.ERROR, name)
 
@@ -182,6 +199,8 @@ class CallDesk:
         lead.is_done = True
         self._give_back(lead)
         self._let_go(lead)
+        if lead.batch is not None:
+            self._batching.give_up(lead.batch, is_failed=True)
         self._teller.asked(lead, Answer(End.CUT), Outcome.REFUSED, f"too large (status {status})")
 
     def drop(self, lead: Lead) -> None:
@@ -191,6 +210,8 @@ class CallDesk:
         flight = _take_flight(lead)
         if flight is not None:
             self._flights.land(flight, Released())
+        if lead.batch is not None:
+            self._batching.give_up(lead.batch, is_failed=True)
         if not lead.is_recorded:
             self._give_back(lead)
             self._teller.asked(lead, Answer(End.UNREADABLE), Outcome.REFUSED, "the cache failed")
@@ -202,8 +223,7 @@ class CallDesk:
         lead.is_done = True
         self._give_back(lead)
         self._let_go(lead)
-        if (flight := _take_flight(lead)) is not None:
-            self._flights.abandon(flight)
+        self._abandon(lead)
         self._teller.stopped(lead, reason)
 
     def request_id(self, call: ModelCall, scope: CellScope) -> EntryId:
@@ -215,7 +235,10 @@ class CallDesk:
         first = self._keeper.request_id(call, scope)
         sample = scope.sample_numbers.take(first) if scope.options.samples is Samples.DISTINCT else 0
         target = first if sample == 0 else self._keeper.request_id(call, scope, sample)
-        return Lead(self, call, scope, target, sample, first, Why.ABSENT, started, is_async)
+        lead = Lead(self, call, scope, target, sample, first, Why.ABSENT, started, is_async)
+        if sample == 0:
+            lead.batch = self._parts.batch_of(lead)
+        return lead
 
     def _decide(self, lead: Lead) -> Step:
         if lead.scope.options.mode is Mode.REFRESH:
@@ -225,25 +248,34 @@ class CallDesk:
         found = self._keeper.find(lead, is_last=self._look_up is None)
         if isinstance(found, Found):
             return self._serve(lead, found)
+        if (answered := self._put_together(lead)) is not None:
+            return answered
         return self._missed(lead, found) if self._look_up is None else self._ask(lead, self._look_up)
 
     def _ask(self, lead: Lead, how: Gathered) -> Follow:
         """Ask the team; the caller waits in its own colour, as for a call in flight."""
         seat = Seat(Pulse())
-        how.ask(lead.entry_id, seat.looked_up, is_async=lead.is_async)
+        if lead.batch is None:
+            how.ask(lead.entry_id, seat.looked_up, is_async=lead.is_async)
+        else:
+            how.ask_all([lead.entry_id, *lead.batch.missing], seat.looked_up_many, is_async=lead.is_async)
         return Follow(lead, seat)
 
-    def _decide_with(self, lead: Lead, looked: Looked) -> Step:
+    def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany) -> Step:
         """Decide about `lead` with what the team has, or with why it can't be asked."""
+        many = landing.looked if isinstance(landing, LookedUpMany) else {lead.entry_id: landing.looked}
+        looked = many[lead.entry_id]
         if looked.trouble:
             lead.scope.emit(Trouble("L2", StoreUnavailable.__name__, f"L2 offline, serving L1: {looked.trouble}"))
         if lead.scope.options.mode is Mode.REFRESH:
-            return self._keeper.stamp(lead)
+            return self._leave(lead)
         found = self._keeper.find(lead)
         if isinstance(found, Fetch) and looked.envelope is not None:
             found = self._keeper.take_in(lead, looked.envelope)
         if isinstance(found, Found):
             return self._serve(lead, found)
+        if (answered := self._put_together(lead, many)) is not None:
+            return answered
         return self._missed(lead, found, looked)
 
     def _missed(self, lead: Lead, found: Fetch, looked: Looked | None = None) -> Step:
@@ -259,6 +291,8 @@ class CallDesk:
         self._let_go(lead)
         if (flight := _take_flight(lead)) is not None:
             self._flights.land(flight, Landed(found.response, asked=lead.call.wants.asked))
+        if lead.batch is not None:
+            self._batching.give_up(lead.batch, is_failed=True)
         self._teller.hit(lead, found)
         return Answered(found.response, found.tier, lead.sample, lead.entry_id)
 
@@ -267,17 +301,48 @@ class CallDesk:
         self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
         return Answered(response, Tier.L1, lead.sample, lead.entry_id)
 
+    def _put_together(self, lead: Lead, looked: Mapping[EntryId, Looked] | None = None) -> Answered | None:
+        """Serve what `lead` asks for of the entries of its items, if they are all there."""
+        batch = lead.batch
+        response = None if batch is None else self._batching.find(lead, batch, looked)
+        if batch is None or response is None:
+            return None
+        lead.is_done = True
+        self._let_go(lead)
+        self._batching.served(batch)
+        self._teller.hit_by_parts(lead, batch)
+        return Answered(response, batch.tier, lead.sample, lead.entry_id)
+
+    def _resume_batch(self, lead: Lead, batch: Batch, landing: Landed | Failed | Promoted | Released) -> Step:
+        """Decide anew after another call has come to its end that asked about some of the same."""
+        if isinstance(landing, Promoted):
+            batch.flights[landing.flight.entry_id] = landing.flight
+        if not isinstance(landing, Landed):
+            batch.waits_left = 0
+        if (answered := self._put_together(lead)) is not None:
+            return answered
+        return self._depart(lead)
+
+    def _leave(self, lead: Lead) -> Lead:
+        """Send `lead` on its way to its origin."""
+        return self._keeper.stamp(lead) if lead.batch is None else self._batching.depart(lead, lead.batch)
+
     def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH
         lead.life_s = self._keeper.life_s(lead)
         if self._publish is not None:
             return self._ask(lead, self._publish)
-        self._keeper.invalidate(lead)
+        if lead.batch is None:
+            self._keeper.invalidate(lead)
+        else:
+            self._batching.invalidate(lead, lead.batch)
         # A refresh asks for itself: it waits for no answer that began before it.
-        return self._keeper.stamp(lead)
+        return self._leave(lead)
 
     def _depart(self, lead: Lead) -> Step:
         options = lead.scope.options
+        if lead.batch is not None:
+            return self._depart_batch(lead, lead.batch)
         if lead.flight is not None or options.mode is Mode.READ or self._keeper.is_refused(lead):
             return self._keeper.stamp(lead)
         joined = self._flights.join(lead.entry_id, Caller.current(is_async=lead.is_async))
@@ -288,27 +353,44 @@ class CallDesk:
         lead.flight = joined
         return self._lead_on(lead)
 
+    def _depart_batch(self, lead: Lead, batch: Batch) -> Step:
+        seat = self._batching.board(lead, batch)
+        if seat is not None:
+            return Follow(lead, seat)
+        if not batch.flights:
+            return self._leave(lead)
+        return self._lead_on(lead)
+
     def _lead_on(self, lead: Lead) -> Step:
         """Lead a flight, unless somebody has stored the answer since `lead` looked for it, or asks elsewhere."""
         permits = self._permits
         lead.permit = None if permits is None else permits.try_take(lead.entry_id)
-        found = self._keeper.find(lead)
-        if isinstance(found, Found):
-            return self._serve(lead, found)
+        if (answered := self._found_since(lead)) is not None:
+            return answered
         if permits is None or lead.permit is not None:
-            return self._keeper.stamp(lead)
+            return self._leave(lead)
         seat = Seat(Pulse())
         permits.take(lead.entry_id, seat.admitted)
         return Follow(lead, seat)
 
     def _admitted(self, lead: Lead, permit: Permit) -> Step:
         """Ask now, unless those that had the permit since `lead` looked have left an answer."""
-        found = self._keeper.find(lead)
-        if isinstance(found, Found):
-            return self._serve(lead, found)
+        if (answered := self._found_since(lead)) is not None:
+            return answered
         if self._look_up is not None and (permit.has_waited or permit.token is not None):
             return self._ask(lead, self._look_up)
-        return self._keeper.stamp(lead)
+        return self._leave(lead)
+
+    def _found_since(self, lead: Lead) -> Answered | None:
+        found = self._keeper.find(lead)
+        return self._serve(lead, found) if isinstance(found, Found) else self._put_together(lead)
+
+    def _abandon(self, lead: Lead) -> None:
+        """Leave what `lead` leads to the next one who waits for it."""
+        if (flight := _take_flight(lead)) is not None:
+            self._flights.abandon(flight)
+        if lead.batch is not None:
+            self._batching.give_up(lead.batch)
 
     def _let_go(self, lead: Lead) -> None:
         permit, lead.permit = lead.permit, None
@@ -338,6 +420,8 @@ class CallDesk:
         chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
         if trouble:
             chain = f"; the team could not be asked: {trouble}"
+        if lead.batch is not None and lead.batch.known:
+            chain = f"; {lead.batch.said}, {lead.batch.lacking}"
         near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
         return ReplayMiss(
             f"{request.model or request.surface}: {lead.because}{chain or near}. "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from genai_cache_magic.calls.tasks import running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.link import Looked
@@ -35,16 +36,36 @@ class Gathered:
 
     def ask(self, entry_id: EntryId, deliver: Callable[[Looked], None], *, is_async: bool) -> None:
         """Ask about `entry_id`; `deliver` is called from another thread, soon."""
+        self._gather([(entry_id, deliver)], is_async=is_async)
+
+    def ask_all(
+        self, entry_ids: Iterable[EntryId], deliver: Callable[[Mapping[EntryId, Looked]], None], *, is_async: bool
+    ) -> None:
+        """Ask about each of `entry_ids`; `deliver` is called once, from another thread, when all is known."""
+        wanted = dict.fromkeys(entry_ids)
+        found: dict[EntryId, Looked] = {}
+        lock = threading.Lock()
+
+        def tell(entry_id: EntryId, looked: Looked) -> None:
+            with lock:
+                found[entry_id] = looked
+                is_last = len(found) == len(wanted)
+            if is_last:
+                deliver(found)
+
+        self._gather([(entry_id, partial(tell, entry_id)) for entry_id in wanted], is_async=is_async)
+
+    def _gather(self, asked: list[Asked], *, is_async: bool) -> None:
         loop = running_loop() if is_async else None
         if loop is None:
-            self._ask_many([(entry_id, deliver)])
+            self._ask_many(asked)
             return
         here = self._of_thread
         # Another loop than that of the last time: what was gathered for one that was left will never be asked for.
         if getattr(here, "loop", None) != loop.identity or not here.asked:
             here.loop, here.asked = loop.identity, []
             loop.call_soon(self._flush)
-        here.asked.append((entry_id, deliver))
+        here.asked += asked
 
     def _flush(self) -> None:
         asked, self._of_thread.asked = self._of_thread.asked, []

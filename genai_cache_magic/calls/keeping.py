@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.calls.batch import is_frame
 from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.recalling import Recalled, Recollection
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.key import entry_id
-from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response, Stamp
+from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
@@ -23,7 +24,7 @@ from genai_cache_magic.events import Outcome
 from genai_cache_magic.providers.base import Answer, End, ModelCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
@@ -99,7 +100,7 @@ class Keeper:
         found = self._entries.find_call(
             lead.entry_id,
             ttl_s=lead.scope.options.ttl_s,
-            scope_tags=self._scope_tags(lead),
+            scope_tags=self.scope_tags(lead),
             tell=lead.scope.emit,
             is_last=is_last,
         )
@@ -110,7 +111,7 @@ class Keeper:
         found = self._entries.take_in(
             {lead.entry_id: envelope},
             ttl_s=lead.scope.options.ttl_s,
-            scope_tags=self._scope_tags(lead),
+            scope_tags=self.scope_tags(lead),
             tell=lead.scope.emit,
         )[lead.entry_id]
         return found if isinstance(found, Fetch) else self._suited(lead, found)
@@ -119,15 +120,20 @@ class Keeper:
         """Return how long what is stored for `lead`, here or in `envelope`, may live in all [s]; 0 if it may not."""
         return max(self._entries.life_s(lead.entry_id, blob) for blob in {None, envelope})
 
-    def _scope_tags(self, lead: Lead) -> list[bytes]:
+    def scope_tags(self, lead: Lead) -> list[bytes]:
+        """Return the keyed tags that the scope of `lead` names."""
         return [self._keys.tag("user", tag) for tag in lead.scope.options.tags]
 
     def _suited(self, lead: Lead, found: Found) -> Found | Fetch:
         try:
             is_same = found.sealed.account().asked == lead.call.wants.asked
+            is_of_parts = lead.batch is not None and is_frame(found)
         except EntryUndecodable as exc:
             lead.scope.emit(trouble("L1", exc))
             return Fetch(Why.DAMAGED)
+        if lead.batch is not None and is_of_parts:
+            lead.batch.frame = found.response
+            return Fetch(Why.ABSENT)
         # Who asks in the very same form gets what was received, and others what can be made of it.
         rendered = found.response if is_same else lead.call.provider.render(found.response, lead.call.wants)
         if rendered is found.response:
@@ -136,9 +142,13 @@ class Keeper:
 
     def invalidate(self, lead: Lead) -> None:
         """Publish that what is stored for `lead` is out of date; trouble is told to its scope."""
+        self.invalidate_all(lead, [lead.entry_id])
+
+    def invalidate_all(self, lead: Lead, entry_ids: Collection[EntryId]) -> None:
+        """Publish that `entry_ids`, which are of `lead`, are out of date; trouble is told to its scope."""
         try:
             # Published before the origin is asked, or this very answer would be born invalid.
-            self._entries.publish([lead.entry_id])
+            self._entries.publish(entry_ids)
         except StoreUnavailable as exc:
             lead.scope.emit(trouble("L1", exc))
 
@@ -157,6 +167,11 @@ class Keeper:
 
     def keep(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         """Store the answer to `lead` if it is admissible, and say what became of it."""
+        left = self.left_out(lead, response, answer)
+        return self._store(lead, response, answer) if left is None else left
+
+    def left_out(self, lead: Lead, response: Response, answer: Answer) -> Verdict | None:
+        """Return why the answer to `lead` is not to be stored; None if it is."""
         options = lead.scope.options
         decision = admissible(answer.end, (*lead.call.refused, *answer.refused), options.store)
         if isinstance(decision, Refuse):
@@ -168,21 +183,21 @@ class Keeper:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
         if answer.dies_s is not None and answer.dies_s * 1000 - self._entries.now_ms() < _LEAST_LIFE_MS:
             return Verdict(Outcome.REFUSED, "what it holds dies at once", is_shareable=True)
-        return self._store(lead, response, answer)
-
-    def _store(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         if lead.stamp is None:
             return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
         if self._entries.now_ms() - lead.stamped_ms >= ENTRY_RECORD_LIFE_MS:
             # What invalidated it meanwhile may be forgotten again: kernels sleep in the middle of a call.
             return Verdict(Outcome.MISS, "asked for more than a day ago", is_outdated=True)
+        return None
+
+    def _store(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         wanted = Wanted(
             lead.scope.options.ttl_s,
-            self._scope_tags(lead),
+            self.scope_tags(lead),
             lambda stored: lead.call.provider.render(stored, lead.call.wants) is None,
         )
         try:
-            entry = self._entry(lead, lead.stamp, response, answer)
+            entry = self.entry(lead, response, answer)
             filled = self._entries.fill(lead.entry_id, entry, wanted)
         except EntryUndecodable:
             return Verdict(Outcome.REFUSED, "can't be stored faithfully")
@@ -197,7 +212,8 @@ class Keeper:
         is_outdated = filled is Filled.OUTDATED
         return Verdict(Outcome.MISS, filled.value, is_shareable=not is_outdated, is_outdated=is_outdated)
 
-    def _entry(self, lead: Lead, stamp: Stamp, response: Response, answer: Answer) -> Entry:
+    def entry(self, lead: Lead, response: Response, answer: Answer) -> Entry:
+        """Return what is stored of the answer to `lead`, which has a stamp."""
         call, scope, options = lead.call, lead.scope, lead.scope.options
         model = answer.model or call.request.model
         named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
@@ -206,7 +222,7 @@ class Keeper:
         ttl_s = max(options.ttl_s or self.limits.ttl_s, lead.life_s)
         if answer.dies_s is not None:
             ttl_s = min(ttl_s, int(answer.dies_s - self._entries.now_ms() / 1000))
-        header = self._entries.header(stamp, ttl_s=ttl_s, tags=tags)
+        header = self._entries.header(lead.stamp, ttl_s=ttl_s, tags=tags)  # type: ignore[arg-type]  # see `left_out`
         recalled = self._recall(lead)
         metadata = Metadata(
             surface=call.request.surface,
@@ -234,5 +250,6 @@ class Keeper:
 
     def _recall(self, lead: Lead) -> Recalled:
         recalled = Recalled.of(lead, self._keys.namespace)
-        self._recollection.note(lead.entry_id, recalled)
+        if not lead.is_part:  # or the texts of one batch would drive all else out
+            self._recollection.note(lead.entry_id, recalled)
         return recalled

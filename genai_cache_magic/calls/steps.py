@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.coalesce import Flight, Landing, Seat
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import EntryId, Response, Stamp
@@ -70,7 +71,12 @@ class Bypass:
 
 @dataclass(slots=True)
 class Lead:
-    """Ask the origin with the caller's own client, then ``commit`` to `desk` or ``abort``, once."""
+    """Ask the origin with the caller's own client, then ``commit`` to `desk` or ``abort``, once.
+
+    Where `batch` has a body, that one is sent in the place of the caller's, with the caller's own client and all its
+    ways; its answer is read whole, and what `batch` makes of it is committed and given to the caller. `call` is what is
+    asked then, and `request_id` its name.
+    """
 
     desk: Desk
     call: ModelCall
@@ -93,6 +99,9 @@ class Lead:
     spent_usd: Decimal | None = None
     """What the call has cost [USD], once it is recorded; None is unknown."""
     ticket: int = 0
+    batch: Batch | None = field(default=None, repr=False)
+    is_part: bool = False
+    """It stands for one item of a call that asks about many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from genai_cache_magic.providers.unrecognised import described
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.entries.entries import Found
@@ -46,6 +47,11 @@ class Teller:
             lead, Outcome.HIT, account.model, account.usage, tier=found.tier, stored=True, saved=account.cost_usd
         )
 
+    def hit_by_parts(self, lead: Lead, batch: Batch) -> None:
+        """Tell that `lead` was answered by the entries of its items, and what they saved."""
+        usage, saved = batch.saved()
+        self._tell(lead, Outcome.HIT, batch.model, usage, tier=batch.tier, stored=True, saved=saved)
+
     def shared(self, lead: Lead, answer: Answer, *, is_stored: bool) -> None:
         """Tell that `lead` got the answer of another call that was on its way."""
         self._tell(
@@ -60,9 +66,12 @@ class Teller:
 
     def asked(self, lead: Lead, answer: Answer, outcome: Outcome, reason: str, *, stored: bool = False) -> None:
         """Tell that the origin was asked for `lead`, and what came of it."""
+        saved: Decimal | None = Decimal(0)
+        if lead.batch is not None and lead.batch.answer is not None:
+            saved = lead.batch.saved()[1]
         is_free = answer.end is End.ERROR and not answer.bill.unclear  # an answer that failed after it began is billed
         cost = Decimal(0) if is_free else self._cost(lead, answer)
-        self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost)
+        self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost, saved=saved)
 
     def missed_in_replay(self, lead: Lead, differs: tuple[str, ...]) -> None:
         """Tell that nobody was asked for `lead`, and in what the nearest stored request differs."""

@@ -126,14 +126,21 @@ class Entries:
                 return header.ttl_s
         return 0
 
-    def find_many(self, entry_ids: Iterable[EntryId], *, tell: Callable[[Event], None]) -> dict[EntryId, Found | Fetch]:
-        """Look many up, as `find` does for a caller who asks for nothing special, by one read of the store."""
+    def find_many(
+        self,
+        entry_ids: Iterable[EntryId],
+        *,
+        ttl_s: int | None = None,
+        scope_tags: Collection[bytes] = (),
+        tell: Callable[[Event], None],
+    ) -> dict[EntryId, Found | Fetch]:
+        """Look many up, as `find` does, by one read of the store."""
         ids = list(dict.fromkeys(entry_ids))
         if len(ids) == 1 or not isinstance(self.store, SupportsGetMany):
-            return {entry_id: self.find(entry_id, ttl_s=None, tell=tell) for entry_id in ids}
+            return {one: self.find(one, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell) for one in ids}
         try:
             blobs = self.store.get_many(ids)
-            return {entry_id: self._judged(entry_id, blobs.get(entry_id), None, (), tell) for entry_id in ids}
+            return {one: self._judged(one, blobs.get(one), ttl_s, scope_tags, tell) for one in ids}
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return dict.fromkeys(ids, Fetch(Why.ABSENT))

@@ -17,6 +17,7 @@ from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import CellInterrupt, NotSent, ReplayMiss, UncacheableRequest
 from genai_cache_magic.intercept import interrupts
 from genai_cache_magic.providers import uploads
+from genai_cache_magic.providers.batches import fixed
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.unrecognised import is_unrecognised
 
@@ -33,6 +34,9 @@ MAX_WAIT_S: Final = 120.0
 
 MAX_IDLE_S: Final = 1.0
 """A follower waits no longer for a stream that its reader leaves alone [s]: perhaps nobody will read it."""
+
+
+APART: Final = "the parts of its answer did not go together, so it was asked whole"
 
 
 class Guarded:
@@ -61,7 +65,12 @@ class Guarded:
 
 
 def open_call(
-    here: Active, http_call: Callable[[], HttpCall], *, is_async: bool, asked: Hashable | None = None
+    here: Active,
+    http_call: Callable[[], HttpCall],
+    *,
+    is_async: bool,
+    asked: Hashable | None = None,
+    divides: bool = False,
 ) -> Step | None:
     """Decide what becomes of an HTTP request; None is no model call, or one that we failed to judge.
 
@@ -70,6 +79,8 @@ def open_call(
     asked
         All that `http_call` is made of and what was learned of uploads, by which a call is known again; None where
         that can't be told.
+    divides
+        Whether who asks can send another body in the place of its caller's, as a `Lead` may ask for.
 
     Raises
     ------
@@ -85,6 +96,8 @@ def open_call(
             if call is None:
                 sent = http_call()
                 call = recognise(sent, origins, asked)
+            if call is not None and not divides:
+                call = fixed(call)
             if call is not None:
                 return here.cache.calls.begin(call, here.scope, is_async=is_async)
             is_strange = is_unrecognised(sent, here.cache.origins)
@@ -94,6 +107,20 @@ def open_call(
         except UncacheableRequest as exc:
             return _uncached(here, None, str(exc))
     return _uncached(here, call, "the cache failed")
+
+
+def ask_whole(here: Active, call: ModelCall) -> None:
+    """Say that `call` goes to its origin as its caller made it, since parts of it did not go together.
+
+    Raises
+    ------
+    BudgetExceeded
+        It may not.
+    """
+    with Guarded(here):
+        if here.scope.budgets is not None:
+            here.scope.budgets.let_pass(call)
+        bypass(here.scope, call, APART)
 
 
 def _upload_in(here: Active, sent: HttpCall, *, is_strange: bool) -> Step | None:

@@ -24,6 +24,7 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.points import Point
+from genai_cache_magic.intercept.portions import Portion, without_lengths
 from genai_cache_magic.intercept.turns import Turn, active_turn, decided, turn_for
 from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
@@ -98,6 +99,8 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(self, request))
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
+        if turn.lead is not None:
+            return _send_part(functools.partial(original, self), kit, here, turn, options)
         try:
             with turn:
                 response = original(self, request, **kit.options(turn, self, options))
@@ -120,6 +123,8 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, request))
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
+        if turn.lead is not None:
+            return await _send_part_async(functools.partial(original, self), kit, here, turn, options)
         try:
             with turn:
                 response = await original(self, request, **kit.options(turn, self, options))
@@ -130,6 +135,48 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         return response
 
     return send
+
+
+def _send_part(send: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, options: dict[str, Any]) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call."""
+    request, portion = turn.request, Portion(here, turn)
+    part = portion.request(functools.partial(kit.with_body, request))
+    if part is not None:
+        try:
+            with turn:
+                received = send(part, **{**options, "stream": False})
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        answer = portion.answer(received, received.status_code, functools.partial(kit.exchanged, received, request))
+        if answer is not None:
+            return answer
+    portion.ask_whole()
+    with Turn(request):
+        return send(request, **options)
+
+
+async def _send_part_async(
+    send: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, options: dict[str, Any]
+) -> Any:
+    """Do the same for an asynchronous client."""
+    request, portion = turn.request, Portion(here, turn)
+    part = portion.request(functools.partial(kit.with_body, request))
+    if part is not None:
+        try:
+            with turn:
+                received = await send(part, **{**options, "stream": False})
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        answer = portion.answer(received, received.status_code, functools.partial(kit.exchanged, received, request))
+        if answer is not None:
+            return answer
+    portion.ask_whole()
+    with Turn(request):
+        return await send(request, **options)
 
 
 def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step | None:
@@ -149,7 +196,8 @@ def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step |
         asked = _spelt(here, client, request)
     except Exception:  # noqa: BLE001, S110 - not swallowed: `open_call` looks closer, is guarded, and says what is wrong
         pass
-    return open_call(here, functools.partial(as_sent, client, request), is_async=is_async, asked=asked)
+    sent = functools.partial(as_sent, client, request)
+    return open_call(here, sent, is_async=is_async, asked=asked, divides=True)
 
 
 def _needs_a_look(request: Any) -> bool:
@@ -356,6 +404,31 @@ class _Kit:
         if not (isinstance(kind, type) and issubclass(kind, self._module.TransportError)):
             kind = self._module.NetworkError
         return kind(str(error))
+
+    def with_body(self, request: Any, body: bytes) -> Any:
+        """Return `request` with another body."""
+        return self._module.Request(
+            request.method,
+            request.url,
+            headers=without_lengths(request.headers.raw),
+            content=body,
+            extensions=request.extensions,
+        )
+
+    def exchanged(self, received: Any, request: Any, answer: Response) -> Any:
+        """Return what was `received`, read, as the response to `request` that has the body of `answer`."""
+        left_out = ("content-length", "transfer-encoding", "content-encoding")
+        made = self._module.Response(
+            received.status_code,
+            headers=without_lengths(received.headers.raw, left_out),
+            content=answer.body,
+            request=request,
+            extensions=received.extensions,
+            history=received.history,
+            default_encoding=received.default_encoding,
+        )
+        made.elapsed = received.elapsed
+        return made
 
     def options(self, turn: Turn, client: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of `client.send` with which `turn` is carried out."""

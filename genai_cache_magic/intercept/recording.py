@@ -59,6 +59,7 @@ _LONGEST_LAST_EVENT: Final = 512
 UNFRAMED: Final = "nothing tells whether all of it came"
 NO_STORE: Final = "no-store"
 CHANGED: Final = "changed after it was looked up"
+APART: Final = "does not go together with what is known"
 REDIRECTED: Final = "a redirect led to another origin or method"
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -289,6 +290,10 @@ class Recording:
             return
         if not self._is_framed and heads.is_opaque(response):
             self.refuse(UNFRAMED)
+        if lead.batch is not None:
+            response = lead.batch.answered(response)
+            if lead.batch.is_apart:
+                self.refuse(APART)
         if heads.forbids_storing(self._headers) and not self._stores_all_the_same():
             self.refuse(NO_STORE)
         if self._is_whole(response):

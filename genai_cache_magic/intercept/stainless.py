@@ -287,7 +287,7 @@ class _Kit:
             return None
         head, body, raw = foretold
         known_by = (head.mark, raw, here.cache.origins.uploads.version)
-        step = open_call(here, functools.partial(head.with_body, raw), is_async=is_async, asked=known_by)
+        step = open_call(here, functools.partial(head.with_body, raw), is_async=is_async, asked=known_by, divides=True)
         if step is None:
             return None
         if isinstance(step, Answered):

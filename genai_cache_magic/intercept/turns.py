@@ -35,14 +35,19 @@ class Turn:
         The client's own kind of response, or an exception, to take the place of the network.
     recording
         What receives the network's answer.
+    lead
+        The call, where another body is sent in the place of its caller's: see `calls.steps.Lead`.
     """
 
-    __slots__ = ("_token", "is_over", "last", "outcome", "recording", "request")
+    __slots__ = ("_token", "is_over", "last", "lead", "outcome", "recording", "request")
 
-    def __init__(self, request: Any, *, outcome: Any = None, recording: Recording | None = None) -> None:
+    def __init__(
+        self, request: Any, *, outcome: Any = None, recording: Recording | None = None, lead: Lead | None = None
+    ) -> None:
         self.request = request
         self.outcome = outcome
         self.recording = recording
+        self.lead = lead
         self.last: Any = None  # the client's own response to what it sent last, where it may send again
         self.is_over = False
 
@@ -165,7 +170,8 @@ def turn_for(
         with Guarded(here):
             if not step.is_recorded:  # an upload is nothing to record
                 opened(step)
-        return Turn(request, recording=Recording(here, step, decode))
+        is_divided = step.batch is not None and step.batch.body is not None
+        return Turn(request, recording=Recording(here, step, decode), lead=step if is_divided else None)
     if isinstance(step, Answered | Rejected):
         with Guarded(here):
             return Turn(request, outcome=play(replay.marked(step) if isinstance(step, Answered) else step.error))

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import custom, lookups, multipart, noise, ollama, references, unrecognised, uploads
+from genai_cache_magic.providers import (
+    batches,
+    custom,
+    lookups,
+    multipart,
+    noise,
+    ollama,
+    references,
+    unrecognised,
+    uploads,
+)
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -163,6 +173,8 @@ def _ask(route: _Route, call: HttpCall, origins: Origins) -> ModelCall | None:
         else references.resolve(body, raw, functools.partial(origins.uploads.digest_of, call))
     )
     found = _referring(noise.restored(route.family.recognise(call, body, origins), told), shown)
+    if found is not None and not is_form:
+        found = batches.divided(found, call, raw)
     if found is None or lookups.REASON in found.refused or not lookups.asked_in(found.request.body):
         return found
     return replace(found, refused=(*found.refused, lookups.REASON))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.batches import Parts, are_alone
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
 from genai_cache_magic.providers.reading import as_object, as_text, count, load_answer
@@ -18,6 +19,30 @@ if TYPE_CHECKING:
     from genai_cache_magic.providers.base import HttpCall, Origins
 
 SUFFIX: Final = "/embeddings"
+
+ALONE: Final = frozenset(
+    {
+        "dimensions",
+        "embedding_type",
+        "encoding_format",
+        "input",
+        "input_type",
+        "metadata",
+        "normalized",
+        "output_dimension",
+        "output_dtype",
+        "task",
+        "truncate",
+        "truncation",
+        "user",
+    }
+)
+"""Fields of which it is known that they say the same of every text, and of no text something about others.
+
+Jina's ``late_chunking`` makes a text's vector depend on the texts beside it, so what is not here divides no batch.
+"""
+
+PARTS: Final = Parts("input", (("data",),), (("usage",),), is_indexed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,10 @@ class OpenAIEmbeddings:
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""
         return response if response.form is wants.form else None
+
+    def parts(self, body: JsonObject) -> Parts | None:
+        """Return where the texts are; None for a request with objects, or with fields that may relate its texts."""
+        return PARTS if body.keys() <= ALONE and are_alone(body.get("input")) else None
 
 
 def recognise(call: HttpCall, body: JsonObject, origins: Origins) -> ModelCall | None:

@@ -1,0 +1,191 @@
+"""A call that asks about many things at once, each of which is an entry of its own: what is known of it so far.
+
+What is stored under the id of the call itself is the frame of its answer, all but what it says of each thing; or, of
+a call that was not divided, the answer. `design/0018-embeddings.md` says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.options import Samples
+from genai_cache_magic.events import Tier
+from genai_cache_magic.providers.reading import is_success
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from genai_cache_magic.calls.coalesce import Flight
+    from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.core.model import Account, EntryId, Response
+    from genai_cache_magic.entries.entries import Found
+    from genai_cache_magic.providers.base import Divides, ModelCall
+
+FRAME: Final = "frame"
+"""In which form the frame of a divided answer was "asked" for: no caller asks in it, so no release takes it for an answer."""
+
+_MOST_WAITS: Final = 3
+"""So often a call waits for others that ask about some of the same things; then it asks for what it still lacks."""
+
+
+_MOST_SHOWN: Final = 10
+"""So many items a message names."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """A call of many items on its way. It belongs to one caller.
+
+    Attributes
+    ----------
+    call
+        The call as it was asked.
+    ids
+        The entry id of each of its items; the same item twice has one id.
+    known
+        The answers to those items that need not be asked about.
+    frame
+        What is stored of the answer to this very call, beside its items.
+    outdated
+        Entries that are valid by themselves, but the call they would answer was invalidated since they were stored.
+    asked
+        What is asked about, once that is decided.
+    body
+        What is sent in the place of the caller's body; None if that is sent itself.
+    part
+        What was answered to `body`.
+    answer
+        The answer to the whole call, once it is put together.
+    """
+
+    call: ModelCall = field(repr=False)
+    division: Divides = field(repr=False)
+    ids: tuple[EntryId, ...] = field(repr=False)
+    known: dict[EntryId, Response] = field(default_factory=dict, repr=False)
+    accounts: dict[EntryId, Account] = field(default_factory=dict, repr=False)
+    tier: Tier = Tier.L1
+    frame: Response | None = field(default=None, repr=False)
+    outdated: set[EntryId] = field(default_factory=set, repr=False)
+    flights: dict[EntryId, Flight] = field(default_factory=dict, repr=False)
+    waits_left: int = _MOST_WAITS
+    asked: tuple[EntryId, ...] = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    part: Response | None = field(default=None, repr=False)
+    answer: Response | None = field(default=None, repr=False)
+
+    @property
+    def missing(self) -> list[EntryId]:
+        """What is not known, each once, in order."""
+        return [one for one in dict.fromkeys(self.ids) if one not in self.known]
+
+    @property
+    def said(self) -> str:
+        """How many of its items are known, in words."""
+        count = sum(one in self.known for one in self.ids)
+        return f"{count:,} of {len(self.ids):,} {self.division.noun} from the cache"
+
+    @property
+    def lacking(self) -> str:
+        """Which of its items are not known, in words: by their places, counted from 1."""
+        places = [place + 1 for place, one in enumerate(self.ids) if one not in self.known]
+        shown = ", ".join(map(str, places[:_MOST_SHOWN]))
+        more = f" and {len(places) - _MOST_SHOWN:,} more" if len(places) > _MOST_SHOWN else ""
+        return f"without number {shown}{more}"
+
+    def places_of(self, entry_ids: Iterable[EntryId]) -> list[int]:
+        """Return where each of `entry_ids` stands first."""
+        first: dict[EntryId, int] = {}
+        for place, one in enumerate(self.ids):
+            first.setdefault(one, place)
+        return [first[one] for one in entry_ids]
+
+    def take(self, entry_id: EntryId, found: Found) -> None:
+        """Note what is stored for an item; raises ``EntryUndecodable``."""
+        self.accounts[entry_id] = found.sealed.account()
+        self.known[entry_id] = found.response
+        if found.tier is Tier.L2:
+            self.tier = Tier.L2
+
+    def forget(self) -> None:
+        """Let go of what is known: it does not go together."""
+        self.known.clear()
+        self.accounts.clear()
+        self.frame = None
+
+    def joined(self) -> Response | None:
+        """Return the answer that is known altogether; None if something is missing, or does not go together."""
+        if self.missing:
+            return None
+        each = [self.known[one] for one in self.ids]
+        if self.frame is not None:
+            framed = self.division.join(each, replace(self.frame, form=Form.JSON))
+            if framed is not None:
+                return framed
+        return self.division.join(each)
+
+    def depart(self, *, may_divide: bool) -> ModelCall:
+        """Decide what is asked about: what is missing, if it is less than all and `may_divide`; return that call."""
+        missing = self.missing
+        if may_divide and len(missing) < len(self.ids) and not self.division.is_fixed:
+            places = self.places_of(missing)
+            self.asked = tuple(missing)
+            self.body = self.division.body_of(places)
+            return self.division.call_of(self.call, places)
+        self.asked, self.body = self.ids, None
+        self.forget()
+        return self.call
+
+    def answered(self, response: Response) -> Response:
+        """Take what was received; return the answer to the whole call, or what was received if there is none."""
+        if self.body is None:
+            return response
+        self.part = response
+        each = self.division.split(response, self.places_of(self.asked))
+        if each is None:
+            return response
+        fresh = dict(zip(self.asked, each, strict=True))
+        both = {**self.known, **fresh}
+        self.answer = self.division.join([both[one] for one in self.ids], response)
+        return response if self.answer is None else self.answer
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether what was received is an answer, and could not be put together with what is known."""
+        return self.part is not None and self.answer is None and is_success(self.part)
+
+    def saved(self) -> tuple[Usage, Decimal | None]:
+        """Return the tokens and the price [USD] of what is known; None is unknown."""
+        told = [self.accounts.get(one) for one in self.ids if one in self.known]
+        tokens = [None if one is None else one.usage.input_tokens for one in told]
+        prices = [None if one is None else one.cost_usd for one in told]
+        counted = [n for n in tokens if n is not None]
+        priced = [price for price in prices if price is not None]
+        asked = sum(counted) if len(counted) == len(tokens) else None
+        return Usage(asked, 0), sum(priced, Decimal(0)) if len(priced) == len(prices) else None
+
+    @property
+    def model(self) -> str:
+        """Who answered what is known."""
+        return next((one.model for one in self.accounts.values() if one.model), "")
+
+
+def is_divided(call: ModelCall, scope: CellScope) -> bool:
+    """Tell whether `call` is looked up item by item: not where every call is to have an answer of its own."""
+    return call.division is not None and scope.options.samples is not Samples.DISTINCT and not call.refused
+
+
+def shared_cost(whole: Decimal | None, weights: Sequence[int]) -> list[Decimal | None]:
+    """Return a price [USD] in parts as the `weights` are; the parts are exactly as much as the whole."""
+    if whole is None or not weights:
+        return [None] * len(weights)
+    total = sum(weights) or len(weights)
+    parts = [whole * (weight if sum(weights) else 1) / total for weight in weights[:-1]]
+    return [*parts, whole - sum(parts, Decimal(0))]
+
+
+def is_frame(found: Found) -> bool:
+    """Tell whether an entry is the frame of a divided answer; raises ``EntryUndecodable``."""
+    return found.sealed.account().asked == FRAME

@@ -1,0 +1,166 @@
+"""What is kept of a call that asks about many things: an entry for each of them, and the frame of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from genai_cache_magic.calls.batch import FRAME, Batch, is_divided, is_frame, shared_cost
+from genai_cache_magic.calls.keyed import keyed
+from genai_cache_magic.calls.keeping import Verdict
+from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.policy import Filled, Serve
+from genai_cache_magic.entries.entries import Entries, Found, trouble
+from genai_cache_magic.entries.filling import Wanted
+from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.providers.billing import with_bill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from genai_cache_magic.calls.keeping import Keeper
+    from genai_cache_magic.calls.steps import Lead
+    from genai_cache_magic.core.model import Entry, EntryId, Response
+    from genai_cache_magic.providers.base import Answer
+
+
+class PartsKeeper:
+    """Finds and stores the items of calls, beside what `keeper` does for whole ones. Safe to share between threads."""
+
+    def __init__(self, entries: Entries, keeper: Keeper) -> None:
+        self._entries = entries
+        self._keeper = keeper
+
+    def batch_of(self, lead: Lead) -> Batch | None:
+        """Return how `lead` is looked up item by item; None if it is one call and nothing else."""
+        call, division = lead.call, lead.call.division
+        if division is None or not is_divided(call, lead.scope):
+            return None
+        ids: dict[int, EntryId] = {}
+        for place in range(len(division.items)):
+            part = keyed(division.call_of(call, [place]), lead.scope.options)
+            ids[place] = self._keeper.request_id(part, lead.scope)
+        if set(ids.values()) == {lead.entry_id}:
+            return None  # one text, asked for as it is stored
+        return Batch(call, division, tuple(ids.values()))
+
+    def find(self, lead: Lead, batch: Batch) -> None:
+        """Look up what is missing, in one read. Never raises: trouble is told, and is a miss."""
+        found = self._entries.find_many(
+            batch.missing,
+            ttl_s=lead.scope.options.ttl_s,
+            scope_tags=self._keeper.scope_tags(lead),
+            tell=lead.scope.emit,
+        )
+        for entry_id, one in found.items():
+            if isinstance(one, Found):
+                self._take(lead, batch, entry_id, one)
+
+    def take_in(self, lead: Lead, batch: Batch, envelopes: Mapping[EntryId, bytes]) -> None:
+        """Take what the team has stored of what is missing, and store it here too."""
+        missing = set(batch.missing)
+        found = self._entries.take_in(
+            {entry_id: envelope for entry_id, envelope in envelopes.items() if entry_id in missing},
+            ttl_s=lead.scope.options.ttl_s,
+            scope_tags=self._keeper.scope_tags(lead),
+            tell=lead.scope.emit,
+        )
+        for entry_id, one in found.items():
+            if isinstance(one, Found):
+                self._take(lead, batch, entry_id, one)
+
+    def _take(self, lead: Lead, batch: Batch, entry_id: EntryId, found: Found) -> None:
+        try:
+            # Who invalidates an answer means what it was put together of.
+            decision = self._entries.judge.decide(lead.entry_id, found.sealed.header)
+            if not isinstance(decision, Serve):
+                batch.outdated.add(entry_id)
+            elif not is_frame(found):
+                batch.take(entry_id, found)
+        except (EntryUndecodable, StoreUnavailable) as exc:
+            lead.scope.emit(trouble("L1", exc))
+
+    def invalidate(self, lead: Lead, entry_ids: Iterable[EntryId]) -> None:
+        """Publish that `entry_ids` are out of date."""
+        if ids := list(dict.fromkeys(entry_ids)):
+            self._keeper.invalidate_all(lead, ids)
+
+    def keep(
+        self, lead: Lead, batch: Batch, received: Response, answer: Answer
+    ) -> tuple[Verdict, dict[EntryId, Response]]:
+        """Store what was `received` of what was asked about; return what became of it, and what it says of each.
+
+        An answer that can't be told apart is stored as it is, if it is that to the whole call.
+        """
+        left = self._keeper.left_out(lead, received, answer)
+        asked = dict.fromkeys(batch.asked)
+        each = batch.division.split(received, batch.places_of(asked) if batch.body else range(len(batch.ids)))
+        fresh = {} if each is None else dict(zip(batch.asked, each, strict=True))
+        if left is not None:
+            return left, fresh
+        if each is None:
+            whole = Verdict(Outcome.REFUSED, "can't be put together") if batch.body else None
+            return whole or self._keeper.keep(lead, received, answer), {}
+        return self._store(lead, batch, received, answer, fresh), fresh
+
+    def _store(
+        self, lead: Lead, batch: Batch, received: Response, answer: Answer, fresh: Mapping[EntryId, Response]
+    ) -> Verdict:
+        wanted = Wanted(lead.scope.options.ttl_s, self._keeper.scope_tags(lead))
+        try:
+            entries = self._items(lead, batch, answer, fresh)
+            frame = self._frame(lead, batch, received, answer, fresh)
+            filled = self._entries.fill_many(entries if frame is None else {**entries, lead.entry_id: frame}, wanted)
+        except EntryUndecodable:
+            return Verdict(Outcome.REFUSED, "can't be stored faithfully")
+        except StoreUnavailable as exc:
+            lead.scope.emit(trouble("L1", exc))
+            return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
+        outcomes = {filled[one] for one in fresh}
+        if Filled.OUTDATED in outcomes:
+            return Verdict(Outcome.MISS, Filled.OUTDATED.value, is_outdated=True)
+        return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
+
+    def _items(
+        self, lead: Lead, batch: Batch, answer: Answer, fresh: Mapping[EntryId, Response]
+    ) -> dict[EntryId, Entry]:
+        places = batch.places_of(fresh)
+        whole = cost_usd(lead.call, answer, now_ms=self._entries.now_ms())
+        costs = shared_cost(whole, batch.division.weights(places))
+        entries = {}
+        for entry_id, place, cost in zip(fresh, places, costs, strict=True):
+            part = self._part(lead, batch, entry_id, place)
+            response = fresh[entry_id]
+            entry = self._keeper.entry(part, response, with_bill(part.call.provider.read(response), response))
+            entries[entry_id] = replace(entry, metadata=replace(entry.metadata, cost_usd=cost))
+        return entries
+
+    def _part(self, lead: Lead, batch: Batch, entry_id: EntryId, place: int) -> Lead:
+        call = keyed(batch.division.call_of(batch.call, [place]), lead.scope.options)
+        item = batch.division.items[place]
+        if type(item) is str:
+            call = replace(call, preview=" ".join(item[:160].split())[:80])
+        return replace(lead, call=call, entry_id=entry_id, request_id=entry_id, batch=None, flight=None, is_part=True)
+
+    def _frame(
+        self, lead: Lead, batch: Batch, received: Response, answer: Answer, fresh: Mapping[EntryId, Response]
+    ) -> Entry | None:
+        """Return what is stored under the id of the call itself; None if that can't be told.
+
+        Of an answer that was put together, its counts are those of all its items.
+        """
+        whole: Response | None = received
+        if batch.body is not None:
+            both = {**batch.known, **fresh}
+            whole = batch.division.join([both[one] for one in batch.ids])
+        frame = whole and batch.division.frame_of(whole)
+        if frame is None:
+            return None
+        asked = replace(lead, call=batch.call, request_id=lead.entry_id)
+        entry = self._keeper.entry(asked, replace(frame, form=Form.STREAM), answer)
+        # What it cost stands with its items, so that it is counted once.
+        told = replace(entry.metadata, asked=FRAME, usage=Usage(), cost_usd=Decimal(0))
+        return replace(entry, metadata=told)
