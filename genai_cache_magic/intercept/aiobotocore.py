@@ -20,13 +20,15 @@ from genai_cache_magic.intercept import aiohttp, botocore_kit
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import wait_async
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.turns import current_turn, turn_for
+from genai_cache_magic.intercept.portions import Portion
+from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from genai_cache_magic.core.model import Response
+    from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
 
 
@@ -62,6 +64,8 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         while isinstance(step, Follow):
             step = await wait_async(here, step, botocore_kit.read_timeout(request_dict))
         turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
+        if turn.lead is not None:
+            return await _send_part(functools.partial(original, self), kit, here, turn, operation_model)
         try:
             with turn:
                 made = await original(self, request_dict, operation_model)
@@ -72,6 +76,33 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         return made
 
     return _send_request
+
+
+async def _send_part(send: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, operation: Any) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call.
+
+    Nothing is signed yet: the part is signed as the whole call would have been.
+    """
+    asked, portion = turn.request, Portion(here, turn)
+    part = portion.request(functools.partial(kit.with_body, asked))
+    if part is not None:
+        try:
+            with turn:
+                made = await send(part, operation)
+                await kit.read(made)
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        answer = portion.answer(made, made[0].status_code, functools.partial(kit.play, asked["url"]))
+        if answer is made:
+            return made
+        if answer is not None:
+            with Turn(asked, outcome=answer):
+                return await send(asked, operation)
+    portion.ask_whole()
+    with Turn(asked):
+        return await send(asked, operation)
 
 
 def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,6 +152,12 @@ class _Kit(botocore_kit.Kit):
     def may_own(self, endpoint: Any) -> bool:
         """Tell whether `endpoint` sends by aiohttp, in the library's own way."""
         return type(endpoint.http_session) is self._session
+
+    async def read(self, made: tuple[Any, Any]) -> None:
+        """Read an answer to its end, as its caller would."""
+        body = made[1].get("body") if type(made[1]) is dict else None
+        if hasattr(body, "read"):
+            await body.read()
 
     def played(self, stored: Response, url: str) -> bytes:  # noqa: ARG002 - botocore's answers know their URL
         """Return `stored` as it comes over the wire."""

@@ -16,12 +16,14 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import wait
 from genai_cache_magic.intercept.botocore_kit import Kit, has_answer, read_timeout
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.turns import current_turn, turn_for
+from genai_cache_magic.intercept.portions import Portion
+from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
 
 
@@ -57,6 +59,8 @@ def _make_request(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
         while isinstance(step, Follow):
             step = wait(here, step, read_timeout(request_dict))
         turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
+        if turn.lead is not None:
+            return _send_part(functools.partial(original, self), kit, here, turn, operation_model)
         try:
             with turn:
                 made = original(self, operation_model, request_dict)
@@ -67,6 +71,33 @@ def _make_request(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
         return made
 
     return make_request
+
+
+def _send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, operation: Any) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call.
+
+    Nothing is signed yet: the part is signed as the whole call would have been.
+    """
+    asked, portion = turn.request, Portion(here, turn)
+    part = portion.request(functools.partial(kit.with_body, asked))
+    if part is not None:
+        try:
+            with turn:
+                made = send(operation, part)
+                kit.read(made)
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        answer = portion.answer(made, made[0].status_code, functools.partial(kit.play, asked["url"]))
+        if answer is made:
+            return made
+        if answer is not None:
+            with Turn(asked, outcome=answer):
+                return send(operation, asked)
+    portion.ask_whole()
+    with Turn(asked):
+        return send(operation, asked)
 
 
 def _create_request(original: Callable[..., Any]) -> Callable[..., Any]:

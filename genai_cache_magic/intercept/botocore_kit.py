@@ -56,7 +56,7 @@ class Kit:
             return None
         if not self.may_own(endpoint):
             return None
-        return open_call(here, functools.partial(self.http_call, endpoint, request_dict), is_async=self.is_async)
+        return open_call(here, functools.partial(self.http_call, endpoint, request_dict), is_async=self.is_async, divides=True)
 
     def may_own(self, endpoint: Any) -> bool:
         """Tell whether the calls of `endpoint` can be served and recorded here."""
@@ -68,6 +68,17 @@ class Kit:
         proxies = getattr(getattr(endpoint, "http_session", None), "_proxy_config", None)
         route = by_proxy(proxies.proxy_url_for(sent["url"])) if proxies is not None else ()
         return http_call(sent["method"], sent["url"], sent["headers"], sent["body"], route)
+
+    def with_body(self, request_dict: dict[str, Any], body: bytes) -> dict[str, Any]:
+        """Return a request, not signed yet, with another body."""
+        headers = {name: value for name, value in request_dict["headers"].items() if name.lower() != "content-length"}
+        return {**request_dict, "body": body, "headers": headers}
+
+    def read(self, made: tuple[Any, Any]) -> Any:
+        """Read an answer to its end, as its caller would."""
+        body = made[1].get("body") if type(made[1]) is dict else None
+        if hasattr(body, "read"):
+            body.read()
 
     def played(self, stored: Response, url: str) -> Any:
         """Return `stored` as the library has it from the network."""

@@ -24,7 +24,7 @@ from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.portions import Portion, without_lengths
+from genai_cache_magic.intercept.portions import CODINGS, Portion, without_lengths
 from genai_cache_magic.intercept.turns import Turn, active_turn, decided, turn_for
 from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
@@ -417,10 +417,9 @@ class _Kit:
 
     def exchanged(self, received: Any, request: Any, answer: Response) -> Any:
         """Return what was `received`, read, as the response to `request` that has the body of `answer`."""
-        left_out = ("content-length", "transfer-encoding", "content-encoding")
         made = self._module.Response(
             received.status_code,
-            headers=without_lengths(received.headers.raw, left_out),
+            headers=without_lengths(received.headers.raw, CODINGS),
             content=answer.body,
             request=request,
             extensions=received.extensions,

@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 _SUCCESS: Final = 2
 
+CODINGS: Final = ("content-length", "transfer-encoding", "content-encoding")
+"""Headers that say how a body came over the wire."""
+
 
 class Portion:
     """One such call.

@@ -15,7 +15,8 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.turns import current_turn, turn_for
+from genai_cache_magic.intercept.portions import CODINGS, Portion, without_lengths
+from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_name, by_proxy, http_call
 from genai_cache_magic.providers.unrecognised import ASK_NOTHING
 
@@ -62,6 +63,8 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             raise turn.outcome
         if turn.outcome is not None:
             return turn.outcome
+        if turn.lead is not None:
+            return _send_part(functools.partial(original, self), kit, here, turn, (self, route, args, options))
         try:
             with turn:
                 response = original(self, request, *args, **options)
@@ -73,6 +76,36 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         return response
 
     return send
+
+
+def _send_part(
+    send: Callable[..., Any],
+    kit: _Kit,
+    here: Active,
+    turn: Turn,
+    how: tuple[Any, Headers, tuple[Any, ...], dict[str, Any]],
+) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call."""
+    adapter, route, args, options = how
+    request, portion = turn.request, Portion(here, turn)
+    part = portion.request(functools.partial(kit.with_body, request))
+    if part is not None:
+        try:
+            with turn:
+                received = send(part, *args, **options)
+                kit.record(turn.recording, part, route, received)
+                received.content  # noqa: B018 - reads it
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        exchanged = functools.partial(kit.exchanged, adapter, request, received)
+        answer = portion.answer(received, received.status_code, exchanged)
+        if answer is not None:
+            return answer
+    portion.ask_whole()
+    with Turn(request):
+        return send(request, *args, **options)
 
 
 def _read_timeout(args: tuple[Any, ...], options: dict[str, Any]) -> float | None:
@@ -115,7 +148,23 @@ class _Kit:
         # What is sent in the course of another call, by whatever client, is that call's.
         if request.method in ASK_NOTHING or current_turn() is not None:
             return None
-        return open_call(here, functools.partial(self._http_call, request, route), is_async=False)
+        return open_call(here, functools.partial(self._http_call, request, route), is_async=False, divides=True)
+
+    def with_body(self, request: Any, body: bytes) -> Any:
+        """Return `request` with another body."""
+        part = request.copy()
+        part.body = body
+        part.headers.pop("Transfer-Encoding", None)
+        part.headers["Content-Length"] = str(len(body))
+        return part
+
+    def exchanged(self, adapter: Any, request: Any, received: Any, answer: Response) -> Any:
+        """Return what was `received`, read, as the response to `request` that has the body of `answer`."""
+        headers = tuple(without_lengths(received.raw.headers.items(), CODINGS))
+        stored = Response(received.status_code, (*headers, ("content-length", "")), answer.body)
+        raw = self._messages.replayed(stored, request.path_url, adapter.max_retries)
+        raw._original_response = received.raw._original_response  # noqa: SLF001 - where cookies are looked for
+        return adapter.build_response(request, raw)
 
     def _http_call(self, request: Any, route: Headers) -> HttpCall:
         return http_call(request.method, request.url, request.headers, request.body, route)

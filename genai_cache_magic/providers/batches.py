@@ -191,8 +191,11 @@ class Division:
         found = anatomy(response.body, self.parts.lists, self.parts.counts)
         if found is None or not found.lists:
             return None
+        if count is not None:
+            # What was not asked for may be there, and empty.
+            found = replace(found, lists={path: one for path, one in found.lists.items() if one.items})
         is_even = all(count in {None, len(one.items)} for one in found.lists.values())
-        return found if is_even else None
+        return found if found.lists and is_even else None
 
     def _order(self, found: Anatomy, count: int) -> list[int] | None:
         """Return which item of the lists is of the first text, which of the second, and so on."""

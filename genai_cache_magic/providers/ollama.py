@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers import jsonlines
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.batches import Parts, are_alone
 from genai_cache_magic.providers.fields import (
     is_conversation,
     is_one_token,
@@ -103,9 +104,17 @@ class OllamaEmbeddings:
         usage = Usage(count(answer.get("prompt_eval_count")), 0)
         return Answer(end_of(vectors, self.asked), usage, as_text(answer.get("model")))
 
+    def parts(self, body: JsonObject) -> Parts | None:
+        """Return where the texts are; None for the older API, of one text, and for fields that are not known."""
+        return _PARTS if body.keys() <= _ALONE and are_alone(body.get("input")) else None
+
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; these APIs have one form."""
         return response if response.form is wants.form else None
+
+
+_ALONE: Final = frozenset({"dimensions", "input", "options", "truncate"})
+_PARTS: Final = Parts("input", (("embeddings",),), (("prompt_eval_count",),))
 
 
 class _Api(NamedTuple):

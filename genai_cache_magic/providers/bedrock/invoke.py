@@ -15,6 +15,8 @@ from genai_cache_magic.providers import choices, eventstream, sse, vectors
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.batches import Parts
+from genai_cache_magic.providers.cohere.embeddings import parts_of
 from genai_cache_magic.providers.bedrock import converse
 from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, objects, positive, preview_of
 from genai_cache_magic.providers.media import decode_base64
@@ -125,6 +127,10 @@ class BedrockInvoke:
         counts = (_header_count(told.get(f"x-amzn-bedrock-{side}-token-count")) for side in _SIDES)
         counted = _counted(*counts)
         return _on_terms(_read(response, [answer], counted, self.asked), response)
+
+    def parts(self, body: JsonObject) -> Parts | None:
+        """Return where the texts are of a batch for a model of Cohere's; the other models embed one text at a time."""
+        return parts_of(body) if "texts" in body and "input_type" in body else None
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response` if it has the form that this caller wants; its usage is always there."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.providers.anatomy import ANY_NAME
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.batches import Parts
 from genai_cache_magic.providers.cohere.chat import MEDIA, read_usage
 from genai_cache_magic.providers.fields import objects, preview_of
 from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
@@ -23,6 +25,23 @@ PATHS: Final = ("/v1/embed", "/v2/embed")
 _SUFFIX: Final = "/embed"  # the version stays in the origin: their answers differ
 
 _INPUTS: Final = ("texts", "images", "inputs")
+
+
+_ALONE: Final = frozenset(
+    {"embedding_types", "input_type", "inputs", "max_tokens", "output_dimension", "priority", "texts", "truncate"}
+)
+_LISTS: Final = (("embeddings",), ("embeddings", ANY_NAME), ("texts",))
+_COUNTS: Final = (("meta", "billed_units"), ("meta", "tokens"))
+
+
+def parts_of(body: JsonObject) -> Parts | None:
+    """Return where a `body` of this API, whoever serves it, has its texts; None if they may not count alone."""
+    given = [name for name in _INPUTS if body.get(name)]
+    if len(given) != 1 or not body.keys() <= _ALONE:
+        return None
+    items = body[given[0]]
+    is_known = type(items) is list and all(type(item) in {str, dict} for item in items)
+    return Parts(given[0], _LISTS, _COUNTS, same=("response_type",)) if is_known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,10 @@ class CohereEmbeddings:
         billed = as_object(as_object(answer.get("meta")).get("billed_units"))
         known = [n for n in (counted.input_tokens, count(billed.get("image_tokens"))) if n is not None]
         return Answer(end, Usage(sum(known) if known else None, 0), bill=bill)
+
+    def parts(self, body: JsonObject) -> Parts | None:
+        """Return where the texts are; None for images, and for fields that are not known."""
+        return parts_of(body)
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; this API has one form."""

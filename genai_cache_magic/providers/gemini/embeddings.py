@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
+from genai_cache_magic.providers.batches import Parts
 from genai_cache_magic.providers.fields import is_conversation, objects, preview_of
 from genai_cache_magic.providers.gemini.generate import MEDIA
 from genai_cache_magic.providers.media import fold_either_alphabet
@@ -32,6 +33,13 @@ _SURFACES: Final = {
 }
 """Each path has a surface of its own: one body, sent to two of them, gets two answers."""
 
+_PARTS: Final = {
+    _SURFACES[BATCH]: Parts("requests", (("embeddings",),), (("usageMetadata",),)),
+    _SURFACES[PREDICT]: Parts("instances", (("predictions",),), (("metadata",),), same=("model", "deployedModelId")),
+}
+_ALONE: Final = frozenset({"autoTruncate", "outputDimensionality"})
+"""Parameters that say the same of every text."""
+
 _PUBLISHED: Final = "/publishers/google/models/"
 
 
@@ -55,6 +63,13 @@ class GeminiEmbeddings:
             return Answer(End.UNREADABLE)
         end = end_of((embedding.get("values") for embedding in found), self.asked)
         return Answer(end, Usage(_tokens(answer, found), 0))
+
+    def parts(self, body: JsonObject) -> Parts | None:
+        """Return where the texts are; None for the API of one text, and for fields that are not known."""
+        known = _PARTS.get(self.surface)
+        parameters = as_object(body.get("parameters"))
+        is_known = known is not None and body.keys() <= {known.name, "parameters"} and parameters.keys() <= _ALONE
+        return known if is_known else None
 
     def render(self, response: Response, wants: Wants) -> Response | None:
         """Return `response`; these APIs have one form."""

@@ -1,0 +1,374 @@
+"""Every SDK that embeds texts: a batch that is partly known is asked for the rest, and its answer is that of the whole.
+
+Each SDK's own result, without what names or counts a single answer, is compared with that of the same call undivided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from genai_cache_magic import llm_cache
+from genai_cache_magic.events import Outcome
+from genai_cache_magic.testing.simulated.openai_embeddings import vector_of
+from genai_cache_magic.testing.simulated.replying import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST = ["one", "two", "three"]
+SECOND = ["three", "four", "one", "five"]
+REST = ["four", "five"]
+
+AWS = {"aws_access_key_id": "simulated", "aws_secret_access_key": "simulated", "region_name": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """How one SDK embeds: a client that is closed afterwards, a call of it, and what is comparable of its result."""
+
+    package: str
+    client: Callable[[str], Any]
+    call: Callable[[Any, list[str]], Any]
+    told: Callable[[Any], Any]
+    sent: Callable[[dict[str, Any]], list[str]] = lambda body: body["input"]
+    is_async: bool = False
+
+
+def plain(made: Any) -> Any:
+    return contextlib.nullcontext(made)
+
+
+def openai_client(url: str, name: str = "OpenAI") -> Any:
+    import openai
+
+    return getattr(openai, name)(base_url=f"{url}/v1", api_key="k", max_retries=0)
+
+
+def azure_openai(url: str, name: str = "AzureOpenAI") -> Any:
+    import openai
+
+    return getattr(openai, name)(azure_endpoint=url, api_key="k", api_version="2024-10-21", max_retries=0)
+
+
+def openai_embed(sdk: Any, texts: list[str]) -> Any:
+    return sdk.embeddings.create(model="text-embedding-3-small", input=texts, dimensions=64)
+
+
+def openai_told(result: Any) -> Any:
+    return {**result.model_dump(), "usage": None}
+
+
+def mistral(url: str) -> Any:
+    from mistralai.client import Mistral
+
+    return Mistral(api_key="simulated", server_url=url)
+
+
+def cohere(url: str, kind: str) -> Any:
+    import cohere as library
+
+    return plain(getattr(library, kind)(api_key="simulated", base_url=url))
+
+
+def cohere_told(result: Any) -> Any:
+    return {name: value for name, value in result.model_dump().items() if name not in {"id", "meta"}}
+
+
+def cohere_embed(sdk: Any, texts: list[str]) -> Any:
+    return sdk.embed(
+        model="embed-v4.0", texts=texts, input_type="search_document", embedding_types=["float", "float32x"][:1]
+    )
+
+
+def cohere_embed_v1(sdk: Any, texts: list[str]) -> Any:
+    return sdk.embed(model="embed-english-v3.0", texts=texts, input_type="search_document")
+
+
+def ollama(url: str, kind: str) -> Any:
+    import ollama as library
+
+    return plain(getattr(library, kind)(host=url))
+
+
+def ollama_told(result: Any) -> Any:
+    return {**result.model_dump(), "prompt_eval_count": None}
+
+
+@contextlib.contextmanager
+def google(url: str) -> Any:
+    from google import genai
+
+    made = genai.Client(api_key="simulated", http_options=genai.types.HttpOptions(base_url=url))
+    yield made
+    made.close()
+
+
+@contextlib.asynccontextmanager
+async def google_async(url: str) -> Any:
+    from google import genai
+
+    made = genai.Client(api_key="simulated", http_options=genai.types.HttpOptions(base_url=url))
+    yield made.aio
+    await made.aio.aclose()
+
+
+def google_embed(sdk: Any, texts: list[str]) -> Any:
+    return sdk.models.embed_content(model="gemini-embedding-001", contents=texts, config={"output_dimensionality": 64})
+
+
+def google_sent(body: dict[str, Any]) -> list[str]:
+    return [one["content"]["parts"][0]["text"] for one in body["requests"]]
+
+
+def azure_inference(url: str) -> Any:
+    from azure.ai.inference import EmbeddingsClient
+    from azure.core.credentials import AzureKeyCredential
+
+    return EmbeddingsClient(f"{url}/models", AzureKeyCredential("simulated"))
+
+
+def azure_inference_async(url: str) -> Any:
+    from azure.ai.inference.aio import EmbeddingsClient
+    from azure.core.credentials import AzureKeyCredential
+
+    return EmbeddingsClient(f"{url}/models", AzureKeyCredential("simulated"))
+
+
+def azure_embed(sdk: Any, texts: list[str]) -> Any:
+    return sdk.embed(model="text-embedding-3-small", input=texts)
+
+
+def azure_told(result: Any) -> Any:
+    return {**result.as_dict(), "usage": None}
+
+
+def requests_session(_url: str) -> Any:
+    import requests
+
+    return requests.Session()
+
+
+class Session:
+    """aiohttp's own session with the URL of its server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def __aenter__(self) -> Session:
+        import aiohttp
+
+        self.session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
+
+    async def post(self, texts: list[str]) -> Any:
+        asked = {"model": "text-embedding-3-small", "input": texts}
+        async with self.session.post(f"{self.url}/v1/embeddings", json=asked) as response:
+            return {**await response.json(), "usage": None}
+
+
+SDKS = {
+    "openai": Sdk("openai", openai_client, openai_embed, openai_told),
+    "openai async": Sdk(
+        "openai", lambda url: openai_client(url, "AsyncOpenAI"), openai_embed, openai_told, is_async=True
+    ),
+    "azure openai": Sdk("openai", azure_openai, openai_embed, openai_told),
+    "azure openai async": Sdk(
+        "openai", lambda url: azure_openai(url, "AsyncAzureOpenAI"), openai_embed, openai_told, is_async=True
+    ),
+    "mistral": Sdk(
+        "mistralai",
+        mistral,
+        lambda sdk, texts: sdk.embeddings.create(model="mistral-embed", inputs=texts),
+        lambda result: {**result.model_dump(), "usage": None, "id": None},
+    ),
+    "mistral async": Sdk(
+        "mistralai",
+        mistral,
+        lambda sdk, texts: sdk.embeddings.create_async(model="mistral-embed", inputs=texts),
+        lambda result: {**result.model_dump(), "usage": None, "id": None},
+        is_async=True,
+    ),
+    "cohere": Sdk("cohere", lambda url: cohere(url, "ClientV2"), cohere_embed, cohere_told, lambda body: body["texts"]),
+    "cohere async": Sdk(
+        "cohere",
+        lambda url: cohere(url, "AsyncClientV2"),
+        cohere_embed,
+        cohere_told,
+        lambda body: body["texts"],
+        is_async=True,
+    ),
+    "cohere v1": Sdk(
+        "cohere", lambda url: cohere(url, "Client"), cohere_embed_v1, cohere_told, lambda body: body["texts"]
+    ),
+    "ollama": Sdk(
+        "ollama", lambda url: ollama(url, "Client"), lambda sdk, texts: sdk.embed(model="m", input=texts), ollama_told
+    ),
+    "ollama async": Sdk(
+        "ollama",
+        lambda url: ollama(url, "AsyncClient"),
+        lambda sdk, texts: sdk.embed(model="m", input=texts),
+        ollama_told,
+        is_async=True,
+    ),
+    "google": Sdk("google.genai", google, google_embed, lambda result: result.embeddings, google_sent),
+    "google async": Sdk(
+        "google.genai", google_async, google_embed, lambda result: result.embeddings, google_sent, is_async=True
+    ),
+    "azure inference": Sdk("azure.ai.inference", azure_inference, azure_embed, azure_told),
+    "azure inference async": Sdk("azure.ai.inference", azure_inference_async, azure_embed, azure_told, is_async=True),
+    "aiohttp": Sdk("aiohttp", Session, lambda sdk, texts: sdk.post(texts), lambda result: result, is_async=True),
+}
+
+
+def outcome_of(sdk: Sdk, url: str) -> list[Any]:
+    """What a client is told of two batches that overlap, both twice."""
+
+    def run() -> list[Any]:
+        with sdk.client(url) as client:
+            return [sdk.told(sdk.call(client, texts)) for texts in (FIRST, SECOND, SECOND, FIRST)]
+
+    async def run_async() -> list[Any]:
+        made = sdk.client(url)
+        async with made if hasattr(made, "__aenter__") else contextlib.nullcontext(made) as client:
+            return [sdk.told(await sdk.call(client, texts)) for texts in (FIRST, SECOND, SECOND, FIRST)]
+
+    return asyncio.run(run_async()) if sdk.is_async else run()
+
+
+@pytest.mark.parametrize("name", SDKS)
+def test_batches_that_overlap_share_their_texts(isolated, server, name):
+    """What an SDK makes of a divided answer is what it makes of an undivided one, and each text is asked about once."""
+    sdk = SDKS[name]
+    pytest.importorskip(sdk.package, reason=f"pip install {sdk.package}")
+    undivided = outcome_of(sdk, server.url)
+    server.reset()
+    with llm_cache() as cell:
+        divided = outcome_of(sdk, server.url)
+    assert divided == undivided
+    assert [sdk.sent(json.loads(request.body)) for request in server.requests] == [FIRST, REST]
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT, Outcome.HIT]
+    assert cell.calls[1].reason == "2 of 4 texts from the cache"
+
+
+def requests_told(session: Any, url: str, texts: list[str], **options: Any) -> Any:
+    asked = {"model": "text-embedding-3-small", "input": texts, "dimensions": 16}
+    answer = session.post(f"{url}/v1/embeddings", json=asked, **options)
+    return {**answer.json(), "usage": None}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_requests_by_itself(isolated, server, is_streamed):
+    """`requests` gives the whole answer, whether its caller reads it as a stream or not."""
+    import requests
+
+    with requests.Session() as session:
+        undivided = requests_told(session, server.url, SECOND)
+        server.reset()
+        with llm_cache():
+            requests_told(session, server.url, FIRST)
+            assert requests_told(session, server.url, SECOND, stream=is_streamed) == undivided
+    assert [json.loads(request.body)["input"] for request in server.requests] == [FIRST, REST]
+
+
+def bedrock_reply(request: Any) -> Reply:
+    """Cohere's embeddings as Amazon Bedrock serves them, in two types."""
+    texts = json.loads(request.body)["texts"]
+    vectors = [vector_of("", text, 16) for text in texts]
+    bits = [[round(100 * number) for number in vector] for vector in vectors]
+    answer = {"id": "1", "texts": texts, "embeddings": {"float": vectors, "int8": bits}}
+    body = json.dumps({**answer, "response_type": "embeddings_by_type"}).encode()
+    return Reply(headers={"content-type": "application/json", "x-amzn-bedrock-input-token-count": "8"}, body=body)
+
+
+def bedrock_body(texts: list[str]) -> str:
+    wanted = {"input_type": "search_document", "embedding_types": ["float", "int8"]}
+    return json.dumps({"texts": texts, **wanted})
+
+
+BEDROCK = {"modelId": "cohere.embed-v4:0"}
+
+
+def test_bedrock_signs_the_part_that_it_sends(isolated, server, monkeypatch):
+    """A part is put in the place of the whole before anything is signed, so the signature is that of what is sent."""
+    boto3 = pytest.importorskip("boto3", reason="pip install boto3")
+    monkeypatch.setattr(server, "respond", lambda request: received.append(request) or bedrock_reply(request))
+    received: list[Any] = []
+    client = boto3.client("bedrock-runtime", endpoint_url=server.url, **AWS)
+
+    def told(texts: list[str]) -> Any:
+        return json.loads(client.invoke_model(**BEDROCK, body=bedrock_body(texts))["body"].read())
+
+    undivided = told(SECOND)
+    received.clear()
+    with llm_cache() as cell:
+        told(FIRST)
+        assert [told(SECOND), told(SECOND)] == [undivided] * 2
+    assert [json.loads(request.body)["texts"] for request in received] == [FIRST, REST]
+    assert all("AWS4-HMAC-SHA256" in request.headers["authorization"] for request in received)
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT]
+    client.close()
+
+
+def test_bedrock_by_an_asynchronous_client(isolated, server, monkeypatch):
+    """The same by `aiobotocore`."""
+    session = pytest.importorskip("aiobotocore.session", reason="pip install aiobotocore")
+    received: list[Any] = []
+    monkeypatch.setattr(server, "respond", lambda request: received.append(request) or bedrock_reply(request))
+
+    async def run() -> None:
+        async with session.get_session().create_client("bedrock-runtime", endpoint_url=server.url, **AWS) as client:
+
+            async def told(texts: list[str]) -> Any:
+                answer = await client.invoke_model(**BEDROCK, body=bedrock_body(texts))
+                return json.loads(await answer["body"].read())
+
+            undivided = await told(SECOND)
+            received.clear()
+            with llm_cache():
+                await told(FIRST)
+                assert [await told(SECOND), await told(SECOND)] == [undivided] * 2
+
+    asyncio.run(run())
+    assert [json.loads(request.body)["texts"] for request in received] == [FIRST, REST]
+
+
+@pytest.mark.parametrize("sealed", [{"content-digest": "sha-256=:x:"}, {"authorization": "AWS4-HMAC-SHA256 x"}])
+def test_a_body_that_is_vouched_for_is_sent_as_it_is(isolated, server, sealed):
+    """Where a header covers the body's bytes, a batch goes whole or not at all; its texts are known all the same."""
+    import httpx
+
+    def told(texts: list[str], headers: dict[str, str]) -> Any:
+        asked = {"model": "text-embedding-3-small", "input": texts}
+        return client.post(f"{server.openai_url}/embeddings", json=asked, headers=headers).json()["data"]
+
+    with httpx.Client() as client, llm_cache():
+        told(FIRST, {})
+        told(SECOND, sealed)
+        told(["two", "five"], sealed)
+    assert [json.loads(request.body)["input"] for request in server.requests] == [FIRST, SECOND]
+
+
+def test_base64_comes_back_as_it_was(isolated, server):
+    """A vector in base64 is the very text that its origin sent."""
+    import httpx
+
+    def told(texts: list[str]) -> Any:
+        asked = {"model": "text-embedding-3-small", "input": texts, "encoding_format": "base64"}
+        return client.post(f"{server.openai_url}/embeddings", json=asked).json()["data"]
+
+    with httpx.Client() as client:
+        undivided = told(SECOND)
+        with llm_cache():
+            told(FIRST)
+            assert told(SECOND) == undivided
+    assert len(base64.b64decode(undivided[0]["embedding"])) == 4 * 1536
