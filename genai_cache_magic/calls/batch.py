@@ -1,7 +1,7 @@
 """A call that asks about many things at once, each of which is an entry of its own: what is known of it so far.
 
-What is stored under the id of the call itself is the frame of its answer, all but what it says of each thing; or, of
-a call that was not divided, the answer. `design/0018-embeddings.md` says why.
+The answer to the call itself is stored too, so that asking the same again costs one read. `design/0018-embeddings.md`
+says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.core.model import Form, Usage
+from genai_cache_magic.core.model import Usage
 from genai_cache_magic.core.options import Samples
 from genai_cache_magic.events import Tier
 from genai_cache_magic.providers.reading import is_success
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.coalesce import Flight
     from genai_cache_magic.calls.scope import CellScope
-    from genai_cache_magic.core.model import Account, EntryId, Response
+    from genai_cache_magic.core.model import Account, EntryId, Header, Response
     from genai_cache_magic.entries.entries import Found
     from genai_cache_magic.providers.base import Divides, ModelCall
-
-FRAME: Final = "frame"
-"""In which form the frame of a divided answer was "asked" for: no caller asks in it, so no release takes it for an answer."""
 
 _MOST_WAITS: Final = 3
 """So often a call waits for others that ask about some of the same things; then it asks for what it still lacks."""
@@ -47,8 +44,8 @@ class Batch:
         The entry id of each of its items; the same item twice has one id.
     known
         The answers to those items that need not be asked about.
-    frame
-        What is stored of the answer to this very call, beside its items.
+    headers
+        What decides whether those are valid.
     outdated
         Entries that are valid by themselves, but the call they would answer was invalidated since they were stored.
     asked
@@ -67,7 +64,7 @@ class Batch:
     known: dict[EntryId, Response] = field(default_factory=dict, repr=False)
     accounts: dict[EntryId, Account] = field(default_factory=dict, repr=False)
     tier: Tier = Tier.L1
-    frame: Response | None = field(default=None, repr=False)
+    headers: dict[EntryId, Header] = field(default_factory=dict, repr=False)
     outdated: set[EntryId] = field(default_factory=set, repr=False)
     flights: dict[EntryId, Flight] = field(default_factory=dict, repr=False)
     waits_left: int = _MOST_WAITS
@@ -106,6 +103,7 @@ class Batch:
         """Note what is stored for an item; raises ``EntryUndecodable``."""
         self.accounts[entry_id] = found.sealed.account()
         self.known[entry_id] = found.response
+        self.headers[entry_id] = found.sealed.header
         if found.tier is Tier.L2:
             self.tier = Tier.L2
 
@@ -113,18 +111,13 @@ class Batch:
         """Let go of what is known: it does not go together."""
         self.known.clear()
         self.accounts.clear()
-        self.frame = None
+        self.headers.clear()
 
     def joined(self) -> Response | None:
         """Return the answer that is known altogether; None if something is missing, or does not go together."""
         if self.missing:
             return None
-        each = [self.known[one] for one in self.ids]
-        if self.frame is not None:
-            framed = self.division.join(each, replace(self.frame, form=Form.JSON))
-            if framed is not None:
-                return framed
-        return self.division.join(each)
+        return self.division.join([self.known[one] for one in self.ids])
 
     def depart(self, *, may_divide: bool) -> ModelCall:
         """Decide what is asked about: what is missing, if it is less than all and `may_divide`; return that call."""
@@ -186,6 +179,20 @@ def shared_cost(whole: Decimal | None, weights: Sequence[int]) -> list[Decimal |
     return [*parts, whole - sum(parts, Decimal(0))]
 
 
-def is_frame(found: Found) -> bool:
-    """Tell whether an entry is the frame of a divided answer; raises ``EntryUndecodable``."""
-    return found.sealed.account().asked == FRAME
+def as_old_as(header: Header, others: Iterable[Header]) -> Header | None:
+    """Return `header` for what was put together with parts of these `others`; None if they are of two histories.
+
+    It dies with the first of them, whatever makes that one invalid.
+    """
+    all_of_them = [header, *others]
+    if len({one.birth.root for one in all_of_them}) > 1:
+        return None
+    created_ms = min(one.created_ms for one in all_of_them)
+    ends_ms = min(one.created_ms + 1000 * one.ttl_s for one in all_of_them)
+    return replace(
+        header,
+        birth=min((one.birth for one in all_of_them), key=lambda birth: birth.ver),
+        created_ms=created_ms,
+        ttl_s=max(0, (ends_ms - created_ms) // 1000),
+        tags=tuple(sorted({tag for one in all_of_them for tag in one.tags})),
+    )

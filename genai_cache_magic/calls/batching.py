@@ -50,7 +50,7 @@ class Batching:
         return joined
 
     def board(self, lead: Lead, batch: Batch) -> Seat | None:
-        """Take the lead for all that is missing and that nobody asks about; or return a seat to wait in, leading none."""
+        """Take the lead for all that is missing and that nobody asks about; or return a seat to wait in."""
         if batch.flights or lead.scope.options.mode is Mode.READ or self._keeper.is_refused(lead):
             return None
         caller = Caller.current(is_async=lead.is_async)

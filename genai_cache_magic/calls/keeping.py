@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.calls.batch import is_frame
 from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.recalling import Recalled, Recollection
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.key import entry_id
-from genai_cache_magic.core.model import Entry, EntryId, KeySpace, Metadata, Response
+from genai_cache_magic.core.model import Entry, EntryId, Header, KeySpace, Metadata, Request, Response
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
@@ -21,10 +20,10 @@ from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.entries.given import GivenIds
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.providers.base import Answer, End, ModelCall
+from genai_cache_magic.providers.base import Answer, Divides, End, ModelCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
@@ -126,19 +125,41 @@ class Keeper:
 
     def _suited(self, lead: Lead, found: Found) -> Found | Fetch:
         try:
+            if lead.batch is not None and not self._are_valid(lead.batch.ids, found.sealed.header):
+                return Fetch(Why.INVALIDATED)
             is_same = found.sealed.account().asked == lead.call.wants.asked
-            is_of_parts = lead.batch is not None and is_frame(found)
         except EntryUndecodable as exc:
             lead.scope.emit(trouble("L1", exc))
             return Fetch(Why.DAMAGED)
-        if lead.batch is not None and is_of_parts:
-            lead.batch.frame = found.response
+        except StoreUnavailable as exc:
+            lead.scope.emit(trouble("L1", exc))
             return Fetch(Why.ABSENT)
         # Who asks in the very same form gets what was received, and others what can be made of it.
         rendered = found.response if is_same else lead.call.provider.render(found.response, lead.call.wants)
         if rendered is found.response:
             return found
         return Fetch(Why.UNSUITED) if rendered is None else replace(found, response=rendered)
+
+    def _are_valid(self, entry_ids: Iterable[EntryId], header: Header) -> bool:
+        """Tell whether what has this `header` would be valid under each of these ids, too."""
+        generations = self._entries.generations.current()
+        return all(generations.is_valid(one, header) for one in dict.fromkeys(entry_ids))
+
+    def part_ids(self, call: ModelCall, division: Divides, scope: CellScope) -> tuple[EntryId, ...]:
+        """Return the entry id of each item of `call`; raises ``UncacheableRequest``."""
+        keys, salt = self._keys, scope.options.salt
+        made_of = (keys.namespace, keys.id_key, salt, *sorted(call.as_keyed.rules), *scope.options.ignore)
+        if (known := call.part_ids.get(made_of)) is None:
+            space = KeySpace(keys.namespace, salt, 0)
+            if scope.options.ignore:
+                parts = [keyed(division.call_of(call, [place]), scope.options) for place in range(len(division.items))]
+                requests: Iterable[Request] = [part.as_keyed for part in parts]
+            else:
+                requests = division.requests(call)
+            known = tuple(entry_id(canonical_bytes(request, space), keys.id_key) for request in requests)
+            call.part_ids.clear()
+            call.part_ids[made_of] = known
+        return known
 
     def invalidate(self, lead: Lead) -> None:
         """Publish that what is stored for `lead` is out of date; trouble is told to its scope."""

@@ -1,16 +1,14 @@
-"""What is kept of a call that asks about many things: an entry for each of them, and the frame of the answer."""
+"""What is kept of a call that asks about many things: an entry for each of them, and one for the whole answer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.calls.batch import FRAME, Batch, is_divided, is_frame, shared_cost
-from genai_cache_magic.calls.keyed import keyed
+from genai_cache_magic.calls.batch import Batch, as_old_as, is_divided, shared_cost
 from genai_cache_magic.calls.keeping import Verdict
+from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
-from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.core.policy import Filled, Serve
 from genai_cache_magic.entries.entries import Entries, Found, trouble
 from genai_cache_magic.entries.filling import Wanted
@@ -39,13 +37,10 @@ class PartsKeeper:
         call, division = lead.call, lead.call.division
         if division is None or not is_divided(call, lead.scope):
             return None
-        ids: dict[int, EntryId] = {}
-        for place in range(len(division.items)):
-            part = keyed(division.call_of(call, [place]), lead.scope.options)
-            ids[place] = self._keeper.request_id(part, lead.scope)
-        if set(ids.values()) == {lead.entry_id}:
+        ids = self._keeper.part_ids(call, division, lead.scope)
+        if set(ids) == {lead.entry_id}:
             return None  # one text, asked for as it is stored
-        return Batch(call, division, tuple(ids.values()))
+        return Batch(call, division, ids)
 
     def find(self, lead: Lead, batch: Batch) -> None:
         """Look up what is missing, in one read. Never raises: trouble is told, and is a miss."""
@@ -78,7 +73,7 @@ class PartsKeeper:
             decision = self._entries.judge.decide(lead.entry_id, found.sealed.header)
             if not isinstance(decision, Serve):
                 batch.outdated.add(entry_id)
-            elif not is_frame(found):
+            else:
                 batch.take(entry_id, found)
         except (EntryUndecodable, StoreUnavailable) as exc:
             lead.scope.emit(trouble("L1", exc))
@@ -112,8 +107,8 @@ class PartsKeeper:
         wanted = Wanted(lead.scope.options.ttl_s, self._keeper.scope_tags(lead))
         try:
             entries = self._items(lead, batch, answer, fresh)
-            frame = self._frame(lead, batch, received, answer, fresh)
-            filled = self._entries.fill_many(entries if frame is None else {**entries, lead.entry_id: frame}, wanted)
+            whole = self._whole(lead, batch, received, answer, fresh)
+            filled = self._entries.fill_many(entries if whole is None else {**entries, lead.entry_id: whole}, wanted)
         except EntryUndecodable:
             return Verdict(Outcome.REFUSED, "can't be stored faithfully")
         except StoreUnavailable as exc:
@@ -145,22 +140,26 @@ class PartsKeeper:
             call = replace(call, preview=" ".join(item[:160].split())[:80])
         return replace(lead, call=call, entry_id=entry_id, request_id=entry_id, batch=None, flight=None, is_part=True)
 
-    def _frame(
+    def _whole(
         self, lead: Lead, batch: Batch, received: Response, answer: Answer, fresh: Mapping[EntryId, Response]
     ) -> Entry | None:
-        """Return what is stored under the id of the call itself; None if that can't be told.
+        """Return what is stored of the answer to the call itself; None if it can't be told, or is too large.
 
-        Of an answer that was put together, its counts are those of all its items.
+        Of an answer that was put together, its counts are those of all its items, and so is its price.
         """
         whole: Response | None = received
+        usage, cost = answer.usage, cost_usd(lead.call, answer, now_ms=self._entries.now_ms())
         if batch.body is not None:
             both = {**batch.known, **fresh}
             whole = batch.division.join([both[one] for one in batch.ids])
-        frame = whole and batch.division.frame_of(whole)
-        if frame is None:
+            told, saved = batch.saved()
+            counts = (usage.input_tokens, told.input_tokens)
+            usage = replace(usage, input_tokens=None if None in counts else sum(n or 0 for n in counts))
+            cost = None if cost is None or saved is None else cost + saved
+        if whole is None or len(whole.body) > self._keeper.limits.max_response_bytes:
             return None
-        asked = replace(lead, call=batch.call, request_id=lead.entry_id)
-        entry = self._keeper.entry(asked, replace(frame, form=Form.STREAM), answer)
-        # What it cost stands with its items, so that it is counted once.
-        told = replace(entry.metadata, asked=FRAME, usage=Usage(), cost_usd=Decimal(0))
-        return replace(entry, metadata=told)
+        entry = self._keeper.entry(replace(lead, call=batch.call, request_id=lead.entry_id), whole, answer)
+        header = as_old_as(entry.header, batch.headers.values())
+        if header is None:
+            return None
+        return replace(entry, header=header, metadata=replace(entry.metadata, usage=usage, cost_usd=cost))

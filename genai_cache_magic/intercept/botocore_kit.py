@@ -56,7 +56,9 @@ class Kit:
             return None
         if not self.may_own(endpoint):
             return None
-        return open_call(here, functools.partial(self.http_call, endpoint, request_dict), is_async=self.is_async, divides=True)
+        return open_call(
+            here, functools.partial(self.http_call, endpoint, request_dict), is_async=self.is_async, divides=True
+        )
 
     def may_own(self, endpoint: Any) -> bool:
         """Tell whether the calls of `endpoint` can be served and recorded here."""

@@ -57,6 +57,48 @@ class Anatomy:
         return b"".join((*pieces, self.text[at:]))
 
 
+@dataclass(frozen=True, slots=True)
+class Mould:
+    """Knows texts that are alike but for what is in their one list, and for their counts, which follow it.
+
+    It does not look into the list: it is for texts that were looked at as they were stored.
+    """
+
+    path: Path
+    head: bytes = field(repr=False)
+    tail: re.Pattern[bytes] = field(repr=False)
+    counts: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, found: Anatomy) -> Mould | None:
+        """Return what knows texts like the one that was `found`; None if it has several lists, or counts before one."""
+        if len(found.lists) != 1:
+            return None
+        ((path, one),) = found.lists.items()
+        start, at = one.span
+        counts = sorted(found.counts.items(), key=lambda count: count[1])
+        tail = b""
+        for _, (begin, end) in counts:
+            if begin < at:
+                return None
+            tail += re.escape(found.text[at:begin]) + rb"(\d+)"
+            at = end
+        tail += re.escape(found.text[at:])
+        return cls(path, found.text[:start], re.compile(tail), tuple(name for name, _ in counts))
+
+    def cast(self, text: bytes) -> Anatomy | None:
+        """Return the anatomy of a `text` that lists one item; None if it is not like the one that is known."""
+        if not text.startswith(self.head):
+            return None
+        end = text.rfind(b"]")
+        told = self.tail.fullmatch(text, end) if end > 0 else None
+        if told is None:
+            return None
+        span = len(self.head), end
+        counts = {name: told.span(number) for number, name in enumerate(self.counts, 1)}
+        return Anatomy(text, {self.path: ListSpan(span, [span])}, counts)
+
+
 def anatomy(text: bytes, lists: Collection[Path], counts: Collection[Path]) -> Anatomy | None:
     """Return where in `text` those `lists` stand that are there, and the numbers anywhere below `counts`.
 

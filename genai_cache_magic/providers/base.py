@@ -10,7 +10,7 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from genai_cache_magic.core.model import EntryId, Headers, JsonObject, JsonValue, Request, Response
@@ -136,20 +136,20 @@ class Divides(Protocol):
     def call_of(self, call: ModelCall, places: Sequence[int]) -> ModelCall:
         """Return `call`, whose division this is, as it would be for the items at `places` alone."""
 
+    def requests(self, call: ModelCall) -> Iterator[Request]:
+        """Yield the request of `call` as it would be for each item alone."""
+
     def body_of(self, places: Sequence[int]) -> bytes:
         """Return the body that asks for the items at `places` alone, and all else as its caller does."""
 
     def split(self, response: Response, places: Sequence[int]) -> list[Response] | None:
-        """Return what `response`, an answer to the items at `places`, says of each; None if that can't be told apart."""
+        """Return what `response`, an answer to the items at `places`, says of each; None if that can't be told."""
 
     def join(self, each: Sequence[Response], frame: Response | None = None) -> Response | None:
         """Return the answer that says what `each` says of one item, in this order; None if they don't go together.
 
         Its other words, with the counts, are those of `frame`; without one, the counts are the sums of those of `each`.
         """
-
-    def frame_of(self, response: Response) -> Response | None:
-        """Return what `response` says beside what it says of each item; None if that can't be told."""
 
     def weights(self, places: Sequence[int]) -> list[int]:
         """Return by what the counts of all items at `places` are shared among them."""
@@ -185,6 +185,8 @@ class ModelCall:
         How it can be divided, where it asks for many things of which each is an answer of its own; None if it can't.
     ids
         Entry ids that were made of it, by all else that they are made of; a copy with another request has none.
+    part_ids
+        Likewise those of the items of its division.
     """
 
     provider: Provider
@@ -198,6 +200,9 @@ class ModelCall:
     keyed: Request | None = field(default=None, repr=False)
     division: Divides | None = field(default=None, repr=False, compare=False)
     ids: dict[tuple[str | bytes | int, ...], EntryId] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    part_ids: dict[tuple[object, ...], tuple[EntryId, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 

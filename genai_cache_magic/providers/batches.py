@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 import orjson
 
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.providers.anatomy import Anatomy, Path, anatomy
+from genai_cache_magic.providers.anatomy import Anatomy, Mould, Path, anatomy
 from genai_cache_magic.providers.reading import load_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue
+    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request
     from genai_cache_magic.providers.base import HttpCall, ModelCall
 
 _INDEX: Final = re.compile(rb'"index"[ \t\r\n]*:[ \t\r\n]*(\d+)')
@@ -115,6 +115,12 @@ class Division:
             division=None,
         )
 
+    def requests(self, call: ModelCall) -> Iterator[Request]:
+        """Yield the request of `call` as it would be for each text alone."""
+        body, name = call.request.body, self.parts.name
+        for item in self.items:
+            yield replace(call.request, body={**body, name: [item]})
+
     def body_of(self, places: Sequence[int]) -> bytes:
         """Return the body that asks for the texts at `places` alone, and all else as its caller does."""
         name = self.parts.name
@@ -159,10 +165,20 @@ class Division:
         frame
             Whose other words it has, the counts included; None adds up those of `each`.
         """
-        seen = [self._seen(one, 1) for one in each]
-        around = self._seen(frame, None) if frame is not None else seen[0]
-        found = [one for one in seen if one is not None]
-        if around is None or len(found) < len(each) or not self._is_of_one_kind([around, *found]):
+        around = self._seen(each[0] if frame is None else frame, None)
+        if around is None:
+            return None
+        mould = Mould.of(around)
+        found, others = [], [around]
+        for one in each:
+            like = None if mould is None else mould.cast(one.body)
+            if like is None:
+                like = self._seen(one, 1)
+                if like is None:
+                    return None
+                others.append(like)
+            found.append(like)
+        if not self._is_of_one_kind(others):
             return None
         edits = [
             (
@@ -174,13 +190,6 @@ class Division:
         if frame is None:
             edits += [(span, _added(path, found)) for path, span in around.counts.items()]
         return replace(frame or each[0], body=around.with_edits(edits))
-
-    def frame_of(self, response: Response) -> Response | None:
-        """Return what `response` says beside what it says of each text; None if that can't be told."""
-        found = self._seen(response, None)
-        if found is None:
-            return None
-        return replace(response, body=found.with_edits((one.span, b"") for one in found.lists.values()))
 
     def weights(self, places: Sequence[int]) -> list[int]:
         """Return how long the texts at `places` are, to share what was counted for all of them."""

@@ -16,8 +16,8 @@ from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.batches import Parts
-from genai_cache_magic.providers.cohere.embeddings import parts_of
 from genai_cache_magic.providers.bedrock import converse
+from genai_cache_magic.providers.cohere.embeddings import parts_of
 from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, objects, positive, preview_of
 from genai_cache_magic.providers.media import decode_base64
 from genai_cache_magic.providers.named_by_path import target_named_by_path
