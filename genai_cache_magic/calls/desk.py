@@ -32,15 +32,16 @@ from genai_cache_magic.calls.coalesce import (
 from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.keeping_parts import PartsKeeper
+from genai_cache_magic.calls.missed import replay_miss
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.entries import Entries, Found, Keys
-from genai_cache_magic.errors import ReplayMiss, StoreUnavailable
+from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier, Trouble
 from genai_cache_magic.providers import lookups
-from genai_cache_magic.providers.base import STATEFUL, Answer, End, ModelCall
+from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
@@ -53,11 +54,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit, Permits
     from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.errors import ReplayMiss
 
 _STALE = (Why.EXPIRED, Why.INVALIDATED)
-
-_SHOWN = 5
-"""How many differing components a message names."""
 
 
 class CallDesk:
@@ -116,9 +115,12 @@ class CallDesk:
     def resume(self, follow: Follow, landing: Landing | None) -> Step:
         """Decide again after waiting; `landing` None means the wait was given up."""
         lead = follow.lead
-        if lead.batch is not None and isinstance(landing, Landed | Failed | Promoted | Released):
-            with _Made(self, lead):
-                return self._resume_batch(lead, lead.batch, landing)
+        if lead.batch is None or not isinstance(landing, Landed | Failed | Promoted | Released):
+            return self._resume(lead, landing)
+        with _Made(self, lead):
+            return self._resume_batch(lead, lead.batch, landing)
+
+    def _resume(self, lead: Lead, landing: Landing | None) -> Step:
         if isinstance(landing, Landed):
             is_same = landing.asked == lead.call.wants.asked
             rendered = landing.value if is_same else lead.call.provider.render(landing.value, lead.call.wants)
@@ -412,21 +414,10 @@ class CallDesk:
         lead.scope.sample_numbers.give_back(lead.request_id, lead.sample)
 
     def _replay_miss(self, lead: Lead, trouble: str) -> ReplayMiss:
-        request = lead.call.request
         own = self._keeper.described(lead)
         differs = self._nearest(own) if lead.because == Why.ABSENT.value else ()
         self._teller.missed_in_replay(lead, differs)
-        is_loose = STATEFUL in lead.call.refused
-        chain = "; the call goes on from what its origin remembers and the cache has never stored" if is_loose else ""
-        if trouble:
-            chain = f"; the team could not be asked: {trouble}"
-        if lead.batch is not None and lead.batch.known:
-            chain = f"; {lead.batch.said}, {lead.batch.lacking}"
-        near = f"; the nearest stored call differs in {', '.join(differs[:_SHOWN])}" if differs else ""
-        return ReplayMiss(
-            f"{request.model or request.surface}: {lead.because}{chain or near}. "
-            "Mode replay never calls the model: run the cell once in mode use, with a key",
-        )
+        return replay_miss(lead, differs, trouble)
 
 
 class _Made:

@@ -204,6 +204,9 @@ class Keeper:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
         if answer.dies_s is not None and answer.dies_s * 1000 - self._entries.now_ms() < _LEAST_LIFE_MS:
             return Verdict(Outcome.REFUSED, "what it holds dies at once", is_shareable=True)
+        return self._too_late(lead)
+
+    def _too_late(self, lead: Lead) -> Verdict | None:
         if lead.stamp is None:
             return Verdict(Outcome.REFUSED, "cache unavailable", is_shareable=True)
         if self._entries.now_ms() - lead.stamped_ms >= ENTRY_RECORD_LIFE_MS:

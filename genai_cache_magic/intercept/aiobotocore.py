@@ -155,7 +155,7 @@ class _Kit(botocore_kit.Kit):
 
     async def read(self, made: tuple[Any, Any]) -> None:
         """Read an answer to its end, as its caller would."""
-        body = made[1].get("body") if type(made[1]) is dict else None
+        body: Any = made[1].get("body") if type(made[1]) is dict else None
         if hasattr(body, "read"):
             await body.read()
 

@@ -17,10 +17,11 @@ from genai_cache_magic.calls.steps import Bypass, Follow, Step
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import replay
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.aiohttp_parts import Asked, send_part
 from genai_cache_magic.intercept.base import open_call, open_unowned, wait_async
 from genai_cache_magic.intercept.little import read_little
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.portions import CODINGS, Portion
+from genai_cache_magic.intercept.portions import CODINGS
 from genai_cache_magic.intercept.turns import Turn, current_turn, turn_for
 from genai_cache_magic.intercept.wire import by_name, by_proxy, by_socket, env_proxy, framed, http_call
 from genai_cache_magic.providers.unrecognised import ASK_NOTHING
@@ -75,7 +76,9 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         if isinstance(turn.outcome, BaseException):
             raise turn.outcome
         if turn.lead is not None:
-            return await _send_part(original, kit, here, turn, (self, method, str_or_url, options))
+            send = functools.partial(original, self, method, str_or_url)
+            record = functools.partial(kit.record, is_decoded=_is_decoded(self, options))
+            return await send_part(send, kit, here, turn, Asked(self, options, record))
         try:
             with turn:
                 response = await original(self, method, str_or_url, **options)
@@ -88,33 +91,6 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         return response
 
     return _request
-
-
-async def _send_part(
-    original: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, how: tuple[Any, str, Any, dict[str, Any]]
-) -> Any:
-    """Send the part of a call whose answer is not known, and return that of the whole call."""
-    session, method, url, options = how
-    portion = Portion(here, turn)
-    part = portion.request(functools.partial(kit.with_body, session, options))
-    turn.request = None  # compared by `_sent`
-    if part is not None:
-        try:
-            with turn:
-                received = await original(session, method, url, **part)
-                if turn.recording is not None:
-                    kit.record(turn.recording, received, is_decoded=_is_decoded(session, options))
-                await received.read()
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        answer = portion.answer(received, received.status, functools.partial(kit.exchanged, received))
-        if answer is not None:
-            return answer
-    portion.ask_whole()
-    with Turn(None):
-        return await original(session, method, url, **options)
 
 
 def _connect(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
@@ -244,14 +220,6 @@ class _Kit:
         return http_call(
             method.upper(), str(url), headers, b"" if body is None else body, _route(session, url, options)
         )
-
-    def with_body(self, session: Any, options: dict[str, Any], body: bytes) -> dict[str, Any]:
-        """Return `options` of a request with another body."""
-        headers = session._prepare_headers(options.get("headers"))  # noqa: SLF001 - with the session's own
-        for name in ("Content-Length", "Transfer-Encoding"):
-            headers.popall(name, None)
-        headers.setdefault("Content-Type", "application/json")
-        return {**options, "json": None, "data": body, "headers": headers}
 
     def exchanged(self, received: Any, answer: Response) -> Any:
         """Return what was `received`, read, with the body of `answer`."""

@@ -78,7 +78,7 @@ class Kit:
 
     def read(self, made: tuple[Any, Any]) -> Any:
         """Read an answer to its end, as its caller would."""
-        body = made[1].get("body") if type(made[1]) is dict else None
+        body: Any = made[1].get("body") if type(made[1]) is dict else None
         if hasattr(body, "read"):
             body.read()
 

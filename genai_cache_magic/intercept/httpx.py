@@ -22,9 +22,9 @@ from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept import httpx_bodies, httpx_routes, replay
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.base import open_call, wait, wait_async
+from genai_cache_magic.intercept.httpx_parts import send_part, send_part_async
 from genai_cache_magic.intercept.httpx_streams import AsyncTee, Replay, Tee
 from genai_cache_magic.intercept.points import Point
-from genai_cache_magic.intercept.portions import CODINGS, Portion, without_lengths
 from genai_cache_magic.intercept.turns import Turn, active_turn, decided, turn_for
 from genai_cache_magic.intercept.wire import in_lines
 from genai_cache_magic.providers.base import HttpCall
@@ -100,7 +100,7 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             step = wait(here, step, _read_timeout(self, request))
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         if turn.lead is not None:
-            return _send_part(functools.partial(original, self), kit, here, turn, options)
+            return send_part(functools.partial(original, self), kit, here, turn, options)
         try:
             with turn:
                 response = original(self, request, **kit.options(turn, self, options))
@@ -124,7 +124,7 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             step = await wait_async(here, step, _read_timeout(self, request))
         turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
         if turn.lead is not None:
-            return await _send_part_async(functools.partial(original, self), kit, here, turn, options)
+            return await send_part_async(functools.partial(original, self), kit, here, turn, options)
         try:
             with turn:
                 response = await original(self, request, **kit.options(turn, self, options))
@@ -135,48 +135,6 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         return response
 
     return send
-
-
-def _send_part(send: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, options: dict[str, Any]) -> Any:
-    """Send the part of a call whose answer is not known, and return that of the whole call."""
-    request, portion = turn.request, Portion(here, turn)
-    part = portion.request(functools.partial(kit.with_body, request))
-    if part is not None:
-        try:
-            with turn:
-                received = send(part, **{**options, "stream": False})
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        answer = portion.answer(received, received.status_code, functools.partial(kit.exchanged, received, request))
-        if answer is not None:
-            return answer
-    portion.ask_whole()
-    with Turn(request):
-        return send(request, **options)
-
-
-async def _send_part_async(
-    send: Callable[..., Any], kit: _Kit, here: Active, turn: Turn, options: dict[str, Any]
-) -> Any:
-    """Do the same for an asynchronous client."""
-    request, portion = turn.request, Portion(here, turn)
-    part = portion.request(functools.partial(kit.with_body, request))
-    if part is not None:
-        try:
-            with turn:
-                received = await send(part, **{**options, "stream": False})
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        answer = portion.answer(received, received.status_code, functools.partial(kit.exchanged, received, request))
-        if answer is not None:
-            return answer
-    portion.ask_whole()
-    with Turn(request):
-        return await send(request, **options)
 
 
 def _begin(here: Active, client: Any, request: Any, *, is_async: bool) -> Step | None:
@@ -365,7 +323,7 @@ class _Kit:
 
     def __init__(self, module: ModuleType) -> None:
         sync, async_ = module.SyncByteStream, module.AsyncByteStream
-        self._module = module
+        self.module = module
         self.tee = type("Tee", (Tee, sync), {})
         self.async_tee = type("AsyncTee", (AsyncTee, async_), {})
         self._replay = type("Replay", (Replay, sync, async_), {})
@@ -380,7 +338,7 @@ class _Kit:
         body = b"{}"
         names = ("content", "text", "is_closed", "is_stream_consumed", "num_bytes_downloaded")
         with suppress(Exception):  # whatever a release that is built differently makes of it
-            by_us, by_it = (self._module.Response(200, stream=self._replay([body])) for _ in range(2))
+            by_us, by_it = (self.module.Response(200, stream=self._replay([body])) for _ in range(2))
             by_it.read()
             _read(by_us)
             return by_us.read() == body and all(getattr(by_us, name) == getattr(by_it, name) for name in names)
@@ -389,7 +347,7 @@ class _Kit:
     def _response(self, stored: Response) -> Any:
         # Bytes, since the client would not take a value that is not ASCII.
         fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in replay.headers(stored)]
-        response = self._module.Response(
+        response = self.module.Response(
             stored.status,
             headers=fields,
             stream=self._replay(replay.chunks(stored)),
@@ -400,34 +358,10 @@ class _Kit:
 
     def _error(self, error: BaseException) -> Any:
         """Return a new error of this module like `error`, which may be of the other one and has a traceback."""
-        kind: Any = getattr(self._module, type(error).__name__, None)
-        if not (isinstance(kind, type) and issubclass(kind, self._module.TransportError)):
-            kind = self._module.NetworkError
+        kind: Any = getattr(self.module, type(error).__name__, None)
+        if not (isinstance(kind, type) and issubclass(kind, self.module.TransportError)):
+            kind = self.module.NetworkError
         return kind(str(error))
-
-    def with_body(self, request: Any, body: bytes) -> Any:
-        """Return `request` with another body."""
-        return self._module.Request(
-            request.method,
-            request.url,
-            headers=without_lengths(request.headers.raw),
-            content=body,
-            extensions=request.extensions,
-        )
-
-    def exchanged(self, received: Any, request: Any, answer: Response) -> Any:
-        """Return what was `received`, read, as the response to `request` that has the body of `answer`."""
-        made = self._module.Response(
-            received.status_code,
-            headers=without_lengths(received.headers.raw, CODINGS),
-            content=answer.body,
-            request=request,
-            extensions=received.extensions,
-            history=received.history,
-            default_encoding=received.default_encoding,
-        )
-        made.elapsed = received.elapsed
-        return made
 
     def options(self, turn: Turn, client: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of `client.send` with which `turn` is carried out."""
@@ -485,14 +419,14 @@ class _Kit:
         pieces = (packed[i : i + step] for i in range(0, len(packed), step))
         decoded = io.BytesIO()  # gives its bytes away without a copy
         try:
-            for piece in self._module.Response(200, headers=encoding, stream=self._replay(pieces)).iter_bytes():
+            for piece in self.module.Response(200, headers=encoding, stream=self._replay(pieces)).iter_bytes():
                 decoded.write(piece)
                 if decoded.tell() > limit:
                     return None
-        except self._module.DecodingError:
+        except self.module.DecodingError:
             pass
         return decoded.getvalue()
 
     def is_origins(self, error: BaseException) -> bool:
         """Return whether anyone who asks the origin now would get `error`: not so for a time-out."""
-        return isinstance(error, self._module.NetworkError | self._module.RemoteProtocolError)
+        return isinstance(error, self.module.NetworkError | self.module.RemoteProtocolError)

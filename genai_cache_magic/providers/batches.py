@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import orjson
 
-from genai_cache_magic.core.model import Response
 from genai_cache_magic.providers.anatomy import Anatomy, Mould, Path, anatomy
 from genai_cache_magic.providers.reading import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request
+    from genai_cache_magic.core.model import Headers, JsonObject, JsonValue, Request, Response
     from genai_cache_magic.providers.base import HttpCall, ModelCall
 
 _INDEX: Final = re.compile(rb'"index"[ \t\r\n]*:[ \t\r\n]*(\d+)')

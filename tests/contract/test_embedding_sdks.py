@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -159,7 +159,7 @@ class Session:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> Self:
         import aiohttp
 
         self.session = aiohttp.ClientSession()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -82,7 +83,7 @@ def ask(machine, embedder, inputs):
 
 
 def test_a_team_shares_texts(tmp_path, monkeypatch):
-    """What one machine asked about within a batch, another one knows in a batch of its own: by one round, and from L2."""
+    """What one machine asked about within a batch, another one knows in a batch of its own."""
     team, embedder = Team(tmp_path, monkeypatch), Embedder()
     ours = team.machine("ours")
     theirs = team.machine("theirs")
@@ -154,7 +155,7 @@ def test_many_tasks_ask_about_each_text_once(isolated, server):
     answers = asyncio.run(run())
     every = [text for one in asked(server) for text in one]
     assert sorted(every) == sorted(set(every)) == sorted(texts(*range(9)))
-    assert all(vectors(before)[2] == vectors(after)[0] for before, after in zip(answers, answers[1:], strict=False))
+    assert all(vectors(before)[2] == vectors(after)[0] for before, after in itertools.pairwise(answers))
 
 
 def test_threads_that_need_of_each_other_never_wait_for_each_other(client, server):

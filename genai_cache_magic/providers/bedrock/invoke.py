@@ -15,7 +15,6 @@ from genai_cache_magic.providers import choices, eventstream, sse, vectors
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
-from genai_cache_magic.providers.batches import Parts
 from genai_cache_magic.providers.bedrock import converse
 from genai_cache_magic.providers.cohere.embeddings import parts_of
 from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, objects, positive, preview_of
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import JsonObject, JsonValue, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
+    from genai_cache_magic.providers.batches import Parts
 
 WHOLE: Final = "/invoke"
 STREAMED: Final = "/invoke-with-response-stream"

@@ -1,0 +1,68 @@
+"""aiohttp: the part of a call whose answer is not known, sent by its own session, and the answer to all of it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from genai_cache_magic.intercept.portions import Portion
+from genai_cache_magic.intercept.turns import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genai_cache_magic.core.model import Response
+    from genai_cache_magic.intercept.active import Active
+
+
+class Kit(Protocol):
+    """What is known of the library."""
+
+    def exchanged(self, received: Any, answer: Response) -> Any:
+        """Return what was `received`, read, with the body of `answer`."""
+
+    def is_origins(self, error: BaseException) -> bool:
+        """Return whether anyone who asks the origin now would get `error`."""
+
+
+class Asked(NamedTuple):
+    """How a session was asked, and what lets a recording have its response."""
+
+    session: Any
+    options: dict[str, Any]
+    record: Callable[[Any, Any], None]
+
+    def __repr__(self) -> str:
+        return "<a request of a session>"
+
+
+async def send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, asked: Asked) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call."""
+    portion = Portion(here, turn)
+    part = portion.request(functools.partial(_with_body, asked.session, asked.options))
+    turn.request = None  # the library makes one
+    if part is not None:
+        try:
+            with turn:
+                received = await send(**part)
+                asked.record(turn.recording, received)
+                await received.read()
+        except BaseException as exc:
+            turn.failed(exc, is_origins=kit.is_origins(exc))
+            raise
+        turn.returned()
+        answer = portion.answer(received, received.status, functools.partial(kit.exchanged, received))
+        if answer is not None:
+            return answer
+    portion.ask_whole()
+    with Turn(None):
+        return await send(**asked.options)
+
+
+def _with_body(session: Any, options: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return `options` of a request with another body."""
+    headers = session._prepare_headers(options.get("headers"))  # noqa: SLF001 - with the session's own
+    for name in ("Content-Length", "Transfer-Encoding"):
+        headers.popall(name, None)
+    headers.setdefault("Content-Type", "application/json")
+    return {**options, "json": None, "data": body, "headers": headers}
