@@ -73,7 +73,7 @@ def _judged(step: Step, call: ModelCall, scope: CellScope, tell: Tell) -> Step:
     step.desk.stop(step, NOT_SENT)
     if scope.options.samples is Samples.DISTINCT:
         scope.sample_numbers.take(step.request_id)  # it would have been answered, and the next one is another
-    raise _not_sent(call, scope, tell, step.entry_id)
+    raise _not_sent(step.call, scope, tell, step.entry_id)  # of a batch, what of it would be asked
 
 
 def _not_sent(call: ModelCall, scope: CellScope, tell: Tell, entry_id: str) -> NotSent:

@@ -28,6 +28,9 @@ _MOST_WAITS: Final = 3
 """So often a call waits for others that ask about some of the same things; then it asks for what it still lacks."""
 
 
+_MOST_TIMES: Final = 32
+"""An answer that is stored item by item is held in memory up to so many times the largest that is stored."""
+
 _MOST_SHOWN: Final = 10
 """So many items a message names."""
 
@@ -52,8 +55,8 @@ class Batch:
         What is asked about, once that is decided.
     body
         What is sent in the place of the caller's body; None if that is sent itself.
-    part
-        What was answered to `body`.
+    part, fresh
+        What was answered to `body`, and what that says of each item.
     answer
         The answer to the whole call, once it is put together.
     """
@@ -71,7 +74,12 @@ class Batch:
     asked: tuple[EntryId, ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
     part: Response | None = field(default=None, repr=False)
+    fresh: dict[EntryId, Response] = field(default_factory=dict, repr=False)
     answer: Response | None = field(default=None, repr=False)
+
+    def limit_bytes(self, each_bytes: int) -> int:
+        """Return how large an answer may be whose items are stored, each of up to `each_bytes` [bytes]."""
+        return each_bytes * min(len(self.asked) or len(self.ids), _MOST_TIMES)
 
     @property
     def missing(self) -> list[EntryId]:
@@ -139,8 +147,8 @@ class Batch:
         each = self.division.split(response, self.places_of(self.asked))
         if each is None:
             return response
-        fresh = dict(zip(self.asked, each, strict=True))
-        both = {**self.known, **fresh}
+        self.fresh = dict(zip(self.asked, each, strict=True))
+        both = {**self.known, **self.fresh}
         self.answer = self.division.join([both[one] for one in self.ids], response)
         return response if self.answer is None else self.answer
 

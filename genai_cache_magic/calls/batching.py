@@ -109,9 +109,9 @@ class Batching:
         for entry_id, flight in flights.items():
             self._flights.land(flight, _landed(batch.known[entry_id], is_stored=True))
 
-    def invalidate(self, lead: Lead, batch: Batch) -> None:
-        """Publish that what is stored of each item is out of date."""
-        self._parts.invalidate(lead, [lead.entry_id, *batch.ids])
+    def to_publish(self, lead: Lead, batch: Batch) -> list[EntryId]:
+        """Return what a refresh publishes to be out of date: the call, and what is stored of each item."""
+        return self._parts.to_publish(lead, [lead.entry_id, *batch.ids])
 
 
 def _landed(response: Response, *, is_stored: bool) -> Landed:

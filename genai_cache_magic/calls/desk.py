@@ -45,7 +45,7 @@ from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.recalling import Recollection
@@ -254,13 +254,14 @@ class CallDesk:
             return answered
         return self._missed(lead, found) if self._look_up is None else self._ask(lead, self._look_up)
 
-    def _ask(self, lead: Lead, how: Gathered) -> Follow:
+    def _ask(self, lead: Lead, how: Gathered, about: Sequence[EntryId] = ()) -> Follow:
         """Ask the team; the caller waits in its own colour, as for a call in flight."""
         seat = Seat(Pulse())
         if lead.batch is None:
             how.ask(lead.entry_id, seat.looked_up, is_async=lead.is_async)
         else:
-            how.ask_all([lead.entry_id, *lead.batch.missing], seat.looked_up_many, is_async=lead.is_async)
+            entry_ids = about or [lead.entry_id, *lead.batch.missing]
+            how.ask_all(entry_ids, seat.looked_up_many, is_async=lead.is_async)
         return Follow(lead, seat)
 
     def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany) -> Step:
@@ -332,12 +333,10 @@ class CallDesk:
     def _refresh(self, lead: Lead) -> Step:
         lead.why = Why.REFRESH
         lead.life_s = self._keeper.life_s(lead)
+        outdated = [lead.entry_id] if lead.batch is None else self._batching.to_publish(lead, lead.batch)
         if self._publish is not None:
-            return self._ask(lead, self._publish)
-        if lead.batch is None:
-            self._keeper.invalidate(lead)
-        else:
-            self._batching.invalidate(lead, lead.batch)
+            return self._ask(lead, self._publish, outdated)
+        self._keeper.invalidate_all(lead, outdated)
         # A refresh asks for itself: it waits for no answer that began before it.
         return self._leave(lead)
 

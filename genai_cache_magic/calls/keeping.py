@@ -161,10 +161,6 @@ class Keeper:
             call.part_ids[made_of] = known
         return known
 
-    def invalidate(self, lead: Lead) -> None:
-        """Publish that what is stored for `lead` is out of date; trouble is told to its scope."""
-        self.invalidate_all(lead, [lead.entry_id])
-
     def invalidate_all(self, lead: Lead, entry_ids: Collection[EntryId]) -> None:
         """Publish that `entry_ids`, which are of `lead`, are out of date; trouble is told to its scope."""
         try:
@@ -188,11 +184,11 @@ class Keeper:
 
     def keep(self, lead: Lead, response: Response, answer: Answer) -> Verdict:
         """Store the answer to `lead` if it is admissible, and say what became of it."""
-        left = self.left_out(lead, response, answer)
+        left = self.left_out(lead, response, answer, self.limits.max_response_bytes)
         return self._store(lead, response, answer) if left is None else left
 
-    def left_out(self, lead: Lead, response: Response, answer: Answer) -> Verdict | None:
-        """Return why the answer to `lead` is not to be stored; None if it is."""
+    def left_out(self, lead: Lead, response: Response, answer: Answer, limit_bytes: int) -> Verdict | None:
+        """Return why the answer to `lead`, which may take `limit_bytes`, is not to be stored; None if it is."""
         options = lead.scope.options
         decision = admissible(answer.end, (*lead.call.refused, *answer.refused), options.store)
         if isinstance(decision, Refuse):
@@ -200,7 +196,7 @@ class Keeper:
         if options.mode is Mode.READ:
             self._recall(lead)
             return Verdict(Outcome.MISS, STORES_NOTHING)
-        if len(response.body) > self.limits.max_response_bytes:
+        if len(response.body) > limit_bytes:
             return Verdict(Outcome.REFUSED, "too large", is_shareable=True)
         if answer.dies_s is not None and answer.dies_s * 1000 - self._entries.now_ms() < _LEAST_LIFE_MS:
             return Verdict(Outcome.REFUSED, "what it holds dies at once", is_shareable=True)

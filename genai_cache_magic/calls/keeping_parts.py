@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.batch import Batch, as_old_as, is_divided, shared_cost
 from genai_cache_magic.calls.keeping import Verdict
 from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.core.model import Usage
+from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Filled, Serve
+from genai_cache_magic.core.validity import MAX_ENTRY_RECORDS
 from genai_cache_magic.entries.entries import Entries, Found, trouble
 from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.providers.billing import with_bill
+from genai_cache_magic.providers.batches import shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.model import Entry, EntryId, Response
     from genai_cache_magic.providers.base import Answer
+
+
+_MOST_RECORDS: Final = MAX_ENTRY_RECORDS // 4
+"""So many records of entries that texts may add to."""
 
 
 class PartsKeeper:
@@ -78,9 +85,22 @@ class PartsKeeper:
         except (EntryUndecodable, StoreUnavailable) as exc:
             lead.scope.emit(trouble("L1", exc))
 
+    def to_publish(self, lead: Lead, entry_ids: Iterable[EntryId]) -> list[EntryId]:
+        """Return those of `entry_ids` of which it is to be published that they are out of date.
+
+        Records of entries are few, or all of the namespace becomes invalid. Beyond that it is said of the call alone,
+        and what comes takes the place of what is stored here.
+        """
+        ids = list(dict.fromkeys(entry_ids))
+        try:
+            room = _MOST_RECORDS - len(self._entries.generations.current().entries)
+        except StoreUnavailable:
+            room = 0  # publishing will say why
+        return ids if len(ids) <= room else [one for one in ids if one == lead.entry_id]
+
     def invalidate(self, lead: Lead, entry_ids: Iterable[EntryId]) -> None:
-        """Publish that `entry_ids` are out of date."""
-        if ids := list(dict.fromkeys(entry_ids)):
+        """Publish that `entry_ids` are out of date, as far as there is room for that."""
+        if ids := self.to_publish(lead, entry_ids):
             self._keeper.invalidate_all(lead, ids)
 
     def keep(
@@ -90,21 +110,23 @@ class PartsKeeper:
 
         An answer that can't be told apart is stored as it is, if it is that to the whole call.
         """
-        left = self._keeper.left_out(lead, received, answer)
-        asked = dict.fromkeys(batch.asked)
-        each = batch.division.split(received, batch.places_of(asked) if batch.body else range(len(batch.ids)))
-        fresh = {} if each is None else dict(zip(batch.asked, each, strict=True))
+        limit_bytes = batch.limit_bytes(self._keeper.limits.max_response_bytes)
+        left = self._keeper.left_out(lead, received, answer, limit_bytes)
+        fresh = batch.fresh
+        if batch.body is None:
+            each = batch.division.split(received, range(len(batch.ids)))
+            fresh = {} if each is None else dict(zip(batch.ids, each, strict=True))
         if left is not None:
             return left, fresh
-        if each is None:
-            whole = Verdict(Outcome.REFUSED, "can't be put together") if batch.body else None
-            return whole or self._keeper.keep(lead, received, answer), {}
+        if not fresh:
+            return self._keeper.keep(lead, received, answer), fresh
         return self._store(lead, batch, received, answer, fresh), fresh
 
     def _store(
         self, lead: Lead, batch: Batch, received: Response, answer: Answer, fresh: Mapping[EntryId, Response]
     ) -> Verdict:
-        wanted = Wanted(lead.scope.options.ttl_s, self._keeper.scope_tags(lead))
+        is_anew = lead.scope.options.mode is Mode.REFRESH or bool(batch.outdated)
+        wanted = Wanted(lead.scope.options.ttl_s, self._keeper.scope_tags(lead), lambda _: is_anew)
         try:
             entries = self._items(lead, batch, answer, fresh)
             whole = self._whole(lead, batch, received, answer, fresh)
@@ -123,14 +145,15 @@ class PartsKeeper:
         self, lead: Lead, batch: Batch, answer: Answer, fresh: Mapping[EntryId, Response]
     ) -> dict[EntryId, Entry]:
         places = batch.places_of(fresh)
-        whole = cost_usd(lead.call, answer, now_ms=self._entries.now_ms())
-        costs = shared_cost(whole, batch.division.weights(places))
+        weights = batch.division.weights(places)
+        costs = shared_cost(cost_usd(lead.call, answer, now_ms=self._entries.now_ms()), weights)
+        told = answer.usage.input_tokens
+        tokens = [None] * len(places) if told is None else shares_of(told, weights)
         entries = {}
-        for entry_id, place, cost in zip(fresh, places, costs, strict=True):
-            part = self._part(lead, batch, entry_id, place)
-            response = fresh[entry_id]
-            entry = self._keeper.entry(part, response, with_bill(part.call.provider.read(response), response))
-            entries[entry_id] = replace(entry, metadata=replace(entry.metadata, cost_usd=cost))
+        for entry_id, place, cost, count in zip(fresh, places, costs, tokens, strict=True):
+            entry = self._keeper.entry(self._part(lead, batch, entry_id, place), fresh[entry_id], answer)
+            shared = replace(entry.metadata, cost_usd=cost, usage=Usage(count, 0))
+            entries[entry_id] = replace(entry, metadata=shared)
         return entries
 
     def _part(self, lead: Lead, batch: Batch, entry_id: EntryId, place: int) -> Lead:

@@ -233,7 +233,7 @@ class _Kit:
         content.feed_data(answer.body)
         content.feed_eof()
         received._headers = type(received.headers)(headers)  # noqa: SLF001 - what `headers` gives
-        received._cache.pop("headers", None)  # noqa: SLF001 - what it remembers of it
+        getattr(received, "_cache", {}).pop("headers", None)  # what it remembers of it
         received.content, received._body = content, None  # noqa: SLF001 - what has been read
         return received
 

@@ -75,8 +75,8 @@ class Recording:
     its caller: what a redirect or an authentication round received is superseded. A recording that is
     forgotten, with a stream that nobody closed, gives its call up.
 
-    It never holds more than the largest answer that would be stored. One that grows beyond, on the wire or
-    unpacked, is passed on and no longer recorded, and whoever waits for it is let go at once.
+    It never holds more than the largest answer that would be stored, whole or in parts. One that grows beyond, on the
+    wire or unpacked, is passed on and no longer recorded, and whoever waits for it is let go at once.
 
     Parameters
     ----------
@@ -100,6 +100,8 @@ class Recording:
         self._is_attached = False
         self._is_resting = False
         self._limit_bytes = lead.desk.max_response_bytes
+        if lead.batch is not None:
+            self._limit_bytes = lead.batch.limit_bytes(self._limit_bytes)
         self._headers: Headers
         self._kept: io.BytesIO | None
         self._sent: HttpCall | None = None

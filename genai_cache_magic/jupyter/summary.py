@@ -239,7 +239,7 @@ def _sortable(value: object) -> tuple[int, Decimal, str]:
 def _row(calls: Sequence[CallRecord]) -> Row:
     first = calls[0]
     asked = [call for call in calls if call.outcome is not Outcome.HIT]
-    served = [call for call in calls if call.outcome is Outcome.HIT]
+    served = [call for call in calls if call.outcome is Outcome.HIT or call.saved_usd]  # a batch may be known in part
     return Row(
         count=len(calls),
         outcome=first.outcome,

@@ -109,6 +109,8 @@ class Sums:
         self.cached_input_tokens += _bounded(call.cached_input_tokens)
         self.output_tokens += _bounded(call.output_tokens)
         self._add_money("spent", call.spent_usd)
+        if call.saved_usd:  # a batch of which a part was known
+            self._add_money("saved", call.saved_usd)
 
     def _add_money(self, name: str, amount: Decimal | None) -> None:
         whole = counted_money(amount)

@@ -32,7 +32,7 @@ _CLOSES: Final = {0x7D: _OBJECT, 0x5D: _LIST}
 _QUOTE: Final = 0x22
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ListSpan:
     """A list in a text: what is between its brackets, and each of its items that is a string, a list or an object."""
 
@@ -40,11 +40,11 @@ class ListSpan:
     items: list[Span] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Anatomy:
     """What was looked for in `text`, each with its path."""
 
-    text: bytes = field(repr=False)
+    text: bytes
     lists: dict[Path, ListSpan]
     counts: dict[Path, Span]
 
@@ -57,7 +57,7 @@ class Anatomy:
         return b"".join((*pieces, self.text[at:]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Mould:
     """Knows texts that are alike but for what is in their one list, and for their counts, which follow it.
 
@@ -65,8 +65,8 @@ class Mould:
     """
 
     path: Path
-    head: bytes = field(repr=False)
-    tail: re.Pattern[bytes] = field(repr=False)
+    head: bytes
+    tail: re.Pattern[bytes]
     counts: tuple[Path, ...]
 
     @classmethod
@@ -113,7 +113,7 @@ def anatomy(text: bytes, lists: Collection[Path], counts: Collection[Path]) -> A
     return None if walk.open else Anatomy(text, walk.lists, walk.counts)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Frame:
     kind: int
     start: int

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
+import gc
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -253,6 +255,7 @@ def test_batches_that_overlap_share_their_texts(isolated, server, name):
     server.reset()
     with llm_cache() as cell:
         divided = outcome_of(sdk, server.url)
+    gc.collect()  # what a client leaves open is found here, where it is ignored, and not in another test
     assert divided == undivided
     assert [sdk.sent(json.loads(request.body)) for request in server.requests] == [FIRST, REST]
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT, Outcome.HIT]
@@ -371,3 +374,87 @@ def test_base64_comes_back_as_it_was(isolated, server):
             told(FIRST)
             assert told(SECOND) == undivided
     assert len(base64.b64decode(undivided[0]["embedding"])) == 4 * 1536
+
+
+def predict_body(texts: list[str]) -> dict[str, Any]:
+    instances = [{"content": text, "task_type": "RETRIEVAL_DOCUMENT"} for text in texts]
+    return {"instances": instances, "parameters": {"outputDimensionality": 8}}
+
+
+def gemini_body(texts: list[str]) -> dict[str, Any]:
+    return {"requests": [{"content": {"parts": [{"text": text}]}, "outputDimensionality": 8} for text in texts]}
+
+
+WIRES = {
+    "openai": ("/v1/embeddings", lambda texts: {"model": "m", "input": texts, "dimensions": 8}),
+    "azure": ("/openai/deployments/d/embeddings?api-version=2024-10-21", lambda texts: {"input": texts}),
+    "tokens": ("/v1/embeddings", lambda texts: {"model": "m", "input": [list(text.encode()) for text in texts]}),
+    "cohere, types": (
+        "/v2/embed",
+        lambda texts: {
+            "model": "m",
+            "texts": texts,
+            "input_type": "search_query",
+            "embedding_types": ["float", "int8", "ubinary"],
+        },
+    ),
+    "cohere, objects": (
+        "/v2/embed",
+        lambda texts: {
+            "model": "m",
+            "inputs": [{"content": [{"type": "text", "text": text}]} for text in texts],
+            "input_type": "search_query",
+            "embedding_types": ["float"],
+        },
+    ),
+    "gemini": ("/v1beta/models/m:batchEmbedContents", gemini_body),
+    "vertex": ("/v1/projects/p/locations/l/publishers/google/models/m:predict", predict_body),
+    "ollama": ("/api/embed", lambda texts: {"model": "m", "input": texts, "keep_alive": 1}),
+}
+COUNTS = ("usage", "meta", "id", "prompt_eval_count", "usageMetadata")
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_every_wire_api(isolated, server, name):
+    """By hand, over every wire API: the texts that are not known go out, and what comes is as if all had gone."""
+    import httpx
+
+    path, body_of = WIRES[name]
+
+    def told(texts: list[str]) -> Any:
+        headers = {"user-agent": "OpenAI/Python"}
+        answer = client.post(f"{server.url}{path}", json=body_of(texts), headers=headers).json()
+        return {member: value for member, value in answer.items() if member not in COUNTS}
+
+    with httpx.Client() as client:
+        undivided = [told(texts) for texts in (FIRST, SECOND, FIRST[:1])]
+        server.reset()
+        with llm_cache() as cell:
+            assert [told(texts) for texts in (FIRST, SECOND, FIRST[:1])] == undivided
+    assert [json.loads(request.body) for request in server.requests] == [body_of(FIRST), body_of(REST)]
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT]
+
+
+def test_a_compressed_answer_is_unpacked_once(isolated, server, monkeypatch):
+    """What came compressed is given as it was unpacked, and no header says otherwise."""
+    import gzip
+
+    import httpx
+
+    answered = server.respond
+
+    def respond(request: Any) -> Reply:
+        reply = answered(request)
+        headers = (*reply.headers, ("content-encoding", "gzip"))
+        return dataclasses.replace(reply, body=gzip.compress(reply.body), headers=headers)
+
+    monkeypatch.setattr(server, "respond", respond)
+    asked = {"model": "text-embedding-3-small", "dimensions": 8}
+    with httpx.Client() as client:
+        undivided = client.post(f"{server.openai_url}/embeddings", json={**asked, "input": SECOND}).json()["data"]
+        with llm_cache():
+            client.post(f"{server.openai_url}/embeddings", json={**asked, "input": FIRST})
+            answer = client.post(f"{server.openai_url}/embeddings", json={**asked, "input": SECOND})
+    assert answer.json()["data"] == undivided
+    assert "content-encoding" not in answer.headers
+    assert answer.headers["content-length"] == str(len(answer.content))

@@ -37,8 +37,10 @@ _SHOWN = """
     signing_key_name size_limit source spell spent stamp state status store suffix surface table tags task team
     terms text threshold tidy tier title total totals transform troubles ttl unclear units unrecognised uploads
     usage username value vendor version waiting wants where why withheld wrap write AccessToken.token Alike.record
-    Differing.one Differing.other Differing.parts Estimate.usd Finding.part Finding.says Finding.settings
+    Differing.one Differing.other Differing.parts Division.parts
+    Estimate.usd Finding.part Finding.says Finding.settings
     LookUp.token Looked.trouble ManifestParts.bound ManifestParts.sealed_table Measure.kept_as Measure.metric
+    Parts.counts Parts.lists Parts.same
     References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing
     RunDiff.only_one RunDiff.only_other Shipped.about Settings.budget Settings.budget_unknown Shipped.pattern
     TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix _Signature.told_by

@@ -14,6 +14,9 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.jupyter.badge import as_text
+from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.words import dollars
 from genai_cache_magic.providers import batches
 from genai_cache_magic.testing.simulated.call import Fault
 
@@ -145,6 +148,8 @@ def test_what_is_paid_is_the_part_that_was_asked(client, server, monkeypatch):
     assert partly.spent_usd > 0 < partly.saved_usd < miss.spent_usd
     assert hit.spent_usd == 0
     assert hit.saved_usd == miss.spent_usd + partly.spent_usd
+    assert f"saved {dollars(partly.saved_usd + hit.saved_usd)}" in as_text(summarise(cell))
+    assert current_session().cache("default").usage().total.saved_usd == partly.saved_usd + hit.saved_usd
     assert hit.input_tokens == first.usage.prompt_tokens + part.usage.prompt_tokens
 
 
@@ -280,3 +285,31 @@ def test_a_batch_kept_whole_by_an_earlier_release_answers(client, server, monkey
         assert embed(client, texts(1, 2)) == first
         assert embed(client, texts(2, 1)).data
     assert asked(server) == [texts(1, 2), texts(2, 1)]
+
+
+def test_what_invalidates_a_text_invalidates_every_batch_that_holds_it(client, server):
+    """A batch that was put together is served no longer than each of its texts would be: by tag, and by entry."""
+    cache = current_session().cache("default")
+    with llm_cache(tags=["draft"]):
+        embed(client, texts(1))
+    with llm_cache() as cell:
+        alone = embed(client, texts(2)), cell.calls[-1].entry_id
+        for _ in range(2):
+            embed(client, texts(1, 2, 3))
+        assert cache.invalidate_tag("draft").count == 2
+        embed(client, texts(1, 2, 3))
+        assert cache.invalidate_entry(alone[1][:16]).count == 1
+        embed(client, texts(1, 2, 3))
+        embed(client, texts(1, 2, 3))
+    assert asked(server) == [texts(1), texts(2), texts(3), texts(1), texts(2)]
+
+
+def test_a_batch_lives_no_longer_than_its_oldest_text(client, server):
+    """What was put together does not begin a new life."""
+    cache = current_session().cache("default")
+    with llm_cache(ttl="1h"):
+        embed(client, texts(1))
+    with llm_cache(ttl="30d") as cell:
+        embed(client, texts(1, 2))
+    whole = cache.catalogue.listed(cell.calls[0].entry_id)
+    assert whole.header.ttl_s <= 3_600

@@ -15,6 +15,7 @@ from machines import Team
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.calls import keeping_parts
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Lead
 from genai_cache_magic.core.model import Response
@@ -215,6 +216,33 @@ def test_a_huge_batch(client, server):
         answer = embed(client, texts(*range(2_001)), dimensions=8)
     assert len(answer.data) == 2_001
     assert asked(server)[1:] == [texts(2_000)]
+
+
+def test_an_answer_too_large_for_one_entry_is_kept_text_by_text(client, server, monkeypatch):
+    """The largest answer that is stored is that to one text: a batch of many may come to more."""
+    monkeypatch.setenv("GENAI_CACHE_MAX_RESPONSE", "4096")
+    with llm_cache() as cell:
+        embed(client, texts(*range(30)), dimensions=64, encoding_format="base64")
+        embed(client, texts(*range(30)), dimensions=64, encoding_format="base64")
+        embed(client, texts(*range(20, 31)), dimensions=64, encoding_format="base64")
+    assert asked(server) == [texts(*range(30)), texts(30)]
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT, Outcome.MISS]
+
+
+def test_refreshing_a_corpus_invalidates_nothing_else(client, server, monkeypatch):
+    """However many texts are refreshed, other entries stay; and the texts are those of the refresh."""
+    monkeypatch.setattr(keeping_parts, "_MOST_RECORDS", 10)
+    with llm_cache():
+        client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": "hello"}])
+        embed(client, texts(*range(40)), dimensions=8)
+    with llm_cache(mode="refresh"):
+        embed(client, texts(*range(40)), dimensions=8)
+    with llm_cache() as cell:
+        embed(client, texts(*range(40)), dimensions=8)
+        embed(client, texts(5, 3), dimensions=8)
+        client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": "hello"}])
+    assert [call.outcome for call in cell.calls] == [Outcome.HIT] * 3
+    assert server.count == 3
 
 
 def test_a_stream_of_the_answer_is_the_whole(isolated, server):

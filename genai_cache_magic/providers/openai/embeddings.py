@@ -22,6 +22,7 @@ SUFFIX: Final = "/embeddings"
 
 ALONE: Final = frozenset(
     {
+        "add_special_tokens",
         "dimensions",
         "embedding_type",
         "encoding_format",
@@ -33,6 +34,7 @@ ALONE: Final = frozenset(
         "output_dtype",
         "task",
         "truncate",
+        "truncate_prompt_tokens",
         "truncation",
         "user",
     }
