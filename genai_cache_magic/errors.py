@@ -37,6 +37,10 @@ class StoreDenied(StoreUnavailable):
     """A tier refuses us: a credential is wrong, or lacks a right. No repetition helps before that changes."""
 
 
+class WriteRefused(StoreDenied):
+    """A tier lets us read and not change what it holds. It is well, so nobody stops asking it."""
+
+
 class StoreThrottled(StoreUnavailable):
     """A tier asks us to come back later.
 

@@ -41,6 +41,7 @@ from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
 from genai_cache_magic.stores.documents import MemoryDocument
 from genai_cache_magic.stores.guarded import GuardedDocument, guard_store, guarded
 from genai_cache_magic.stores.memory import MemoryStore
+from genai_cache_magic.stores.rights import Rights
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 from genai_cache_magic.testing.tier import MemoryServer, MemoryTier
 
@@ -97,6 +98,7 @@ class Network:
     def __init__(self) -> None:
         self.is_cut = False
         self.calls = 0
+        self.rights = Rights()
 
     def enter(self) -> None:
         self.calls += 1

@@ -395,7 +395,7 @@ class Cache(Warms, WarmsByBatch):
     def collect(self) -> Collected:
         """Remove what can't be served any more, and give its room back."""
         collected = self.catalogue.collect()
-        if self._team is None:
+        if self._team is None or self._team.is_reader:
             return collected
         try:
             pruned = self._team.prune(lowest=collected.lowest)

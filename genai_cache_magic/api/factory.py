@@ -17,7 +17,7 @@ from genai_cache_magic.api.insight import Insight
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.kinds import settings_of
 from genai_cache_magic.api.parts import CacheParts, close_parts
-from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, team_line
+from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, may_join_later, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import Explainer, nearest_difference
 from genai_cache_magic.calls.keeping import Limits
@@ -37,7 +37,7 @@ from genai_cache_magic.entries.shared_rows import SharedRows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import GENERATIONS, TeamClock
 from genai_cache_magic.entries.trust import Trust
-from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreDenied, StoreUnavailable
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyUnavailable, StoreUnavailable
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.origins import normalise_origin
@@ -370,8 +370,7 @@ def _local_or_team_parts(
                 raise  # one key guards the team's keyset and any of this machine: it would be asked for in vain again
             # SECURITY: on its own a machine uses its own keyset, and a directory that the team's entries never enter.
             tell(Trouble("L2", type(exc).__name__, apart(exc)))
-            if isinstance(exc, StoreUnavailable) and not isinstance(exc, StoreDenied):
-                missed = line
+            missed = line if may_join_later(exc) else None
         parts = _disk_parts(settings, namespace, tell)
         if missed is not None:
             undo.pop_all()  # it is tried again
@@ -384,6 +383,8 @@ def _team_parts(settings: Settings, namespace: str, tell: Callable[[Event], None
         undo.callback(parts.close)
         for sentence in line.settle():
             tell(Trouble("L2", "Limits", sentence))
+        if line.breaker.rights.is_reader:
+            tell(Trouble("L2", "ReadOnly", line.breaker.rights.says))
         undo.pop_all()
     return parts
 

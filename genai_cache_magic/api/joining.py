@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.api.team_line import apart
-from genai_cache_magic.errors import GenaiCacheError, StoreDenied, StoreUnavailable
+from genai_cache_magic.errors import GenaiCacheError, StoreDenied, StoreUnavailable, WriteRefused
 from genai_cache_magic.events import Trouble
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.breaker import Breaker
 
 _SHORTEST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+"""While a tier that may only be read from here is empty, it is looked at ever more rarely, down to this [s]."""
 JOINED = "the team's tier answers: answers are shared from now on; what was asked before stays on this machine"
 
 
@@ -90,9 +92,13 @@ class Joining:
 
     def _tries(self) -> bool:
         """Try until it has joined or there is no more sense in it; return whether it has."""
-        while not self._stopping.wait(max(self._breaker.wait_s, _SHORTEST_PAUSE_S)):
+        pause_s = _SHORTEST_PAUSE_S
+        while not self._stopping.wait(max(self._breaker.wait_s, pause_s)):
             try:
                 is_joined = self._join()
+            except WriteRefused:
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
             except StoreDenied as error:
                 return self._give_up(error)
             except StoreUnavailable:

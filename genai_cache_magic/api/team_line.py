@@ -14,15 +14,25 @@ from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.permits import Permits
-from genai_cache_magic.entries.team import Pending, Team, TeamClock
-from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, StoreDenied, StoreUnavailable
+from genai_cache_magic.entries.team import GENERATIONS, Pending, Team, TeamClock
+from genai_cache_magic.errors import (
+    ConfigurationError,
+    GenaiCacheError,
+    KeyUnavailable,
+    StoreDenied,
+    StoreUnavailable,
+    WriteRefused,
+)
 from genai_cache_magic.events import Trouble
+from genai_cache_magic.settings.roles import READER
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.base import SupportsCounters, SupportsLeases, SupportsPages, SupportsSettling
 from genai_cache_magic.stores.breaker import Breaker
 from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, GuardedPages, guard_store, guarded
+from genai_cache_magic.stores.keys import KEY_DIGITS
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
+from genai_cache_magic.stores.rights import Rights
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
 if TYPE_CHECKING:
@@ -123,7 +133,18 @@ def team_line(settings: Settings, namespace: str, tell: Callable[[Event], None] 
     retries = Retries(
         retry.max_attempts, retry.first_pause, retry.longest_pause, is_exponential=retry.backoff == "exponential"
     )
-    return TeamLine(tier, Breaker(tier.name), settings.max_stale or max_stale_s, retries)
+    rights = _rights(settings, tier.name, tell, reads=lambda: tier.look_up(GENERATIONS, ()))
+    return TeamLine(tier, Breaker(tier.name, rights=rights), settings.max_stale or max_stale_s, retries)
+
+
+def _rights(settings: Settings, name: str, tell: Callable[[Event], None], *, reads: Callable[[], object]) -> Rights:
+    """Return what a tier, or a part of it, lets us do, as far as the settings say, or else as it is found out."""
+    return Rights(
+        name,
+        is_reader=settings.role == READER,
+        reads=reads,
+        tell=lambda sentence: tell(Trouble("L2", "ReadOnly", sentence)),
+    )
 
 
 def kind_of(url: str) -> str:
@@ -152,10 +173,11 @@ def _tier(
 
     connection = _container(settings, by_kind[BLOB])
     large = BlobStore(connection, namespace, "l")
+    rights = _rights(settings, connection.name, tell, reads=lambda: large.get("0" * KEY_DIGITS))
     tier = SizedTier(
         redis,
         large,
-        Breaker(connection.name),
+        Breaker(connection.name, rights=rights),
         bundles=BlobPages(connection, namespace),
         tell=lambda sentence: tell(Trouble("L2", StoreUnavailable.__name__, sentence)),
     )
@@ -212,9 +234,17 @@ def make_team(  # noqa: PLR0913, PLR0917 - its parts
 def make_permits(directory: Path, line: TeamLine | None, team: Team | None) -> Permits:
     """Return the permits of a name space whose locks lie in `directory`, with the team's leases if it has any."""
     locks = KeyLocks(directory / "locks")
-    if line is None or team is None or not isinstance(line.tier, SupportsLeases):
+    if line is None or team is None or team.is_reader or not isinstance(line.tier, SupportsLeases):
         return Permits(locks)
     return Permits(locks, GuardedLeases(line.tier.leases, line.breaker), is_told=team.is_told)
+
+
+def may_join_later(error: GenaiCacheError) -> bool:
+    """Return whether a tier that could not be used for `error` may be of use to this process later."""
+    # Where nothing is yet, who may only read waits for who may begin.
+    return isinstance(error, WriteRefused) or (
+        isinstance(error, StoreUnavailable) and not isinstance(error, StoreDenied)
+    )
 
 
 def apart(error: GenaiCacheError) -> str:

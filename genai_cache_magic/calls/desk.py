@@ -269,7 +269,7 @@ class CallDesk:
         many = landing.looked if isinstance(landing, LookedUpMany) else {lead.entry_id: landing.looked}
         looked = many[lead.entry_id]
         if looked.trouble:
-            lead.scope.emit(Trouble("L2", StoreUnavailable.__name__, f"L2 offline, serving L1: {looked.trouble}"))
+            lead.scope.emit(Trouble("L2", StoreUnavailable.__name__, looked.says))
         if lead.scope.options.mode is Mode.REFRESH:
             return self._leave(lead)
         found = self._keeper.find(lead)

@@ -9,7 +9,7 @@ from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import ConfigurationError, DecryptionError
-from genai_cache_magic.stores.guarded import guarded
+from genai_cache_magic.stores.guarded import guarded, guarded_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,14 +100,14 @@ class TeamCounters:
 
     def add(self, name: str, field: str, amount: int, label: bytes) -> int:
         """Return what the tier's does; raises ``StoreUnavailable`` also where nobody knows whether it was counted."""
-        return self._soon(lambda: self._inner.add(name, field, amount, label))
+        return self._soon(guarded_write(self._breaker)(lambda: self._inner.add(name, field, amount, label)))
 
     def read(self, name: str) -> dict[str, Counted]:
         """Return what the tier's does."""
-        return self._soon(lambda: self._inner.read(name))
+        return self._soon(guarded(self._breaker)(lambda: self._inner.read(name)))
 
     def _soon(self, work: Callable[[], T]) -> T:
-        return within(_DEADLINE_S, guarded(self._breaker)(work), overdue=self._overdue)
+        return within(_DEADLINE_S, work, overdue=self._overdue)
 
 
 def _field(value: object) -> str:

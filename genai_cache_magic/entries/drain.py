@@ -10,7 +10,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from genai_cache_magic.errors import PartUnavailable, StoreThrottled, StoreUnavailable
+from genai_cache_magic.errors import PartUnavailable, StoreThrottled, StoreUnavailable, WriteRefused
 from genai_cache_magic.host import chance
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Drain:
                     continue
             except StoreUnavailable as error:
                 failures += 1
-                if self._retries.is_last(failures):
+                if isinstance(error, WriteRefused) or self._retries.is_last(failures):
                     failures, self._is_resting = 0, True
                     continue
                 asked_s = error.retry_after_s if isinstance(error, StoreThrottled) else None
@@ -234,6 +234,8 @@ class Drain:
     def _fill(self, batch: Sequence[Waiting]) -> None:
         try:
             self._team.fill(batch)
+        except WriteRefused:
+            pass  # nobody on this machine may tell of them, and they would wait for ever
         except StoreUnavailable:
             if len(batch) == 1:
                 self._outbox.put_last(batch[0].number)

@@ -39,10 +39,19 @@ _GLANCE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look-up brought: the sealed entry, or None; `trouble` says why the tier could not be asked."""
+    """What a look-up brought: the sealed entry, or None; `trouble` says why the tier could not be asked.
+
+    Not `is_offline`, it can be reached, and lets us not do what was asked.
+    """
 
     envelope: bytes | None = field(default=None, repr=False)
     trouble: str = ""
+    is_offline: bool = True
+
+    @property
+    def says(self) -> str:
+        """The trouble as people see it."""
+        return f"L2 offline, serving L1: {self.trouble}" if self.is_offline else self.trouble
 
 
 UNREAD: Final = b""

@@ -12,10 +12,10 @@ from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.drain import Drain
-from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, within
+from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, within
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
-from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.errors import StoreUnavailable, WriteRefused
 from genai_cache_magic.stores.guarded import guarded
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.drain import Retries
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.generations import LiveGenerations
-    from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.outbox import Outbox, Waiting
     from genai_cache_magic.entries.pruning import Pruned
     from genai_cache_magic.stores.base import LookUp, SharedTier, Store
@@ -170,6 +169,11 @@ class Team:
         return self._snapshot.age_s <= self._max_stale_s and self._generations.is_known
 
     @property
+    def is_reader(self) -> bool:
+        """Whether the tier is only read: what is new here, and what is invalidated, is told to nobody."""
+        return self._breaker.rights.is_reader
+
+    @property
     def store(self) -> Store:
         """The tier's store, behind the breaker."""
         return self._shared.store
@@ -203,10 +207,19 @@ class Team:
 
         If it can't be published it is queued, and who asked is told why.
         """
+        if self.is_reader:
+            for _, deliver in asked:
+                deliver(Looked(trouble=f"not refreshed for the team: {self._breaker.rights.says}", is_offline=False))
+            return
         self._refreshes.look_up_many(asked)
 
     def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
-        """Give entries to the team as soon as it can be reached; raises ``StoreUnavailable`` if they can't wait."""
+        """Give entries to the team as soon as it can be reached; raises ``StoreUnavailable`` if they can't wait.
+
+        Where the tier is only read they are this machine's alone.
+        """
+        if self.is_reader:
+            return
         self._outbox.add_entries(envelopes)
         self._drain.poke()
 
@@ -216,8 +229,9 @@ class Team:
         Raises
         ------
         StoreUnavailable
-            It could be neither published nor queued.
+            It could be neither published nor queued; ``WriteRefused``: it may not be published from here.
         """
+        self._breaker.rights.ensure_writer()
 
         def publish() -> Generations:
             self._look()
@@ -225,6 +239,8 @@ class Team:
 
         try:
             return within(DEADLINE_S, publish, overdue=self._overdue)
+        except WriteRefused:
+            raise
         except StoreUnavailable:
             self._outbox.add_change(change)
             self._pending.read_more()
@@ -304,13 +320,25 @@ class Team:
             found = self._tier.look_up(GENERATIONS, entry_ids)
         self._clock.hear(found.now_s)
         if found.token is None:
-            self._emptied()
+            self._ensure_begun()
         before = self._snapshot.load()
         self._snapshot.seen(found.token)
-        if before is not None and self._is_begun_anew(before):
+        if before is not None and self._is_begun_anew(before) and not self.is_reader:
             self._emptied()
         self._pending.forget(published)
         return found
+
+    def _ensure_begun(self) -> None:
+        """Give a tier that holds nothing what this machine has of it; raises ``WriteRefused`` if that is not allowed.
+
+        Then what is valid there can't be said by anyone yet.
+        """
+        if self.is_reader:
+            raise WriteRefused(
+                f"{self.name} holds nothing for this namespace yet, and is only read from here: let a teammate with "
+                "the role Cache.Writer ask something first"
+            )
+        self._emptied()
 
     def _is_begun_anew(self, before: bytes) -> bool:
         """Return whether nothing that was valid by `before` is so now.

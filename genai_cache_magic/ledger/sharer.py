@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic import host
 from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.link import within
-from genai_cache_magic.errors import StoreThrottled, StoreUnavailable
+from genai_cache_magic.errors import StoreThrottled, StoreUnavailable, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ class Sharer:
                 failures = 0
             except StoreUnavailable as error:
                 failures += 1
-                if self._retries.is_last(failures):
+                if isinstance(error, WriteRefused) or self._retries.is_last(failures):
                     failures = 0  # it rests until there is something new to tell
                     continue
                 asked_s = error.retry_after_s if isinstance(error, StoreThrottled) else None

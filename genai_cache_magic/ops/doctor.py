@@ -318,8 +318,11 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
 
     keyset = bounded(lambda: line.document("keyset").load())
     looked = bounded(lambda: line.tier.look_up("generations", ()))
-    bounded(lambda: _probe(line, b"doctor"))
-    if len(settings.l2) > 1:
+    refused = "" if line.breaker.rights.is_reader else bounded(lambda: _refused_write(line))
+    if refused:
+        yield Finding(L2, Severity.WARNING, refused, ("role", *_credentials(settings)))
+    is_writer = not refused and not line.breaker.rights.is_reader
+    if is_writer and len(settings.l2) > 1:
         try:
             bounded(lambda: _probe(line, bytes(LARGE_BYTES + 1)))
         except PartUnavailable as exc:
@@ -341,7 +344,8 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
 
         open_manifest(keyset, namespace, key)
     opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
-    yield Finding(L2, Severity.OK, f"{line.tier.name} answers, can be read and written{opened}", ("l2",))
+    may = "can be read and written" if is_writer else "can be read"
+    yield Finding(L2, Severity.OK, f"{line.tier.name} answers, {may}{opened}", ("l2",))
 
 
 def megabytes(size_bytes: int) -> str:
@@ -354,6 +358,18 @@ def _probe(line: TeamLine, blob: bytes) -> None:
     name = secrets.token_hex(32)
     line.tier.store.put(name, blob, ttl_s=_PROBE_LIFE_S)
     line.tier.store.delete(name)
+
+
+def _refused_write(line: TeamLine) -> str:
+    """Return what to say where what can be read can't be written; empty where it can."""
+    try:
+        _probe(line, b"doctor")
+    except StoreDenied as exc:
+        return (
+            f"not all may be done there that a Cache.Writer does ({exc}): `genai-cache access check` says what; "
+            "who shall only read sets role to Cache.Reader"
+        )
+    return ""
 
 
 def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ from genai_cache_magic.settings.kinds import (
     reported,
 )
 from genai_cache_magic.settings.places import own_directory, parse_place
+from genai_cache_magic.settings.roles import Role  # noqa: TC001 - pydantic reads it
 from genai_cache_magic.settings.units import spell_addresses
 
 if TYPE_CHECKING:
@@ -289,6 +290,7 @@ class Settings(BaseSettings):
     l2_credential: Literal["auto", "default", "cli", "environment", "managed-identity", "workload-identity"] = "auto"
     l2_ca_file: Place | None = None
     l2_create_container: bool = False
+    role: Role | None = None
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)
     command_timeout: Timeout = Field(default=1.5, validate_default=False)
     retry: RetrySettings = Field(default_factory=RetrySettings)

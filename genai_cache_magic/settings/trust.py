@@ -44,6 +44,7 @@ _DECIDING: Final = frozenset(
         "max_stale",  # how long what a teammate has invalidated may still be served
         "offline_trust",  # the same while nobody can be asked
         "person",
+        "role",  # whether the team hears of what is invalidated
         "run_file",  # what answers first
         "signing_key_name",
         "size_limit",  # a small one throws away what was paid for

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreDenied, StoreThrottled, StoreUnavailable
+from genai_cache_magic.stores.rights import Rights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,8 @@ class Breaker:
         The backend, as shown in messages.
     config
         When it opens.
+    rights
+        What the backend lets us do: a write that it refuses is no trouble with it.
     on_change
         Hears of each new state and the reason, in words; called without a lock held.
     clock
@@ -75,16 +78,18 @@ class Breaker:
         A number between 0 and 1 that spreads the probes of many machines.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         name: str,
         config: BreakerConfig | None = None,
         *,
+        rights: Rights | None = None,
         on_change: Callable[[Circuit, str], None] = lambda _, __: None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = host.chance.random,
     ) -> None:
         self._name = name
+        self.rights = rights or Rights(name)
         self._config = config or BreakerConfig()
         self._on_change = on_change
         self._clock = clock

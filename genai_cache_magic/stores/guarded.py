@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, cast
 
-from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
+from genai_cache_magic.errors import PartUnavailable, StoreDenied, StoreUnavailable, WriteRefused
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany, SupportsHeads
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ def guarded(breaker: Breaker) -> Iterator[None]:
     except PartUnavailable:
         breaker.succeeded(leave)  # what failed has a breaker of its own
         raise
+    except WriteRefused:
+        breaker.gave_up(leave)  # a right that we lack says nothing of whether the backend is well
+        raise
     except StoreUnavailable as error:
         breaker.failed(leave, error)
         raise
@@ -35,6 +38,26 @@ def guarded(breaker: Breaker) -> Iterator[None]:
         breaker.gave_up(leave)
         raise
     breaker.succeeded(leave)
+
+
+@contextlib.contextmanager
+def guarded_write(breaker: Breaker, *, is_decisive: bool = True) -> Iterator[None]:
+    """Run a block that changes what the backend holds, as `guarded` does, where we may change it.
+
+    Raises ``WriteRefused`` where we may only read, if that is known without asking. `is_decisive` says that whoever is
+    refused this can write nothing of use: not so of removing.
+    """
+    breaker.rights.ensure_writer()
+    with guarded(breaker):
+        try:
+            yield
+        except WriteRefused:
+            raise
+        except StoreDenied as error:
+            refused = breaker.rights.refused(error, is_decisive=is_decisive)
+            if refused is None:
+                raise
+            raise refused from error
 
 
 class GuardedStore:
@@ -51,12 +74,12 @@ class GuardedStore:
 
     def put(self, key: str, blob: bytes, *, ttl_s: float) -> None:
         """Pass the value on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=ttl_s > 0):
             self.inner.put(key, blob, ttl_s=ttl_s)
 
     def delete(self, key: str) -> bool:
         """Pass the deletion on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=False):
             return self.inner.delete(key)
 
     def scan(self, prefix: str = "") -> Iterator[str]:
@@ -84,7 +107,7 @@ class GuardedFillStore(GuardedStore):
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Pass the value on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=ttl_s > 0):
             return cast("SupportsFill", self.inner).put_if(key, blob, ttl_s=ttl_s, held=held)
 
 
@@ -98,7 +121,7 @@ class GuardedFillManyStore(GuardedFillStore):
 
     def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
         """Pass the values on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=any(put.ttl_s > 0 for put in puts)):
             return cast("SupportsFillMany", self.inner).put_many_if(puts)
 
 
@@ -112,7 +135,7 @@ class _Heads(GuardedStore):
 class _Check(GuardedStore):
     def check(self) -> CheckReport:
         """Return what `inner` does."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=False):
             return cast("SupportsCheck", self.inner).check()
 
 
@@ -164,7 +187,7 @@ class GuardedDocument:
 
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Pass the change on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker):
             return self.inner.replace(new, expected=expected)
 
 
@@ -177,17 +200,17 @@ class GuardedLeases:
 
     def try_take(self, key: str, *, life_s: float) -> bytes | None:
         """Return what `inner` does."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker):
             return self.inner.try_take(key, life_s=life_s)
 
     def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
         """Return what `inner` does."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker):
             return self.inner.extend(key, token, life_s=life_s)
 
     def release(self, key: str, token: bytes) -> bool:
         """Return what `inner` does."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=False):
             return self.inner.release(key, token)
 
 
@@ -200,7 +223,7 @@ class GuardedPages:
 
     def put(self, group: str, pages: Mapping[str, bytes], *, ttl_s: float) -> dict[str, str]:
         """Pass the pages on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=ttl_s > 0):
             return self.inner.put(group, pages, ttl_s=ttl_s)
 
     def revisions(self, groups: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -215,10 +238,10 @@ class GuardedPages:
 
     def remove(self, group: str, names: Collection[str]) -> None:
         """Pass the removal on."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=False):
             self.inner.remove(group, names)
 
     def prune(self) -> int:
         """Return what `inner` does."""
-        with guarded(self._breaker):
+        with guarded_write(self._breaker, is_decisive=False):
             return self.inner.prune()

@@ -53,6 +53,7 @@ DECIDING = {
     "key_name": '"theirs"',
     "signing_key_name": '"theirs"',
     "verify_challenge": "false",
+    "role": '"Cache.Reader"',
 }
 
 

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 from genai_cache_magic.errors import KeyDenied, KeyUnavailable
 
-_TEAM: Final = "Key Vault Crypto Service Encryption User"
-_SIGNER: Final = "Key Vault Crypto User"
-_ADMIN: Final = "Key Vault Crypto Officer"
-_ROLES: Final = {"get": _TEAM, "wrapKey": _TEAM, "unwrapKey": _TEAM, "sign": _SIGNER, "create": _ADMIN}
+KEY_USER: Final = "Key Vault Crypto Service Encryption User"
+KEY_SIGNER: Final = "Key Vault Crypto User"
+KEY_ADMIN: Final = "Key Vault Crypto Officer"
+_ROLES: Final = {"get": KEY_USER, "wrapKey": KEY_USER, "unwrapKey": KEY_USER, "sign": KEY_SIGNER, "create": KEY_ADMIN}
 """Operation -> the least of Azure's own roles that allows it."""
 
 
