@@ -12,6 +12,7 @@ from genai_cache_magic.api.batching import WarmsByBatch
 from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
+from genai_cache_magic.api.tallies import Tallies
 from genai_cache_magic.api.values import Value, decoded, encoded
 from genai_cache_magic.api.warming import Warms
 from genai_cache_magic.core.canonical import check_json, dumps
@@ -23,7 +24,6 @@ from genai_cache_magic.entries.entries import Found, trouble
 from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.events import Event, Trouble
-from genai_cache_magic.ledger.usage import Period, checked_by, today
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.entries.catalogue import Collected, Invalidation, Stats
     from genai_cache_magic.entries.team import Team
-    from genai_cache_magic.ledger.usage import UsageReport
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +45,7 @@ _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
 
 
-class Cache(Warms, WarmsByBatch):
+class Cache(Warms, WarmsByBatch, Tallies):
     """Answers and values of one namespace. Safe to share between threads.
 
     Look-ups never raise for trouble of the cache's own: they miss, and `on_event` hears why. Writes
@@ -72,7 +71,7 @@ class Cache(Warms, WarmsByBatch):
         self.namespace = parts.keys.namespace
         self._keys = parts.keys
         self.counts = parts.counts
-        self._ttl_s, self.ignore = parts.ttl_s, parts.ignore
+        self._ttl_s, self.ignore, self.person = parts.ttl_s, parts.ignore, parts.person
         self.directory, self.root = parts.directory, parts.root
         self._is_superseded = parts.is_superseded
         self._team = parts.team
@@ -294,25 +293,6 @@ class Cache(Warms, WarmsByBatch):
             return 0
         return sum(what is Filled.STORED for what in filled.values())
 
-    def hincrby(self, name: str, field: object, amount: int = 1) -> int:
-        """Add `amount` to the count of `field` (a text, or a date) under `name`; return what it is then.
-
-        Atomic among all who share the cache, a team included.
-
-        Raises
-        ------
-        StoreUnavailable
-            It could not be counted, or it is not known whether it was.
-        """
-        return self.counts.add(name, field, amount)
-
-    def hgetall(self, name: str, *, start: object = None, end: object = None) -> dict[str, int]:
-        """Return the counts under `name`, sorted by field, from `start` to `end` (texts, or dates), both included.
-
-        Raises ``StoreUnavailable``: no count may be taken for none.
-        """
-        return self.counts.read(name, start=start, end=end)
-
     def pipeline(self) -> Pipeline:
         """Return a batch of operations that are carried out together by ``execute``."""
         return Pipeline(self)
@@ -408,40 +388,6 @@ class Cache(Warms, WarmsByBatch):
     def stats(self) -> Stats:
         """Return what this namespace holds."""
         return self.catalogue.stats(self.directory)
-
-    def usage(
-        self,
-        since: object = None,
-        until: object = None,
-        *,
-        by: str | Iterable[str] = ("day", "model"),
-        team: bool | None = None,
-    ) -> UsageReport:
-        """Return what the calls of this namespace came to: spent, saved, hits, misses, tokens.
-
-        Parameters
-        ----------
-        since, until
-            Days, both included: a date, ``"2026-05-31"``, ``"today"``, ``"yesterday"``, or an age such as ``"7d"``,
-            the first of the last seven days. Without `since` from the first call on. Days are those of UTC, as on a
-            provider's bill.
-        by
-            What tells one row from another: ``day``, ``model``, ``provider``, ``run``, ``person``, as names or as
-            one text with commas.
-        team
-            Of all machines of the team, this one's sum beside, or of this one alone; None: the team's if there is one.
-
-        Raises
-        ------
-        ConfigurationError
-            A day or a name is none, or there is no team.
-        StoreUnavailable
-            The books can't be read.
-        """
-        if team and self.ledger.shared is None:
-            raise ConfigurationError("there is no team here: name its tier as l2, or leave team out")
-        period = Period.of(since, until, today=today(self._entries.now_ms()))
-        return self.ledger.usage(period, checked_by(by), of_team=team is not False)
 
     def stored(self, entry_id: EntryId) -> Response | None:
         """Return the answer that is stored here under an id, None if there is no valid one."""

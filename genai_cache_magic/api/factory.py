@@ -204,15 +204,12 @@ def _of_parts(
         origins=origins_of(settings),
         ttl_s=settings.ttl,
         ignore=settings.ignore.rules,
+        person=settings.person,
         state=parts.state,
         ledger=books,
         runs=runs,
         insight=Insight(
-            books,
-            catalogue,
-            ttl_s=settings.ttl,
-            size_limit=spell_size(settings.size_limit),
-            now_ms=entries.now_ms,
+            books, catalogue, ttl_s=settings.ttl, size_limit=spell_size(settings.size_limit), now_ms=entries.now_ms
         ),
         counts=Counts(_counters(home, parts.line), keys),
         directory="" if home is None else str(home.path),

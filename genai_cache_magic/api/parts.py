@@ -29,9 +29,9 @@ class CacheParts:
     """What a cache is made of.
 
     `directory` is where it lies, below `root`, both empty in memory, and `ttl_s` its default [s]; `ignore` are the
-    configured rules about noise. `is_superseded` tells whether another process has begun the directory anew, with other
-    keys. `place` tells apart stores that one key opens; empty where no other process can reach the store. `file`
-    returns a file by its name, beside the entries; None in memory.
+    configured rules about noise, and `person` is who asks. `is_superseded` tells whether another process has begun
+    the directory anew, with other keys. `place` tells apart stores that one key opens; empty where no other process
+    can reach the store. `file` returns a file by its name, beside the entries; None in memory.
     """
 
     entries: Entries
@@ -47,6 +47,7 @@ class CacheParts:
     counts: Counts = field(repr=False)
     insight: Insight = field(repr=False)
     ignore: tuple[str, ...] = field(repr=False, default=())
+    person: str = field(repr=False, default="")
     directory: str = ""
     root: str = ""
     is_superseded: Callable[[], bool] = field(default=lambda: False, repr=False)

@@ -67,7 +67,7 @@ def batch_report(found: Submitted) -> Report:
     """Return the sentence about what was submitted, and what is left."""
     parts = [
         f"{found.hits:,} cached before",
-        f"{found.submitted:,} submitted in {counted(len(found.batches), 'batch')}",
+        f"{found.submitted:,} submitted in {counted(len(found.batches), 'batch', 'batches')}",
     ]
     parts += [f"{found.pending:,} under way"] if found.pending else []
     parts += [f"{found.left:,} left"] if found.left else []
@@ -79,8 +79,10 @@ def batch_report(found: Submitted) -> Report:
 
 def collected_report(found: Collected) -> Report:
     """Return the sentence about what batches brought."""
+    if not (found.batches or found.waiting or found.failed):
+        return Report("no batch is under way: there is nothing to collect", None)
     spent = "unknown" if found.spent_usd is None else dollars(found.spent_usd)
-    parts = [f"{counted(len(found.batches), 'batch')} collected", f"{found.stored:,} stored"]
+    parts = [f"{counted(len(found.batches), 'batch', 'batches')} collected", f"{found.stored:,} stored"]
     parts += [f"{found.hits:,} cached before"] if found.hits else []
     parts += [f"{found.not_stored:,} not stored"] if found.not_stored else []
     parts += [f"{found.failed:,} failed"] if found.failed else []

@@ -167,6 +167,22 @@ def test_tokens_by_day(cache):
     assert len(cache.hgetall("token_usage")) == 3  # counts are no answers
 
 
+def test_days_are_those_of_usage(isolated):
+    """An age, a word and a date bound what is counted by days; a bound that is none of these is said."""
+    with create_cache("memory") as cache:
+        today = dt.datetime.now(dt.UTC).date()
+        for age in range(10):
+            cache.hincrby("token_usage", today - dt.timedelta(days=age), age + 1)
+        found = cache.hgetall("token_usage", since="7d")
+        assert sum(found.values()) in {28, 27}  # the day may have ended meanwhile
+        assert list(cache.hgetall("token_usage", today - dt.timedelta(3), today - dt.timedelta(2)).values()) == [4, 3]
+        assert cache.hgetall("token_usage", until="2020-01-01") == {}
+        with pytest.raises(ConfigurationError, match="is no day"):
+            cache.hgetall("token_usage", since="7 moons")
+        with pytest.raises(ConfigurationError, match="one kind of bounds"):
+            cache.hgetall("token_usage", since="7d", end="2026")
+
+
 @pytest.mark.service
 @pytest.mark.parametrize("amount", [1.5, True, "3", None, 2**60])
 def test_only_whole_numbers_are_counted(isolated, amount):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.budgets import dry
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
@@ -54,6 +55,22 @@ def test_what_was_warmed_is_a_hit(cache, unique_server):
     assert (cell.hits, cell.misses) == (2, 0)
     again = cache.warm([body("a"), body("b")], progress=False)
     assert (again.hits, again.stored, again.spent_usd, unique_server.count) == (2, 0, 0, 2)
+
+
+@pytest.mark.parametrize("how", ["threads", "executor", "batch"])
+def test_what_is_warmed_is_of_who_warms(monkeypatch, how):
+    """What it cost stands in the ledger under the person's name, and is invalidated by it, whoever's worker asked."""
+    monkeypatch.setenv("GENAI_CACHE_PERSON", "ann")
+    reset_session()
+    cache = current_session().cache("default")
+    with ThreadPoolExecutor(1) as pool:
+        if how == "batch":
+            cache.submit_batch([body("a")])
+            cache.collect_batches()
+        else:
+            cache.warm([body("a")], executor=pool if how == "executor" else None, progress=False)
+    assert [(row.person, row.misses) for row in cache.usage(by="person").rows] == [("ann", 1)]
+    assert cache.invalidate_tag("ann", kind="person", dry_run=True).count == 1
 
 
 def test_a_dry_run_sends_nothing_and_needs_no_key(cache, unique_server, monkeypatch):

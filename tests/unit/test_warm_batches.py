@@ -13,10 +13,12 @@ import pytest
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api import batching
 from genai_cache_magic.api.asking import vendors
+from genai_cache_magic.api.asking.outcomes import Submitted
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.commands import Commands
+from genai_cache_magic.jupyter.warming import batch_report
 from genai_cache_magic.testing.simulated.call import Fault
 
 pytestmark = pytest.mark.timeout(100)
@@ -294,6 +296,8 @@ def test_the_commands(capsys, tmp_path, unique_server):
     assert (code, out.partition(",")[0]) == (0, "1 batch collected")
     assert run(capsys, "warm", str(path), "--batch")[1].startswith("3 cached before, 0 submitted")
     assert json.loads(run(capsys, "warm", "--collect", "--json")[1])["stored"] == 0
+    assert run(capsys, "warm", "--collect")[:2] == (0, "no batch is under way: there is nothing to collect\n")
+    assert "2 batches" in batch_report(Submitted(0, 2, 0, 0, Decimal(0), batches=("a", "b"))).title
     assert run(capsys, "warm", "--collect", "batch_none")[0] == 2
     assert run(capsys, "warm")[0] == 2
     assert run(capsys, "warm", "--collect", "--batch")[0] == 2

@@ -50,6 +50,8 @@ class Part:
         By which it is known whether it was begun before.
     options
         Of the scope; its budget is that of the whole.
+    person
+        Who asks.
     allowance_usd
         What this part may cost [USD]; None for no limit.
     """
@@ -60,6 +62,7 @@ class Part:
     name: tuple[str, int]
     options: Options
     wanted: Wanting
+    person: str
     allowance_usd: Decimal | None = None
 
 
@@ -107,7 +110,7 @@ at_hand = AtHand()
 
 def ask_part(cache: Warmable, clients: Clients, part: Part) -> PartDone:
     """Ask `part`, one request after the other."""
-    scope = new_scope(cache, part.options)
+    scope = new_scope(cache, part.options, person=part.person)
     budgets = _budgets(scope, part)
     round_ = Round(part.wanted.different)
     if part.allowance_usd is not None and not _is_first(cache, part):

@@ -45,6 +45,7 @@ class Warmable(Answers, Protocol):
     root: str
     directory: str
     ignore: tuple[str, ...]
+    person: str
 
     @property
     def seal_key(self) -> bytes:
@@ -54,9 +55,9 @@ class Warmable(Answers, Protocol):
         """Return the answer that is stored under an id, None if there is no valid one."""
 
 
-def new_scope(cache: Warmable, options: Options) -> CellScope:
-    """Return a scope of `cache`, whose calls are counted in its books."""
-    scope = CellScope(options)
+def new_scope(cache: Warmable, options: Options, *, person: str = "") -> CellScope:
+    """Return a scope of `cache`, whose calls are counted in its books, and are of `person` or of who opened it."""
+    scope = CellScope(options, person=person or cache.person)
     scope.books, scope.store = cache.ledger.books, cache.fingerprint
     scope.past, scope.counts = cache.ledger.past, cache.counts
     return scope

@@ -78,7 +78,8 @@ class SharedOut:
         self._under_way: dict[Future[PartDone], Part] = {}
         token = secrets.token_hex(8)
         self._cache = cache
-        self._draft = Part(cache.fingerprint, cache.root, (os.getpid(), token), (token, 0), options, wanted)
+        process, name = (os.getpid(), token), (token, 0)
+        self._draft = Part(cache.fingerprint, cache.root, process, name, options, wanted, cache.person)
         self._number = 0
         self._limit = options.budget_usd
         self._committed = Decimal(0)
