@@ -341,9 +341,7 @@ def _memory_parts(settings: Settings, namespace: str) -> _Parts:
 
     # Nothing is at rest: what could read this memory could read the key beside it.
     store = MemoryStore(settings.size_limit)
-    return _Parts(
-        store, MemoryDocument(), StateFile(None, SCHEMA, columns=COLUMNS), Unsealed(), _public_keys(namespace)
-    )
+    return _Parts(store, MemoryDocument(), StateFile(None, SCHEMA, columns=COLUMNS), Unsealed(), public_keys(namespace))
 
 
 def _local_or_team_parts(
@@ -410,7 +408,7 @@ def _disk_parts(
         undo.callback(state.close)
         if settings.encryption == "off":
             seal: Seal = Unsealed()
-            keys = _public_keys(namespace)
+            keys = public_keys(namespace)
         else:
             keyring, team = keyring_of(settings, home, namespace, state, line, has_entries=has_entries, tell=tell)
             seal, keys = _sealed(keyring, namespace)
@@ -439,7 +437,7 @@ def _sealed(keyring: Keyring, namespace: str) -> tuple[Seal, Keys]:
     return Sealer(keyring, namespace), Keys(namespace, keyring.id_key, keyring.mac_key)
 
 
-def _public_keys(namespace: str) -> Keys:
+def public_keys(namespace: str) -> Keys:
     """Without encryption ids still need a key; anyone can compute this one, as the documentation says."""
     name = namespace.encode()
     return Keys(

@@ -165,6 +165,33 @@ class Keyset:
         self._change(revoked)
         return self.status()
 
+    def adopt(self, blob: bytes, *, is_unused: Callable[[], bool]) -> bool:
+        """Let the keyset of a backup count here, where there is none or an older one of the same keys.
+
+        One of other keys gives way if `is_unused` says that it seals nothing. Returns whether it does from now on;
+        False means that what is here counts. Raises as the others, and ``ConfigurationError`` if there are other keys.
+        """
+        for _ in range(_TRIES):
+            lowest, copied = self._lowest(), self._copy.load()
+            head, table = open_table(blob, self._namespace, self._guard_of(blob), lowest_version=0)
+            there = self._document.load()
+            if there is not None:
+                found, ours, _ = self._opened()
+                is_ours = ours.mac_key == table.mac_key
+                if not is_ours and not (found.version == 1 and is_unused()):
+                    raise ConfigurationError(
+                        f"namespace {self._namespace!r} has other keys in {self._place} than the backup, so neither "
+                        "opens what the other sealed: restore into a directory, or a tier, in which it is not there yet"
+                    )
+                if is_ours and found.version >= head.version:
+                    return False
+            if head.version < lowest:
+                open_table(blob, self._namespace, self._guard_of(blob), lowest_version=lowest)  # which says what to do
+            if self._document.replace(blob, expected=there):
+                self._keep(blob, head.version, over=copied)
+                return True
+        raise StoreUnavailable(f"the keyset in {self._place} is changed by others all the time: try again")
+
     def signers(self) -> tuple[KnownKey | None, KnownKey]:
         """Return the signing key that this machine trusts, if any, and the one that the keyset names."""
         wrapper = self._vault("keys trust")

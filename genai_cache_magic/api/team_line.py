@@ -171,7 +171,7 @@ def _tier(
     from genai_cache_magic.stores.azure_pages import BlobPages
     from genai_cache_magic.stores.by_size import SizedTier
 
-    connection = _container(settings, by_kind[BLOB])
+    connection = container_at(settings, by_kind[BLOB])
     large = BlobStore(connection, namespace, "l")
     rights = _rights(settings, connection.name, tell, reads=lambda: large.get("0" * KEY_DIGITS))
     tier = SizedTier(
@@ -304,10 +304,11 @@ def _identity(settings: Settings) -> Callable[[], Any]:
 def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
     from genai_cache_magic.stores.azure_blob import BlobTier
 
-    return BlobTier(_container(settings, url), namespace)
+    return BlobTier(container_at(settings, url), namespace)
 
 
-def _container(settings: Settings, url: str) -> BlobConnection:
+def container_at(settings: Settings, url: str) -> BlobConnection:
+    """Return the way to a container of Azure Blob Storage; raises ``ConfigurationError`` as `team_line`."""
     ensure_installed("l2", "azure", "azure.storage.blob", "azure.identity")
     from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.backing_up import backup, restore
 from genai_cache_magic.cli.codes import CAN_NOT, INTERRUPTED
 from genai_cache_magic.cli.examining import doctor
 from genai_cache_magic.cli.explaining import explain
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit", "backup", "restore")
+LATER = ("access", "audit")
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -60,6 +61,8 @@ app.command()(doctor)
 app.command()(stats)
 app.command()(optimize)
 app.command()(explain)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(runs_app, name="runs")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")]

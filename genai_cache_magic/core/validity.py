@@ -99,11 +99,12 @@ class Generations:
         """Return the document in which these entries are invalid until they are fetched again.
 
         `outlived` are those of `due` that nothing depends on any more: what they made invalid is gone. Only
-        these records are dropped, or an answer that was refreshed away would be valid again.
+        these records are dropped, or an answer that was refreshed away would be valid again; that of `PRUNED` says so,
+        to whoever puts back what was copied before.
         """
         ver = self.ver + 1
-        kept = {i: r for i, r in self.entries.items() if i not in outlived or r.at_ms > now_ms - ENTRY_RECORD_LIFE_MS}
-        records = {**kept, **dict.fromkeys(entry_ids, EntryRecord(ver, now_ms))}
+        dropped = {i: r for i, r in self.due(now_ms=now_ms).items() if i in outlived}
+        records = {**self._without(dropped, now_ms), **dict.fromkeys(entry_ids, EntryRecord(ver, now_ms))}
         floor = self.floor
         if len(records) > MAX_ENTRY_RECORDS:
             records, floor = {}, ver
@@ -130,10 +131,17 @@ class Generations:
         if len(entries) + len(tags) == len(self.entries) + len(self.tags):
             return self
         if dropped:
-            before = self.entries.get(PRUNED)
-            highest = max([*(record.ver for record in dropped.values()), before.ver if before else 0])
-            entries[PRUNED] = EntryRecord(highest, now_ms)
+            entries[PRUNED] = self._without(dropped, now_ms)[PRUNED]
         return replace(self, ver=self.ver + 1, floor=floor, tags=tags, entries=entries)
+
+    def _without(self, dropped: Mapping[EntryId, EntryRecord], now_ms: int) -> dict[EntryId, EntryRecord]:
+        """Return the records but for `dropped`, of which that of `PRUNED` tells."""
+        kept = {i: r for i, r in self.entries.items() if i not in dropped}
+        if dropped:
+            before = kept.get(PRUNED)
+            highest = max([*(record.ver for record in dropped.values()), before.ver if before else 0])
+            kept[PRUNED] = EntryRecord(highest, now_ms)
+        return kept
 
     def has_forgotten(self, earlier: Generations | None) -> bool:
         """Return whether records were dropped that who has seen `earlier` (None: nothing) last can't have seen."""

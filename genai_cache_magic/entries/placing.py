@@ -81,6 +81,11 @@ class Places:
         """The store, as one that compares before it puts."""
         return self.store if isinstance(self.store, SupportsFill) else LookThenPut(self.store)
 
+    def opened(self, entry_id: EntryId, envelope: bytes) -> Placed:
+        """Open an envelope from elsewhere; raises ``DecryptionError`` or ``EntryUndecodable`` if it is none of ours."""
+        sealed = self._codec.open(entry_id, envelope)
+        return Placed(envelope, sealed.header, sealed.metadata())
+
     def place(
         self, entries: Mapping[EntryId, Placed], wanted: Wanted, *, are_new: bool = False
     ) -> dict[EntryId, Filled]:

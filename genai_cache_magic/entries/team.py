@@ -16,7 +16,7 @@ from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, wit
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.errors import StoreUnavailable, WriteRefused
-from genai_cache_magic.stores.guarded import guarded
+from genai_cache_magic.stores.guarded import GuardedDocument, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.entries.placing import Places
     from genai_cache_magic.entries.pruning import Pruned
-    from genai_cache_magic.stores.base import LookUp, SharedTier, Store
+    from genai_cache_magic.stores.base import Document, LookUp, SharedTier, Store
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
     from genai_cache_magic.stores.snapshot import SnapshotDocument
@@ -184,6 +185,20 @@ class Team:
             self._look()
             self._generations.ensure()
         return View(self._generations.current(), self._shared.now_ms())
+
+    def look_anew(self) -> Generations:
+        """Return what is valid now, by the tier itself and not by what was last seen; raises ``StoreUnavailable``."""
+        self._look()
+        return self._generations.ensure()
+
+    def document(self, name: str) -> Document:
+        """Return a document of the tier, behind the breaker."""
+        return GuardedDocument(self._tier.document(name), self._breaker)
+
+    @property
+    def places(self) -> Places:
+        """Where entries go in the tier."""
+        return self._shared.places
 
     def look_up(self, asked: Iterable[tuple[EntryId, Callable[[Looked], None]]], /) -> None:
         """Look entries up in one round, and what is valid with them; each is told from another thread, soon."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreU
 from genai_cache_magic.runs.lines import HEAD, decode_file, decode_line, encode_file, encode_line
 from genai_cache_magic.runs.sealing import is_sealed, open_file, seal_file
 from genai_cache_magic.stores.faults import map_os_errors
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.locks import FileLock, lock_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -159,7 +157,7 @@ class RunFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from writing meanwhile, with what they have written read."""
-        lock = FileLock(_lock_path(self.path))
+        lock = FileLock(lock_elsewhere(self.path))
         with self._lock:
             if not lock.acquire(timeout_s=_LOCK_TIMEOUT_S):
                 raise StoreUnavailable(f"{self.label} is being written by another process for long: try again")
@@ -265,10 +263,3 @@ def _state_of(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _lock_path(path: Path) -> Path:
-    """Return the lock of all processes of this user that write `path`: not beside it, where it would be committed."""
-    name = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    owner = host.user_id()
-    return Path(tempfile.gettempdir(), f"genai-cache-run-files-{'own' if owner is None else owner}", f"{name}.lock")

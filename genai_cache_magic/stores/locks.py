@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.errors import StoreUnavailable
@@ -16,13 +19,13 @@ from genai_cache_magic.host import (
     process_lock,
     try_lock,
     unlock,
+    user_id,
 )
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.keys import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
@@ -165,3 +168,10 @@ class KeyLocks:
         """Return a new, unheld lock for `key` (64 lowercase hex characters)."""
         check_key(key)
         return FileLock(self._directory / f"{int(key[:15], 16) % self._shards:04x}.lock")
+
+
+def lock_elsewhere(path: Path) -> Path:
+    """Return the lock of all processes of this user that write `path`: not beside it, where it would be committed."""
+    name = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    owner = user_id()
+    return Path(tempfile.gettempdir(), f"genai-cache-run-files-{'own' if owner is None else owner}", f"{name}.lock")

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from genai_cache_magic.core.model import Entry, EntryId, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Filled
-from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
+from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS, PRUNED
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.entries.generations import LiveGenerations
@@ -230,5 +230,5 @@ def test_a_record_is_dropped_with_what_it_made_invalid():
     world.ask(0, IDS[0], is_refresh=True)
     world.wait(DAY_S + 1)
     world.delete(0, IDS[1])
-    assert set(world.entries[0].generations.current().entries) == {IDS[1]}
+    assert set(world.entries[0].generations.current().entries) == {IDS[1], PRUNED}
     assert list(world.store.scan()) == []

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from genai_cache_magic.core import validity
 from genai_cache_magic.core.model import EntryId, Header, Stamp
-from genai_cache_magic.core.validity import Change, EntryRecord, Generations, decode_generations
+from genai_cache_magic.core.validity import PRUNED, Change, EntryRecord, Generations, decode_generations
 from genai_cache_magic.errors import EntryUndecodable
 
 IDS = [EntryId(f"{n:064x}") for n in range(3)]
@@ -127,7 +127,10 @@ def test_entry_records_go_after_a_day():
     assert set(document.due(now_ms=day_ms - 1)) == set()
     assert set(document.due(now_ms=day_ms)) == {IDS[0]}
     assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms).entries) == {IDS[0], IDS[1]}
-    assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms, outlived=IDS).entries) == {IDS[1]}
+    later = document.invalidating_entries([IDS[1]], now_ms=day_ms, outlived=IDS)
+    assert set(later.entries) == {IDS[1], PRUNED}
+    assert later.has_forgotten(Generations(b"r" * 16))
+    assert not later.has_forgotten(document)
     assert set(document.invalidating_entries([IDS[1]], now_ms=day_ms - 1, outlived=IDS).entries) == {IDS[0], IDS[1]}
 
 
