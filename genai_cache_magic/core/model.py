@@ -88,7 +88,7 @@ class KeySpace:
     sample: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Response:
     """An answer as received, with the encoding of the wire undone.
 

@@ -242,14 +242,11 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
 
 
 class _Hit(NamedTuple):
-    """A stored answer as the SDK's own model, before the call's own functions have seen it; or as its own stream.
-
-    A stream has no `response` here: it has one itself.
-    """
+    """A stored answer as its caller gets it; where the call has a function of its own for that, before and with it."""
 
     made: Any
-    response: Response | None
-    asked: Asked
+    response: Response | None = None
+    parser: Any = None
 
     def __repr__(self) -> str:
         return "<a hit>"
@@ -293,9 +290,9 @@ class _Kit:
         if isinstance(step, Answered):
             with Guarded(here):
                 if asked.stream and self._answers.streams(step.response):
-                    return _Hit(self._streamed(client, asked, step, body), None, asked)
+                    return _Hit(self._streamed(client, asked, step, body))
                 if not asked.stream and self._answers.makes(asked.cast_to, step.response):
-                    return _Hit(self._answers.model(client, asked.cast_to, step.response.body), step.response, asked)
+                    return self._made(client, asked, step.response)
         passes_by = client if type(asked) is Posted else None  # ``request``, of the same client
         return Decided(here, step, client._client, head.url, passes_by)  # noqa: SLF001 - what the SDK sends by
 
@@ -319,13 +316,17 @@ class _Kit:
         # Once more, now that nobody takes the patch away before it has arrived: that may have happened meanwhile.
         return deferred if self._shapes.is_taken(client) else None
 
+    def _made(self, client: Any, asked: Asked, response: Response) -> _Hit:
+        parser = asked.parser
+        if parser is None or isinstance(parser, self._not_given):
+            return _Hit(self._answers.whole(client, asked.cast_to, response))
+        return _Hit(self._answers.model(client, asked.cast_to, response.body), response, parser)
+
     def finished(self, hit: _Hit) -> Any:
         """Return what the SDK returns of a model: what a call's own function makes of it, with its request's ids."""
         if hit.response is None:
             return hit.made
-        parser = hit.asked.parser
-        made = hit.made if parser is None or isinstance(parser, self._not_given) else parser(hit.made)
-        return self._answers.labelled(made, hit.response)
+        return self._answers.labelled(hit.parser(hit.made), hit.response)
 
     def _streamed(self, client: Any, asked: Asked, step: Answered, body: dict[str, Any]) -> Any:
         """Return the SDK's own stream of a stored answer."""

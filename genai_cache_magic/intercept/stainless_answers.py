@@ -2,7 +2,8 @@
 
 The SDKs build their models loosely, field by field in Python; pydantic's reader builds the same ones from JSON in a
 tenth of the time, where the JSON is as the models say. Whether it is, is tried with each answer that comes by again,
-and remembered by its digest alone. Each caller gets objects of its own.
+and remembered by its digest alone. While it stays in memory the next ones are made by a recipe, see
+`stainless_recipes`. Each caller gets objects of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import Form
+from genai_cache_magic.intercept.stainless_recipes import Recipes
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import Response
@@ -30,6 +32,7 @@ class Answers:
         self._id_header = sdk.id_header
         self._pydantic = sys.modules["pydantic"].BaseModel
         self._agrees: dict[tuple[type, int, int], bool | None] = {}  # each operation on it is atomic
+        self._recipes = Recipes(self._pydantic, self.are_alike)
 
     def streams(self, response: Response) -> bool:
         """Tell whether `response` is one that becomes a stream of the SDK's."""
@@ -44,10 +47,20 @@ class Answers:
             return False
         return isinstance(cast_to, type) and issubclass(cast_to, self._models.BaseModel)
 
+    def whole(self, client: Any, cast_to: Any, response: Response) -> Any:
+        """Return what `client` returns of `response`, where its call has no function of its own for that."""
+        made = self._recipes.make(response, cast_to)
+        if made is not None:
+            return made
+        is_repeated = self._tried(cast_to, response.body) in self._agrees
+        made = self.labelled(self.model(client, cast_to, response.body), response)
+        if is_repeated:
+            self._recipes.keep(response, cast_to, made)
+        return made
+
     def model(self, client: Any, cast_to: Any, body: bytes) -> Any:
         """Return a new object of `cast_to`, as `client` makes it of `body`."""
-        # The process's own keyed hash: two answers that share it are as likely as an error of its memory.
-        tried = (cast_to, hash(body), len(body))
+        tried = self._tried(cast_to, body)
         agrees = self._agrees.get(tried)
         if agrees:
             return cast_to.model_validate_json(body)
@@ -57,6 +70,10 @@ class Answers:
                 self._agrees.clear()
             self._agrees[tried] = self._is_read_alike(cast_to, body, made)
         return made
+
+    def _tried(self, cast_to: Any, body: bytes) -> tuple[type, int, int]:
+        # The process's own keyed hash: two answers that share it are as likely as an error of its memory.
+        return cast_to, hash(body), len(body)
 
     def _is_read_alike(self, cast_to: Any, body: bytes, made: Any) -> bool:
         """Tell whether pydantic reads `body` as the SDK has made `made` of it."""
