@@ -90,7 +90,7 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,local,vector,widget]' --requirement tests/environments/current.txt
+	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,azure-monitor,local,otlp,prometheus,vector,widget]' --requirement tests/environments/current.txt
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from genai_cache_magic import host
 from genai_cache_magic.api.custody import is_slow
 from genai_cache_magic.api.factory import build_cache, origins_of
+from genai_cache_magic.api.lazy_monitor import LazyMonitor
 from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache, acquaint
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
@@ -69,6 +70,7 @@ class Session:
         self._latest: dict[str, weakref.ref[CellScope]] = {}
         self.notebook: dict[str, Any] = {}
         self.enabled = False
+        self.monitor = LazyMonitor(lambda: self.open_caches, self._tell_lately)
         self.last: CellScope | None = None
         self.shows: Callable[[CellScope], None] | None = None
 
@@ -155,6 +157,12 @@ class Session:
                 return
         scope.emit(event)
 
+    def _tell_lately(self, event: Event) -> None:
+        """Tell whoever used any cache last."""
+        with self._lock:
+            namespace = next(reversed(self._latest), "")
+        self._tell(namespace or self.settings.namespace, event)
+
     def answers(self, scope: CellScope) -> Answers:
         """Return what answers the calls of `scope`: its run file, then its cache, or what lets every call pass.
 
@@ -200,6 +208,7 @@ class Session:
         """Return what answers the calls of `scope` beside any file: its cache, or what lets every call pass."""
         namespace = scope.options.namespace
         with self._lock:
+            self._latest.pop(namespace, None)  # the last one is the latest
             self._latest[namespace] = weakref.ref(scope)
         try:
             for event in self.untold(namespace):
@@ -302,6 +311,7 @@ class Session:
         scope = CellScope(options, cell=cell, person=self.settings.person, hooks=hooks, notices=self.notices)
         for sentence in self._ignored_under(cell):
             scope.emit(Trouble("settings", "Ignored", f"{sentence}, and start the kernel anew"))
+        scope.monitor = self.monitor.get(self.settings, scope.emit)
         return scope
 
     def _ignored_under(self, cell: str) -> tuple[str, ...]:
@@ -312,6 +322,7 @@ class Session:
 
     def close(self) -> None:
         """Close every cache; the session can be used again, and then opens them anew."""
+        self.monitor.close()
         with self._lock:
             caches, self._caches = self._caches, {}
             openings, self._openings = self._openings, {}

@@ -95,6 +95,16 @@ class Budgeted(Protocol):
         """What the scope's own budget has come to; None if it has none of its own."""
 
 
+class Watches(Protocol):
+    """Hears of every call and trouble of a process, for other tools."""
+
+    def note(self, event: Event) -> None:
+        """Take note of `event`; never raises, and waits for nothing."""
+
+    def alerts(self) -> tuple[str, ...]:
+        """Return what is not as it should be now, in sentences."""
+
+
 class Recording(Protocol):
     """Keeps what the calls of a scope were answered."""
 
@@ -125,6 +135,8 @@ class CellScope:
         What takes it to another process; None where nothing does.
     recording
         The run file that its calls go to; None if there is none.
+    monitor
+        What passes on to other tools what its calls did; None where nobody asked for that.
     view
         What draws it, once it was shown in marimo.
     books
@@ -163,6 +175,7 @@ class CellScope:
         self.counts: Counts | None = None
         self.budgets: Budgeted | None = None
         self.recording: Recording | None = None
+        self.monitor: Watches | None = None
         self.view: Any = None
         self._followed: list[Any] = []  # processes that are to follow; guarded by _lock
         self._followers = 0  # those that said so; guarded by _lock
@@ -208,6 +221,8 @@ class CellScope:
                 self._troubles.append(event)
         if self.reports.is_elsewhere:
             self.reports.tell(event, closes)
+        elif self.monitor is not None:  # here alone: what another process did is told to this one, and is kept here too
+            self.monitor.note(event)
         for hook in self._hooks:
             hook(event)
 

@@ -22,6 +22,8 @@ ALWAYS: Final = (DONE, CAN_NOT)
 """What every command may end with, beside `INTERRUPTED`."""
 
 MORE: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
-    dict.fromkeys(("demo", "doctor", "explain", "runs diff", "runs replay", "warm"), (FOUND,))
+    dict.fromkeys(
+        ("alerts list", "alerts test", "demo", "doctor", "explain", "runs diff", "runs replay", "warm"), (FOUND,)
+    )
 )
 """What some may end with beside: `runs replay` with whatever a script does, and 1 of a notebook that failed."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.alerts import alerts_app
 from genai_cache_magic.cli.backing_up import backup, restore
 from genai_cache_magic.cli.codes import CAN_NOT, INTERRUPTED
 from genai_cache_magic.cli.examining import doctor
@@ -53,6 +54,7 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
 app.add_typer(keys_app, name="keys")
+app.add_typer(alerts_app, name="alerts")
 app.command()(trust)
 app.command()(usage)
 app.command()(warm)

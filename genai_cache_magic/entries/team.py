@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.placing import Places
     from genai_cache_magic.entries.pruning import Pruned
     from genai_cache_magic.stores.base import Document, LookUp, SharedTier, Store
-    from genai_cache_magic.stores.breaker import Breaker
+    from genai_cache_magic.stores.breaker import Breaker, Circuit
     from genai_cache_magic.stores.locks import FileLock
     from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -267,6 +267,15 @@ class Team:
         self._snapshot.look()
         self._generations.ensure()
         return prune(self._shared, lowest=lowest)
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether the tier is asked now."""
+        return self._breaker.state
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many invalidations and how many entries wait to be told; raises ``StoreUnavailable``."""
+        return self._outbox.count()
 
     @property
     def is_behind(self) -> bool:

@@ -166,7 +166,7 @@ def summarise(scope: CellScope) -> Summary:
         calls=calls,
         rows=rows,
         more=more,
-        troubles=_troubles(scope.troubles),
+        troubles=(*_alerts(scope), *_troubles(scope.troubles)),
         hints=(*scope.notices, *_budget(scope), *_hints(scope)),
         foreseen=scope.foreseen,
     )
@@ -285,6 +285,11 @@ def _troubles(troubles: Iterable[Trouble]) -> tuple[str, ...]:
     if len(lines) > MAX_TROUBLES:
         lines[MAX_TROUBLES:] = [f"and {len(lines) - MAX_TROUBLES} more troubles"]
     return tuple(lines)
+
+
+def _alerts(scope: CellScope) -> tuple[str, ...]:
+    """Return the alerts that are in force."""
+    return () if scope.monitor is None else tuple(short(text) for text in scope.monitor.alerts())
 
 
 def _budget(scope: CellScope) -> tuple[str, ...]:

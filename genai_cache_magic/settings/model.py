@@ -39,6 +39,7 @@ from genai_cache_magic.settings.kinds import (
     Timeout,
     reported,
 )
+from genai_cache_magic.settings.monitoring import MonitoringSettings
 from genai_cache_magic.settings.places import own_directory, parse_place
 from genai_cache_magic.settings.roles import Role  # noqa: TC001 - pydantic reads it
 from genai_cache_magic.settings.units import spell_addresses
@@ -308,6 +309,7 @@ class Settings(BaseSettings):
         default_factory=IgnoreSettings, repr=False
     )
     key_include: frozenset[str] = frozenset()
+    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     key_exclude: Annotated[frozenset[str], reported(_without_questions)] = frozenset()
 
     @field_validator("origins", mode="before")

@@ -26,6 +26,7 @@ from genai_cache_magic.settings.model import (
     RetrySettings,
     Settings,
 )
+from genai_cache_magic.settings.monitoring import AlertRule, MonitoringSettings
 from genai_cache_magic.settings.units import spell_size, spell_timeout
 
 if TYPE_CHECKING:
@@ -40,19 +41,24 @@ _ENVIRONMENT = "environment"
 _PARTS = {
     "compression": tuple(CompressionSettings.model_fields),
     "ignore": tuple(IgnoreSettings.model_fields),
+    "monitoring": tuple(MonitoringSettings.model_fields),
     "retry": tuple(RetrySettings.model_fields),
     "origins": tuple(name for name in OriginSettings.model_fields if name != "circle"),
 }
 _WANTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "float_parsing": "a number",
+    "float_type": "a number",
     "frozen_set_type": "a list",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
     "dict_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
+    "missing": "it too: there is no default",
     "string_type": "a text, in quotes",
+    "tuple_type": "a list",
 }
 """Kind of pydantic's errors -> what to write; its own texts name types of Python and no way out."""
 _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
@@ -63,8 +69,11 @@ _JSON = {
     "key_exclude": '["user"]',
     "key_include": '["user"]',
     "origins": '{"https://gateway.example.com": "openai"}',
+    "monitoring": '{"exporter": "prometheus"}',
     "retry": '{"max_attempts": 3}',
 }
+_SECRETS = frozenset({"webhook", "connection_string", "endpoint"})
+"""Parts of nested settings whose value may let whoever knows it in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +219,11 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
     context = first.get("ctx") or {}
     name = ".".join((head, *rest))
     if first["type"] == "extra_forbidden":
-        return f"{name} ({place}) is no setting of {head}: {_nearest(rest[-1], _PARTS.get(head, ()))}"
-    # SECURITY: a header that holds a credential by mistake is not shown again.
-    value = "" if head == "extra_headers" or head.startswith("l2") else f"={_given(first, head)}"
+        known = AlertRule.model_fields if rest[:1] == ["alerts"] else _PARTS.get(head, ())
+        return f"{name} ({place}) is no setting of {head}: {_nearest(rest[-1], known)}"
+    # SECURITY: a header that holds a credential by mistake is not shown again, nor what else is or holds a secret.
+    is_secret = head == "extra_headers" or head.startswith("l2") or bool(_SECRETS.intersection(rest))
+    value = "" if is_secret or first["type"] == "missing" else f"={_given(first, head)}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
     close = difflib.get_close_matches(str(first["input"]), allowed, n=1)
     return f"{name}{value} ({place}): {_wanted(first, head)}" + (f"; did you mean {close[0]}?" if close else "")

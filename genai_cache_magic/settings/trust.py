@@ -41,6 +41,7 @@ _DECIDING: Final = frozenset(
         "key_name",
         "machine",
         "maxmemory",  # the same, and how much of it
+        "monitoring",  # who hears of what calls cost
         "max_stale",  # how long what a teammate has invalidated may still be served
         "offline_trust",  # the same while nobody can be asked
         "person",

@@ -21,6 +21,7 @@ from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
+from genai_cache_magic.settings.monitoring import ALERTS, METRICS, MonitoringSettings
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.settings.trust import decides_trust
 
@@ -53,7 +54,7 @@ def variables(model, prefix=PREFIX):
 
 
 def named_by_settings():
-    parts = {"COMPRESSION": CompressionSettings, "RETRY": RetrySettings}
+    parts = {"COMPRESSION": CompressionSettings, "RETRY": RetrySettings, "MONITORING": MonitoringSettings}
     return variables(Settings).union(*(variables(model, f"{PREFIX}{name}__") for name, model in parts.items()))
 
 
@@ -109,13 +110,22 @@ def test_documented_defaults_are_the_defaults():
     for name in told.keys() - flat.keys():
         table, _, part = name.partition(".")
         nested.setdefault(table, {})[part] = told[name]
-    assert set(nested) == {"compression", "retry"}
+    assert set(nested) == {"compression", "retry", "monitoring"}
     settings = load_settings(**flat, **nested)
     assert len(flat) >= 8
     for name in flat:
         assert getattr(settings, name) == Settings.model_fields[name].default
     assert settings.compression == CompressionSettings()
     assert settings.retry == RetrySettings()
+    assert settings.monitoring == MonitoringSettings()
+
+
+def test_what_is_watched_is_documented():
+    """The page on monitoring names every number that is counted and every alert, with its threshold and window."""
+    page = text_of("docs/monitoring.md")
+    assert {name for name in METRICS if f"`{name}`" not in page} == set()
+    rows = {name: f"| `{name}` | `{kind.threshold:g}` | `{kind.window}` |" for name, kind in ALERTS.items()}
+    assert {name for name, row in rows.items() if row not in page} == set()
 
 
 def test_fields_of_origins_are_told():

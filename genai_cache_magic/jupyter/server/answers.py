@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
+from genai_cache_magic.api.alert_board import in_force
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
@@ -58,7 +59,8 @@ def health(caches: Caches, given: Given) -> dict[str, Any]:
     except StoreUnavailable as exc:
         l1 = _state("broken", str(exc))
     l2 = _l2_health(cache, stands_alone=stands_alone)
-    notes = [sentence for sentence in caches.told(cache.namespace) if sentence != l2["sentence"]]
+    told = [sentence for sentence in caches.told(cache.namespace) if sentence != l2["sentence"]]
+    notes = [*in_force(cache.parts.file), *told]
     if stands_alone:
         l2["sentence"] = next((note for note in notes if note.startswith("L2 ")), l2["sentence"])
     return {**answer, **_whose(cache), "l1": l1, "l2": l2, "notes": notes}
