@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests start beside Python, as far as this machine allows: redis-server, Chromium, Azurite (the emulator
+# Install what the tests start beside Python, as far as this machine allows: redis-server, Prometheus, Chromium, Azurite (the emulator
 # of Azure Storage) and axe-core, which judges how accessible a page is. What can't be installed is said, with the
 # command that would; the tests that need it then skip.
 # Usage: tools/services.sh DIRECTORY (for what npm installs; the others come from the system's packages)
@@ -30,6 +30,17 @@ redis() {
     brew install --quiet redis >/dev/null 2>&1
   fi
   command -v redis-server >/dev/null || say "no redis-server: its tests skip. To install it: sudo apt-get install redis-server"
+}
+
+prometheus() {
+  command -v prometheus >/dev/null && return
+  if command -v apt-get >/dev/null; then
+    package prometheus
+    as_root systemctl disable --now prometheus >/dev/null 2>&1 || true # as above
+  elif command -v brew >/dev/null; then
+    brew install --quiet prometheus >/dev/null 2>&1
+  fi
+  command -v prometheus >/dev/null || say "no Prometheus: its tests skip. To install it: sudo apt-get install prometheus"
 }
 
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable; }
@@ -63,6 +74,7 @@ azurite() {
 
 mkdir -p "$PLACE"
 redis
+prometheus
 chrome
 azurite
 axe

@@ -35,7 +35,7 @@ class Tested:
 
     rule: AlertRule
     text: str = field(repr=False)
-    trouble: str = ""
+    trouble: str = field(default="", repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""

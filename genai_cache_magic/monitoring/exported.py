@@ -26,7 +26,7 @@ class Exported:
         Sends what is left, for a moment at most, and ends it.
     """
 
-    meters: MeterProvider | None
-    tracers: TracerProvider | None = None
-    place: str = ""
+    meters: MeterProvider | None = field(repr=False)
+    tracers: TracerProvider | None = field(default=None, repr=False)
+    place: str = field(default="", repr=False)
     close: Callable[[], None] = field(default=lambda: None, repr=False)

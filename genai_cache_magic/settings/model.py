@@ -309,7 +309,9 @@ class Settings(BaseSettings):
         default_factory=IgnoreSettings, repr=False
     )
     key_include: frozenset[str] = frozenset()
-    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    monitoring: Annotated[MonitoringSettings, Spelled(MonitoringSettings.in_words)] = Field(
+        default_factory=MonitoringSettings
+    )
     key_exclude: Annotated[frozenset[str], reported(_without_questions)] = frozenset()
 
     @field_validator("origins", mode="before")

@@ -128,7 +128,9 @@ class AlertRule(BaseModel):
         says = ALERTS[self.name].says.format(threshold=self.threshold, window=spell_duration(self.window))
         return f"alert {self.name}: {says}"
 
-    def __str__(self) -> str:
+    @property
+    def in_words(self) -> str:
+        """The rule in a few words."""
         return f"{self.name} above {self.threshold:g} over {spell_duration(self.window)}"
 
 
@@ -231,7 +233,7 @@ class MonitoringSettings(BaseModel):
     exporter: Literal["none", "app", "otlp", "prometheus", "azure-monitor"] = "none"
     metrics: Annotated[tuple[str, ...], reported(_names), NoDecode] = METRICS
     spans: bool = True
-    endpoint: Annotated[str, reported(_endpoint)] = ""
+    endpoint: Annotated[str, reported(_endpoint)] = Field(default="", repr=False)
     listen: Annotated[str, reported(_listen)] = "127.0.0.1:9464-9473"
     connection_string: Secret = Field(default=SecretStr(""), repr=False)
     interval: Duration = Field(default=60, validate_default=False)
@@ -243,8 +245,9 @@ class MonitoringSettings(BaseModel):
         """Whether anything is to be counted at all."""
         return self.exporter != "none" or bool(self.alerts)
 
-    def __str__(self) -> str:
+    def in_words(self) -> str:
+        """Return what is on, in a few words; empty if nothing is."""
         parts = [] if self.exporter == "none" else [f"to {self.exporter}"]
-        parts += [str(rule) for rule in self.alerts]
+        parts += [rule.in_words for rule in self.alerts]
         parts += ["a webhook is told"] if self.webhook.get_secret_value() else []
         return "; ".join(parts)

@@ -32,13 +32,17 @@ _SHOWN = """
     l2_ca_file l2_credential lead leader ledger line lines longest_pause matcher max_response max_stale maxmemory
     media memory message metadata method model models name namespace no_store notes offline_trust opened operation
     operations options origin original origins output_tokens owner path person provider published pulse read_body
-    reason reasons refused remove replacement request request_id response retries retry role root rows run run_file runs
+    reason reasons refused remove replacement request request_id response retries retry role root rows rule run
+    run_file runs
     saved scheme scope scope_tags scopes seal sealed signature signature_algorithm signed signing_key_id
     signing_key_name size_limit source spell spent stamp state status store suffix surface table tags task team
     terms text threshold tidy tier title total totals transform troubles ttl unclear units unrecognised uploads
     usage username value vendor version waiting wants where why withheld wrap write AccessToken.token Alike.record
     Differing.one Differing.other Differing.parts Division.parts
     Estimate.usd Finding.part Finding.says Finding.settings
+    AlertKind.says AlertKind.unit AlertKind.window AlertRule.window MonitoringSettings.alerts
+    MonitoringSettings.exporter MonitoringSettings.interval MonitoringSettings.listen MonitoringSettings.metrics
+    Settings.monitoring TierState.circuit
     LookUp.token Looked.trouble ManifestParts.bound ManifestParts.sealed_table Measure.kept_as Measure.metric
     Parts.counts Parts.lists Parts.same
     References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing

@@ -100,7 +100,7 @@ def test_secrets_are_shown_nowhere():
     )
     line = next(line for line in describe(settings).lines if line.name == "monitoring")
     assert line.value == "a webhook is told"
-    assert "SECRET" not in f"{settings!r}{settings.monitoring}{describe(settings)}"
+    assert "SECRET" not in f"{settings!r}{settings.monitoring.in_words()}{describe(settings)}"
 
 
 def test_a_project_does_not_decide_who_is_told(isolated, tmp_path):

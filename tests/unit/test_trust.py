@@ -33,6 +33,7 @@ DECIDING = {
     "machine": '"theirs"',
     "person": '"them"',
     "l2": '"redis://theirs"',
+    "monitoring": '{exporter = "otlp", endpoint = "https://theirs.example"}',
     "run_file": '"theirs.jsonl"',
     "size_limit": '"1MiB"',
     "maxmemory": '"1mb"',
