@@ -24,6 +24,7 @@ from genai_cache_magic.cli.insight import optimize, stats
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.report import report
 from genai_cache_magic.cli.runs import runs_app
 from genai_cache_magic.cli.showing import AsJson, confirm, print_table, shown, tell
 from genai_cache_magic.cli.trusting import trust
@@ -57,6 +58,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(alerts_app, name="alerts")
 app.command()(trust)
 app.command()(usage)
+app.command()(report)
 app.command()(warm)
 app.command()(estimate)
 app.command()(doctor)

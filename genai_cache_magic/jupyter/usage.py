@@ -22,15 +22,19 @@ _NUMBERS: Final = frozenset({"spent", "saved", "hits", "misses", "tokens in", "o
 
 def usage_report(found: UsageReport) -> Report:
     """Return all of it for a notebook."""
+    notes = (*team_notes(found), "Days are those of UTC, as on a provider's bill.")
+    return Report(headline(found), usage_table(found), notes, day_bars(found))
+
+
+def day_bars(found: UsageReport) -> str:
+    """Return a picture of the days, empty if none of them came to anything."""
     spent: dict[object, DayBar] = {}
     for row in found.rows:
         if row.day is not None:
             bar = spent.setdefault(row.day, DayBar(row.day))
             bar.spent += row.spent_usd
             bar.saved += row.saved_usd
-    picture = bars(list(spent.values()), last=found.until)
-    notes = (*team_notes(found), "Days are those of UTC, as on a provider's bill.")
-    return Report(headline(found), usage_table(found), notes, picture)
+    return bars(list(spent.values()), last=found.until)
 
 
 def headline(found: UsageReport) -> str:

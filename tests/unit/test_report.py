@@ -1,0 +1,250 @@
+"""The report for a team: the numbers that `usage` gives, on one page that needs nothing and lets nothing in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from decimal import Decimal
+from html.parser import HTMLParser
+
+import openai
+import pytest
+
+from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.team_report import facts_of
+from genai_cache_magic.cli.main import main
+from genai_cache_magic.events import CallRecord, Outcome, Tier
+from genai_cache_magic.jupyter.report_page import page
+from genai_cache_magic.jupyter.usage import usage_table
+
+NASTY = '"><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>'
+TAGS = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "main",
+        "header",
+        "footer",
+        "section",
+        "h1",
+        "h2",
+        "p",
+        "small",
+    ),
+    *(
+        "dl",
+        "div",
+        "dt",
+        "dd",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "details",
+        "summary",
+        "span",
+        "i",
+        "ul",
+        "li",
+    ),
+    *("code", "svg", "g", "path", "rect", "text"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _own(isolated, monkeypatch):
+    """Every test has a cache of its own."""
+    monkeypatch.setenv("GENAI_CACHE_PERSON", "anna-the-person")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process; return its exit code, output and error output."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def called(server, monkeypatch):
+    """Real calls of a run: misses, hits, one whose price nobody knows."""
+    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({server.openai_url: "openai"}))
+    reset_session()
+    with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
+        for _ in range(2):
+            with llm_cache(tags=("kept",), run="sweep"):
+                for model in ("gpt-4.1-mini", "gpt-4.1", "nobody-knows"):
+                    asked = [{"role": "user", "content": "a canaryprompt"}]
+                    client.chat.completions.create(model=model, messages=asked)
+    reset_session()
+
+
+class Read(HTMLParser):
+    """What a page holds: its tags with their attributes, its tables by their headings, and what stands there."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.tables, self._heading, self._row, self._text = [], {}, "", None, None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag in ("h2", "td", "th"):
+            self._text = ""
+        elif tag == "tr":
+            self._row = []
+
+    def handle_endtag(self, tag):
+        if tag == "h2":
+            self._heading = self._text
+        elif tag in ("td", "th"):
+            self._row.append(self._text)
+        elif tag == "tr":
+            self.tables.setdefault(self._heading, []).append(tuple(self._row))
+        else:
+            return
+        self._text = None
+
+    def handle_data(self, data):
+        if self._text is not None:
+            self._text += data
+
+
+def noted(cache, **fields):
+    """Put calls into the books that nobody made."""
+    run, person = fields.pop("run", ""), fields.pop("person", "")
+    cache.ledger.books.note(CallRecord(**fields), run=run, person=person)
+
+
+@pytest.mark.parametrize(
+    ("heading", "by"), [("By day", "day"), ("By model", "model"), ("By run", "run"), ("By person", "person")]
+)
+def test_the_numbers_are_those_of_usage(called, run, isolated, heading, by):
+    """Each table of the page holds what `usage` says, row by row, and the command's JSON is that of `usage`."""
+    code, out, _ = run("report", "-o", "r.html", "--persons", "--json")
+    assert code == 0
+    usage = json.loads(run("usage", "--by", by, "--json")[1])
+    assert json.loads(out)["usage"][by] == usage
+    (header, *rows) = Read((isolated / "home" / "r.html").read_text()).tables[heading]
+    with create_cache() as cache:
+        table = usage_table(cache.usage("30d", "today", by=by))
+    assert header == (*table.header, "hit rate")
+    assert [row[:-1] for row in rows] == list(table.rows)
+    assert [row[-1] for row in rows] == [f"{r['hits'] / (r['hits'] + r['misses']):.0%}" for r in usage["rows"]]
+
+
+def test_what_is_there_to_see(called, run, isolated):
+    """Latencies by tier, what is read most, the reasons of misses, and the sum in words."""
+    assert run("report", "-o", "r.html")[0] == 0
+    html = (isolated / "home" / "r.html").read_text()
+    tables = Read(html).tables
+    assert {row[0] for row in tables["How long calls took"][1:]} == {"L1", "model"}
+    assert len(tables["Answers that are read most"]) == 4
+    assert tables["Why models were asked"][1][:2] == ("not in the cache", "3")
+    assert "3 hits, 3 misses" in html
+    assert "<dd>50%<small>3 of 6 calls</small></dd>" in html
+    assert "nothing was seen that could be otherwise" in html
+
+
+def test_nobody_is_named_unless_that_is_asked_for(called, run, isolated):
+    """People are told apart only with --persons; prompts and answers never stand in it."""
+    run("report", "-o", "r.html")
+    run("report", "-o", "named.html", "--persons")
+    pages = [(isolated / "home" / name).read_text() for name in ("r.html", "named.html")]
+    assert ["anna-the-person" in text for text in pages] == [False, True]
+    assert not any("canaryprompt" in text for text in pages)
+
+
+def test_whatever_others_named_is_text():
+    """Models, runs and people with markup in their names: no tag, attribute or address of theirs is in the page."""
+    with create_cache() as cache:
+        for outcome in (Outcome.HIT, Outcome.MISS):
+            noted(
+                cache, outcome=outcome, tier=Tier.L1, provider=NASTY, model=NASTY, run=NASTY, person=NASTY,
+                spent_usd=Decimal(1), saved_usd=Decimal(1), entry_id="a" * 64, stored=True,
+            )  # fmt: skip
+        cache.set(NASTY, "v", tags=(NASTY,))
+        cache.get(NASTY)
+        html = page(facts_of(cache, "30d", has_persons=True))
+    read = Read(html)
+    assert {tag for tag, _ in read.found} <= TAGS
+    assert not any(
+        name.startswith("on") or name in ("src", "href", "style") for _, given in read.found for name in given
+    )
+    assert read.tables["By model"][1][0].startswith('"><script>alert(1)')
+
+
+def test_the_page_needs_and_lets_in_nothing(called):
+    """Its policy allows its own style by its digest and nothing else; no address stands in any attribute."""
+    with create_cache() as cache:
+        html = page(facts_of(cache, "30d"))
+    read = Read(html)
+    (policy,) = [given["content"] for tag, given in read.found if given.get("http-equiv") == "Content-Security-Policy"]
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert "script" not in {tag for tag, _ in read.found}
+    named = [
+        value for _, given in read.found for name, value in given.items() if value and "//" in value and name != "xmlns"
+    ]
+    assert named == []
+    assert "url(" not in style
+
+
+def test_an_empty_report_says_so(run, isolated):
+    """Without a call there are no tables, and a sentence says what to do."""
+    code, out, err = run("report", "-o", "r.html")
+    assert (code, err) == (0, "")
+    assert out.endswith("written to r.html\n")
+    html = (isolated / "home" / "r.html").read_text()
+    assert Read(html).tables == {}
+    assert "Nothing was called in these days" in html
+
+
+def test_many_rows_are_cut():
+    """A year of runs makes no page that nobody can open: what is left out is counted."""
+    with create_cache() as cache:
+        for number in range(250):
+            noted(cache, outcome=Outcome.HIT, run=f"run {number}")
+        html = page(facts_of(cache, None))
+    assert len(Read(html).tables["By run"]) == 201
+    assert "and 50 more rows" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "no/such/place/r.html"], "a directory that is there"),
+        (["-o", "."], "-o"),
+        (["--since", "soon"], "soon"),
+        (["--team"], "there is no team here"),
+        (["-o", "-", "--json"], "both"),
+    ],
+)
+def test_what_can_not_be_written_is_one_line(run, isolated, arguments, said):
+    """Exit code 2, one line with the fix, and nothing is left behind."""
+    code, out, err = run("report", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert list((isolated / "home").glob(".*.new")) == []
+
+
+def test_a_page_is_printed_or_written_anew(called, run, isolated):
+    """`-o -` prints the page; a file that is there is replaced."""
+    (isolated / "home" / "r.html").write_text("an old one")
+    run("report", "-o", "r.html")
+    assert run("report", "-o", "-")[1] == (isolated / "home" / "r.html").read_text()
