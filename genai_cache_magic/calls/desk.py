@@ -272,8 +272,10 @@ class CallDesk:
             lead.scope.emit(Trouble("L2", StoreUnavailable.__name__, looked.says))
         if lead.scope.options.mode is Mode.REFRESH:
             return self._leave(lead)
-        found = self._keeper.find(lead)
-        if isinstance(found, Fetch) and looked.envelope is not None:
+        found: Found | Fetch = Fetch(Why.ABSENT)
+        if looked.envelope is None or not lead.is_missed_here:
+            found = self._keeper.find(lead, is_last=looked.envelope is None)
+        if looked.envelope is not None and isinstance(found, Fetch):
             found = self._keeper.take_in(lead, looked.envelope)
         if isinstance(found, Found):
             return self._serve(lead, found)

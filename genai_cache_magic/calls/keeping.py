@@ -103,16 +103,18 @@ class Keeper:
             tell=lead.scope.emit,
             is_last=is_last,
         )
+        lead.is_missed_here = isinstance(found, Fetch)
         return found if isinstance(found, Fetch) else self._suited(lead, found)
 
     def take_in(self, lead: Lead, envelope: bytes) -> Found | Fetch:
         """Return, as `find`, what the team has stored, and store it here too."""
         found = self._entries.take_in(
-            {lead.entry_id: envelope},
+            lead.entry_id,
+            envelope,
             ttl_s=lead.scope.options.ttl_s,
             scope_tags=self.scope_tags(lead),
             tell=lead.scope.emit,
-        )[lead.entry_id]
+        )
         return found if isinstance(found, Fetch) else self._suited(lead, found)
 
     def life_s(self, lead: Lead, envelope: bytes | None = None) -> int:

@@ -63,16 +63,16 @@ class PartsKeeper:
 
     def take_in(self, lead: Lead, batch: Batch, envelopes: Mapping[EntryId, bytes]) -> None:
         """Take what the team has stored of what is missing, and store it here too."""
-        missing = set(batch.missing)
-        found = self._entries.take_in(
-            {entry_id: envelope for entry_id, envelope in envelopes.items() if entry_id in missing},
-            ttl_s=lead.scope.options.ttl_s,
-            scope_tags=self._keeper.scope_tags(lead),
-            tell=lead.scope.emit,
-        )
-        for entry_id, one in found.items():
-            if isinstance(one, Found):
-                self._take(lead, batch, entry_id, one)
+        for entry_id in [one for one in batch.missing if one in envelopes]:
+            found = self._entries.take_in(
+                entry_id,
+                envelopes[entry_id],
+                ttl_s=lead.scope.options.ttl_s,
+                scope_tags=self._keeper.scope_tags(lead),
+                tell=lead.scope.emit,
+            )
+            if isinstance(found, Found):
+                self._take(lead, batch, entry_id, found)
 
     def _take(self, lead: Lead, batch: Batch, entry_id: EntryId, found: Found) -> None:
         try:

@@ -94,6 +94,8 @@ class Lead:
     stamped_ms: int = 0
     flight: Flight | None = None
     permit: Permit | None = field(default=None, repr=False)
+    is_missed_here: bool = False
+    """Whether L1 was looked in, before the team was asked."""
     is_done: bool = False
     is_recorded: bool = False
     spent_usd: Decimal | None = None

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.key import keyed_owner, keyed_place, keyed_tag
-from genai_cache_magic.core.model import VALUE, Entry, EntryId, Header, Metadata, Response, Stamp
+from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Fetch, Filled, Serve, Why, decide
 from genai_cache_magic.core.validity import Change
-from genai_cache_magic.entries.behind import Behind
+from genai_cache_magic.entries.behind import Behind, Brought
 from genai_cache_magic.entries.filling import ANY, Wanted, held_many
 from genai_cache_magic.entries.judging import Judge
 from genai_cache_magic.entries.placing import Placed, Places
@@ -96,7 +96,7 @@ class Entries:
         self._recent: Recent[Found] = Recent(recent_bytes)
         self.judge = Judge(generations, clock, trusts)
         self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
-        self._behind = Behind(lambda placed: self.places.place(placed, ANY), self._discard)
+        self._behind = Behind(self.places.place_brought, self._discard)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -182,20 +182,24 @@ class Entries:
         If a team is asked next (not `is_last`), a miss says less of why.
         Only for model calls: their every overwriting is published, that of a plain value is not.
         """
-        known = self._recent.get(entry_id)
-        if known is not None:
-            try:
-                decision = self.judge.decide(entry_id, known.sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
-                if isinstance(decision, Serve):
-                    return known
-            except StoreUnavailable:
-                pass  # looked for in the store, which says what is wrong
-            self._recent.forget(entry_id)
+        if (known := self._known(entry_id, ttl_s, scope_tags)) is not None:
+            return known
         found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
         if isinstance(found, Found):
             self._recent.keep(entry_id, found)
             return found
         return self._in_words(entry_id, found, ttl_s, scope_tags) if is_last else found
+
+    def _known(self, entry_id: EntryId, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Found | None:
+        """Return what this process's memory has, if it may be served; else it is forgotten."""
+        known = self._recent.get(entry_id)
+        if known is not None:
+            with suppress(StoreUnavailable):  # looked for in the store, which says what is wrong
+                decision = self.judge.decide(entry_id, known.sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
+                if isinstance(decision, Serve):
+                    return known
+            self._recent.forget(entry_id)
+        return None
 
     def _in_words(self, entry_id: EntryId, found: Fetch, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Fetch:
         """Return `found` with what the catalogue knows of it: that an entry which is gone had expired, or by what."""
@@ -253,40 +257,34 @@ class Entries:
         placed = {}
         for entry_id, envelope in envelopes.items():
             with suppress(DecryptionError, EntryUndecodable):
-                one = _again(self._codec.open(entry_id, envelope), envelope)
+                one = Placed.brought(Brought(self._codec.open(entry_id, envelope), envelope))
                 if self.now_ms() - one.header.created_ms <= longest_ms:
                     placed[entry_id] = one
         if placed:
             self.places.place(placed, ANY, are_new=True)
 
-    def take_in(
+    def take_in(  # noqa: PLR0913 - as `find_call`, by name
         self,
-        envelopes: Mapping[EntryId, bytes],
+        entry_id: EntryId,
+        envelope: bytes,
         *,
         ttl_s: int | None,
         scope_tags: Iterable[bytes] = (),
         tell: Callable[[Event], None],
-    ) -> dict[EntryId, Found | Fetch]:
-        """Judge what look-ups in L2 brought, and store here, soon, what may be served. Never raises for it."""
-        return {
-            entry_id: self._taken(entry_id, envelope, ttl_s, scope_tags, tell)
-            for entry_id, envelope in envelopes.items()
-        }
-
-    def _taken(
-        self,
-        entry_id: EntryId,
-        envelope: bytes,
-        ttl_s: int | None,
-        scope_tags: Iterable[bytes],
-        tell: Callable[[Event], None],
+        is_call: bool = True,
     ) -> Found | Fetch:
+        """Judge what a look-up in L2 brought, and store it here, soon, if it may be served. Never raises for it.
+
+        A model call's (`is_call`) is in this process's memory then, as for `find_call`.
+        """
+        if (known := self._known(entry_id, ttl_s, scope_tags)) is not None:
+            return known  # opened by another who asks the same
         try:
             sealed = self._codec.open(entry_id, envelope)
             decision = self.judge.decide(entry_id, sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
             if not isinstance(decision, Serve):
                 return decision
-            found, placed = Found(sealed, sealed.response(), Tier.L2), _again(sealed, envelope)
+            found = Found(sealed, sealed.response(), Tier.L2)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))
             return Fetch(Why.ABSENT)
@@ -294,8 +292,8 @@ class Entries:
             # Left where it is: a newer version of ours may have written it, and others can read it.
             tell(trouble("L2", exc))
             return Fetch(Why.DAMAGED)
-        self._behind.add({entry_id: placed}, tell)
-        if placed.metadata.surface != VALUE:
+        self._behind.add({entry_id: Brought(sealed, envelope)}, tell)
+        if is_call:
             self._recent.keep(entry_id, replace(found, tier=Tier.L1))
         return found
 
@@ -443,11 +441,6 @@ class Entries:
                     yield entry_id, sealed.header, sealed.metadata()
             except (DecryptionError, EntryUndecodable):
                 continue
-
-
-def _again(sealed: Sealed, envelope: bytes) -> Placed:
-    """Return what is stored of an entry that came from another tier, as it came."""
-    return Placed(envelope, sealed.header, sealed.metadata())
 
 
 def trouble(where: str, error: Exception) -> Trouble:

@@ -29,10 +29,9 @@ def find_everywhere(
         return found, ()
     looked = team.looked_up(missing)
     troubles = tuple(dict.fromkeys(one.trouble for one in looked.values() if one.trouble))
-    found |= entries.find_many(looked, tell=tell)
-    brought = {
-        entry_id: one.envelope
-        for entry_id, one in looked.items()
-        if one.envelope is not None and not isinstance(found[entry_id], Found)
-    }
-    return found | entries.take_in(brought, ttl_s=None, tell=tell), troubles
+    if not found:
+        found = entries.find_many(looked, tell=tell)
+    for entry_id, one in looked.items():
+        if one.envelope is not None and not isinstance(found[entry_id], Found):
+            found[entry_id] = entries.take_in(entry_id, one.envelope, ttl_s=None, tell=tell, is_call=False)
+    return found, troubles

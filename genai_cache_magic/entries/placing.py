@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.model import EntryId, Header, Metadata
 from genai_cache_magic.core.policy import Filled, Serve, gives_way
-from genai_cache_magic.entries.filling import LookThenPut, Wanted, held_many, put_many
+from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted, held_many, put_many
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.stores.base import Held, Put, SupportsFill, SupportsSize
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from genai_cache_magic.core.validity import EntryRecord, Generations
+    from genai_cache_magic.entries.behind import Brought
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.judging import Judge
     from genai_cache_magic.entries.rows import Rows
@@ -40,6 +41,11 @@ class Placed:
     envelope: bytes = field(repr=False)
     header: Header
     metadata: Metadata = field(repr=False)
+
+    @classmethod
+    def brought(cls, one: Brought) -> Placed:
+        """Return what is stored of an entry that came from another tier, as it came; raises ``EntryUndecodable``."""
+        return cls(one.envelope, one.sealed.header, one.sealed.metadata())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,14 @@ class Places:
             if not pending:
                 break
         return filled
+
+    def place_brought(self, brought: Mapping[EntryId, Brought]) -> None:
+        """Store what came from another tier, as `place`; of what can't be listed there is no copy."""
+        placed = {}
+        for entry_id, one in brought.items():
+            with suppress(EntryUndecodable):
+                placed[entry_id] = Placed.brought(one)
+        self.place(placed, ANY)
 
     def _made_room(self, pending: Mapping[EntryId, Placed], held: dict[str, Held]) -> dict[EntryId, Placed]:
         """Return what of `pending` can be put: where something has to give way that has a row, that is removed first.

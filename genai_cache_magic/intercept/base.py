@@ -229,6 +229,7 @@ def _give_up(seat: Seat) -> Landing | None:
 def _resume(here: Active, follow: Follow) -> Step | None:
     with Guarded(here):
         return follow.lead.desk.resume(follow, _give_up(follow.future))
+    refuse_in_replay(here)
     return None
 
 

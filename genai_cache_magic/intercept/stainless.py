@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import sys
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
-from genai_cache_magic.calls.steps import Answered
+from genai_cache_magic.calls.steps import Answered, Bypass, Follow
 from genai_cache_magic.intercept import httpx, replay
 from genai_cache_magic.intercept import stainless_bodies as bodies
 from genai_cache_magic.intercept import stainless_heads as heads
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.intercept.base import Guarded, open_call
+from genai_cache_magic.intercept.base import Guarded, open_call, wait, wait_async
 from genai_cache_magic.intercept.points import Point
 from genai_cache_magic.intercept.stainless_answers import Answers
-from genai_cache_magic.intercept.stainless_asked import Posted, Requested, posts
+from genai_cache_magic.intercept.stainless_asked import UNSAID, Posted, Requested, posts
 from genai_cache_magic.intercept.stainless_bodies import Deferred
 from genai_cache_magic.intercept.stainless_shapes import SDKS, Shapes, misfit
 from genai_cache_magic.intercept.stainless_streams import Streams
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
 
+    from genai_cache_magic.calls.steps import Step
     from genai_cache_magic.core.model import Response
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
@@ -158,7 +160,9 @@ def _post(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         begun: _Hit | Decided | None = None
         if here is not None and path in kit.paths and not any(more.values()):
             asked = Posted(path, body, options, cast_to, stream, stream_cls)
-            begun = kit.begin(here, self, asked, is_async=False)
+            opened = kit.begin(here, self, asked, is_async=False)
+            begun = kit.waited(opened) if isinstance(opened, _Waiting) else opened
+            body, options = asked.data, asked.given
         if isinstance(begun, _Hit):
             return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
@@ -189,7 +193,9 @@ def _post_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         begun: _Hit | Decided | None = None
         if here is not None and path in kit.paths and not any(more.values()):
             asked = Posted(path, body, options, cast_to, stream, stream_cls)
-            begun = kit.begin(here, self, asked, is_async=True)
+            opened = kit.begin(here, self, asked, is_async=True)
+            begun = await kit.waited_async(opened) if isinstance(opened, _Waiting) else opened
+            body, options = asked.data, asked.given
         if isinstance(begun, _Hit):
             return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
@@ -210,7 +216,8 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         begun: _Hit | Decided | None = None
         if here is not None and not was_decided(self):
             asked = Requested(options, cast_to, stream, stream_cls)
-            begun = kit.begin(here, self, asked, is_async=False)
+            opened = kit.begin(here, self, asked, is_async=False)
+            begun = kit.waited(opened) if isinstance(opened, _Waiting) else opened
         if isinstance(begun, _Hit):
             return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
@@ -230,7 +237,8 @@ def _request_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any
         begun: _Hit | Decided | None = None
         if here is not None and not was_decided(self):
             asked = Requested(options, cast_to, stream, stream_cls)
-            begun = kit.begin(here, self, asked, is_async=True)
+            opened = kit.begin(here, self, asked, is_async=True)
+            begun = await kit.waited_async(opened) if isinstance(opened, _Waiting) else opened
         if isinstance(begun, _Hit):
             return kit.finished(begun)
         with begun or _NOTHING_DECIDED:
@@ -252,6 +260,19 @@ class _Hit(NamedTuple):
         return "<a hit>"
 
 
+class _Waiting(NamedTuple):
+    """A call that waits for one like it, or for what a team has; with what was foretold of its request."""
+
+    here: Active
+    client: Any
+    asked: Asked
+    foretold: tuple[Head, dict[str, Any], bytes]
+    follow: Follow
+
+    def __repr__(self) -> str:
+        return "<a call that waits>"
+
+
 class _Kit:
     """What is made once per SDK."""
 
@@ -267,7 +288,7 @@ class _Kit:
         self._not_given = types.NotGiven
         self._absent = frozenset({types.NotGiven, types.Omit})
 
-    def begin(self, here: Active, client: Any, asked: Asked, *, is_async: bool) -> _Hit | Decided | None:
+    def begin(self, here: Active, client: Any, asked: Asked, *, is_async: bool) -> _Hit | _Waiting | Decided | None:
         """Decide what becomes of a call; None leaves it to whoever sees it sent.
 
         Raises
@@ -282,11 +303,48 @@ class _Kit:
             foretold = self._foretold(here, client, asked)
         if foretold is None:
             return None
-        head, body, raw = foretold
+        head, _, raw = foretold
         known_by = (head.mark, raw, here.cache.origins.uploads.version)
         step = open_call(here, functools.partial(head.with_body, raw), is_async=is_async, asked=known_by, divides=True)
-        if step is None:
-            return None
+        if isinstance(step, Follow):
+            return _Waiting(here, client, asked, foretold, step)
+        return None if step is None else self._carried(here, client, asked, foretold, step)
+
+    def waited(self, call: _Waiting) -> _Hit | Decided:
+        """Wait in this thread until it is decided what becomes of `call`."""
+        step: Step | None = call.follow
+        while isinstance(step, Follow):
+            step = wait(call.here, step, self.patience_s(call.client, call.asked))
+        return self._resumed(call, step or Bypass())  # nothing: we failed to decide
+
+    async def waited_async(self, call: _Waiting) -> _Hit | Decided:
+        """Await that it is decided what becomes of `call`."""
+        step: Step | None = call.follow
+        while isinstance(step, Follow):
+            step = await wait_async(call.here, step, self.patience_s(call.client, call.asked))
+        return self._resumed(call, step or Bypass())
+
+    def patience_s(self, client: Any, asked: Asked) -> float | None:
+        """Return how long a call waits for an answer at most [s], as its HTTP client would; None is without end."""
+        timeout = asked.timeout
+        if timeout is UNSAID or isinstance(timeout, self._not_given):
+            timeout = client.timeout
+        read = getattr(timeout, "read", timeout)
+        return read if isinstance(read, int | float) else None
+
+    def _resumed(self, call: _Waiting, step: Step) -> _Hit | Decided:
+        here, client, asked, foretold, _ = call
+        begun = self._carried(here, client, asked, foretold, step)
+        if not isinstance(begun, _Hit):
+            # Its caller may have gone on with the lists that it was called with: it asks what it asked then.
+            asked.settle(json.loads(foretold[2]))
+        return begun
+
+    def _carried(
+        self, here: Active, client: Any, asked: Asked, foretold: tuple[Head, dict[str, Any], bytes], step: Step
+    ) -> _Hit | Decided:
+        """Return the answer as the SDK gives it, or what was decided, for whoever sees the request sent."""
+        head, body, _ = foretold
         if isinstance(step, Answered):
             with Guarded(here):
                 if asked.stream and self._answers.streams(step.response):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+UNSAID: Final = object()
 _POSTED: Final = frozenset({"path", "cast_to", "body", "options", "files", "stream", "stream_cls"})
 
 
@@ -30,9 +31,11 @@ class Posted:
         What the caller adds to the client's; None where that is nothing.
     parser
         What makes something else of the answer, if anything does.
+    given
+        The options.
     """
 
-    __slots__ = ("_given", "cast_to", "data", "extra", "headers", "params", "parser", "stream", "stream_cls", "url")
+    __slots__ = ("cast_to", "data", "extra", "given", "headers", "params", "parser", "stream", "stream_cls", "url")
 
     def __init__(  # noqa: PLR0913, PLR0917 - as the SDK has it; by place, since this is done for each call
         self, url: str, data: Any, given: Mapping[str, Any], cast_to: Any, stream: Any, stream_cls: Any
@@ -46,7 +49,7 @@ class Posted:
         self.cast_to = cast_to
         self.stream = stream
         self.stream_cls = stream_cls
-        self._given = given
+        self.given = given
 
     @property
     def is_plain(self) -> bool:
@@ -54,11 +57,21 @@ class Posted:
         headers, params = self.headers, self.params
         return (headers is None or type(headers) is dict) and (params is None or type(params) is dict)
 
+    @property
+    def timeout(self) -> Any:
+        """What the call says of it, `UNSAID` if nothing."""
+        return self.given.get("timeout", UNSAID)
+
+    def settle(self, body: dict[str, Any]) -> None:
+        """Let `body` be the whole body that is sent."""
+        self.data, self.extra = body, None
+        self.given = {name: value for name, value in self.given.items() if name != "extra_json"}
+
     def options(self, kind: Any) -> Any:
         """Return the options as the SDK makes them, of its `kind`, with a body that is there already."""
         data = self.data
         plain = data.plain if type(data) is Deferred else data
-        return kind.construct(method="post", url=self.url, json_data=plain, files=None, **self._given)
+        return kind.construct(method="post", url=self.url, json_data=plain, files=None, **self.given)
 
 
 class Requested:
@@ -83,6 +96,15 @@ class Requested:
         """Whether it is a body that is posted, and nothing else."""
         given = self._given
         return given.method == "post" and given.files is None and getattr(given, "content", None) is None
+
+    @property
+    def timeout(self) -> Any:
+        """What the call says of it."""
+        return self._given.timeout
+
+    def settle(self, body: dict[str, Any]) -> None:
+        """Let `body` be the whole body that is sent."""
+        self._given.json_data, self._given.extra_json = body, None
 
     def options(self, kind: Any) -> Any:  # noqa: ARG002 - they are of that kind
         """Return the options, with a body that is there already."""

@@ -7,6 +7,7 @@ Every answer carries the moment of its call, so each hit is checked.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -43,6 +44,8 @@ class Figures:
     losses: int = 0
     thirds: int = 0
     kills: int = 0
+    first_error: BaseException | None = None
+    """What ended an example first: an example that does not fail again is reported by Hypothesis without it."""
 
     def __str__(self) -> str:
         return (
@@ -80,6 +83,9 @@ class TeamMachine(RuleBasedStateMachine):
         self.figures.examples += 1
 
     def teardown(self):
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception) and self.figures.first_error is None:
+            self.figures.first_error = error
         if hasattr(self, "_still"):
             self._still.__exit__(None, None, None)
             self.patch.undo()

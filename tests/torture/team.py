@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -137,7 +138,12 @@ def run_lives(steps, chosen, share=None):
             suppress_health_check=list(HealthCheck),
         )
         machine = seed(f"{chosen}/{turn}")(type("Living", (Living,), {}))
-        run_state_machine_as_test(machine, settings=wanted)
+        try:
+            run_state_machine_as_test(machine, settings=wanted)
+        except Exception as error:
+            first = Living.figures.first_error or error
+            where = "".join(traceback.format_exception(first))
+            raise AssertionError(f"after {Living.figures.steps:,} steps: {where}") from error
     return Living.figures
 
 
@@ -193,8 +199,8 @@ def _told(report, name):
         yield
     except ServerMissingError as error:
         report.lines.append(f"over {name}: left out, {error}")
-    except AssertionError as error:
-        report.faults.append(f"team over {name}: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault, and the other series are run
+        report.faults.append(f"team over {name}: {error or repr(error)}")
 
 
 def run_leaders(kills, chosen):
