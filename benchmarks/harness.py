@@ -117,10 +117,11 @@ class Samples:
 
     seconds: Mapping[str, Sequence[float]]
 
-    def ratio(self, ours: str, base: str) -> Estimate:
-        """Return how many times as long `ours` took as the `base` of the same round."""
-        pairs = zip(self.seconds[ours], self.seconds[base], strict=True)
-        return estimate([a / b for a, b in pairs])
+    def ratio(self, ours: str, base: str, *, less: str = "") -> Estimate:
+        """Return how many times as long `ours`, without what is `less`, took as the `base` of the same round."""
+        taken_off = self.seconds[less] if less else [0.0] * len(self.seconds[ours])
+        rounds = zip(self.seconds[ours], taken_off, self.seconds[base], strict=True)
+        return estimate([(a - c) / b for a, c, b in rounds])
 
     def added(self, ours: str, base: str) -> Estimate:
         """Return how much longer `ours` took than the `base` of the same round [s]."""

@@ -32,6 +32,7 @@ _ROWS = {
     "first": ("rows_start", "FIRST"),
     "stampede": ("rows_stampede", "ROW"),
     "peers": ("rows_peers", "ROW"),
+    "batch": ("rows_batch", "ROW"),
     "team": ("rows_team", "ROW"),
 }
 

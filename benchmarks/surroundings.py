@@ -9,6 +9,8 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import BenchmarkError
+
 from genai_cache_magic.api.cells import llm_cache, open_cell
 from genai_cache_magic.api.session import Session, reset_session
 
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Context
 
+    from genai_cache_magic import Cache
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.testing.servers import RedisServer
 
+_TOLD_WITHIN_S = 60
 _UNWANTED = ("GENAI_CACHE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -74,3 +79,34 @@ def scope_of(**settings: Any) -> Iterator[tuple[Context, CellScope]]:
     finally:
         context.run(opened.close)
         session.close()
+
+
+# Machines of a team
+
+
+@contextmanager
+def team_settings(server: RedisServer) -> Iterator[None]:
+    """Let sessions of a block share a tier in `server`."""
+    before = dict(os.environ)
+    os.environ["GENAI_CACHE_L2"] = server.url
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        reset_session()
+
+
+@contextmanager
+def own_directory(name: str) -> Iterator[None]:
+    """Let the session of this process be that of another machine."""
+    os.environ["GENAI_CACHE_DIR"] = str(Path(name).absolute())
+    reset_session()
+    yield
+    reset_session()
+
+
+def told(cache: Cache) -> None:
+    """Wait until the team of `cache` was told all that waits there."""
+    if cache.team is None or not cache.team.tell(within_s=_TOLD_WITHIN_S):
+        raise BenchmarkError("the team could not be told in time")
