@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.model import EntryId, Header, Metadata
 from genai_cache_magic.core.policy import Filled, Serve, gives_way
 from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted, held_many, put_many
+from genai_cache_magic.entries.heads import Heads
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.stores.base import Held, Put, SupportsFill, SupportsSize
+from genai_cache_magic.stores.base import Held, Put, SupportsFill, SupportsHeads, SupportsSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from genai_cache_magic.core.validity import EntryRecord, Generations
     from genai_cache_magic.entries.behind import Brought
@@ -162,11 +163,17 @@ class Places:
         self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded])
         return put
 
-    def audit(self, entry_ids: Iterable[EntryId]) -> Audit:
-        """Look at what is stored under `entry_ids`; remove what is invalid, unless something took its place."""
-        held = held_many(self.fills, entry_ids)
+    def audit(self, entry_ids: Collection[EntryId]) -> Audit:
+        """Look at what is stored under `entry_ids`; remove what is invalid, unless something took its place.
+
+        What is valid by how it begins is not read any further.
+        """
+        heads = Heads(self.store, self._codec).opened(entry_ids) if isinstance(self.store, SupportsHeads) else {}
         generations = self._judge.generations.published()
-        births, unread, invalid = [], set(), {}
+        valid = {one: header for one, (header, _) in heads.items() if generations.is_valid(one, header)}
+        births = [header.birth.ver for header in valid.values()]
+        held = held_many(self.fills, [entry_id for entry_id in entry_ids if entry_id not in valid])
+        unread, invalid = set(), {}
         for key, one in held.items():
             entry_id = EntryId(key)
             try:

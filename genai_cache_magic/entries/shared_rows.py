@@ -15,16 +15,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.entries.heads import Heads
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.entries.rows import Gone
-from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.stores.base import SupportsGetMany, SupportsHeads
+from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable
 
-    from genai_cache_magic.core.model import Header, Metadata
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.rows import Rows, View
     from genai_cache_magic.stores.base import Store
@@ -33,10 +31,6 @@ _EVERY_S = 10.0
 _WAITED_S = 1.5
 _LONGEST_S = 60.0
 _BATCH = 100
-_HEAD_BYTES = 8 << 10
-"""So much of each entry is read at first [bytes]; few list more than that."""
-_MOST_BYTES = 4 << 20
-"""So much of longer ones is read at once [bytes]."""
 _AGAIN = 200
 
 
@@ -65,7 +59,7 @@ class SharedRows:
         self.synced: datetime | None = None
         """When all that the tier held was noted; None if that never came to its end."""
         self._store = store
-        self._codec = codec
+        self._heads = Heads(store, codec)
         self._rows = rows
         self._clock = clock
         self._view = view
@@ -100,7 +94,8 @@ class SharedRows:
             if self._stopping.is_set() or self._clock() > give_up_at:
                 return
             batch = wanted[start : start + _BATCH]
-            noted = [one for one in self._opened(batch) if view.is_live(one[0], one[1])]
+            opened = self._heads.opened(batch, stops=self._stopping.is_set)
+            noted = [(entry_id, *head) for entry_id, head in opened.items() if view.is_live(entry_id, head[0])]
             self._rows.record(noted, gone=Gone.ELSEWHERE)
             ids = {entry_id for entry_id, _, _ in noted}
             for key in batch:
@@ -111,35 +106,3 @@ class SharedRows:
         vanished = [n for raw, (n, gone) in known.items() if gone is Gone.ELSEWHERE and raw.hex() not in listed]
         self._rows.mark_gone(vanished, Gone.VANISHED)
         self.synced = datetime.now(UTC)
-
-    def _opened(self, keys: Collection[str]) -> list[tuple[EntryId, Header, Metadata]]:
-        """Return what listings show of entries; what can't be opened is left out."""
-        noted, longer = self._heads(keys, _HEAD_BYTES)
-        while longer and not self._stopping.is_set():
-            size_bytes = max(longer.values())
-            batch = list(itertools.islice(longer, max(1, _MOST_BYTES // size_bytes)))
-            noted += self._heads(batch, size_bytes)[0]
-            for key in batch:
-                del longer[key]
-        return noted
-
-    def _heads(
-        self, keys: Collection[str], size_bytes: int
-    ) -> tuple[list[tuple[EntryId, Header, Metadata]], dict[str, int]]:
-        """Read how entries begin; return what that says, and of which it takes more, and how much [bytes]."""
-        noted, longer = [], {}
-        for key, head in self._read(keys, size_bytes).items():
-            with suppress(DecryptionError, EntryUndecodable):
-                opened = self._codec.open_head(EntryId(key), head)
-                if not isinstance(opened, int):
-                    noted.append((EntryId(key), *opened))
-                elif len(head) == size_bytes:  # else it is cut off
-                    longer[key] = opened
-        return noted, longer
-
-    def _read(self, keys: Iterable[str], size_bytes: int) -> Mapping[str, bytes]:
-        if isinstance(self._store, SupportsHeads):
-            return self._store.get_heads(keys, size_bytes=size_bytes)
-        if isinstance(self._store, SupportsGetMany):
-            return self._store.get_many(keys)
-        return {key: blob for key in keys if (blob := self._store.get(key)) is not None}

@@ -160,9 +160,9 @@ def test_what_can_not_be_noted_is_looked_at_again_some_at_a_time(team, a, b, sto
         team.server.store.put(key, b"rubbish", ttl_s=60)
     assert len(agrees(b)) == 4
     read = []
-    original = b.cache.catalogue._shared._read
+    original = b.cache.catalogue._shared._heads._read
     monkeypatch.setattr(
-        b.cache.catalogue._shared, "_read", lambda keys, size: original(read.extend(keys) or keys, size)
+        b.cache.catalogue._shared._heads, "_read", lambda keys, size: original(read.extend(keys) or keys, size)
     )
     for _ in range(5):
         listed_anew(b)

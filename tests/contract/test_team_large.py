@@ -11,7 +11,7 @@ import pytest
 from machines import Team
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.entries import link, shared_rows
+from genai_cache_magic.entries import heads, link, shared_rows
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.link import Link
 from genai_cache_magic.entries.trust import Trust
@@ -65,8 +65,8 @@ def test_a_listing_reads_how_entries_begin(team, monkeypatch, encryption):
     monkeypatch.setattr(kind, "get", lambda *_: pytest.fail("an entry was read whole"))
     assert sorted(ben.cache.keys()) == sorted(ada.cache.keys())
     assert ben.cache.stats().entries == 10
-    assert sum(read) < 10 * shared_rows._HEAD_BYTES + 2 * 150_000
-    assert max(read) <= shared_rows._MOST_BYTES
+    assert sum(read) < 10 * heads._HEAD_BYTES + 2 * 150_000
+    assert max(read) <= heads._MOST_BYTES
 
 
 @pytest.mark.service
@@ -95,7 +95,7 @@ def test_a_listing_ends_with_the_cache(team, monkeypatch):
     ada.cache.mset({f"key {number}": b"x" for number in range(5)})
     ada.told()
     shared, begun, go_on, read = ben.cache.catalogue._shared, threading.Event(), threading.Event(), []
-    original, sync, ended = shared._read, shared._sync, threading.Event()
+    original, sync, ended = shared._heads._read, shared._sync, threading.Event()
 
     def slow(keys, size_bytes):
         read.append(keys)
@@ -109,7 +109,7 @@ def test_a_listing_ends_with_the_cache(team, monkeypatch):
         finally:
             ended.set()
 
-    monkeypatch.setattr(shared, "_read", slow)
+    monkeypatch.setattr(shared._heads, "_read", slow)
     monkeypatch.setattr(shared, "_sync", whole)
     shared.sync()
     assert begun.wait(WAIT_S)

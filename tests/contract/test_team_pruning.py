@@ -190,6 +190,28 @@ def test_a_tier_that_is_away_is_tidied_up_later(team, origin):
     assert a.events[-1].where == "L2"
 
 
+def test_what_is_valid_is_not_read_whole(team, origin, monkeypatch):
+    """Tidying up reads how entries begin; whole it reads those alone that are to go, be it one of many."""
+    a = team.machine("a")
+    for number in range(5):
+        a.ask(origin, f"kept {number}")
+    _, record = a.ask(origin, "old")
+    a.told()
+    a.cache.invalidate_entry(record.entry_id[:16])
+    read = []
+    for name in ("get", "get_many", "held", "held_many"):
+        original = getattr(a.tier.store, name)
+
+        def noted(keys, original=original):
+            read.extend([keys] if isinstance(keys, str) else keys)
+            return original(keys)
+
+        monkeypatch.setattr(a.tier.store, name, noted)
+    assert a.cache.collect().shared_entries == 1
+    assert set(read) == {record.entry_id}
+    assert len(list(team.server.store.scan())) == 5
+
+
 def test_what_is_not_ours_stays(team, origin, passes):
     """What can't be opened is left to whoever wrote it, and so is the record that concerns it."""
     a = team.machine("a")
