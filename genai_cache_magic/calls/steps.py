@@ -95,7 +95,7 @@ class Lead:
     flight: Flight | None = None
     permit: Permit | None = field(default=None, repr=False)
     is_missed_here: bool = False
-    """Whether L1 was looked in, before the team was asked."""
+    """Whether L1 had nothing to serve when it was last looked in."""
     is_done: bool = False
     is_recorded: bool = False
     spent_usd: Decimal | None = None

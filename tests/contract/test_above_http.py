@@ -23,12 +23,14 @@ from genai_cache_magic.api.session import Session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.intercept import httpx as http_level
 from genai_cache_magic.intercept import stainless, stainless_bodies
+from genai_cache_magic.intercept.stainless_asked import Posted, Requested
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.testing.model_server import Fault
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a cache?"}]
 CHAT = {"model": "gpt-4.1-mini", "messages": MESSAGES}
 CLAUDE = {"model": "claude-sonnet-4-6", "max_tokens": 64, "messages": MESSAGES[1:]}
+ANSWERED = (None, False, None)  # as what, in a stream, of which kind
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -492,10 +494,10 @@ def test_who_waits_is_as_patient_as_by_http(of_client, of_call):
     """A call above HTTP waits for another one as long as its HTTP client would wait for an answer."""
     with openai.OpenAI(api_key="simulated", timeout=of_client) as client:
         options = openai._models.FinalRequestOptions(method="post", url="/chat/completions", timeout=of_call)
-        request = client._build_request(options)
-        assert stainless._kit_of("openai").patience_s(client, options) == http_level._read_timeout(
-            client._client, request
-        )
+        read = http_level._read_timeout(client._client, client._build_request(options))
+        given = openai._base_client.make_request_options(timeout=of_call)
+        for asked in (Requested(options, *ANSWERED), Posted("/chat/completions", {}, given, *ANSWERED)):
+            assert stainless._kit_of("openai").patience_s(client, asked) == read
 
 
 class Blocking(httpx2.BaseTransport):
