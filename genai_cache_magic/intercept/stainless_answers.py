@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.intercept.stainless_recipes import Recipes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_TRIED: Final = 4096
 """So many answers are remembered as tried."""
 
+_UNIONS: Final = frozenset({Union, UnionType})
+
 
 class Answers:
     """The answers of one SDK."""
@@ -32,6 +35,7 @@ class Answers:
         self._id_header = sdk.id_header
         self._pydantic = sys.modules["pydantic"].BaseModel
         self._agrees: dict[tuple[type, int, int], bool | None] = {}  # each operation on it is atomic
+        self._are_models: dict[Any, bool] = {}  # likewise
         self._recipes = Recipes(self._pydantic, self.are_alike)
 
     def streams(self, response: Response) -> bool:
@@ -45,7 +49,14 @@ class Answers:
         content_type = next((value for name, value in response.headers if name == "content-type"), "")
         if not content_type.partition(";")[0].endswith("json"):
             return False
-        return isinstance(cast_to, type) and issubclass(cast_to, self._models.BaseModel)
+        is_model = self._are_models.get(cast_to)
+        if is_model is None:
+            kinds = get_args(cast_to) if get_origin(cast_to) in _UNIONS else (cast_to,)
+            is_model = all(isinstance(kind, type) and issubclass(kind, self._models.BaseModel) for kind in kinds)
+            if len(self._are_models) >= _MOST_TRIED:
+                self._are_models.clear()
+            self._are_models[cast_to] = is_model
+        return is_model
 
     def whole(self, client: Any, cast_to: Any, response: Response) -> Any:
         """Return what `client` returns of `response`, where its call has no function of its own for that."""
@@ -79,8 +90,8 @@ class Answers:
         """Tell whether pydantic reads `body` as the SDK has made `made` of it."""
         try:
             read = cast_to.model_validate_json(body)
-        except ValueError:
-            return False
+        except (AttributeError, ValueError):
+            return False  # one of several models, or no such answer
         return self.are_alike(read, made)
 
     def are_alike(self, one: Any, other: Any) -> bool:

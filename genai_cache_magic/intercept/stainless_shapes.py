@@ -103,6 +103,31 @@ SDKS: Final = {
             "",
             frozenset({"groq.types.chat.completion_create_params", "groq.types.embedding_create_params"}),
         ),
+        Sdk(
+            "cerebras.cloud.sdk",
+            frozenset({"/v1/chat/completions", "/v1/completions"}),
+            _DECIDING,
+            _EMPTY,
+            _SILENT,
+            "",
+            frozenset(
+                {"cerebras.cloud.sdk.types.chat.completion_create_params"}
+                | {"cerebras.cloud.sdk.types.completion_create_params"}
+            ),
+        ),
+        Sdk(
+            "together",
+            frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+            | {"https://api-inference.together.ai/v1/chat/completions"},
+            (*_DECIDING, "project_id", "_base_url_overridden"),
+            _EMPTY,
+            _SILENT,
+            "",
+            frozenset(
+                {"together.types.chat.completion_create_params", "together.types.completion_create_params"}
+                | {"together.types.embedding_create_params"}
+            ),
+        ),
     )
 }
 
@@ -110,6 +135,8 @@ CLIENTS: Final = {
     "openai": ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI"),
     "anthropic": ("Anthropic", "AsyncAnthropic"),
     "groq": ("Groq", "AsyncGroq"),
+    "cerebras.cloud.sdk": ("Cerebras", "AsyncCerebras"),
+    "together": ("Together", "AsyncTogether"),
 }
 """The clients of each SDK whose attributes are those of its `Sdk`; and classes of users' that are made of them."""
 

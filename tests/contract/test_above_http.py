@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextvars
 import datetime as dt
+import functools
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -666,17 +667,28 @@ class Unmet(pydantic.BaseModel):
         raise ValueError("unmet")
 
 
-@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
-def test_another_of_the_family(isolated, unique_server, by_http, is_streamed):
-    """What the same generator has made for Groq is served above HTTP, too."""
-    groq = pytest.importorskip("groq", reason="pip install groq")
-    with llm_cache() as scope, groq.Groq(api_key="simulated", base_url=unique_server.url) as client:
-        answers = [
-            shown(list(answer) if is_streamed else answer)
-            for answer in (client.chat.completions.create(**CHAT, stream=is_streamed) for _ in range(5))
-        ]
-    assert answers == [answers[0]] * 5
-    assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (1, 4, 1, ())
+FAMILY = {
+    "groq": ("groq", "Groq", {}),
+    "cerebras-cloud-sdk": ("cerebras.cloud.sdk", "Cerebras", {"warm_tcp_connection": False}),
+    "together": ("together", "Together", {}),
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_another_of_the_family(isolated, unique_server, by_http, name, is_async):
+    """What the same generator has made for others is served above HTTP, too: whole answers and streams."""
+    package, kind, options = FAMILY[name]
+    sdk = pytest.importorskip(package, reason=f"pip install {name}")
+    client = getattr(sdk, f"Async{kind}" if is_async else kind)
+    options = {"api_key": "simulated", "base_url": unique_server.url, **options}
+    with llm_cache() as scope:
+        for more in ({}, {"stream": True}):
+            answers = [
+                shown(asked((client(**options), functools.partial(chat, **more)), is_async=is_async)) for _ in range(5)
+            ]
+            assert answers == [answers[0]] * 5
+    assert (len(by_http), scope.hits, scope.misses, scope.troubles) == (1, 9, 1, ())
 
 
 def test_a_release_that_is_built_differently(isolated, monkeypatch):
