@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Counters, Document, Pages, SharedTier
     from genai_cache_magic.stores.redis import RedisTier
+    from genai_cache_magic.stores.redis_connection import RedisConnection
 
 _ADDRESSES = "redis://, rediss://, https://ACCOUNT.blob.core.windows.net/CONTAINER, azure-blob://CONTAINER, or none"
 _MAX_STALE_REDIS_S = 5.0
@@ -253,12 +254,20 @@ def apart(error: GenaiCacheError) -> str:
 
 
 def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
+    connection = redis_at(settings, url)
+    from genai_cache_magic.stores.redis import RedisTier
+    from genai_cache_magic.stores.redis_limits import RedisLimits
+
+    limits = RedisLimits(settings.maxmemory, settings.eviction_policy, spell_size)
+    return RedisTier(connection, namespace, limits)
+
+
+def redis_at(settings: Settings, url: str) -> RedisConnection:
+    """Return the way to a Redis; raises ``ConfigurationError`` as `team_line`."""
     ensure_installed("l2", "redis", "redis")
     if _is_by_identity(settings, url):
         ensure_installed("l2_credential", "entra", "azure.identity", "redis_entraid")
-    from genai_cache_magic.stores.redis import RedisTier
     from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
-    from genai_cache_magic.stores.redis_limits import RedisLimits
 
     target = RedisTarget(
         url,
@@ -270,8 +279,7 @@ def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
         command_timeout_s=settings.command_timeout,
     )
     target.check()
-    limits = RedisLimits(settings.maxmemory, settings.eviction_policy, spell_size)
-    return RedisTier(RedisConnection(target), namespace, limits)
+    return RedisConnection(target)
 
 
 def _is_by_identity(settings: Settings, url: str) -> bool:

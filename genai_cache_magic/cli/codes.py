@@ -23,7 +23,8 @@ ALWAYS: Final = (DONE, CAN_NOT)
 
 MORE: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     dict.fromkeys(
-        ("alerts list", "alerts test", "demo", "doctor", "explain", "runs diff", "runs replay", "warm"), (FOUND,)
+        ("alerts list", "alerts test", "audit", "demo", "doctor", "explain", "runs diff", "runs replay", "warm"),
+        (FOUND,),
     )
 )
 """What some may end with beside: `runs replay` with whatever a script does, and 1 of a notebook that failed."""

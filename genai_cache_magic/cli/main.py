@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genai_cache_magic.cli.alerts import alerts_app
+from genai_cache_magic.cli.auditing import audit
 from genai_cache_magic.cli.backing_up import backup, restore
 from genai_cache_magic.cli.codes import CAN_NOT, INTERRUPTED
 from genai_cache_magic.cli.examining import doctor
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access", "audit")
+LATER = ("access",)
 """Commands whose capability is not in this version; each says so."""
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
@@ -65,6 +66,7 @@ app.command()(doctor)
 app.command()(stats)
 app.command()(optimize)
 app.command()(explain)
+app.command()(audit)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(runs_app, name="runs")

@@ -93,6 +93,10 @@ class Places:
         sealed = self._codec.open(entry_id, envelope)
         return Placed(envelope, sealed.header, sealed.metadata())
 
+    def missing_of_head(self, entry_id: EntryId, head: bytes) -> bool:
+        """Open how an envelope begins, and return whether that takes more of it; raises as `opened`."""
+        return isinstance(self._codec.open_head(entry_id, head), int)
+
     def place(
         self, entries: Mapping[EntryId, Placed], wanted: Wanted, *, are_new: bool = False
     ) -> dict[EntryId, Filled]:

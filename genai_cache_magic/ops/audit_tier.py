@@ -1,0 +1,93 @@
+"""The way to the team's tier, and what its service lets others see."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from genai_cache_magic.api.team_line import REDIS, container_at, kind_of, redis_at
+from genai_cache_magic.errors import StoreDenied
+from genai_cache_magic.ops.audit_keys import SOON_S, in_days
+from genai_cache_magic.ops.audit_rules import found
+from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.stores.certificates import examined
+from genai_cache_magic.stores.connection import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from genai_cache_magic.ops.audit_rules import Found
+    from genai_cache_magic.settings.model import Settings
+
+
+def connections(settings: Settings, namespace: str) -> Iterator[Found]:
+    """Tell what is wrong with each address of `l2`, and with the vault's.
+
+    Raises
+    ------
+    ConfigurationError, StoreUnavailable
+        One can't be used, or asked now.
+    """
+    if settings.encryption == "key-vault":
+        parts = urlsplit(settings.key_vault_url)
+        yield from _certificate(parts.hostname or "", parts.port or 443, None, "key_vault_url")
+    for address in settings.l2:
+        url = address.get_secret_value()
+        yield from (_redis if kind_of(url) == REDIS else _container)(settings, url, namespace)
+
+
+def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
+    from genai_cache_magic.stores.redis_audit import count_endless
+
+    connection = redis_at(settings, url)
+    target, host = connection.target, connection.target.parts.hostname or ""
+    if target.is_tls:
+        yield from _certificate(host, int(target.address.rpartition(":")[2]), settings.l2_ca_file, "l2")
+    elif not is_loopback(host):
+        better = target.address.replace("redis", "rediss", 1)
+        says = f"{target.address} is spoken to without TLS: write {better}, with the port that speaks it"
+        yield found("TierWithoutTls", says, settings=("l2",))
+    try:
+        endless = count_endless(connection, namespace)
+    finally:
+        connection.close()
+    if endless:
+        says = (
+            f"{endless:,} answers of namespace {namespace} in {target.address} have no time to live: somebody took it "
+            "from them; `genai-cache clear` makes them invalid, and `genai-cache gc` removes them"
+        )
+        yield found("KeyWithoutTtl", says, settings=("l2", "namespace"))
+
+
+def _container(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
+    del namespace
+    connection = container_at(settings, url)
+    try:
+        with connection.use() as container:
+            parts = urlsplit(container.url)
+            if parts.scheme == "https":
+                yield from _certificate(parts.hostname or "", parts.port or 443, None, "l2")
+            shown = container.get_container_properties().public_access
+    except StoreDenied:
+        says = f"{connection.name}: this identity may not see whether it is public: look there"
+        yield found("NotLookedAt", says, settings=("l2",), severity=Severity.OK)
+        return
+    finally:
+        connection.close()
+    if shown:
+        says = (
+            f"{connection.name} can be read by anyone ({shown}): set its access level to Private, and the account's "
+            "allowBlobPublicAccess to false"
+        )
+        yield found("PublicContainer", says, settings=("l2",))
+
+
+def _certificate(host: str, port: int, ca_file: Path | None, setting: str) -> Iterator[Found]:
+    seen = examined(host, port, ca_file=ca_file)
+    if seen.trouble:
+        yield found("CertificateRefused", f"{host}:{port}: {seen.trouble}", settings=(setting,))
+    elif seen.expires_s is not None and seen.expires_s - time.time() < SOON_S:
+        says = f"the certificate of {host}:{port} {in_days(seen.expires_s - time.time())}: let whoever runs it renew it"
+        yield found("CertificateExpires", says, settings=(setting,))

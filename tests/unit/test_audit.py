@@ -1,0 +1,419 @@
+"""The audit: each rule finds what it is for, tells of nothing where all is well, and changes nothing by looking."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+from certificates import make_certificate
+from memory_vault import machine, ready_vault
+
+from genai_cache_magic import create_cache
+from genai_cache_magic.api.session import Session
+from genai_cache_magic.cli.main import main
+from genai_cache_magic.ops import audit_keys, audit_tier
+from genai_cache_magic.ops.audit import audit
+from genai_cache_magic.ops.audit_rules import RULES
+from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.runs.lines import HEAD
+from genai_cache_magic.settings.files import read_for_trust
+from genai_cache_magic.settings.trust import TrustedFiles, digest_of
+from genai_cache_magic.stores.certificates import Seen
+from genai_cache_magic.testing.servers import free_port
+
+YEAR_S = 365 * 86_400
+DAY_S = 86_400
+
+
+@pytest.fixture
+def found(isolated, monkeypatch):
+    """What the audit finds with these settings, by the names of its rules."""
+
+    def look(*, project=None, **settings):
+        for name, value in settings.items():
+            monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", value)
+        session = Session()
+        try:
+            findings = audit(session, longest_key_age_s=YEAR_S, project=project)
+        finally:
+            session.close()
+        return {one.rule.name: one for one in findings}
+
+    return look
+
+
+@pytest.fixture
+def used(isolated):
+    """The directory of a cache in which something is stored."""
+    with create_cache() as cache:
+        cache.set("a", 1)
+    return isolated / "cache"
+
+
+def test_nothing_is_found_where_all_is_well(found, isolated):
+    """A new machine, and one that is used as it should be, have nothing to do; looking makes nothing."""
+    assert found() == {}
+    assert not (isolated / "cache").exists()
+    assert not (isolated / "keys").exists()
+    with create_cache() as cache:
+        cache.set("a", 1)
+    assert found() == {}
+
+
+def test_an_old_keyset(found, used):
+    """What was not rotated for a year is told with the command that does it."""
+    keyset = used / "v1" / "default" / "keyset"
+    os.utime(keyset, (time.time() - 400 * DAY_S,) * 2)
+    assert "400 days ago" in found()["KeyRotationDue"].says
+    assert "keys rotate" in found()["KeyRotationDue"].says
+
+
+@pytest.mark.parametrize(("left_s", "severity"), [(10 * DAY_S, Severity.WARNING), (-1, Severity.ERROR)])
+def test_a_key_of_a_vault_that_expires(found, isolated, monkeypatch, left_s, severity):
+    """A vault's key is told of a month before its end, and as an error behind it."""
+
+    class Key:
+        name = "cache-key"
+        expires = time.time() + left_s
+
+    class Wrapper:
+        def current(self):
+            return (Key, Key)
+
+    monkeypatch.setattr(audit_keys, "vault_wrapper", lambda _: Wrapper())
+    monkeypatch.setattr(audit_tier, "examined", lambda *_, **__: Seen(None))
+    told = found(encryption="key-vault", key_vault_url="https://lab.vault.azure.net")
+    assert told["KeyExpires"].severity is severity
+    assert "keys rewrap" in told["KeyExpires"].says
+
+
+def test_a_vault_whose_keys_are_good(found, isolated, monkeypatch):
+    """Nothing is told of keys without an end."""
+    vault = ready_vault()
+    monkeypatch.setattr(audit_keys, "vault_wrapper", lambda _: machine(vault, isolated / "known"))
+    monkeypatch.setattr(audit_tier, "examined", lambda *_, **__: Seen(None))
+    assert "KeyExpires" not in found(encryption="key-vault", key_vault_url="https://lab.vault.azure.net")
+
+
+def test_plain_text(found, used):
+    """That encryption is off is an error, and so is what lies there from then."""
+    assert found(encryption="off")["EncryptionOff"].severity is Severity.ERROR
+    with create_cache(encryption="off") as cache:
+        cache.set("b", 2)
+    told = found(encryption="local")["UnsealedLeftover"]
+    assert told.where == str(used / "v1" / "default" / "plain")
+    assert "genai-cache clear" in told.says
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+class TestRights:
+    """Whatever others may use is told, with the command that mends it."""
+
+    @pytest.mark.parametrize("which", ["v1/default/l1/cache.db", "v1", "v1/default/keyset", ""])
+    def test_in_the_cache(self, found, used, which):
+        """Files and directories alike, at any depth."""
+        path = used / which
+        path.chmod(path.stat().st_mode | 0o040)
+        told = found()["RightsTooWide"]
+        assert told.where == str(path)
+        assert f"chmod -R go-rwx {path}" in told.says
+
+    def test_the_key(self, found, used, isolated):
+        """A key that others may read is another's."""
+        path = isolated / "keys" / "default.key"
+        path.chmod(0o644)
+        assert found()["RightsTooWide"].where == str(path)
+
+    def test_the_users_own_file(self, found, isolated):
+        """It may be read, and written by nobody else."""
+        path = isolated / "home" / "genai-cache" / "config.toml"
+        path.parent.mkdir()
+        path.write_text("")
+        path.chmod(0o644)
+        assert "RightsTooWide" not in found()
+        path.chmod(0o666)
+        assert found()["RightsTooWide"].where == str(path)
+
+
+def test_what_nobody_can_open(found, used):
+    """Answers that were changed, or whose epoch was revoked, are counted; who looks removes none."""
+    with create_cache() as cache:
+        for name in "bc":
+            cache.set(name, name)
+        store = cache.parts.entries.store
+        for key in list(store.scan())[:2]:
+            blob = bytearray(store.get(key))
+            blob[60] ^= 1
+            store.put(key, bytes(blob), ttl_s=1000)
+    told = found()["UnopenableEntry"]
+    assert told.says.startswith("2 answers")
+    assert found()["UnopenableEntry"] == told
+
+
+def test_answers_that_are_not_sealed(found, used):
+    """What a teammate without encryption has put among sealed answers is told."""
+    with create_cache() as cache:
+        cache.parts.entries.store.put("ab" * 32, b"GCF plain", ttl_s=1000)
+    assert found()["UnsealedLeftover"].says.startswith("1 answers")
+
+
+def test_a_tier_without_tls(found, monkeypatch):
+    """Beyond this machine it is an error, on loopback it is nobody's business; one that is away is said to be."""
+    monkeypatch.setattr("genai_cache_magic.stores.redis_audit.count_endless", lambda *_: 3)
+    told = found(l2="redis://cache.example.com:6379")
+    assert told["TierWithoutTls"].severity is Severity.ERROR
+    assert "rediss://cache.example.com" in told["TierWithoutTls"].says
+    assert told["KeyWithoutTtl"].says.startswith("3 answers")
+    monkeypatch.undo()
+
+
+def test_a_tier_that_is_away(found):
+    """What is not seen is not known to be well."""
+    told = found(l2=f"redis://127.0.0.1:{free_port()}")
+    assert told["NotLookedAt"].severity is Severity.WARNING
+    assert "TierWithoutTls" not in told
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        (Seen(time.time() + 5 * DAY_S), "CertificateExpires"),
+        (Seen(None, "its certificate is not accepted"), "CertificateRefused"),
+        (Seen(time.time() + 90 * DAY_S), None),
+    ],
+)
+def test_certificates(found, monkeypatch, seen, name):
+    """One that ends soon is told, one that is refused is an error, one that is good is not told."""
+    monkeypatch.setattr(audit_tier, "examined", lambda *_, **__: seen)
+    monkeypatch.setattr("genai_cache_magic.stores.redis_audit.count_endless", lambda *_: 0)
+    told = found(l2="rediss://cache.example.com:6380")
+    assert {one for one in told if one.startswith("Certificate")} == ({name} if name else set())
+
+
+def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path):
+    """Its end is read where it is accepted, and why not where it isn't."""
+    import socket
+    import ssl
+    import threading
+
+    from genai_cache_magic.stores.certificates import examined
+
+    make_certificate(tmp_path, "server", days=20)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+
+    def serve(listener):
+        for _ in range(2):
+            plain, _ = listener.accept()
+            try:
+                context.wrap_socket(plain, server_side=True).close()
+            except (OSError, ssl.SSLError):
+                plain.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        good = examined("localhost", port, ca_file=tmp_path / "server.pem", timeout_s=30)
+        bad = examined("localhost", port, timeout_s=30)
+        thread.join(30)
+    assert 18 * DAY_S < good.expires_s - time.time() < 21 * DAY_S
+    assert "not accepted" in bad.trouble
+
+
+def test_trusted_projects(found, isolated):
+    """Each is named; one that is gone, or says something else, is to be given up."""
+    file = isolated / "project" / "genai-cache.toml"
+    file.parent.mkdir()
+    file.write_text('[tool.genai-cache-magic]\ndir = "x"\n')
+    TrustedFiles().add(file, digest_of(read_for_trust(file)))
+    told = found()
+    assert (told["ProjectTrusted"].where, told["ProjectTrusted"].severity) == (str(file), Severity.OK)
+    file.unlink()
+    assert "trust --revoke" in found()["TrustOutdated"].says
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_readable_runs_in_git(found, isolated):
+    """A run file that git has is told by its name; what only speaks of one, and what git has not, is not."""
+    repository = isolated / "repository"
+    (repository / "runs").mkdir(parents=True)
+    (repository / "runs" / "sweep.jsonl").write_bytes(HEAD + b"\n")
+    (repository / "about.md").write_bytes(b"a run file begins with " + HEAD)
+    (repository / "own.jsonl").write_bytes(HEAD + b"\n")
+    for words in (["init", "-q"], ["add", "runs", "about.md"]):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    told = found(project=repository)
+    assert told["PlaintextRunInGit"].where == str(Path("runs", "sweep.jsonl"))
+    assert found(project=isolated) == {}
+
+
+def test_settings_that_cannot_be_read(found):
+    """That is an error of its own, and the rest is looked at all the same."""
+    assert found(ttl="soon")["NotLookedAt"].severity is Severity.ERROR
+
+
+class TestCommand:
+    """What a terminal, a script and a code host get."""
+
+    @pytest.fixture
+    def run(self, used, capsys):
+        def run(*words):
+            with pytest.raises(SystemExit) as ended:
+                main(["audit", *words])
+            captured = capsys.readouterr()
+            return ended.value.code, captured.out, captured.err
+
+        return run
+
+    def test_codes_by_severity(self, run, used, monkeypatch):
+        """0 where nothing is to do, 1 for warnings, 2 for errors."""
+        assert run()[:2] == (0, "nothing was found\n")
+        os.utime(used / "v1" / "default" / "keyset", (time.time() - 40 * DAY_S,) * 2)
+        code, out, _ = run("--max-key-age", "30d", "--json")
+        assert (code, json.loads(out)["rule"]) == (1, "GCA001")
+        monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "off")
+        code, out, _ = run()
+        assert (code, "GCA003" in out) == (2, True)
+
+    def test_one_form_at_a_time(self, run):
+        """Two forms of one answer are refused."""
+        assert run("--json", "--sarif")[0] == 2
+
+    def test_sarif(self, run, used, monkeypatch):
+        """A log has what SARIF 2.1.0 demands, a rule for each result, and fingerprints that stay."""
+        monkeypatch.setenv("GENAI_CACHE_L2", f"redis://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "off")
+        code, out, _ = run("--sarif")
+        log = json.loads(out)
+        jsonschema.validate(log, SARIF)
+        (sarif,) = log["runs"]
+        rules = sarif["tool"]["driver"]["rules"]
+        assert code == 2
+        assert [rule["id"] for rule in rules] == [rule.id for rule in RULES.values()]
+        assert {"GCA003", "GCA090"} <= {result["ruleId"] for result in sarif["results"]}
+        assert all(rules[result["ruleIndex"]]["id"] == result["ruleId"] for result in sarif["results"])
+        prints = [result["partialFingerprints"]["genaiCacheFinding/v1"] for result in sarif["results"]]
+        assert len(set(prints)) == len(prints)
+        again = json.loads(run("--sarif")[1])["runs"][0]["results"]
+        assert [result["partialFingerprints"] for result in again] == [
+            r["partialFingerprints"] for r in sarif["results"]
+        ]
+
+
+def test_the_rules_are_documented():
+    """The table of the page and that of the code are one."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (GCA\d+) \| (\w+) \| .* \| (\w+) \|$", page, re.MULTILINE)
+    assert rows == [(rule.id, rule.name, rule.severity.name.lower()) for rule in RULES.values()]
+    assert len({rule.id for rule in RULES.values()}) == len(RULES)
+
+
+TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
+LEVEL = {"enum": ["none", "note", "warning", "error"]}
+SARIF = {  # what section 3 of the standard demands of what we write
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "$schema": {"type": "string", "format": "uri"},
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool", "results"],
+                "additionalProperties": False,
+                "properties": {
+                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                    "tool": {
+                        "type": "object",
+                        "required": ["driver"],
+                        "properties": {
+                            "driver": {
+                                "type": "object",
+                                "required": ["name"],
+                                "additionalProperties": False,
+                                "properties": {
+                                    "name": {"type": "string"},
+                                    "version": {"type": "string"},
+                                    "rules": {
+                                        "type": "array",
+                                        "uniqueItems": True,
+                                        "items": {
+                                            "type": "object",
+                                            "required": ["id"],
+                                            "additionalProperties": False,
+                                            "properties": {
+                                                "id": {"type": "string"},
+                                                "name": {"type": "string"},
+                                                "shortDescription": TEXT,
+                                                "help": TEXT,
+                                                "defaultConfiguration": {
+                                                    "type": "object",
+                                                    "properties": {"level": LEVEL},
+                                                },
+                                            },
+                                        },
+                                    },
+                                },
+                            }
+                        },
+                    },
+                    "results": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["message", "ruleId", "locations"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "ruleId": {"type": "string"},
+                                "ruleIndex": {"type": "integer", "minimum": 0},
+                                "level": LEVEL,
+                                "message": TEXT,
+                                "partialFingerprints": {"type": "object", "additionalProperties": {"type": "string"}},
+                                "locations": {
+                                    "type": "array",
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["physicalLocation"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "physicalLocation": {
+                                                "type": "object",
+                                                "required": ["artifactLocation"],
+                                                "properties": {
+                                                    "artifactLocation": {
+                                                        "type": "object",
+                                                        "required": ["uri"],
+                                                        "properties": {"uri": {"type": "string", "minLength": 1}},
+                                                    }
+                                                },
+                                            },
+                                            "logicalLocations": {
+                                                "type": "array",
+                                                "items": {
+                                                    "type": "object",
+                                                    "properties": {
+                                                        "name": {"type": "string"},
+                                                        "kind": {"type": "string"},
+                                                    },
+                                                },
+                                            },
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
