@@ -1,7 +1,7 @@
 """Request coalescing beyond one process: of a machine's processes and a team's machines, one asks the model.
 
-A permit is a file lock, which dies with its holder, and where there is a team also a lease in its tier, which lives
-half a minute and is extended while its holder asks. It is for efficiency only: whoever can't get one, or waits too
+A permit is a file lock, which dies with its holder, and where there is a team also a lease in its tier, which lives ten
+seconds and is extended while its holder asks. It is for efficiency only: whoever can't get one, or waits too
 long, asks all the same, and what is valid is decided elsewhere.
 """
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.base import Leases
     from genai_cache_magic.stores.locks import FileLock, KeyLocks
 
-LIFE_S = 30.0
-"""How long a lease lives whose holder was killed [s]."""
+LIFE_S = 10.0
+"""How long a lease lives whose holder was killed [s]. Longer than a pause of the breaker and all that leads to it."""
+_LONGEST_TOLD_S = 30.0
+"""How long a lease is kept until the team was told what came of it [s]."""
 LONGEST_WAIT_S = 60.0
 """How long anyone waits for another process or machine [s]."""
-_EXTEND_S = 10.0
-_GLANCE_S = 1.0
+_EXTEND_S = 2.5
+_GLANCE_S = 0.5
 """How often somebody looks whether a lease is to be extended [s]."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
@@ -252,7 +254,7 @@ class Permits:
     def _let_go(self) -> float:
         """Give back the leases of which the team was told; return when to look again [s].
 
-        Where it can't be told for as long as a lease lives, nobody waits for that any more.
+        Where it can't be told for long, nobody waits for that any more.
         """
         now = self._clock()
         with self._lock:
@@ -260,7 +262,7 @@ class Permits:
             pause_s = self._pause_s
             self._pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         for permit in leaving:
-            if now - permit.released > LIFE_S or self._is_told(permit.entry_id):
+            if now - permit.released > _LONGEST_TOLD_S or self._is_told(permit.entry_id):
                 self._give_back(permit, is_last=now - permit.extended > LIFE_S)
         return pause_s if leaving else _GLANCE_S
 
@@ -268,12 +270,15 @@ class Permits:
         now = self._clock()
         with self._lock:
             due = [permit for permit in self._asking if now - permit.extended > _EXTEND_S]
+        if not due or self._leases is None:
+            return
         for permit in due:
             permit.extended = now
-            with contextlib.suppress(StoreUnavailable):
-                assert self._leases is not None
-                assert permit.token is not None
-                self._leases.extend(permit.entry_id, permit.token, life_s=LIFE_S)
+        held: dict[str, bytes] = {permit.entry_id: token for permit in due if (token := permit.token) is not None}
+        with contextlib.suppress(StoreUnavailable):
+            ours = self._leases.extend_many(held, life_s=LIFE_S)
+            with self._lock:  # one that has ended is not asked about again
+                self._asking.difference_update(permit for permit in due if permit.entry_id not in ours)
 
     def _give_back(self, permit: Permit, *, is_last: bool = True) -> None:
         """Give a lease back; where that fails, and it is not the last attempt, it is tried again while it lives."""

@@ -236,8 +236,8 @@ class Leases(Protocol):
     def try_take(self, key: str, *, life_s: float) -> bytes | None:
         """Take the lease of `key` if nobody has it; return the token that gives it back, or None."""
 
-    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
-        """Let the lease live from now on."""
+    def extend_many(self, held: Mapping[str, bytes], *, life_s: float) -> set[str]:
+        """Let leases, by the tokens that were got for their keys, live from now on; return the keys that are ours."""
 
     def release(self, key: str, token: bytes) -> bool:
         """Give the lease back."""

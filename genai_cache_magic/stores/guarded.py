@@ -203,10 +203,10 @@ class GuardedLeases:
         with guarded_write(self._breaker):
             return self.inner.try_take(key, life_s=life_s)
 
-    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
+    def extend_many(self, held: Mapping[str, bytes], *, life_s: float) -> set[str]:
         """Return what `inner` does."""
         with guarded_write(self._breaker):
-            return self.inner.extend(key, token, life_s=life_s)
+            return self.inner.extend_many(held, life_s=life_s)
 
     def release(self, key: str, token: bytes) -> bool:
         """Return what `inner` does."""

@@ -28,7 +28,7 @@ from genai_cache_magic.stores.redis_limits import RedisLimits
 from genai_cache_magic.stores.redis_pages import RedisPages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from genai_cache_magic.stores.redis_connection import RedisConnection
 
@@ -400,10 +400,13 @@ class RedisLeases:
         with self._connection.use() as client:
             return 0 <= int(client.pttl(self._name(key))) <= _LONGEST_LEASE_MS
 
-    def extend(self, key: str, token: bytes, *, life_s: float) -> bool:
-        """Let the lease live `life_s` [s] from now; False if it is no longer ours."""
-        with self._connection.use() as client:
-            return bool(client.eval(_RENEW, 1, self._name(key), token, _milliseconds(life_s)))
+    def extend_many(self, held: Mapping[str, bytes], *, life_s: float) -> set[str]:
+        """Let leases live `life_s` [s] from now, in one round trip per server; return the keys that are still ours."""
+        names = [self._name(key) for key in held]
+        with self._connection.use() as client, _batch(client, self._connection) as batch:
+            for name, token in zip(names, held.values(), strict=True):
+                batch.execute_command("EVAL", _RENEW, 1, name, token, _milliseconds(life_s))
+            return {key for key, is_ours in zip(held, batch.execute(), strict=True) if is_ours}
 
     def release(self, key: str, token: bytes) -> bool:
         """Give the lease back; False if it was no longer ours."""
@@ -413,6 +416,11 @@ class RedisLeases:
     def _name(self, key: str) -> str:
         check_key(key)
         return self._prefix + key
+
+
+def _batch(client: Any, connection: RedisConnection) -> Any:
+    """Return what takes commands to be sent together, each by itself."""
+    return client.pipeline() if connection.target.is_cluster else client.pipeline(transaction=False)
 
 
 def _digest(blob: bytes) -> str:

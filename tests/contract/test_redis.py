@@ -207,7 +207,7 @@ class TestLeases:
         """A token that is not the holder's neither releases nor extends."""
         assert leases.try_take(key_of("a"), life_s=30)
         assert leases.release(key_of("a"), b"another") is False
-        assert leases.extend(key_of("a"), b"another", life_s=30) is False
+        assert leases.extend_many({key_of("a"): b"another"}, life_s=30) == set()
         assert leases.is_held(key_of("a"))
 
     @pytest.mark.parametrize("life_ms", [None, 10**9])
@@ -226,7 +226,7 @@ class TestLeases:
         while (token := leases.try_take(key_of("a"), life_s=30)) is None:
             assert time.monotonic() < give_up_at
         assert leases.release(key_of("a"), late) is False
-        assert leases.extend(key_of("a"), token, life_s=30) is True
+        assert leases.extend_many({key_of("a"): token, key_of("b"): token}, life_s=30) == {key_of("a")}
 
 
 class TestErrors:

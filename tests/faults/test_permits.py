@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.entries import permits as permits_module
 from genai_cache_magic.entries.permits import LIFE_S, Permit, Permits
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.locks import KeyLocks
@@ -113,7 +115,10 @@ class BadLeases:
     def try_take(self, key, *, life_s):
         raise StoreUnavailable("away")
 
-    extend = release = try_take
+    def extend_many(self, held, *, life_s):
+        raise StoreUnavailable("away")
+
+    release = try_take
 
 
 def test_without_the_tier_the_machine_decides(tmp_path):
@@ -157,7 +162,7 @@ def test_a_forked_child_gives_nothing_of_its_parent_back(tmp_path):
 
 
 def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, monkeypatch):
-    """It is asked for less and less often whether the team was told, and no longer than a lease lives."""
+    """It is asked for less and less often whether the team was told, and not without end."""
     leases, now = Leases(), [0.0]
     permits = Permits(KeyLocks(tmp_path), leases, is_told=lambda _: False, clock=lambda: now[0])
     monkeypatch.setattr(permits, "_wake", lambda: None)  # each look is this test's own
@@ -166,9 +171,45 @@ def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, mon
     assert sorted(pauses) == pauses
     assert pauses[-1] > 10 * pauses[0]
     assert leases.given_back == []
-    now[0] = LIFE_S + 1
+    now[0] = 31
     permits._let_go()
     assert leases.given_back == [A]
+
+
+class Renewals(Leases):
+    """Leases of which it is known when they were extended, and how many at once."""
+
+    def __init__(self, now):
+        super().__init__()
+        self.now = now
+        self.extended = []
+        self.lost = set()
+
+    def extend_many(self, held, *, life_s):
+        assert life_s == LIFE_S
+        self.extended.append((self.now[0], set(held)))
+        return set(held) - self.lost
+
+
+def test_a_lease_lives_as_long_as_its_holder(tmp_path, monkeypatch):
+    """All that a process holds is extended by one round, twice at least while it lives; what was lost no more."""
+    now = [0.0]
+    leases = Renewals(now)
+    permits = Permits(KeyLocks(tmp_path), leases, clock=lambda: now[0])
+    monkeypatch.setattr(permits, "_wake", lambda: None)  # each look is this test's own
+    held = {EntryId(key_of(name)): Permit(EntryId(key_of(name))) for name in "abc"}
+    assert all(permits._is_granted(permit) for permit in held.values())
+    while now[0] < 2 * LIFE_S:
+        permits._extend()
+        now[0] += permits_module._GLANCE_S
+    moments = [0.0, *(at for at, _ in leases.extended), now[0]]
+    assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < LIFE_S / 2
+    assert all(extended == set(held) for _, extended in leases.extended)
+    leases.lost.add(A)
+    for _ in range(2):
+        now[0] += LIFE_S
+        permits._extend()
+    assert [extended for _, extended in leases.extended[-2:]] == [set(held), set(held) - {A}]
 
 
 class LeasesForAWhile(Leases):
@@ -201,6 +242,22 @@ def test_what_could_not_be_given_back_is_given_back_later(tmp_path, monkeypatch)
     now[0] = LIFE_S + 1
     permits._let_go()
     assert permits._leaving == []  # it has ended by itself
+
+
+LEADER = """
+import sys, time
+from pathlib import Path
+from genai_cache_magic.entries import permits
+from genai_cache_magic.stores.locks import KeyLocks
+from genai_cache_magic.stores.redis import RedisTier
+from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+
+url, team, place, key = sys.argv[1:]
+permits.LIFE_S = 5.0
+leases = RedisTier(RedisConnection(RedisTarget(url)), team).leases
+permits.Permits(KeyLocks(Path(place)), leases).take(key, lambda permit: print("asks", flush=True) or True)
+time.sleep(600)
+"""
 
 
 @pytest.mark.service
@@ -244,6 +301,18 @@ class TestLeases:
         assert not second.is_there
         is_told.set()
         assert second.wait().has_waited
+
+    def test_a_killed_machine_holds_nobody_up_for_long(self, machine, redis_server, team, tmp_path):
+        """Who waits for a machine that is gone goes on when its lease has ended."""
+        command = [sys.executable, "-c", LEADER, redis_server.url, team, str(tmp_path / "theirs"), A]
+        waiter = Waiter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as leader:
+            assert leader.stdout.readline() == "asks\n"
+            machine("mine").take(A, waiter)
+            leader.kill()
+        permit = waiter.wait()
+        assert permit.has_waited
+        assert permit.token is not None
 
     def test_closing_gives_back(self, machine):
         """A kernel that ends in the middle of a call holds nobody up."""

@@ -221,7 +221,7 @@ def run_leaders(kills, chosen):
     most, waited_s = 0, 0.0
     with SimulatedModelServer() as model, RedisServer() as redis, tempfile.TemporaryDirectory() as place:
         for number in range(kills):
-            # A lease outlives its machine by half a minute, a lock not its process: one in five is by lease.
+            # A lease outlives its machine by ten seconds, a lock not its process: one in five is by lease.
             is_far = number % 5 == 0
             shared = {"GENAI_CACHE_KEY_FILE": f"{place}/key", "GENAI_CACHE_DIR": f"{place}/{number}"}
             if is_far:
