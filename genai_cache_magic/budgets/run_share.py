@@ -41,8 +41,7 @@ class RunShare:
         self._scope = scope
         self._workers = Workers(1, "genai-cache budget")  # one, so that all is counted in its order
         self._last: Future[None] | None = None
-        self._owed = 0  # what could not be counted; of the worker's thread alone
-        self._retry_at = 0.0  # likewise
+        self._retry_at = 0.0  # of the worker's thread alone
 
     def reserve(self, amount: int) -> Future[int | None]:
         """Begin to set `amount` of the run's budget aside [1e-9 USD]; raises nothing.
@@ -89,10 +88,12 @@ class RunShare:
         """Add `amount`, and what is owed; return what is committed then, None if nobody could be asked."""
         counts: Counts | None = self._scope.counts
         now = time.monotonic()
-        if counts is None or now < self._retry_at:
-            self._owed += amount
+        if counts is None:
             return None
-        owed, self._owed = self._owed, 0
+        if now < self._retry_at:
+            counts.owe(self._name, amount)
+            return None
+        owed = counts.take_owed(self._name)  # also by an earlier scope, which ended while nobody could be asked
         try:
             return within(
                 _DEADLINE_S,
@@ -101,7 +102,7 @@ class RunShare:
             )
         except (StoreUnavailable, ConfigurationError) as exc:
             # Perhaps it was counted all the same: then the run is held to less than its budget, never to more.
-            self._owed = owed + max(0, amount)
+            counts.owe(self._name, owed + max(0, amount))
             self._retry_at = now + _PAUSE_S
             self._scope.emit(
                 Trouble(

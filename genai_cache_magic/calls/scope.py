@@ -76,6 +76,12 @@ class Counts(Protocol):
     def add(self, name: str, field: object, amount: int) -> int:
         """Add `amount` and return what the count is then; raises ``StoreUnavailable``."""
 
+    def owe(self, name: str, amount: int) -> None:
+        """Keep what could not be added under `name`, until `take_owed`."""
+
+    def take_owed(self, name: str) -> int:
+        """Return what is owed under `name`: it is the caller's to add now."""
+
 
 class Budgeted(Protocol):
     """Holds the calls of a scope to what it may spend."""

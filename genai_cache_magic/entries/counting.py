@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from genai_cache_magic import host
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.link import within
@@ -44,6 +46,8 @@ class Counts:
         self._seal = ColumnSeal(keys.mac_key)
         self._keyed: Callable[[bytes], str] = lambda what: entry_id(what, keys.id_key)
         self._namespace = keys.namespace.encode() + b"\0"
+        self._lock = host.process_lock()
+        self._owed: Counter[str] = Counter()  # guarded by _lock
 
     def add(self, name: str, field: object, amount: int) -> int:
         """Add `amount` to the count of `field` (a text, or a date) under `name`, and return what it is then.
@@ -78,6 +82,16 @@ class Counts:
             if first[: len(field)] <= field and (not last or field[: len(last)] <= last):
                 found[field] = one.count
         return dict(sorted(found.items()))
+
+    def owe(self, name: str, amount: int) -> None:
+        """Keep what could not be added under `name` for who adds to it next, while this cache is open."""
+        with self._lock:
+            self._owed[name] += amount
+
+    def take_owed(self, name: str) -> int:
+        """Return what is owed under `name`: it is the caller's to add now."""
+        with self._lock:
+            return self._owed.pop(name, 0)
 
     def _ids(self, name: str, field: str) -> tuple[str, str]:
         whose = self._namespace + name.encode("utf-8", "surrogatepass") + b"\0"

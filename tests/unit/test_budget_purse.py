@@ -122,7 +122,14 @@ class Counter:
     def __init__(self):
         self.count = 0
         self.is_away = False
+        self.debts = {}
         self._lock = threading.Lock()
+
+    def owe(self, name, amount):
+        self.debts[name] = self.debts.get(name, 0) + amount
+
+    def take_owed(self, name):
+        return self.debts.pop(name, 0)
 
     def add(self, name, field, amount):
         if self.is_away:
@@ -171,3 +178,14 @@ def test_a_team_that_is_away(scope, monkeypatch):
     monkeypatch.setattr(run_share.time, "monotonic", lambda: 1e9)
     assert share.reserve(1).result(30) is None
     assert scope.counts.count == 12
+
+
+def test_a_scope_that_ended_while_the_team_was_away_is_counted_by_the_next(scope):
+    """What it spent is the run's, whichever scope of the process asks first; another run's debts stay its own."""
+    share = RunShare("r", 100, scope)
+    scope.counts.is_away = True
+    assert share.reserve(70).result(30) is None
+    scope.counts.is_away = False
+    assert RunShare("another", 100, scope).reserve(5).result(30) is None
+    assert scope.counts.count == 5
+    assert RunShare("r", 100, scope).reserve(40).result(30) == 75
