@@ -63,8 +63,6 @@ class Monitor:
         self._watch = watch
         self._has_spans = has_spans
         self._tell = tell
-        self._exporter: tuple[Exported, Telemetry] | None = None  # used under _feeding alone, like the next
-        self._is_broken = False
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -73,6 +71,8 @@ class Monitor:
         self._feeding = host.process_lock()
         self._thread: threading.Thread | None = None  # guarded by _lock
         self._is_closed = False
+        self._exporter: tuple[Exported, Telemetry] | None = None  # used under _feeding alone, like the next
+        self._is_broken = False
         self._waiting: deque[tuple[Event, int, Any]] = deque(maxlen=_MOST_WAITING)
         self._has_work = threading.Event()
         self._stopping = threading.Event()
@@ -80,7 +80,10 @@ class Monitor:
     def note(self, event: Event) -> None:
         """Take note of `event`; costs a place in a list."""
         if self._pid != host.process_id():
-            self._begin_anew()  # the thread is the parent's
+            # The threads are the parent's, ours and the exporter's, and so is what they have counted.
+            self._begin_anew()
+            if self._watch is not None:
+                self._watch.begin_anew()
         if isinstance(event, Trouble) and event.where == WHERE:
             return
         if self._watch is not None:

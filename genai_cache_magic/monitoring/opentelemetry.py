@@ -193,6 +193,8 @@ def _money(meter: Meter) -> Callable[[CallRecord, dict[str, str]], None]:
             unknown.add(1, labels)
         elif amount >= 0:  # a credit takes nothing back from a counter; of what is free the series is there
             (saved if is_hit else spent).add(amount, labels)
+        if not is_hit and call.saved_usd and call.saved_usd > 0:  # a batch of which a part was known
+            saved.add(float(call.saved_usd), labels)
 
     return add
 

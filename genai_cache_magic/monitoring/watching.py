@@ -56,14 +56,20 @@ class AlertWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.longest_window_s = max((rule.window for rule in rules), default=0)
-        self._states = [RuleState(rule) for rule in rules]  # guarded by _lock, like all below but _waiting
+        self._rules = tuple(rules)
         self._tiers = tiers
         self._webhook = webhook
         self._publish = publish
         self._clock = clock
         self._lock = host.process_lock()
-        self._published: tuple[tuple[str, ...], float] = ((), 0.0)
-        self._waiting: deque[tuple[float, Event]] = deque(maxlen=_MOST_WAITING)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was seen: a forked child has seen nothing."""
+        with self._lock:
+            self._states = [RuleState(rule) for rule in self._rules]  # guarded by _lock, like the next
+            self._published: tuple[tuple[str, ...], float] = ((), 0.0)
+            self._waiting: deque[tuple[float, Event]] = deque(maxlen=_MOST_WAITING)
 
     def note(self, event: Event) -> None:
         """Count `event`, soon; costs a place in a list."""

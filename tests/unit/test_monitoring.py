@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import platform
 import subprocess
 import sys
@@ -508,11 +509,40 @@ def test_a_price_that_is_not_known_is_counted_as_such(collected, ask):
     provider = MeterProvider([reader], shutdown_on_exit=False)
     telemetry = Telemetry(provider.get_meter("x"), None, metrics=["money"], tiers=tuple)
     telemetry.count(CallRecord(Outcome.MISS, spent_usd=None), ended_ns=time.time_ns())
-    telemetry.count(CallRecord(Outcome.MISS, spent_usd=Decimal("0.5")), ended_ns=time.time_ns())
+    partly = CallRecord(Outcome.MISS, spent_usd=Decimal("0.5"), saved_usd=Decimal("0.25"))
+    telemetry.count(partly, ended_ns=time.time_ns())
     (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
     found = {metric.name: [point.value for point in metric.data.data_points] for metric in scope.metrics}
-    assert found == {"genai_cache.unpriced": [1], "genai_cache.spent": [0.5]}
+    assert found == {"genai_cache.unpriced": [1], "genai_cache.spent": [0.5], "genai_cache.saved": [0.25]}
     provider.shutdown()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_counts_for_itself_and_ends(configured, ask):
+    """Its exporter and its alerts begin anew, and its end waits for no thread that only the parent has."""
+    pytest.importorskip("opentelemetry.exporter.prometheus", reason=NEEDS)
+    configured(exporter="prometheus", listen="127.0.0.1:0", alerts="HighMissRate")
+    ask(*"abcdefghijkl")
+    monitor().flush()
+    assert monitor().alerts()
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def work():
+        ask("a")
+        monitor().flush()
+        text = urllib.request.urlopen(monitor().place, timeout=SOON_S).read().decode()
+        sender.send(("genai_cache_hits_total{" in text, "genai_cache_misses_total{" in text, monitor().alerts()))
+        reset_session()
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(SOON_S)
+    is_over = child.exitcode
+    child.kill()
+    assert is_over == 0
+    assert receiver.recv() == (True, False, ())
+    assert "genai_cache_misses_total{" in urllib.request.urlopen(monitor().place, timeout=SOON_S).read().decode()
 
 
 def test_a_thread_that_can_not_be_started_breaks_nothing(monkeypatch):
