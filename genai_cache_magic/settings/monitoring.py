@@ -65,16 +65,20 @@ ALERTS: Final[Mapping[str, AlertKind]] = MappingProxyType(
             10, "1h", "USD per hour", "calls cost more than ${threshold:,g} per hour, in the last {window}"
         ),
         "L2Offline": AlertKind(
-            0.5, "1m", "part of the window", "the team tier was away for most of the last {window}", 1
+            0.5,
+            "1m",
+            "part of the window",
+            "the team tier was away for more than {threshold:.0%} of the last {window}",
+            1,
         ),
         "QueueGrowing": AlertKind(
             100,
             "10m",
             "more entries and invalidations than before",
-            "{threshold:,.0f} more than before wait to be told to the team, in the last {window}",
+            "over {threshold:,.0f} more than before wait to be told to the team, in the last {window}",
         ),
         "DecryptionFailures": AlertKind(
-            0, "5m", "failures", "more than {threshold:,.0f} stored answers could not be opened in the last {window}"
+            0, "5m", "failures", "stored answers could not be opened, more than {threshold:,.0f} in the last {window}"
         ),
     }
 )

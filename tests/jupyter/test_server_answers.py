@@ -92,7 +92,8 @@ def test_usage_is_that_of_the_ledger(caches, cache):
     """What the calls of any kernel came to is told by day, model or whoever is asked for."""
     for outcome in (Outcome.MISS, Outcome.HIT, Outcome.HIT):
         price = Decimal("0.25")
-        call = CallRecord(outcome, model="m", spent_usd=price, saved_usd=price)
+        saved = price if outcome is Outcome.HIT else Decimal(0)  # as a miss is told
+        call = CallRecord(outcome, model="m", spent_usd=price, saved_usd=saved)
         cache.ledger.books.note(call, run="", person="")
     cache.ledger.books.flush()
     found = answers.usage(caches, {"since": "today", "by": "model"})
