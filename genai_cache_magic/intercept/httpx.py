@@ -306,11 +306,14 @@ def _read(outcome: Any) -> None:
         outcome.is_stream_consumed = outcome.is_closed = True
 
 
-def played(client: Any, request: Any, stored: Response) -> Any:
-    """Return the response that `client` would have received for `request`, unread, if it had been sent."""
+def played(client: Any, request: Any, stored: Response, *, is_read: bool = False) -> Any:
+    """Return the response that `client` would have received for `request` if it had been sent; unread, or read."""
     library = next(kind.__module__.partition(".")[0] for kind in type(client).__mro__ if kind.__module__ in _CLIENTS)
     kit = _kit_of(sys.modules[library])
-    return kit.deliver(kit.play(stored), client, request)
+    response = kit.deliver(kit.play(stored), client, request)
+    if is_read:
+        response.read()
+    return response
 
 
 @functools.cache

@@ -348,9 +348,14 @@ class _Kit:
         if isinstance(step, Answered):
             with Guarded(here):
                 if asked.stream and self._answers.streams(step.response):
-                    return _Hit(self._streamed(client, asked, step, body))
+                    return _Hit(self._played(client, asked, step, body))
                 if not asked.stream and self._answers.makes(asked.cast_to, step.response):
-                    return self._made(client, asked, step.response)
+                    is_raw = heads.RAW in (asked.headers or ())
+                    return (
+                        _Hit(self._played(client, asked, step, body))
+                        if is_raw
+                        else self._made(client, asked, step.response)
+                    )
         passes_by = client if type(asked) is Posted else None  # ``request``, of the same client
         return Decided(here, step, client._client, head.url, passes_by)  # noqa: SLF001 - what the SDK sends by
 
@@ -386,22 +391,24 @@ class _Kit:
             return hit.made
         return self._answers.labelled(hit.parser(hit.made), hit.response)
 
-    def _streamed(self, client: Any, asked: Asked, step: Answered, body: dict[str, Any]) -> Any:
-        """Return the SDK's own stream of a stored answer."""
-        options = asked.options(self._kind)  # the stream keeps them
+    def _played(self, client: Any, asked: Asked, step: Answered, body: dict[str, Any]) -> Any:
+        """Return the SDK's own stream of a stored answer, or its raw response."""
+        options = asked.options(self._kind)  # what is returned keeps them
         request = heads.built(client, options, body)
-        response = httpx.played(client._client, request, replay.marked(step))  # noqa: SLF001 - what the SDK sends by
-        stream = heads.now(
+        stored = replay.marked(step)
+        response = httpx.played(client._client, request, stored, is_read=not asked.stream)  # noqa: SLF001 - sends
+        played = heads.now(
             client._process_response(  # noqa: SLF001 - as the SDK's own `request` does
                 cast_to=asked.cast_to,
                 options=options,
                 response=response,
-                stream=True,
+                stream=asked.stream,
                 stream_cls=asked.stream_cls,
             )
         )
-        self._streams.quicken(stream, options, step.response.body)
-        return stream
+        if asked.stream:
+            self._streams.quicken(played, options, step.response.body)
+        return played
 
     def _foretold(self, here: Active, client: Any, asked: Asked) -> tuple[Head, dict[str, Any], bytes] | None:
         """Return the request that is going to be sent, as head, body and its bytes; None if that isn't certain."""

@@ -29,8 +29,14 @@ _JSON: Final = "application/json"
 _OF_THE_MOMENT: Final = frozenset({"content-length", "cookie", "host", "idempotency-key", "transfer-encoding"})
 _OF_THE_MOMENT_START: Final = "x-stainless-"
 
-_RAW: Final = frozenset({"x-stainless-raw-response", "____stainless_override_cast_to"})
-"""Headers by which the SDKs tell themselves that something else than a parsed answer is wanted."""
+RAW: Final = "X-Stainless-Raw-Response"
+"""The header by which the SDKs tell themselves that a response is wanted, as their ``with_raw_response`` spells it."""
+
+_READ: Final = frozenset({"true", "raw"})
+"""What it says where that is to be read at once."""
+
+_OTHERWISE: Final = frozenset({RAW.lower(), "____stainless_override_cast_to"})
+"""Headers by which they tell themselves what else is wanted."""
 
 
 class Head(NamedTuple):
@@ -98,8 +104,8 @@ class Heads:
         """Return the head of what `client`, in `state`, sends if it is `asked`; None if it can't be told beforehand."""
         headers, params = asked.headers, asked.params
         fields = tuple(headers.items()) if headers and type(headers) is dict else ()
-        for name, _ in fields:
-            if type(name) is not str or name.lower() in _RAW:
+        for name, value in fields:
+            if type(name) is not str or (name.lower() in _OTHERWISE and not (name == RAW and value in _READ)):
                 return None  # something else than an answer is asked for
         http = client._client  # noqa: SLF001 - what the SDK sends by
         heads = self._by_http.get(http)

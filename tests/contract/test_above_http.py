@@ -7,6 +7,7 @@ import collections
 import contextvars
 import datetime as dt
 import functools
+import inspect
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -84,13 +85,33 @@ def shown(value):
     return type(value), value
 
 
-def told(stream):
-    """What can be told of a stream before it is read."""
-    response = stream.response
+def told(answer):
+    """What can be told of a stream before it is read, and of a raw response."""
+    response = answer.http_response if is_raw(answer) else answer.response
     sent = response.request
     headers = [(name, value) for name, value in response.headers.items() if name not in {"date", "x-genai-cache-tier"}]
     request = (sent.method, str(sent.url), sorted(set(sent.headers) - {"idempotency-key"}), sent.content)
-    return {"type": type(stream), "status": response.status_code, "headers": headers, "request": request}
+    state = (
+        response.is_closed,
+        response.is_stream_consumed,
+        response.encoding,
+        response.history,
+        response.http_version,
+    )
+    told = {
+        "type": type(answer),
+        "status": response.status_code,
+        "headers": headers,
+        "request": request,
+        "state": state,
+    }
+    if is_raw(answer):
+        told["retries"], told["id"] = answer.retries_taken, getattr(answer, "request_id", None)
+    return told
+
+
+def is_raw(answer):
+    return hasattr(answer, "http_response")
 
 
 def open_ai(url, **options):
@@ -153,7 +174,20 @@ FORMS = {
         lambda c: chat(c.with_options(default_headers={"OpenAI-Beta": "b=3"}, max_retries=0)),
     ),
     "chat, a header left out": ("OpenAI", open_ai, {}, lambda c: chat(c, extra_headers={"x-portkey-config": "c"})),
+    "chat, raw": ("OpenAI", open_ai, {}, lambda c: c.chat.completions.with_raw_response.create(**CHAT)),
+    "chat, raw, streamed": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.chat.completions.with_raw_response.create(**CHAT, stream=True),
+    ),
+    "chat, raw, parsed": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.chat.completions.with_raw_response.parse(**CHAT, response_format=Verdict),
+    ),
     "responses": ("OpenAI", open_ai, {}, responses),
+    "responses, raw": (
+        *("OpenAI", open_ai, {}),
+        lambda c: c.responses.with_raw_response.create(model="gpt-4.1-mini", input="What is a cache?"),
+    ),
     "responses, parsed": (
         *("OpenAI", open_ai, {}),
         lambda c: c.responses.parse(model="gpt-4.1-mini", input="What?", text_format=Verdict),
@@ -176,6 +210,7 @@ FORMS = {
     "Azure, a deployment": ("AzureOpenAI", azure, {"azure_deployment": "mine"}, chat),
     "Azure, responses": ("AzureOpenAI", azure, {}, responses),
     "Anthropic": ("Anthropic", claude, {}, message),
+    "Anthropic, raw": ("Anthropic", claude, {}, lambda c: c.messages.with_raw_response.create(**CLAUDE)),
     "Anthropic, options of the call": (
         *("Anthropic", claude, {"default_headers": {"anthropic-beta": "x"}}),
         lambda c: message(c, extra_headers={"X-Other": "o"}, extra_body={"top_k": 5}),
@@ -196,17 +231,28 @@ def made(name, url, *, is_async, **http_options):
     return client(**options_of(url, **more), http_client=http), call
 
 
+def all_of(answer):
+    return list(answer) if hasattr(answer, "__next__") else answer
+
+
 def asked(made, *, is_async):
     """The answer that a client gets to a form's call."""
     client, call = made
     if not is_async:
         with client:
             answer = call(client)
+            if is_raw(answer):
+                return [told(answer), all_of(answer.parse()), answer.http_response.is_closed]
             return [told(answer), *answer] if hasattr(answer, "__next__") else answer
 
     async def ask():
         async with client:
             answer = await call(client)
+            if is_raw(answer):
+                parsed = answer.parse()
+                parsed = await parsed if inspect.isawaitable(parsed) else parsed
+                events = [event async for event in parsed] if hasattr(parsed, "__anext__") else parsed
+                return [told(answer), events, answer.http_response.is_closed]
             return [told(answer), *[event async for event in answer]] if hasattr(answer, "__anext__") else answer
 
     return asyncio.run(ask())
@@ -268,6 +314,11 @@ def patched(client):
     return client
 
 
+def read_of(opened):
+    with opened as response:
+        return response.read()
+
+
 NOT_FORETOLD = {
     "a client's own way to prepare": lambda options: chat(Overriding(**options)),
     "an attribute that isn't known": lambda options: chat(Marked(**options)),
@@ -277,7 +328,9 @@ NOT_FORETOLD = {
     "parameters of the HTTP client": lambda options: chat(
         openai.OpenAI(**options, http_client=httpx2.Client(params={"a": "b"}))
     ),
-    "the raw response": lambda options: openai.OpenAI(**options).chat.completions.with_raw_response.create(**CHAT),
+    "a response that is read by its caller": lambda options: read_of(
+        openai.OpenAI(**options).chat.completions.with_streaming_response.create(**CHAT)
+    ),
     "a type that JSON has not": lambda options: chat(
         openai.OpenAI(**options), extra_body={"x": dt.datetime(2026, 1, 2, tzinfo=dt.UTC)}
     ),

@@ -63,7 +63,7 @@ def test_what_is_made_by_a_recipe(isolated, unique_server, made_by_recipe, sdk):
     client, ask = sdk(unique_server.url)
     with client, llm_cache():
         answers = [ask() for _ in range(6)]
-    assert len(made_by_recipe) == 3  # the first is the origin's, the next two are read, to be compared
+    assert len(made_by_recipe) >= 3  # the first is the origin's, and two are read, unless such a one was read before
     assert [answer.model_dump() for answer in answers] == [answers[0].model_dump()] * 6
     assert {answer._request_id for answer in answers} == {answers[0]._request_id} != {None}
     assert [answer.model_fields_set for answer in answers] == [answers[0].model_fields_set] * 6

@@ -119,7 +119,7 @@ def test_stream_that_we_fail_to_give_up(client, unique_server, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("fault", ["_foretold", "_streamed", "makes", "model", "streams"])
+@pytest.mark.parametrize("fault", ["_foretold", "_played", "makes", "model", "streams"])
 def test_hit_that_cannot_be_given_above_http_is_given_by_it(client, unique_server, monkeypatch, fault, stream):
     """If we fail to foretell a call, or to make the SDK's object of a stored answer, the SDK makes it, by HTTP."""
     with llm_cache() as cell:
@@ -128,7 +128,7 @@ def test_hit_that_cannot_be_given_above_http_is_given_by_it(client, unique_serve
         monkeypatch.setattr(place, fault, fail)
         again = ask(client, stream=stream)
         assert len(list(again)) > 3 if stream else again.model_dump() == whole
-    is_met = fault in ({"_foretold", "_streamed", "streams"} if stream else {"_foretold", "makes", "model"})
+    is_met = fault in ({"_foretold", "_played", "streams"} if stream else {"_foretold", "makes", "model"})
     assert [trouble.error for trouble in cell.troubles] == ["OurFaultError"] * is_met
     assert unique_server.count == 1
     assert cell.hits == 1
