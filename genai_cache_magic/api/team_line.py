@@ -32,6 +32,7 @@ from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.guarded import GuardedDocument, GuardedLeases, GuardedPages, guard_store, guarded
 from genai_cache_magic.stores.keys import KEY_DIGITS
 from genai_cache_magic.stores.locks import FileLock, KeyLocks
+from genai_cache_magic.stores.private import PrivateOnly
 from genai_cache_magic.stores.rights import Rights
 from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -253,6 +254,13 @@ def apart(error: GenaiCacheError) -> str:
     return f"L2 is not used, answers stay on this machine: {error}"
 
 
+def host_of(settings: Settings, url: str) -> str:
+    """Return the host that an address of a tier names; nothing is asked. Raises ``ConfigurationError``."""
+    if kind_of(url) == REDIS:
+        return redis_at(settings, url).target.host_and_port()[0]
+    return container_at(settings, url).target.host
+
+
 def _redis(settings: Settings, url: str, namespace: str) -> RedisTier:
     connection = redis_at(settings, url)
     from genai_cache_magic.stores.redis import RedisTier
@@ -279,7 +287,11 @@ def redis_at(settings: Settings, url: str) -> RedisConnection:
         command_timeout_s=settings.command_timeout,
     )
     target.check()
-    return RedisConnection(target)
+    return RedisConnection(target, _private(settings, target.address))
+
+
+def _private(settings: Settings, name: str) -> PrivateOnly | None:
+    return PrivateOnly(name) if settings.network.private_endpoint else None
 
 
 def _is_by_identity(settings: Settings, url: str) -> bool:
@@ -333,4 +345,4 @@ def container_at(settings: Settings, url: str) -> BlobConnection:
         command_timeout_s=settings.command_timeout,
     )
     target.check()
-    return BlobConnection(target)
+    return BlobConnection(target, _private(settings, target.address))

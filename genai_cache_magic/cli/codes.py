@@ -23,7 +23,10 @@ ALWAYS: Final = (DONE, CAN_NOT)
 
 MORE: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     dict.fromkeys(
-        ("alerts list", "alerts test", "audit", "demo", "doctor", "explain", "runs diff", "runs replay", "warm"),
+        (
+            *("access check", "access network", "alerts list", "alerts test", "audit", "demo", "doctor", "explain"),
+            *("runs diff", "runs replay", "warm"),
+        ),
         (FOUND,),
     )
 )

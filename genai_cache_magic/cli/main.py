@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genai_cache_magic.cli.access import access_app
 from genai_cache_magic.cli.alerts import alerts_app
 from genai_cache_magic.cli.auditing import audit
 from genai_cache_magic.cli.backing_up import backup, restore
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation, Listed
 
-LATER = ("access",)
-"""Commands whose capability is not in this version; each says so."""
-
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
 _ID_DIGITS = 12
 
@@ -56,6 +54,7 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
 app.add_typer(keys_app, name="keys")
+app.add_typer(access_app, name="access")
 app.add_typer(alerts_app, name="alerts")
 app.command()(trust)
 app.command()(usage)
@@ -264,19 +263,6 @@ def enable(
     state = "no longer loaded" if remove else "loaded"
     says = f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}"
     tell({"path": str(path), "loaded": not remove, "changed": is_changed}, says, as_json=as_json)
-
-
-def _add_later(name: str) -> None:
-    """Register a command that says that this version lacks it, whatever its arguments."""
-
-    @app.command(name, hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
-    def later(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-        del words
-        raise ConfigurationError(f"`{name}` is not in this version yet")
-
-
-for _name in LATER:
-    _add_later(_name)
 
 
 def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalidation:

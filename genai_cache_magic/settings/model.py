@@ -40,6 +40,7 @@ from genai_cache_magic.settings.kinds import (
     reported,
 )
 from genai_cache_magic.settings.monitoring import MonitoringSettings
+from genai_cache_magic.settings.network import NetworkSettings, spelled_network
 from genai_cache_magic.settings.places import own_directory, parse_place
 from genai_cache_magic.settings.roles import Role  # noqa: TC001 - pydantic reads it
 from genai_cache_magic.settings.units import spell_addresses
@@ -292,6 +293,7 @@ class Settings(BaseSettings):
     l2_ca_file: Place | None = None
     l2_create_container: bool = False
     role: Role | None = None
+    network: Annotated[NetworkSettings, Spelled(spelled_network)] = Field(default_factory=NetworkSettings, repr=False)
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)
     command_timeout: Timeout = Field(default=1.5, validate_default=False)
     retry: RetrySettings = Field(default_factory=RetrySettings)

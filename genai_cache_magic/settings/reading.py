@@ -27,6 +27,7 @@ from genai_cache_magic.settings.model import (
     Settings,
 )
 from genai_cache_magic.settings.monitoring import AlertRule, MonitoringSettings
+from genai_cache_magic.settings.network import NetworkSettings
 from genai_cache_magic.settings.units import spell_size, spell_timeout
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _PARTS = {
     "compression": tuple(CompressionSettings.model_fields),
     "ignore": tuple(IgnoreSettings.model_fields),
     "monitoring": tuple(MonitoringSettings.model_fields),
+    "network": tuple(NetworkSettings.model_fields),
     "retry": tuple(RetrySettings.model_fields),
     "origins": tuple(name for name in OriginSettings.model_fields if name != "circle"),
 }
@@ -68,6 +70,7 @@ _JSON = {
     "ignore": '{"names": ["memory-address"]}',
     "key_exclude": '["user"]',
     "key_include": '["user"]',
+    "network": '{"private_endpoint": true}',
     "origins": '{"https://gateway.example.com": "openai"}',
     "monitoring": '{"exporter": "prometheus"}',
     "retry": '{"max_attempts": 3}',

@@ -43,6 +43,7 @@ _DECIDING: Final = frozenset(
         "maxmemory",  # the same, and how much of it
         "monitoring",  # who hears of what calls cost
         "max_stale",  # how long what a teammate has invalidated may still be served
+        "network",  # where the tier may be
         "offline_trust",  # the same while nobody can be asked
         "person",
         "role",  # whether the team hears of what is invalidated

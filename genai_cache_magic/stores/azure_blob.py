@@ -299,6 +299,16 @@ class BlobDocument:
         with self._connection.use() as container:
             return self._load(container)[0]
 
+    def remove(self) -> None:
+        """Remove it, be it there or not: for one that nobody depends on."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self._connection.use() as container:
+            try:
+                container.delete_blob(self._name)
+            except ResourceNotFoundError as error:
+                ensure_container(error)
+
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
         check_blob(new)

@@ -18,6 +18,8 @@ from genai_cache_magic.stores.connection import Connection, is_loopback, unframe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from genai_cache_magic.stores.private import PrivateOnly
+
 _BY_NAME = "azure-blob://"
 _NOT_THERE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -104,6 +106,14 @@ class BlobTarget:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], self._account_path(parts.path), "", ""))
 
     @property
+    def host(self) -> str:
+        """The host that is asked; raises as `connect`."""
+        if not self.is_by_name:
+            return urlsplit(self.account_url).hostname or ""
+        with contextlib.closing(self.connect()) as client:
+            return urlsplit(client.url).hostname or ""
+
+    @property
     def address(self) -> str:
         """Account and container: fit to be shown."""
         return f"{_BY_NAME}{self.container}" if self.is_by_name else f"{self.account_url}/{self.container}"
@@ -163,11 +173,18 @@ class BlobConnection(Connection):
     ----------
     target
         Where and as whom.
+    private
+        Sees to it that it is at a private address; None: it may be anywhere.
     """
 
-    def __init__(self, target: BlobTarget) -> None:
-        super().__init__(target.address, partial(_connect, target), translated)
+    def __init__(self, target: BlobTarget, private: PrivateOnly | None = None) -> None:
+        super().__init__(target.address, partial(_connect, target), translated, self._ensure_private)
         self.target = target
+        self._private = private
+
+    def _ensure_private(self) -> None:
+        if self._private is not None:
+            self._private.ensure(self.target.host)
 
 
 def _once_more() -> Any:

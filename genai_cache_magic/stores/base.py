@@ -180,6 +180,14 @@ class Document(Protocol):
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
 
 
+@runtime_checkable
+class SupportsRemove(Protocol):
+    """A document that can be removed, by whoever made it for a trial."""
+
+    def remove(self) -> None:
+        """Remove it, be it there or not; may raise ``StoreUnavailable``."""
+
+
 @dataclass(frozen=True, slots=True)
 class LookUp:
     """What one round trip to a shared tier brought.

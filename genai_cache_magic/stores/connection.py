@@ -25,6 +25,8 @@ class Connection:
         Makes the client.
     translated
         Turns what the SDK raises within a block into ``StoreUnavailable``; takes the address.
+    admit
+        Called before each use; raises ``StoreUnavailable`` if the tier must not be asked from here.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class Connection:
         name: str,
         connect: Callable[[], Any],
         translated: Callable[[str], AbstractContextManager[None]],
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._connect = connect
         self._translated = translated
+        self._admit = admit
         self._lock = process_lock()
         self._client: Any = None  # guarded by _lock, like the next
         self._pid = 0
@@ -47,6 +51,7 @@ class Connection:
     @contextlib.contextmanager
     def use(self) -> Iterator[Any]:
         """Give the client to a block, and turn what it raises into ``StoreUnavailable``."""
+        self._admit()
         with self._translated(self.name):
             yield self._ensure_client()
 

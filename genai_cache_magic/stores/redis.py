@@ -365,6 +365,11 @@ class RedisDocument:
         with self._connection.use() as client:
             return _bytes_or_none(client.eval(_LOAD, 1, self._key))
 
+    def remove(self) -> None:
+        """Remove it, be it there or not: for one that nobody depends on."""
+        with self._connection.use() as client:
+            client.delete(self._key)
+
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
         check_blob(new)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from genai_cache_magic.stores.private import PrivateOnly
     from genai_cache_magic.stores.redis_entraid import EntraCredentials
 
 _UNKNOWN_HOST = "{name}: the host name is not known: check its spelling in l2"
@@ -188,21 +189,42 @@ class RedisConnection(Connection):
     ----------
     target
         Where and as whom.
+    private
+        Sees to it that it is at a private address, and so are the nodes of a cluster; None: it may be anywhere.
     """
 
-    def __init__(self, target: RedisTarget) -> None:
-        super().__init__(target.address, self._connected, translated)
+    def __init__(self, target: RedisTarget, private: PrivateOnly | None = None) -> None:
+        super().__init__(target.address, self._connected, translated, self._ensure_private)
         self.target = target
+        self._private = private
         self._tokens: EntraCredentials | None = None
 
     def close(self) -> None:
         """Give up all connections, and renew no token for them; may be called twice, and used again."""
         super().close()
+        self._stop_renewing()
+
+    def _stop_renewing(self) -> None:
         tokens, self._tokens = self._tokens, None
         if tokens is not None:
             tokens.stop()
 
+    def _ensure_private(self) -> None:
+        if self._private is not None:
+            self._private.ensure(self.target.host_and_port()[0])
+
     def _connected(self) -> Any:
+        client = self._signed_in()
+        if self._private is not None:
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._stop_renewing)
+                undo.callback(client.close)
+                for host in _others(client, self.target):
+                    self._private.ensure(host)
+                undo.pop_all()
+        return client
+
+    def _signed_in(self) -> Any:
         identity = self.target.identity
         if identity is None:
             return _connect(self.target, {})
@@ -215,6 +237,15 @@ class RedisConnection(Connection):
             undo.pop_all()
         self._tokens = tokens
         return client
+
+
+def _others(client: Any, target: RedisTarget) -> list[str]:
+    """Return the hosts that a server has told us of: the nodes of a cluster, the primary that a Sentinel knows."""
+    if target.is_cluster:
+        return [str(node.host) for node in client.get_nodes()]
+    if target.parts.scheme.endswith("+sentinel"):
+        return [str(client.connection_pool.get_master_address()[0])]
+    return []
 
 
 def _connect(target: RedisTarget, credentials: dict[str, Any]) -> Any:

@@ -48,14 +48,16 @@ _SHOWN = """
     Parts.counts Parts.lists Parts.same
     References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing
     RunDiff.only_one RunDiff.only_other Shipped.about Settings.budget Settings.budget_unknown Shipped.pattern
-    TeamPart.here _Awaited.member _Layout.salt _Signature.parameters _Signature.prefix _Signature.told_by
+    Access.tried Line.text Place.addresses Place.own_address Place.says Scope.group Scope.path Scope.subscription
+    TeamPart.here Tried.place Tried.right Tried.says _Awaited.member _Layout.salt _Signature.parameters
+    _Signature.prefix _Signature.told_by
 """
 SHOWN = frozenset(_SHOWN.split())
 
 
 # Types that hold none of that.
 PLAIN = re.compile(
-    r"\b(bool|int|float|Decimal|None|date|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone|Severity)\b|[| ]"
+    r"\b(bool|int|float|Decimal|None|date|datetime|Path|Outcome|Tier|Mode|Samples|Form|End|Gone|Severity|State)\b|[| ]"
 )
 
 

@@ -16,7 +16,7 @@ import pytest
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.api.session import reset_session
-from genai_cache_magic.cli.main import LATER, main
+from genai_cache_magic.cli.main import main
 from genai_cache_magic.cli.profile import LINE
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
@@ -68,12 +68,11 @@ def invalidated(output):
 
 
 def test_help_lists_what_there_is(run):
-    """Without arguments the command shows its help, and no command that this version lacks."""
+    """Without arguments the command shows its help."""
     code, out, err = run()
     listed = out.partition("Commands:")[2]
     assert (code, err) == (0, "")
     assert "invalidate" in listed
-    assert not any(f"  {name} " in listed for name in LATER)
 
 
 def test_version(run):
@@ -81,14 +80,6 @@ def test_version(run):
     from genai_cache_magic import __version__
 
     assert run("--version") == (0, f"genai-cache {__version__}\n", "")
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_missing_capability_says_so(run, name):
-    """A command whose capability is not there yet says so in one line, whatever its arguments."""
-    code, out, err = run(name, "--since", "7d", "x")
-    assert (code, out) == (2, "")
-    assert err == f"genai-cache: `{name}` is not in this version yet\n"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ DECIDING = {
     "signing_key_name": '"theirs"',
     "verify_challenge": "false",
     "role": '"Cache.Reader"',
+    "network": "{ private_endpoint = false }",
 }
 
 

@@ -206,6 +206,23 @@ class AzureKeyVault:
                 found.append(refusal)
         return tuple(found)
 
+    def refusal_to(self, operation: str) -> KeyDenied | None:
+        """Return why this identity may not do one thing, ``unwrapKey`` or ``sign``; None if it may.
+
+        What is unwrapped was wrapped here, by the public key: the right to wrap is not needed. Nothing is kept of it.
+        Raises as the protocol says for what is no matter of rights.
+        """
+        probe = os.urandom(KEY_BYTES)
+        try:
+            if operation == "sign":
+                self._signed(self._usable(self._signing_key_name, operation), probe)
+            else:
+                key = self._usable(self._key_name, operation)
+                self._client.operate(operation, key.name, key.version, _OAEP, _wrapped_here(key, probe))
+        except KeyDenied as refusal:
+            return refusal
+        return None
+
     def _usable(self, name: str, *operations: str) -> VaultKey:
         """Return the current version of a key; raises if it must not be used.
 
@@ -275,6 +292,16 @@ class AzureKeyVault:
 
     def __reduce__(self) -> Never:
         raise TypeError("an AzureKeyVault speaks as somebody and can't be pickled or copied")
+
+
+def _wrapped_here(key: VaultKey, secret: bytes) -> bytes:
+    """Return `secret` wrapped by RSA-OAEP-256 with the public part of `key` (RFC 8017 §7.1)."""
+    from cryptography.hazmat.primitives.asymmetric import padding
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    public = RSAPublicNumbers(key.exponent, key.modulus).public_key()
+    return public.encrypt(secret, padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=None))
 
 
 def _is_signed(signer: KnownKey, digest: bytes, signature: bytes) -> bool:
