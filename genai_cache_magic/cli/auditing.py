@@ -33,7 +33,7 @@ def audit(
     from genai_cache_magic import __version__
     from genai_cache_magic.api.session import Session
     from genai_cache_magic.ops import audit as ops
-    from genai_cache_magic.ops.doctor import Severity
+    from genai_cache_magic.ops.checks import Severity
     from genai_cache_magic.ops.sarif import as_sarif as sarif_of
 
     if as_json and as_sarif:

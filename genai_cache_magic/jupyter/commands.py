@@ -196,7 +196,8 @@ def _noted(report: Report, notes: Iterable[str]) -> Report:
 
 
 def _doctor() -> Report:
-    from genai_cache_magic.ops.doctor import Severity, examine, worst
+    from genai_cache_magic.ops.checks import Severity
+    from genai_cache_magic.ops.doctor import examine, worst
 
     found = examine(current())
     titles = {

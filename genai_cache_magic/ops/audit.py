@@ -19,7 +19,7 @@ from genai_cache_magic.ops.audit_files import projects, rights, runs_in_git
 from genai_cache_magic.ops.audit_keys import keyset_age, vault_keys
 from genai_cache_magic.ops.audit_rules import found
 from genai_cache_magic.ops.audit_tier import connections
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.stores.base import SupportsHeads
 
 if TYPE_CHECKING:

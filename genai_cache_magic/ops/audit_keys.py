@@ -12,7 +12,7 @@ from genai_cache_magic.api.team_line import KEYSET, team_line
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.host import tilde
 from genai_cache_magic.ops.audit_rules import found
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.settings.units import spell_duration
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from genai_cache_magic.api.team_line import REDIS, container_at, kind_of, redis_
 from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.ops.audit_keys import SOON_S, in_days
 from genai_cache_magic.ops.audit_rules import found
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.stores.certificates import examined
 from genai_cache_magic.stores.connection import is_loopback
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def connections(settings: Settings, namespace: str) -> Iterator[Found]:
-    """Tell what is wrong with each address of `l2`, and with the vault's.
+    """Tell what is wrong with the vault's address and each of `l2`, and with what their services hold.
 
     Raises
     ------
@@ -33,42 +33,55 @@ def connections(settings: Settings, namespace: str) -> Iterator[Found]:
     if settings.encryption == "key-vault":
         parts = urlsplit(settings.key_vault_url)
         yield from _certificate(parts.hostname or "", parts.port or 443, None, "key_vault_url")
-    for address in settings.l2:
-        url = address.get_secret_value()
-        yield from (_redis if kind_of(url) == REDIS else _container)(settings, url, namespace)
+    yield from ways(settings)
+    for url in (address.get_secret_value() for address in settings.l2):
+        yield from _redis(settings, url, namespace) if kind_of(url) == REDIS else _container(settings, url)
 
 
-def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
-    from genai_cache_magic.stores.redis_audit import count_endless
+def ways(settings: Settings) -> Iterator[Found]:
+    """Tell what is wrong with the ways to the tier; raises as `connections`."""
+    for url in (address.get_secret_value() for address in settings.l2):
+        yield from _way_to_redis(settings, url) if kind_of(url) == REDIS else _way_to_container(settings, url)
 
-    connection = redis_at(settings, url)
-    target, host = connection.target, connection.target.parts.hostname or ""
+
+def _way_to_redis(settings: Settings, url: str) -> Iterator[Found]:
+    target = redis_at(settings, url).target
+    host = target.parts.hostname or ""
     if target.is_tls:
         yield from _certificate(host, int(target.address.rpartition(":")[2]), settings.l2_ca_file, "l2")
     elif not is_loopback(host):
         better = target.address.replace("redis", "rediss", 1)
         says = f"{target.address} is spoken to without TLS: write {better}, with the port that speaks it"
         yield found("TierWithoutTls", says, settings=("l2",))
+
+
+def _way_to_container(settings: Settings, url: str) -> Iterator[Found]:
+    target = container_at(settings, url).target
+    parts = urlsplit(target.connect().url if target.is_by_name else target.account_url)
+    if parts.scheme == "https":
+        yield from _certificate(parts.hostname or "", parts.port or 443, None, "l2")
+
+
+def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
+    from genai_cache_magic.stores.redis_audit import count_endless
+
+    connection = redis_at(settings, url)
     try:
         endless = count_endless(connection, namespace)
     finally:
         connection.close()
     if endless:
         says = (
-            f"{endless:,} answers of namespace {namespace} in {target.address} have no time to live: somebody took it "
+            f"{endless:,} answers of namespace {namespace} in {connection.name} have no time to live: somebody took it "
             "from them; `genai-cache clear` makes them invalid, and `genai-cache gc` removes them"
         )
         yield found("KeyWithoutTtl", says, settings=("l2", "namespace"))
 
 
-def _container(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
-    del namespace
+def _container(settings: Settings, url: str) -> Iterator[Found]:
     connection = container_at(settings, url)
     try:
         with connection.use() as container:
-            parts = urlsplit(container.url)
-            if parts.scheme == "https":
-                yield from _certificate(parts.hostname or "", parts.port or 443, None, "l2")
             shown = container.get_container_properties().public_access
     except StoreDenied:
         says = f"{connection.name}: this identity may not see whether it is public: look there"

@@ -6,7 +6,6 @@ must not find another in its place. Nothing is raised: what can't be looked at i
 
 from __future__ import annotations
 
-import enum
 import os
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from genai_cache_magic.api.custody import vault_wrapper
 from genai_cache_magic.api.factory import build_cache, home_of
 from genai_cache_magic.api.installed import ensure_installed
-from genai_cache_magic.api.team_line import team_line
+from genai_cache_magic.api.team_line import REDIS, kind_of, redis_at, team_line
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
@@ -36,9 +35,13 @@ from genai_cache_magic.errors import (
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.host import tilde
 from genai_cache_magic.intercept import stainless
+from genai_cache_magic.ops.audit_tier import ways
+from genai_cache_magic.ops.checks import CHECKS, CONFIGURATION, KEY, L1, L2, Severity
+from genai_cache_magic.ops.surroundings import others, outdated_packages, outdated_processes, untrusted_notebook
 from genai_cache_magic.settings.units import spell_size
 from genai_cache_magic.stores.by_size import LARGE_BYTES
 from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
+from genai_cache_magic.stores.file_systems import file_system_of, is_shared, mount_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
 
-CONFIGURATION, KEY, L1, L2 = "configuration", "key", "L1", "L2"
 _LITTLE_ROOM_BYTES = 64 * 1024**2
 _FULL = 0.95
 _SAME_TIME_S = 300
@@ -60,30 +62,30 @@ _OPENS = "unwrapKey"
 """The operation without which nothing can be read."""
 
 
-class Severity(enum.IntEnum):
-    """How bad it is; the exit code of ``genai-cache doctor`` is that of the worst.
-
-    WARNING: the cache works, with less than it could. ERROR: the cache, or the team's tier, can't be used as it is set.
-    """
-
-    OK = 0
-    WARNING = 1
-    ERROR = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sentence, with what to do if it is no good news, and the settings that it is about."""
+    """One sentence, with what to do if it is no good news, and the settings that it is about.
+
+    `check` names the one of `CHECKS` that found it; empty for what is well.
+    """
 
     part: str
     severity: Severity
     says: str
     settings: tuple[str, ...] = field(default=())
+    check: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         severity = self.severity.name.lower()
-        return {"part": self.part, "severity": severity, "says": self.says, "settings": list(self.settings)}
+        about = {"part": self.part, "severity": severity, "says": self.says, "settings": list(self.settings)}
+        return {**about, "check": self.check, "fix": CHECKS[self.check].fix if self.check else ""}
+
+
+def _finding(check: str, says: str, settings: tuple[str, ...] = (), *, part: str = "") -> Finding:
+    """Return what a check has found."""
+    of = CHECKS[check]
+    return Finding(part or of.part, of.severity, says, settings, check)
 
 
 def worst(findings: tuple[Finding, ...]) -> Severity:
@@ -99,8 +101,8 @@ def examine(session: Session, namespace: str | None = None) -> tuple[Finding, ..
     except ConfigurationError as exc:
         unseen = "not looked at, since the configuration can't be read"
         return (
-            Finding(CONFIGURATION, Severity.ERROR, str(exc)),
-            *(Finding(part, Severity.WARNING, unseen) for part in (KEY, L1, L2)),
+            _finding("settings-unread", str(exc)),
+            *(_finding("part-unseen", unseen, part=part) for part in (KEY, L1, L2)),
         )
     key, about_key = _key(settings)
     line, about_team = _team(settings, name, key)
@@ -122,20 +124,38 @@ def troubles(session: Session) -> tuple[str, ...]:
 
 def _configuration(session: Session, settings: Settings) -> Iterator[Finding]:
     for sentence in session.ignored:
-        yield Finding(CONFIGURATION, Severity.WARNING, sentence)
+        yield _finding("setting-ignored", sentence)
     for sentence in stainless.slower():
-        yield Finding(CONFIGURATION, Severity.WARNING, sentence)
+        yield _finding("sdk-slower", sentence)
     if settings.encryption == "off":
-        yield Finding(
-            CONFIGURATION,
-            Severity.WARNING,
-            "answers are stored as plain text, since encryption is off: set encryption to local",
-            ("encryption",),
-        )
+        says = "answers are stored as plain text, since encryption is off: set encryption to local"
+        yield _finding("encryption-off", says, ("encryption",))
+    yield from _surroundings(settings)
     if settings.mode is not Mode.USE:
         yield Finding(CONFIGURATION, Severity.OK, f"mode {settings.mode.value} is in force everywhere", ("mode",))
     given = [line for line in session.describe().lines if line.source != "default"]
     yield Finding(CONFIGURATION, Severity.OK, f"read; settings that are not at their defaults: {len(given)}")
+
+
+def _surroundings(settings: Settings) -> Iterator[Finding]:
+    """Say what of this process, and of the kernels beside it, keeps the cache from working as it should."""
+    for method, package, is_answering in others():
+        if is_answering:
+            says = (
+                f"{package} answers in {method}, so no real answer is seen or stored: take it away where one is wanted"
+            )
+            yield _finding("http-answered", says)
+        else:
+            yield Finding(CONFIGURATION, Severity.OK, f"{package} has taken hold of {method} too")
+    for name, there, wanted in outdated_packages():
+        says = f"{name} {there} is installed, and genai-cache-magic needs {wanted}: run `pip install -U {name}`"
+        yield _finding("package-outdated", says)
+    for process in outdated_processes(settings.dir):
+        says = f"process {process} uses this cache with code from before an update of it: restart that kernel"
+        yield _finding("kernel-outdated", says)
+    if notebook := untrusted_notebook():
+        says = f"Jupyter does not trust {notebook}, so its status is drawn plain: run `jupyter trust` on it"
+        yield _finding("notebook-untrusted", says)
 
 
 def _key(settings: Settings) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
@@ -148,13 +168,12 @@ def _key(settings: Settings) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
             return _vault(settings, about)
         key, where = _own_key(settings)
     except KeyMissing as exc:
-        says, severity = f"{exc}; one is made at first use", Severity.OK
         if settings.l2:
             says = f"{exc} with the team's key, before one is made that opens nothing of your team's"
-            severity = Severity.WARNING
-        return None, (Finding(KEY, severity, says, about),)
+            return None, (_finding("key-elsewhere", says, about),)
+        return None, (Finding(KEY, Severity.OK, f"{exc}; one is made at first use", about),)
     except (ConfigurationError, KeyUnavailable, StoreUnavailable) as exc:
-        return None, (Finding(KEY, Severity.ERROR, str(exc), about),)
+        return None, (_finding("key-unusable", str(exc), about),)
     return key, (Finding(KEY, Severity.OK, f"{key.fingerprint} {where}", about),)
 
 
@@ -193,7 +212,7 @@ def _vault(settings: Settings, about: tuple[str, ...]) -> tuple[KeyWrapper | Non
     refused = within(_VAULT_DEADLINE_S, wrapper.refusals, overdue=lambda: late)
     closed = [str(refusal) for refusal in refused if refusal.right == _OPENS]
     if closed:
-        return None, tuple(Finding(KEY, Severity.ERROR, says, about) for says in closed)
+        return None, tuple(_finding("key-unusable", says, about) for says in closed)
     says = f"{wrapper.fingerprint} in {settings.key_vault_url}, which lets this identity use it"
     if refused:
         says = f"this identity can make and change no keyset: {'; '.join(map(str, refused))}"
@@ -209,14 +228,14 @@ def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: Tea
             yield _unused(settings)
             return
     except GenaiCacheError as exc:
-        yield Finding(L1, Severity.ERROR, str(exc), ("dir",))
+        yield _finding("directory-unusable", str(exc), ("dir",))
         return
     except OSError as exc:
         says = f"{place} can't be looked at ({exc.strerror}): set dir to a directory of your own"
-        yield Finding(L1, Severity.ERROR, says, ("dir",))
+        yield _finding("directory-unusable", says, ("dir",))
         return
     if key is None and settings.encryption != "off":
-        yield Finding(L1, Severity.WARNING, f"{place} holds answers that can't be opened without their key", ("dir",))
+        yield _finding("answers-closed", f"{place} holds answers that can't be opened without their key", ("dir",))
         return
     told: list[Event] = []
     try:
@@ -224,14 +243,14 @@ def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: Tea
         with build_cache(used, namespace=namespace, on_event=told.append) as cache:
             found = cache.stats()
     except (KeyUnavailable, DecryptionError) as exc:
-        yield Finding(KEY, Severity.ERROR, str(exc), ("key_file", "namespace"))
+        yield _finding("keyset-unusable", str(exc), ("key_file", "namespace"))
         return
     except GenaiCacheError as exc:
-        yield Finding(L1, Severity.ERROR, str(exc), ("dir",))
+        yield _finding("directory-unusable", str(exc), ("dir",))
         return
     for event in told:
         if isinstance(event, Trouble) and event.where != L2:
-            yield Finding(L1, Severity.WARNING, event.message, ("dir",))
+            yield _finding("something-lost", event.message, ("dir",))
     yield from _room(settings, found.size_bytes)
     size = megabytes(found.size_bytes)
     answers = "1 answer" if found.entries == 1 else f"{found.entries:,} answers"
@@ -245,9 +264,13 @@ def _unused(settings: Settings) -> Finding:
         ensure_private_directory(settings.dir)
     else:
         above = next(path for path in settings.dir.parents if path.exists())
+        kind, options = file_system_of(above.resolve(), mount_table())
+        if is_shared(kind, options):
+            says = f"{place} would lie on a file system ({kind}) that other machines may share: set dir to a local disk"
+            return _finding("directory-shared", says, ("dir",))
         if not _can_hold_a_directory(above):
             says = f"{place} can't be made in {tilde(str(above))}: set dir to a directory of your own"
-            return Finding(L1, Severity.ERROR, says, ("dir",))
+            return _finding("directory-unusable", says, ("dir",))
     return Finding(L1, Severity.OK, f"nothing is stored in {place} yet: it is made at first use", ("dir",))
 
 
@@ -264,18 +287,18 @@ def _room(settings: Settings, size_bytes: int) -> Iterator[Finding]:
     place = tilde(str(settings.dir))
     if not is_writable(settings.dir):
         says = f"{place} can only be read, so nothing is stored: run `chmod u+rwx` on it, or set dir to another"
-        yield Finding(L1, Severity.ERROR, says, ("dir",))
+        yield _finding("directory-read-only", says, ("dir",))
     if size_bytes > _FULL * settings.size_limit:
         says = (
             f"it is nearly full ({spell_size(settings.size_limit)}), so what was stored first goes: "
             "raise size_limit, or run `genai-cache gc`"
         )
-        yield Finding(L1, Severity.WARNING, says, ("size_limit",))
+        yield _finding("cache-full", says, ("size_limit",))
     with suppress(OSError):
         free = shutil.disk_usage(settings.dir).free
         if free < _LITTLE_ROOM_BYTES:
             says = f"the disk of {place} has {megabytes(free)} left: make room, or set dir to another"
-            yield Finding(L1, Severity.WARNING, says, ("dir",))
+            yield _finding("disk-full", says, ("dir",))
 
 
 def _team(settings: Settings, namespace: str, key: KeyWrapper | None) -> tuple[TeamLine | None, tuple[Finding, ...]]:
@@ -285,17 +308,17 @@ def _team(settings: Settings, namespace: str, key: KeyWrapper | None) -> tuple[T
     try:
         line = team_line(asked, namespace)
     except ConfigurationError as exc:
-        return None, (Finding(L2, Severity.ERROR, str(exc), ("l2",)),)
+        return None, (_finding("tier-address", str(exc), ("l2",)),)
     if line is None:
         return None, (Finding(L2, Severity.OK, "none: answers stay on this machine; l2 would name one", ("l2",)),)
     try:
         found = tuple(_reached(line, settings, namespace, key))
     except StoreDenied as exc:
-        failed = Finding(L2, Severity.ERROR, str(exc), _credentials(settings))
+        failed = _finding("tier-refuses", str(exc), _credentials(settings))
     except (ConfigurationError, StoreUnavailable) as exc:
-        failed = Finding(L2, Severity.ERROR, str(exc), ("l2",))
+        failed = _finding("tier-away", str(exc), ("l2",))
     except (KeyUnavailable, DecryptionError) as exc:
-        failed = Finding(L2, Severity.ERROR, f"the team's keyset can't be used: {exc}", ("key_file", "namespace"))
+        failed = _finding("tier-keyset", f"the team's keyset can't be used: {exc}", ("key_file", "namespace"))
     else:
         return line, (*found, *_queued(settings, line, namespace))
     finally:
@@ -320,22 +343,23 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
     looked = bounded(lambda: line.tier.look_up("generations", ()))
     refused = "" if line.breaker.rights.is_reader else bounded(lambda: _refused_write(line))
     if refused:
-        yield Finding(L2, Severity.WARNING, refused, ("role", *_credentials(settings)))
+        yield _finding("tier-writes-refused", refused, ("role", *_credentials(settings)))
     is_writer = not refused and not line.breaker.rights.is_reader
     if is_writer and len(settings.l2) > 1:
         try:
             bounded(lambda: _probe(line, bytes(LARGE_BYTES + 1)))
         except PartUnavailable as exc:
-            yield Finding(L2, Severity.WARNING, str(exc), ("l2", "l2_account_key", "l2_connection_string"))
+            yield _finding("tier-part-away", str(exc), ("l2", "l2_account_key", "l2_connection_string"))
     for sentence in line.settle():
-        yield Finding(L2, Severity.WARNING, sentence, ("eviction_policy",))
+        yield _finding("tier-evicts", sentence, ("eviction_policy",))
+    yield from _server(settings)
     apart_s = looked.now_s - time.time()
     if abs(apart_s) > _SAME_TIME_S:
         says = (
             f"its clock and this machine's differ by {abs(apart_s):,.0f} s: set this machine's, though nothing depends "
             "on it while the tier can be asked"
         )
-        yield Finding(L2, Severity.WARNING, says)
+        yield _finding("clocks-apart", says)
     if keyset is None:
         yield Finding(L2, Severity.OK, f"{line.tier.name} answers, and is empty for namespace {namespace}", ("l2",))
         return
@@ -346,6 +370,35 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
     opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
     may = "can be read and written" if is_writer else "can be read"
     yield Finding(L2, Severity.OK, f"{line.tier.name} answers, {may}{opened}", ("l2",))
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    """Say how full the servers are, and whether the way to them is as safe as it could be."""
+    for url in (address.get_secret_value() for address in settings.l2):
+        if kind_of(url) == REDIS:
+            yield from _memory(settings, url)
+    with suppress(StoreUnavailable):  # it was reached a moment ago
+        for one in ways(settings):
+            yield _finding(_WAYS[one.rule.name], one.says, one.settings)
+
+
+_WAYS = {
+    "TierWithoutTls": "tier-plain",
+    "CertificateExpires": "tier-certificate",
+    "CertificateRefused": "tier-certificate",
+}
+"""An audit's rules -> the checks of a doctor."""
+
+
+def _memory(settings: Settings, url: str) -> Iterator[Finding]:
+    from genai_cache_magic.stores.redis_limits import memory_of
+
+    with closing(redis_at(settings, url)) as connection:
+        used, most = memory_of(connection)
+        if most and used > _FULL * most:
+            size = f"{spell_size(used)} of {spell_size(most)}"
+            says = f"{connection.name} holds {size}: raise its maxmemory, or run `genai-cache gc`"
+            yield _finding("tier-full", says, ("maxmemory", "eviction_policy"))
 
 
 def megabytes(size_bytes: int) -> str:
@@ -387,4 +440,4 @@ def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Find
             f"what waits in the queue to be told (invalidations: {changes:,}, answers: {entries:,}) is told as soon as "
             "a kernel with this cache reaches the tier: run one, or leave it open"
         )
-        yield Finding(L2, Severity.WARNING, says)
+        yield _finding("queue-waiting", says)

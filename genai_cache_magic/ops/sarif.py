@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.ops.audit_rules import RULES
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

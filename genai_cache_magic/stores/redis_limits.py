@@ -86,6 +86,21 @@ class RedisLimits:
         return self.spell(size_bytes) if size_bytes else "no limit"
 
 
+def memory_of(connection: RedisConnection) -> tuple[int, int]:
+    """Return how much the fullest server holds, and may hold [bytes]; 0 if that has no limit, or is not told.
+
+    Raises ``StoreUnavailable`` if it can't be asked.
+    """
+    from redis.exceptions import ResponseError
+
+    with connection.use() as client:
+        try:
+            found = [(int(node.get("used_memory", 0)), int(node.get("maxmemory", 0))) for node in _nodes(client)]
+        except ResponseError:
+            return 0, 1  # it may not be asked, so nothing is to be said
+    return max(found, key=lambda one: one[0] / (one[1] or float("inf")), default=(0, 1))
+
+
 def _nodes(client: Any) -> list[dict[str, Any]]:
     """Return what each server of `client` says of its memory."""
     return [client.info("memory", **where) for where in _each(client)]

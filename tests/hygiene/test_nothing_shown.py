@@ -43,7 +43,7 @@ _SHOWN = """
     AlertKind.says AlertKind.unit AlertKind.window AlertRule.window MonitoringSettings.alerts
     MonitoringSettings.exporter MonitoringSettings.interval MonitoringSettings.listen MonitoringSettings.metrics
     Settings.monitoring TierState.circuit
-    Found.rule Found.says Found.settings Rule.help Rule.id Seen.trouble
+    Check.fix Check.means Check.part Finding.check Found.rule Found.says Found.settings Rule.help Rule.id Seen.trouble
     LookUp.token Looked.trouble ManifestParts.bound ManifestParts.sealed_table Measure.kept_as Measure.metric
     Parts.counts Parts.lists Parts.same
     References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing
