@@ -161,7 +161,18 @@ class Gemini:
         await self._client.aio.aclose()
 
 
+@pytest.fixture(scope="class")
+def light_collections():
+    """Collections look at what is made from here on, not at all that SDKs have imported: that took most of the time."""
+    pytest.importorskip("google.genai", reason="pip install google-genai")
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # Google's client does what aiohttp warns of.
+@pytest.mark.usefixtures("light_collections")
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 class TestGeminiAsync(InstrumentorContract):
     patched = PATCHED

@@ -22,3 +22,12 @@ def lone(isolated, monkeypatch):
         for kept in vars(sys.modules.get(name, sys)).values():
             getattr(kept, "cache_clear", lambda: None)()
     gc.collect()  # here, where the warnings of what SDKs leave open are not ours
+    gc.freeze()  # so that the next one does not go through all that SDKs have imported
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unfrozen():
+    """What was kept out of collections is in them again afterwards."""
+    yield
+    gc.unfreeze()
+    gc.collect()
