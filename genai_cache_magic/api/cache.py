@@ -43,6 +43,10 @@ R = TypeVar("R")
 
 _VALUE_KEY = b"genai-cache value key 1\0"
 _REQUEST_KEY = b"genai-cache request key 1\0"
+_NOT_KEPT = (
+    "values that were set and are not kept: {count}; the team can't be reached, and what it has under their keys is "
+    "invalidated as soon as it can be: set them again then"
+)
 
 
 class Cache(Warms, WarmsByBatch, Tallies):
@@ -235,7 +239,12 @@ class Cache(Warms, WarmsByBatch, Tallies):
         entries = None
         while entries is not self._entries:  # a second time where other parts were adopted meanwhile
             entries = self._entries
-            entries.overwrite(made(entries.stamp()), removed=removed)
+            self._say_lost(entries.overwrite(made(entries.stamp()), removed=removed))
+
+    def _say_lost(self, count: int) -> None:
+        """Say that so many values are not kept, if that is since a team that may have others can't be reached."""
+        if count and self._entries.reach == "queued":
+            self._on_event(Trouble("L2", StoreUnavailable.__name__, _NOT_KEPT.format(count=count)))
 
     def _ask_what_is_valid(self) -> None:
         """Ask the team what is valid if that is not known here: where its record was lost it is made anew by that."""
@@ -285,8 +294,9 @@ class Cache(Warms, WarmsByBatch, Tallies):
                 self._on_event(trouble("L1", exc))
         try:
             if overwrites:
-                self._entries.overwrite(entries)
-                return len(entries)
+                outdated = self._entries.overwrite(entries)
+                self._say_lost(outdated)
+                return len(entries) - outdated
             filled = self._entries.fill_many(entries) if entries else {}
         except (StoreUnavailable, EntryUndecodable) as exc:
             self._on_event(trouble("L1", exc))

@@ -297,13 +297,14 @@ class Entries:
             self._recent.keep(entry_id, replace(found, tier=Tier.L1))
         return found
 
-    def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> None:
+    def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> int:
         """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.
 
-        Their births are set here. Of two that overwrite the same entry, the one that published last stays.
-        Raises as `fill`.
+        Their births are set here. Of two that overwrite the same entry, the one that published last stays. Returns how
+        many are not kept: something has made them invalid meanwhile, or what they replace could only be queued as
+        invalid. Raises as `fill`.
         """
-        pending, doomed = dict(entries), list(removed)
+        pending, doomed, outdated = dict(entries), list(removed), 0
         for _ in range(_ATTEMPTS):
             there = [*self._there(list(pending)), *doomed]
             if there:
@@ -317,10 +318,11 @@ class Entries:
                 for entry_id, entry in pending.items()
             }
             for entry_id, filled in self.fill_many(born).items():
+                outdated += filled is Filled.OUTDATED
                 if filled is not Filled.KEPT:
                     del pending[entry_id]
             if not pending:
-                return
+                return outdated
         raise StoreUnavailable("an entry changes faster than it can be written: try again")
 
     def _there(self, entry_ids: Collection[EntryId]) -> list[str]:

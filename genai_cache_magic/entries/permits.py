@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 LIFE_S = 10.0
 """How long a lease lives whose holder was killed [s]. Longer than a pause of the breaker and all that leads to it."""
-_LONGEST_TOLD_S = 30.0
-"""How long a lease is kept until the team was told what came of it [s]."""
 LONGEST_WAIT_S = 60.0
 """How long anyone waits for another process or machine [s]."""
 _EXTEND_S = 2.5
@@ -254,7 +252,7 @@ class Permits:
     def _let_go(self) -> float:
         """Give back the leases of which the team was told; return when to look again [s].
 
-        Where it can't be told for long, nobody waits for that any more.
+        Where it can't be told for as long as a lease lives, nobody waits for that any more.
         """
         now = self._clock()
         with self._lock:
@@ -262,7 +260,7 @@ class Permits:
             pause_s = self._pause_s
             self._pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
         for permit in leaving:
-            if now - permit.released > _LONGEST_TOLD_S or self._is_told(permit.entry_id):
+            if now - permit.released > LIFE_S or self._is_told(permit.entry_id):
                 self._give_back(permit, is_last=now - permit.extended > LIFE_S)
         return pause_s if leaving else _GLANCE_S
 

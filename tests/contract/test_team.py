@@ -337,18 +337,23 @@ def test_a_value_is_replaced_by_who_never_had_it(a, b):
 
 
 def test_a_value_that_is_set_without_the_tier_replaces_the_teams(a, b):
-    """It can't be known whether the team has another: it is invalidated first, when the tier is back."""
+    """It can't be known whether the team has another: it is invalidated first; what is set is lost, and said."""
     a.cache.set("key", "old")
     a.told()
     b.tier.is_away = True
     b.goes_stale()
     b.cache.set("key", "new")
+    assert "set and are not kept: 1;" in b.events[-1].message
+    assert b.cache.fill_many({"key": "new"}, birth=b.cache.birth(), overwrites=True) == 0
+    assert "set and are not kept: 1;" in b.events[-1].message
     b.tier.is_away = False
     b.told()
+    said = len(b.events)
     for machine in (a, b):
         machine.goes_stale()
         assert machine.cache.get("key") != "old"
     b.cache.set("key", "newer")
+    assert len(b.events) == said
     b.told()
     a.goes_stale()
     assert a.cache.get("key") == "newer"

@@ -162,7 +162,7 @@ def test_a_forked_child_gives_nothing_of_its_parent_back(tmp_path):
 
 
 def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, monkeypatch):
-    """It is asked for less and less often whether the team was told, and not without end."""
+    """It is asked for less and less often whether the team was told, and no longer than a lease lives."""
     leases, now = Leases(), [0.0]
     permits = Permits(KeyLocks(tmp_path), leases, is_told=lambda _: False, clock=lambda: now[0])
     monkeypatch.setattr(permits, "_wake", lambda: None)  # each look is this test's own
@@ -171,7 +171,7 @@ def test_a_team_that_can_not_be_told_is_not_waited_for_without_end(tmp_path, mon
     assert sorted(pauses) == pauses
     assert pauses[-1] > 10 * pauses[0]
     assert leases.given_back == []
-    now[0] = 31
+    now[0] = LIFE_S + 1
     permits._let_go()
     assert leases.given_back == [A]
 
