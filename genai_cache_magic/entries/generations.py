@@ -112,9 +112,14 @@ class LiveGenerations:
         )
 
     def ensure(self) -> Generations:
-        """Return the document as it is now; it is created if there is none, which may wait. Raises as `published`."""
+        """Return the document as it is now; it is created if there is none, which may wait. Raises as `published`.
+
+        A provisional one is none: another thread may have let it count since this one has looked.
+        """
         found, _ = self._find()
-        return found if found is not None else self.change(lambda generations: generations)
+        if found is None or self._is_provisional():
+            return self.change(lambda generations: generations)
+        return found
 
     def _find(self) -> tuple[Generations | None, bytes | None]:
         """Return the document, None if it is of no use, and its bytes, None if it is absent or known already."""
@@ -153,7 +158,7 @@ class LiveGenerations:
             found = self._read(blob, highest, latest)
             base = self._new_root(blob, highest) if found is None else self._raised(found)
             changed = how(base)
-            if found is not None and changed is base:
+            if found is not None and changed is base and not self._is_provisional():
                 return found
             new = self._protected(changed)
             if self._document.replace(new, expected=blob):

@@ -90,6 +90,29 @@ def test_a_record_that_was_lost_is_made_behind(team, origin, asked_here, how, mo
     assert documents[GENERATIONS].load() not in (b"rubbish", documents["saved"])
 
 
+def test_another_thread_is_content_with_less(team, origin, monkeypatch):
+    """A thread that may not wait lets a record count just after another has looked: that one makes the team's."""
+    ada = team.machine("ada")
+    whole_call(ada, origin, "hello")
+    ada.told()
+    lose(team.server.documents)
+    ada.goes_stale()
+    look = ada.cache._team._look
+
+    def then_another(entry_ids=()):
+        found = look(entry_ids)
+        ada.cache._team._generations.current()
+        return found
+
+    monkeypatch.setattr(ada.cache._team, "_look", then_another)
+    kinds, record = whole_call(ada, origin, "hello")
+    assert kinds[:1] == ["waits"]
+    assert (record.outcome, record.stored) == ("stale", True)
+    assert team.server.documents[GENERATIONS].load() is not None
+    monkeypatch.undo()
+    assert whole_call(ada, origin, "hello")[1].outcome == "hit"
+
+
 @pytest.mark.parametrize("how", [lose, damage, put_back])
 def test_one_that_is_lost_while_the_model_is_asked(team, origin, asked_here, how):
     """What comes to be stored then is judged without waiting, and is of no use to anyone."""
