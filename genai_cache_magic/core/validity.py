@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 MAJOR = 1
+UNPUBLISHED_VER = 1 << 62
+"""The counter of what counts here before it is published: above all births."""
 MAX_TAG_RECORDS = 1_000
 MAX_ENTRY_RECORDS = 10_000
 ENTRY_RECORD_LIFE_MS = 24 * 3600 * 1000
@@ -66,6 +68,11 @@ class Generations:
     def stamp(self) -> Stamp:
         """The birth stamp for an answer that is asked for now."""
         return Stamp(self.root, self.ver)
+
+    @property
+    def published(self) -> Stamp | None:
+        """Which state of the document this is; None with what is still to be published, which has no number."""
+        return None if self.ver == UNPUBLISHED_VER else self.stamp
 
     def is_valid(self, entry_id: EntryId, header: Header, scope_tags: Iterable[bytes] = ()) -> bool:
         """Return whether an entry may be served to a caller whose scope names `scope_tags`."""

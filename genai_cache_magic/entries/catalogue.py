@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.comparing import Comparison
 from genai_cache_magic.entries.holdings import Holding, holdings
 from genai_cache_magic.entries.questions import Questions
 from genai_cache_magic.entries.reasons import EVICTED, reason
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
 
 _MIN_PREFIX = 6
-_BATCH = 200
 _LISTED = (Gone.HERE, Gone.ELSEWHERE)
 
 
@@ -132,8 +132,8 @@ class Catalogue:
         self._keys = keys
         self._random_bytes = random_bytes
         self._tell = tell
-        self._surplus = 0  # rows less entries when they were last compared
         self.sweeper = Sweeper(entries, rows, self._questions)
+        self._comparison = Comparison(entries, rows, start_sweeper=self.sweeper.start)
 
     # Listing
 
@@ -394,7 +394,7 @@ class Catalogue:
         removed = sum(store.delete(key) for key in keys if key not in useful)
         report = _check(store)
         with suppress(StoreUnavailable), self.sweeper.pause:
-            self._reconcile()
+            self._comparison.compare()
             self.rows.forget_long_gone()
         lowest = min(useful.values(), default=None)
         return Collected(removed + report.removed_rows, report.removed_files, lowest)
@@ -416,42 +416,12 @@ class Catalogue:
         if is_shared and self._shared is not None:
             self._shared.sync()
         self._entries.settle()
-        store = self._entries.store
         if self.rows.swept() != self._entries.stamp() and self.rows.has_any():
             self.sweeper.start()
         with self.sweeper.pause:
-            is_complete = self.rows.is_complete() and not self._entries.places.has_unrecorded
-            # A row is written before its entry, so equal numbers are equal sets. What remains of a comparison, such as
-            # what can't be opened, is as good as equal until it changes.
-            if is_complete and isinstance(store, SupportsSize) and self.rows.present() - store.count() == self._surplus:
-                return
-            added = self._reconcile()
-            if isinstance(store, SupportsSize):
-                # More rows than entries is on its way to be made good: here just now, or by another process.
-                self._surplus = min(0, self.rows.present() - store.count())
-        if added and not is_complete:
+            added = self._comparison.settle()
+        if added:
             self._tell(Trouble("catalogue", "CatalogueRebuilt", f"the catalogue was made anew from {added:,} answers"))
-
-    def _reconcile(self) -> int:
-        """Compare rows and entries by their ids; return how many rows were added."""
-        self._entries.places.has_unrecorded = False
-        rows = self.rows.present_ids()
-        missing = [key for key in self._entries.store.scan() if rows.pop(bytes.fromhex(key), None) is None]
-        now_ms = self._entries.now_ms()
-        expired = [n for n, expires_ms in rows.values() if expires_ms <= now_ms]
-        added = 0
-        with suppress(StoreUnavailable):  # a file that can only be read says what it said
-            # What expired is not listed by the store, but may be there yet: the sweeper makes sure.
-            self.rows.mark_gone(expired, Gone.DOOMED)
-            self.rows.mark_gone([n for n, expires_ms in rows.values() if expires_ms > now_ms], Gone.VANISHED)
-            for start in range(0, len(missing), _BATCH):
-                batch = missing[start : start + _BATCH]
-                # One transaction for many, and short enough for whoever has an answer to store meanwhile.
-                added += self.rows.state.write(lambda _: sum(map(self._entries.places.record_again, batch)))  # noqa: B023 - run at once
-            self.rows.set_complete()
-        if expired:
-            self.sweeper.start()
-        return added
 
 
 def _check_prefix(prefix: str) -> None:

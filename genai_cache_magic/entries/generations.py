@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
-from genai_cache_magic.core.validity import Generations, decode_generations
+from genai_cache_magic.core.validity import UNPUBLISHED_VER, Generations, decode_generations
 from genai_cache_magic.crypto.document_mac import protect_document, verify_document
 from genai_cache_magic.entries.highest import Forgets, Mark
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.base import Document
 
 _ATTEMPTS = 50
-_ABOVE_ALL = 1 << 62
 
 
 class LiveGenerations:
@@ -77,7 +76,7 @@ class LiveGenerations:
         pending = self._pending()
         if pending:
             # What is here is older, also what was born under a document that is gone: no birth is higher.
-            current = replace(current, ver=_ABOVE_ALL)
+            current = replace(current, ver=UNPUBLISHED_VER)
         for change in pending:
             current = change.apply(current)
         return current

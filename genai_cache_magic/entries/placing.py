@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.model import EntryId, Header, Metadata
+from genai_cache_magic.core.model import EntryId, Header, Metadata, Stamp
 from genai_cache_magic.core.policy import Filled, Serve, gives_way
 from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted, held_many, put_many
 from genai_cache_magic.entries.heads import Heads
@@ -121,7 +121,7 @@ class Places:
                     del pending[entry_id]
             ready = self._made_room(pending, held)
             recorded.update(ready)
-            for entry_id in self._put(ready, held):
+            for entry_id in self._put(ready, held, generations.published):
                 filled[entry_id] = Filled.STORED
                 del pending[entry_id]
             if not pending:
@@ -137,11 +137,12 @@ class Places:
         self.place(placed, ANY)
 
     def _made_room(self, pending: Mapping[EntryId, Placed], held: dict[str, Held]) -> dict[EntryId, Placed]:
-        """Return what of `pending` can be put: where something has to give way that has a row, that is removed first.
+        """Return what of `pending` can be put: what has to give way, or has a row, is removed first, if there are rows.
 
         It goes before its row does, and out of `held`: a kill in between would leave it under the row of another.
         """
-        giving_way = {entry_id: held.pop(entry_id, None) for entry_id in self._noted(pending)}
+        there = set(self._noted(pending)).union(() if self._rows is None else pending.keys() & held.keys())
+        giving_way = {entry_id: held.pop(entry_id, None) for entry_id in pending if entry_id in there}
         is_removed = dict(zip(giving_way, self.remove(giving_way), strict=True))
         return {entry_id: placed for entry_id, placed in pending.items() if is_removed.get(entry_id, True)}
 
@@ -151,12 +152,12 @@ class Places:
             return [] if self._rows is None else self._rows.noted(entry_ids)
         return []
 
-    def _put(self, pending: Mapping[EntryId, Placed], held: Mapping[str, Held]) -> list[EntryId]:
-        """Put what is `pending` in place of what is `held`, and return what was put."""
+    def _put(self, pending: Mapping[EntryId, Placed], held: Mapping[str, Held], judged: Stamp | None) -> list[EntryId]:
+        """Put what is `pending`, and `judged` to be valid, in place of what is `held`; return what was put."""
         for entry_id in pending:
             self._forget(entry_id)
         # Before the entries: a kill in between leaves rows too many, which are found by counting.
-        self._record([(entry_id, placed.header, placed.metadata) for entry_id, placed in pending.items()])
+        self._record([(entry_id, placed.header, placed.metadata) for entry_id, placed in pending.items()], judged)
         puts = [
             Put(entry_id, placed.envelope, self._judge.remaining_s(placed.header), held.get(entry_id))
             for entry_id, placed in pending.items()
@@ -164,7 +165,7 @@ class Places:
         put = [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
         # While an entry was not there yet, another process may have taken its row for that of a killed writer.
         recorded = set(self._noted(put))
-        self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded])
+        self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded], judged)
         return put
 
     def audit(self, entry_ids: Collection[EntryId]) -> Audit:
@@ -249,13 +250,13 @@ class Places:
         is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
         return gives_way(sealed.header, new.header, is_served=is_served)
 
-    def _record(self, noted: Iterable[tuple[EntryId, Header, Metadata]]) -> None:
+    def _record(self, noted: Iterable[tuple[EntryId, Header, Metadata]], judged: Stamp | None) -> None:
         if self._rows is not None:
             try:
                 if not self._has_begun:
                     self._has_begun = True
                     self._begin_rows(self._rows)
-                self._rows.record(noted)
+                self._rows.record(noted, judged=judged)
             except StoreUnavailable:
                 self.has_unrecorded = True  # an entry counts for more than its row, which is made up for later
 
@@ -272,7 +273,9 @@ class Places:
             sealed = None if blob is None else self._codec.open(entry_id, blob)
             if sealed is None:
                 return False
-            self._record([(entry_id, sealed.header, sealed.metadata())])
+            generations = self._judge.generations.current()
+            is_valid = generations.is_valid(entry_id, sealed.header)
+            self._record([(entry_id, sealed.header, sealed.metadata())], generations.published if is_valid else None)
             return isinstance(self._judge.decide(entry_id, sealed.header), Serve)
         except (DecryptionError, EntryUndecodable):
             return False

@@ -146,14 +146,19 @@ class Rows:
 
     # Writing
 
-    def record(self, noted: Iterable[tuple[EntryId, Header, Metadata]], *, gone: Gone = Gone.HERE) -> None:
+    def record(
+        self, noted: Iterable[tuple[EntryId, Header, Metadata]], *, judged: Stamp | None = None, gone: Gone = Gone.HERE
+    ) -> None:
         """Note entries that are about to be stored, each in place of what was noted under its id.
 
-        With ``ELSEWHERE``, which says that the team has them, what is stored here keeps its row.
+        With ``ELSEWHERE``, which says that the team has them, what is stored here keeps its row. All were `judged` to
+        be valid by that state of the document, or (None) may be invalid: what was invalidated since, and swept before
+        there was a row, is to be swept again.
         """
         rows = [self._new(*one) for one in noted]
 
         def work(db: sqlite3.Connection) -> None:
+            _sweep_again_since(db, judged)
             for row in rows:
                 self._write(db, row, gone)
 
@@ -337,11 +342,11 @@ class Rows:
     def swept(self) -> Stamp | None:
         """Return up to which document all that is invalid was removed."""
         value = self.state.mark(SWEPT)
-        return Stamp(value[:16], int.from_bytes(value[16:])) if value is not None else None
+        return _swept(value) if value is not None else None
 
     def set_swept(self, generations: Generations) -> None:
         """Note that all that this document makes invalid was removed."""
-        self.state.set_mark(SWEPT, generations.root + generations.ver.to_bytes(8))
+        self.state.set_mark(SWEPT, _swept_value(generations.stamp))
 
     def key(self, raw: bytes, sealed: bytes) -> str | None:
         """Return the key that a value was set under, None if it is damaged."""
@@ -362,6 +367,24 @@ class Rows:
             return replace(found, components=dict(zip(found.components, digests, strict=True)))
         except (DecryptionError, EntryUndecodable, ValueError):
             return None
+
+
+def _sweep_again_since(db: sqlite3.Connection, judged: Stamp | None) -> None:
+    """Lower what was swept to a state of the document (None: any) by which rows are added that no sweep has seen."""
+    for (value,) in db.execute("SELECT value FROM mark WHERE name = ?", (SWEPT,)).fetchall():
+        swept = _swept(value)
+        if judged is None:
+            db.execute("DELETE FROM mark WHERE name = ?", (SWEPT,))
+        elif swept.root == judged.root and swept.ver > judged.ver:
+            db.execute("UPDATE mark SET value = ? WHERE name = ?", (_swept_value(judged), SWEPT))
+
+
+def _swept(value: bytes) -> Stamp:
+    return Stamp(value[:16], int.from_bytes(value[16:]))
+
+
+def _swept_value(stamp: Stamp) -> bytes:
+    return stamp.root + stamp.ver.to_bytes(8)
 
 
 def split(joined: bytes, size: int) -> list[bytes]:

@@ -96,7 +96,7 @@ class SharedRows:
             batch = wanted[start : start + _BATCH]
             opened = self._heads.opened(batch, stops=self._stopping.is_set)
             noted = [(entry_id, *head) for entry_id, head in opened.items() if view.is_live(entry_id, head[0])]
-            self._rows.record(noted, gone=Gone.ELSEWHERE)
+            self._rows.record(noted, judged=view.generations.published, gone=Gone.ELSEWHERE)
             ids = {entry_id for entry_id, _, _ in noted}
             for key in batch:
                 unnoted.pop(key, None)  # what was read now comes last

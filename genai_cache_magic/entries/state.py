@@ -112,6 +112,10 @@ class StateFile:
 
         self.write(work)
 
+    def remove_mark(self, name: str) -> None:
+        """Note nothing under `name` any more."""
+        self.write(lambda db: db.execute("DELETE FROM mark WHERE name = ?", (name,)))
+
     def close(self) -> None:
         """Give up the connection; may be called twice."""
         with self._own_lock():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _KEY_DIGITS = 20  # a name starts with digits of its key, so that the row of a file is found by the key's index
 _RANDOM_BYTES = 6  # and ends at random, so that a new value never overwrites the file that a reader may have open
-_CREATE_TRIES = 10
+_CREATE_TRIES = 100
 _is_name = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
 
@@ -123,13 +123,15 @@ class ValueFiles:
         return removed
 
     def _create(self, path: str) -> int:
+        inner = Path(path).parent
         for _ in range(_CREATE_TRIES - 1):
             with contextlib.suppress(FileNotFoundError):
                 return create_private(path)
-            # Another process may empty and remove the directory again before the next try.
-            inner = Path(path).parent
-            for directory in (inner.parent, inner):
-                directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+            # Another process may empty and remove a directory again at any moment: before the other one is made in
+            # it, or (FileExistsError) before it is seen to be one.
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                for directory in (inner.parent, inner):
+                    directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         return create_private(path)
 
     def _locate(self, name: object) -> str | None:

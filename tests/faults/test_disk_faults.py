@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.directory import ensure_private_directory
 from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+from genai_cache_magic.stores.files import ValueFiles
 from genai_cache_magic.testing.contracts.store import key_of
 
 _KEY = key_of("a")
@@ -338,3 +340,40 @@ class TestDirectory:
         os.waitpid(pid, 0)
         with os.fdopen(reader) as pipe:
             return pipe.read()
+
+
+@pytest.mark.parametrize("level", ["outer", "inner"])
+def test_another_process_removes_the_directories_of_a_value_file(tmp_path, monkeypatch, level):
+    """Directories that others empty go at any moment, also between the making of one and of the next in it."""
+    files, key = ValueFiles(os.fspath(tmp_path)), bytes(range(32))
+    name = files.new_name(key)
+    inner = (tmp_path / name).parent
+    make, removed = Path.mkdir, []
+
+    def made_and_removed(path, *args, **kwargs):
+        make(path, *args, **kwargs)
+        if len(removed) < 20 and path == (inner if level == "inner" else inner.parent):
+            path.rmdir()
+            removed.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed)
+    files.write(name, b"value")
+    assert len(removed) == 20
+    assert files.read(name, 5) == b"value"
+
+
+def test_a_directory_that_goes_just_when_it_is_seen_to_be_there(tmp_path, monkeypatch):
+    """Made by another process, and gone before this one has looked what it is: it is made again."""
+    files = ValueFiles(os.fspath(tmp_path))
+    name = files.new_name(bytes(32))
+    make, raised = Path.mkdir, []
+
+    def was_there(path, *args, **kwargs):
+        if not raised:
+            raised.append(path)
+            raise FileExistsError(errno.EEXIST, "it was there", str(path))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", was_there)
+    files.write(name, b"value")
+    assert (files.read(name, 5), len(raised)) == (b"value", 1)

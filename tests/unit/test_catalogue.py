@@ -134,6 +134,10 @@ def test_new_answers_beside_an_old_cache_are_not_taken_for_all(cache, isolated):
         assert again.stats().entries == 3
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 def killed(*_, **__):
     raise SystemExit
 
@@ -162,7 +166,7 @@ def test_a_row_that_another_process_gives_up_too_soon_is_written_again(cache, mo
     put_many = placing.put_many
 
     def compared_before(*given):
-        other.catalogue._reconcile()
+        other.catalogue._comparison.compare()
         return put_many(*given)
 
     with create_cache() as other, monkeypatch.context() as patch:
@@ -172,10 +176,87 @@ def test_a_row_that_another_process_gives_up_too_soon_is_written_again(cache, mo
     assert cache.keys() == ["a", "b"]
 
 
+def test_killed_before_it_is_written_again(cache, monkeypatch):
+    """An entry whose row was given up too soon, beside a row whose entry never came: their numbers are equal."""
+    put_many = placing.put_many
+
+    def compared_before(store, puts):
+        other.catalogue._comparison.compare()
+        put = put_many(store, puts)
+        if puts:
+            raise Killed
+        return put
+
+    def killed_before(_, puts):
+        if puts:
+            raise Killed
+        return []
+
+    with create_cache() as other:
+        for key, killer in (("stored", compared_before), ("lost", killed_before)):
+            with monkeypatch.context() as patch:
+                patch.setattr(placing, "put_many", killer)
+                with pytest.raises(Killed):
+                    cache.set(key, 1)
+        assert cache.catalogue.rows.present() == cache._entries.store.count() == 1
+        assert other.keys() == cache.keys() == ["stored"]
+        assert agrees(cache)
+
+
+def test_numbers_are_believed_again(cache, monkeypatch):
+    """Once nothing that was on its way then can be on its way still."""
+    cache.set("kept", 1)
+    cache.set("evicted", 1)
+    cache._entries.store.delete(cache._value_id("evicted"))
+    assert cache.keys() == ["kept"]
+    compare = cache.catalogue._comparison.compare
+    compared = []
+    monkeypatch.setattr(cache.catalogue._comparison, "compare", lambda: compared.append(1) or compare())
+    cache.keys()
+    assert compared == [1]
+    later(cache, monkeypatch, 61)
+    cache.keys()
+    cache.keys()
+    assert compared == [1, 1]
+
+
+def test_invalidated_and_swept_before_there_is_a_row(cache, monkeypatch):
+    """An answer that was found valid a moment before is not listed for ever: it is swept when somebody looks again."""
+    put = cache._entries.places._put
+
+    def swept_before(*given):
+        other.invalidate_tag("a")
+        other.catalogue.sweeper.wait()
+        return put(*given)
+
+    with create_cache() as other:
+        cache.set("stays", 1, tags=("b",))
+        with monkeypatch.context() as patch:
+            patch.setattr(cache._entries.places, "_put", swept_before)
+            cache.set("invalid", 1, tags=("a",))
+        assert cache.get("invalid") is None
+        assert other.keys() == cache.keys() == ["stays"]
+        assert agrees(cache)
+
+
+def test_a_row_of_what_is_invalid_is_made_again(cache):
+    """Whatever was swept before: an entry that nobody removed is not listed as a valid one."""
+    cache.set("stays", 1)
+    entry_id = cache._value_id("invalid")
+    cache.set("invalid", 1, tags=("a",))
+    blob = cache._entries.store.get(entry_id)
+    cache.invalidate_tag("a")
+    cache.catalogue.sweeper.wait()
+    assert cache.keys() == ["stays"]
+    cache._entries.store.put(entry_id, blob, ttl_s=60)
+    assert cache.keys() == ["stays"]
+    assert agrees(cache)
+
+
 def test_an_answer_is_stored_though_its_row_can_not_be_written(cache, monkeypatch):
     """Trouble with the state file costs no answer; the row is made up for when somebody asks."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise StoreUnavailable("no room")
 
     with monkeypatch.context() as patch:
@@ -488,10 +569,6 @@ def test_expired_entries_are_removed_from_disk_too(isolated):
     cache.close()
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 @pytest.mark.parametrize("was", ["invalidated", "expired", "damaged", "there"])
 def test_killed_between_a_row_and_the_entry_that_takes_anothers_place(cache, monkeypatch, was):
     """The old entry is not listed under the row of the new one, which was never stored."""
@@ -507,8 +584,8 @@ def test_killed_between_a_row_and_the_entry_that_takes_anothers_place(cache, mon
         cache._entries.store.put(entry_id, b"rubbish", ttl_s=60)
     record = cache.catalogue.rows.record
 
-    def killed(*args):
-        record(*args)
+    def killed(*args, **judged):
+        record(*args, **judged)
         raise Killed
 
     monkeypatch.setattr(cache.catalogue.rows, "record", killed)
