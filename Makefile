@@ -48,7 +48,7 @@ test-minimum: $(MINIMUM)/.has-test ## run the tests on the lowest releases of wh
 	$(MINIMUM)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not service" \
 		tests/unit tests/vectors tests/contract $(ARGS)
 
-services: ## install what the tests start beside Python: redis-server, Azurite, Chromium
+services: ## install what the tests start beside Python: redis-server, Azurite, nginx, Chromium
 	@tools/services.sh $(SERVICES)
 
 check: $(VENV)/.has-dev ## format, lint, types, and who may import whom

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what the tests start beside Python, as far as this machine allows: redis-server, Prometheus, Chromium, Azurite (the emulator
-# of Azure Storage) and axe-core, which judges how accessible a page is. What can't be installed is said, with the
+# Install what the tests start beside Python, as far as this machine allows: redis-server, Prometheus, nginx, Chromium,
+# Azurite (the emulator of Azure Storage) and axe-core, which judges how accessible a page is. What can't be installed is said, with the
 # command that would; the tests that need it then skip.
 # Usage: tools/services.sh DIRECTORY (for what npm installs; the others come from the system's packages)
 set -uo pipefail
@@ -43,6 +43,19 @@ prometheus() {
   command -v prometheus >/dev/null || say "no Prometheus: its tests skip. To install it: sudo apt-get install prometheus"
 }
 
+edge() { PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v nginx; }
+
+nginx() {
+  edge >/dev/null && return
+  if command -v apt-get >/dev/null; then
+    package nginx-light
+    as_root systemctl disable --now nginx >/dev/null 2>&1 || true
+  elif command -v brew >/dev/null; then
+    brew install --quiet nginx >/dev/null 2>&1
+  fi
+  edge >/dev/null || say "no nginx: its tests skip. To install it: sudo apt-get install nginx-light"
+}
+
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable; }
 
 chrome() {
@@ -75,6 +88,7 @@ azurite() {
 mkdir -p "$PLACE"
 redis
 prometheus
+nginx
 chrome
 azurite
 axe

@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.settings.model import Settings
 
-LATER = {"azure_cdn": "Azure Front Door"}
-"""Kinds whose capability is not in this version."""
-
-_SHARED = {"redis": REDIS, "azure_redis": REDIS, "azure_storage": BLOB}
+_SHARED = {"redis": REDIS, "azure_redis": REDIS, "azure_storage": BLOB, "azure_cdn": BLOB}
 """Kinds that a team shares, and whose address each needs."""
 _EXAMPLES = {
     "redis": "connection={'endpoint': 'HOST:6379'}, l2='redis://HOST:6379'",
     "azure_redis": "connection={'endpoint': 'NAME.REGION.redis.azure.net', 'key': ...}, AZURE_REDIS_HOST",
+    "azure_cdn": "endpoint='https://NAME-HASH.z01.azurefd.net', account='ACCOUNT', container='CONTAINER'",
     "azure_storage": "account='ACCOUNT', container='CONTAINER', AZURE_STORAGE_ACCOUNT",
 }
 KINDS = ("disk", "memory", *_SHARED)
 _CONNECTION = ("endpoint", "key", "ssl", "username")
+_EDGE = ("endpoint", "path", "profile", "rules", "purge")
 _CONTAINER = "llm-cache"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")  # learn.microsoft.com/azure/storage/common/storage-account-overview
 
@@ -41,8 +40,6 @@ def settings_of(kind: str, given: Mapping[str, Any]) -> Settings:
     ConfigurationError
         There is no such kind, a setting is wrong, or nothing names the tier.
     """
-    if kind in LATER:
-        raise ConfigurationError(f"create_cache({kind!r}) needs {LATER[kind]}, which this version does not have yet")
     if kind not in KINDS:
         close = difflib.get_close_matches(str(kind), KINDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -52,6 +49,8 @@ def settings_of(kind: str, given: Mapping[str, Any]) -> Settings:
         settings["ttl"] = f"{settings['ttl']}s"  # code that says a number says seconds, as everywhere in Python
     if kind not in _SHARED:
         return load_settings(**settings)
+    if kind == "azure_cdn":
+        _name_edge(settings)
     named = _named_redis(kind, settings) if _SHARED[kind] == REDIS else _named_blob(settings)
     if named:
         return load_settings(**{**settings, "l2": named})
@@ -91,6 +90,18 @@ def _named_redis(kind: str, settings: dict[str, Any]) -> str:
     return f"{'rediss' if is_tls else 'redis'}://{endpoint}"
 
 
+def _name_edge(settings: dict[str, Any]) -> None:
+    """Put what names an edge to where settings have it; raises ``ConfigurationError`` if nothing does."""
+    cdn = settings.get("cdn", {})
+    if not isinstance(cdn, dict):
+        raise ConfigurationError(f"cdn is a table: write create_cache('azure_cdn', {_EXAMPLES['azure_cdn']})")
+    settings["cdn"] = {**cdn, **{name: settings.pop(name) for name in _EDGE if name in settings}}
+    if not settings["cdn"].get("endpoint") and not load_settings(cdn=settings["cdn"]).cdn.endpoint:
+        raise ConfigurationError(
+            f"create_cache('azure_cdn') needs an address: {_EXAMPLES['azure_cdn']}, or GENAI_CACHE_CDN__ENDPOINT"
+        )
+
+
 def _named_blob(settings: dict[str, Any]) -> str:
     """Take what names a container out of `settings`, and return its address; empty if nothing does."""
     account, container = settings.pop("account", ""), settings.pop("container", "")
@@ -113,7 +124,7 @@ def _container_url(account: str, container: str) -> str:
 
 def _azures_own(kind: str, settings: Settings) -> str:
     """Return the address that Azure's own variables name."""
-    if kind == "azure_storage":
+    if _SHARED[kind] == BLOB:
         return _container_url(settings.l2_account, "") if settings.l2_account else ""
     host = os.environ.get(AZURES_OWN["l2"], "") if kind == "azure_redis" else ""
     return f"rediss://{host}" if host else ""

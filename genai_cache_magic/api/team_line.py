@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from genai_cache_magic.api.edge_line import edge_of
 from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.entries.counting import TeamCounters
 from genai_cache_magic.entries.drain import Retries
@@ -164,26 +166,41 @@ def _tier(
 ) -> tuple[SharedTier, float]:
     """Return the tier at these addresses, and how old what is known of it may be by default [s]."""
     if REDIS not in by_kind:
-        return _blob(settings, by_kind[BLOB], namespace), _MAX_STALE_BLOB_S
+        return _blob(settings, by_kind[BLOB], namespace, tell), _MAX_STALE_BLOB_S
     redis = _redis(settings, by_kind[REDIS], namespace)
     if BLOB not in by_kind:
+        if settings.cdn.endpoint:
+            raise ConfigurationError(
+                "cdn.endpoint stands in front of a container, and l2 names none: add its URL there, or take "
+                "cdn.endpoint out"
+            )
         return redis, _MAX_STALE_REDIS_S
+    return _both(settings, redis, container_at(settings, by_kind[BLOB]), namespace, tell), _MAX_STALE_REDIS_S
 
+
+def _both(
+    settings: Settings, redis: RedisTier, connection: BlobConnection, namespace: str, tell: Callable[[Event], None]
+) -> SharedTier:
+    """Return a Redis that rules, with what is large in a container, behind an edge if there is one."""
     from genai_cache_magic.stores.azure_blob import BlobStore
     from genai_cache_magic.stores.azure_pages import BlobPages
     from genai_cache_magic.stores.by_size import SizedTier
 
-    connection = container_at(settings, by_kind[BLOB])
-    large = BlobStore(connection, namespace, "l")
+    edged = edge_of(settings, connection, _identity(settings), _says("edge", tell))
+    cache_control = None if edged is None else partial(edged[1].cache_control, namespace)
+    large = BlobStore(connection, namespace, "l", cache_control=cache_control)
     rights = _rights(settings, connection.name, tell, reads=lambda: large.get("0" * KEY_DIGITS))
-    tier = SizedTier(
-        redis,
-        large,
-        Breaker(connection.name, rights=rights),
-        bundles=BlobPages(connection, namespace),
-        tell=lambda sentence: tell(Trouble("L2", StoreUnavailable.__name__, sentence)),
-    )
-    return tier, _MAX_STALE_REDIS_S
+    breaker, bundles = Breaker(connection.name, rights=rights), BlobPages(connection, namespace)
+    say = _says("L2", tell)
+    if edged is None:
+        return SizedTier(redis, large, breaker, bundles=bundles, tell=say)
+    from genai_cache_magic.stores.cdn import EdgeSizedTier
+
+    return EdgeSizedTier(redis, large, breaker, edge=edged[0], namespace=namespace, bundles=bundles, tell=say)
+
+
+def _says(where: str, tell: Callable[[Event], None]) -> Callable[[str], None]:
+    return lambda sentence: tell(Trouble(where, StoreUnavailable.__name__, sentence))
 
 
 class Waiting:
@@ -321,10 +338,16 @@ def _identity(settings: Settings) -> Callable[[], Any]:
     return make
 
 
-def _blob(settings: Settings, url: str, namespace: str) -> SharedTier:
-    from genai_cache_magic.stores.azure_blob import BlobTier
+def _blob(settings: Settings, url: str, namespace: str, tell: Callable[[Event], None]) -> SharedTier:
+    connection = container_at(settings, url)
+    edged = edge_of(settings, connection, _identity(settings), _says("edge", tell))
+    if edged is None:
+        from genai_cache_magic.stores.azure_blob import BlobTier
 
-    return BlobTier(container_at(settings, url), namespace)
+        return BlobTier(connection, namespace)
+    from genai_cache_magic.stores.cdn import EdgeTier
+
+    return EdgeTier(connection, namespace, *edged)
 
 
 def container_at(settings: Settings, url: str) -> BlobConnection:

@@ -157,6 +157,15 @@ class Generations:
             return False  # under another root nothing is valid anyway
         return earlier is None or earlier.ver < pruned.ver
 
+    @property
+    def forgotten(self) -> int:
+        """Up to which `ver` records of entries were dropped.
+
+        Of a copy that nobody has watched since, and that was born below it, nobody can say whether it is valid.
+        """
+        pruned = self.entries.get(PRUNED)
+        return 0 if pruned is None else pruned.ver
+
     def dropped_since(self, earlier: Generations) -> list[EntryId]:
         """Return the entries that `earlier` made invalid one by one and this one no longer does."""
         if earlier.root != self.root:

@@ -168,6 +168,23 @@ class Places:
         self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded], judged)
         return put
 
+    def is_current(self, entry_id: EntryId, copy: bytes) -> bool:
+        """Return whether a copy of unknown age may be served as if it came from the store itself.
+
+        One that was born before records of invalidations were dropped may not: its own may have been among them.
+
+        Raises
+        ------
+        DecryptionError, EntryUndecodable
+            Nobody of this name space has made it for `entry_id`.
+        StoreUnavailable
+            Nothing can be known to be valid.
+        """
+        header = self._codec.open(entry_id, copy).header
+        if header.birth.ver < self._judge.generations.current().forgotten:
+            return False
+        return isinstance(self._judge.decide(entry_id, header), Serve)
+
     def audit(self, entry_ids: Collection[EntryId]) -> Audit:
         """Look at what is stored under `entry_ids`; remove what is invalid, unless something took its place.
 

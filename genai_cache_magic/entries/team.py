@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change
+from genai_cache_magic.entries.copies import sift
 from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, within
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.errors import StoreUnavailable, WriteRefused
+from genai_cache_magic.stores.base import SupportsEdge
 from genai_cache_magic.stores.guarded import GuardedDocument, guarded
 
 if TYPE_CHECKING:
@@ -250,7 +253,9 @@ class Team:
 
         def publish() -> Generations:
             self._look()
-            return self._generations.change(how)
+            changed = self._generations.change(how)
+            self._forget_near(change)
+            return changed
 
         try:
             return within(DEADLINE_S, publish, overdue=self._overdue)
@@ -317,6 +322,8 @@ class Team:
 
         self._look()
         self._generations.change(how)
+        for change in changes:
+            self._forget_near(change)
 
     def fill(self, waiting: Sequence[Waiting]) -> None:
         """Store queued entries in the tier; see `Receives`."""
@@ -327,8 +334,12 @@ class Team:
         self._shared.fill_envelopes(envelopes, longest_ms=_LONGEST_QUEUED_MS)
 
     def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
+        tier = self._tier
         try:
-            found = self._look(entry_ids)
+            if entry_ids and isinstance(tier, SupportsEdge):
+                found = self._look_near(tier, entry_ids)
+            else:
+                found = self._look(entry_ids)
             self._generations.ensure()
         except StoreUnavailable as error:
             self._pending.read_more()
@@ -339,9 +350,23 @@ class Team:
 
     def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:
         """Ask for what is valid now, the tier's time and some entries, in one round; raises ``StoreUnavailable``."""
+        return self._seen_by(partial(self._tier.look_up, GENERATIONS, entry_ids))
+
+    def _look_near(self, tier: SupportsEdge, entry_ids: Sequence[EntryId]) -> LookUp:
+        """As `_look`, with an edge's copies as far as they are what the tier itself holds; it is asked for the rest."""
+        near = self._seen_by(partial(tier.look_near, GENERATIONS, entry_ids))
+        self._generations.ensure()
+        sifted = sift(self._shared.places, near.copies)
+        tier.refuse(sifted.forged, are_forged=True)
+        tier.refuse(sifted.outdated, are_forged=False)
+        rest = [EntryId(key) for key in near.unasked if key not in sifted.current]
+        later = self._look(rest) if rest else near
+        return replace(later, blobs={**near.blobs, **sifted.current, **later.blobs}, unread=[*later.unread])
+
+    def _seen_by(self, look: Callable[[], LookUp]) -> LookUp:
         published = self._pending.published()  # before the look, which therefore sees what became of them
         with guarded(self._breaker):
-            found = self._tier.look_up(GENERATIONS, entry_ids)
+            found = look()
         self._clock.hear(found.now_s)
         if found.token is None:
             self._ensure_begun()
@@ -382,6 +407,11 @@ class Team:
         except StoreUnavailable as error:
             return {}, str(error)
         return {}, "" if is_published else self._breaker.reason
+
+    def _forget_near(self, change: Change) -> None:
+        """Let an edge forget what was made invalid, as far as names are known; the rest is refused when it comes."""
+        if isinstance(self._tier, SupportsEdge) and (change.entry_ids or change.new_root):
+            self._tier.forget(None if change.new_root else change.entry_ids)
 
     def _drain_if_waiting(self) -> None:
         if self._pending():

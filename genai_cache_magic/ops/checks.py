@@ -137,6 +137,10 @@ CHECKS: Final = {
         "the tier's certificate expires within 30 days, or is not accepted",
         "let whoever runs it renew it",
     ),
+    "edge-idle": Check(L2, _WARNING, "an edge is named, and no container behind it", "add the container to `l2`"),
+    "edge-lame": Check(
+        L2, _WARNING, "the edge in front of the container hands out nothing, or keeps nothing", "what the message says"
+    ),
     "clocks-apart": Check(L2, _WARNING, "this machine's clock and the tier's differ", "set this machine's"),
     "queue-waiting": Check(
         L2, _WARNING, "answers or invalidations wait to be told to the team", "open a kernel with this cache"

@@ -39,6 +39,7 @@ from genai_cache_magic.ops.audit_tier import ways
 from genai_cache_magic.ops.checks import CHECKS, CONFIGURATION, KEY, L1, L2, Severity
 from genai_cache_magic.ops.surroundings import others, outdated_packages, outdated_processes, untrusted_notebook
 from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.stores.base import SupportsEdge
 from genai_cache_magic.stores.by_size import LARGE_BYTES
 from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
 from genai_cache_magic.stores.file_systems import file_system_of, is_shared, mount_table
@@ -57,7 +58,7 @@ _LITTLE_ROOM_BYTES = 64 * 1024**2
 _FULL = 0.95
 _SAME_TIME_S = 300
 _PROBE_LIFE_S = 60
-_VAULT_DEADLINE_S = 10.0
+_VAULT_DEADLINE_S = _EDGE_DEADLINE_S = 10.0
 _OPENS = "unwrapKey"
 """The operation without which nothing can be read."""
 
@@ -310,7 +311,9 @@ def _team(settings: Settings, namespace: str, key: KeyWrapper | None) -> tuple[T
     except ConfigurationError as exc:
         return None, (_finding("tier-address", str(exc), ("l2",)),)
     if line is None:
-        return None, (Finding(L2, Severity.OK, "none: answers stay on this machine; l2 would name one", ("l2",)),)
+        alone = Finding(L2, Severity.OK, "none: answers stay on this machine; l2 would name one", ("l2",))
+        edge = _finding("edge-idle", "cdn.endpoint has no effect, since l2 names no container", ("cdn", "l2"))
+        return None, (alone, edge) if settings.cdn.endpoint else (alone,)
     try:
         found = tuple(_reached(line, settings, namespace, key))
     except StoreDenied as exc:
@@ -350,6 +353,7 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
             bounded(lambda: _probe(line, bytes(LARGE_BYTES + 1)))
         except PartUnavailable as exc:
             yield _finding("tier-part-away", str(exc), ("l2", "l2_account_key", "l2_connection_string"))
+    yield from _edge(line)
     for sentence in line.settle():
         yield _finding("tier-evicts", sentence, ("eviction_policy",))
     yield from _server(settings)
@@ -370,6 +374,15 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
     opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
     may = "can be read and written" if is_writer else "can be read"
     yield Finding(L2, Severity.OK, f"{line.tier.name} answers, {may}{opened}", ("l2",))
+
+
+def _edge(line: TeamLine) -> Iterator[Finding]:
+    """Say how the edge in front of the container is, if there is one: without it the container answers."""
+    tier = line.tier
+    if isinstance(tier, SupportsEdge):
+        wrong = within(_EDGE_DEADLINE_S, tier.try_edge, overdue=line.overdue)
+        well = Finding(L2, Severity.OK, "the edge in front of it hands out what it holds, and keeps it", ("cdn",))
+        yield _finding("edge-lame", wrong, ("cdn",)) if wrong else well
 
 
 def _server(settings: Settings) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
+from genai_cache_magic.settings.edges import CdnSettings
 from genai_cache_magic.settings.files import read_layers
 from genai_cache_magic.settings.kinds import (
     Duration,
@@ -297,6 +298,7 @@ class Settings(BaseSettings):
     connect_timeout: Timeout = Field(default=0.5, validate_default=False)
     command_timeout: Timeout = Field(default=1.5, validate_default=False)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    cdn: CdnSettings = Field(default_factory=CdnSettings, repr=False)
     maxmemory: Size | None = None
     eviction_policy: EvictionPolicy | None = None
     max_stale: Duration | None = None

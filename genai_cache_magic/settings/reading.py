@@ -15,6 +15,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 from genai_cache_magic.core.masking import without_credentials
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde, what_is_unchecked
+from genai_cache_magic.settings.edges import CdnRule, CdnSettings
 from genai_cache_magic.settings.files import complaints, read_layers
 from genai_cache_magic.settings.kinds import Spelled
 from genai_cache_magic.settings.model import (
@@ -28,7 +29,7 @@ from genai_cache_magic.settings.model import (
 )
 from genai_cache_magic.settings.monitoring import AlertRule, MonitoringSettings
 from genai_cache_magic.settings.network import NetworkSettings
-from genai_cache_magic.settings.units import spell_size, spell_timeout
+from genai_cache_magic.settings.units import spell_duration, spell_size, spell_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HIDDEN = "(hidden: it would name this host in a saved notebook)"
 _ENVIRONMENT = "environment"
 _PARTS = {
+    "cdn": (*CdnSettings.model_fields, *CdnRule.model_fields),
     "compression": tuple(CompressionSettings.model_fields),
     "ignore": tuple(IgnoreSettings.model_fields),
     "monitoring": tuple(MonitoringSettings.model_fields),
@@ -59,12 +61,14 @@ _WANTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
     "missing": "it too: there is no default",
+    "string_too_short": "something: it is empty",
     "string_type": "a text, in quotes",
     "tuple_type": "a list",
 }
 """Kind of pydantic's errors -> what to write; its own texts name types of Python and no way out."""
 _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
 _JSON = {
+    "cdn": '{"endpoint": "https://NAME-HASH.z01.azurefd.net", "rules": [{"match": "*", "ttl": "1d"}]}',
     "compression": '{"algorithm": "gzip"}',
     "extra_headers": '["x-tenant"]',
     "ignore": '{"names": ["memory-address"]}',
@@ -167,15 +171,26 @@ def _written(value: object) -> str:
         return tilde(value)
     if isinstance(value, CompressionSettings):
         return f"{value.algorithm}, from {spell_size(value.threshold)}, level {value.level}"
-    if isinstance(value, RetrySettings):
-        ends = f"at most {value.max_attempts} times" if value.max_attempts else "without end"
-        return f"{value.backoff}, {spell_timeout(value.first_pause)} to {spell_timeout(value.longest_pause)}, {ends}"
+    if isinstance(value, CdnSettings | RetrySettings):
+        return _edge(value) if isinstance(value, CdnSettings) else _retry(value)
     if isinstance(value, dict | frozenset):
         rules = value if isinstance(value, dict) else {}
         return "; ".join(f"{url}: {_rule(rule)}" for url, rule in rules.items()) or ", ".join(sorted(value))
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
+
+
+def _retry(value: RetrySettings) -> str:
+    ends = f"at most {value.max_attempts} times" if value.max_attempts else "without end"
+    return f"{value.backoff}, {spell_timeout(value.first_pause)} to {spell_timeout(value.longest_pause)}, {ends}"
+
+
+def _edge(cdn: CdnSettings) -> str:
+    if not cdn.endpoint:
+        return ""
+    rules = ", ".join(f"{rule.match} {spell_duration(rule.ttl)}" for rule in cdn.rules) or "keeps nothing"
+    return f"{cdn.endpoint}{cdn.path}: {rules}" + ("" if cdn.purge == "off" else f"; purged by {cdn.purge}")
 
 
 def _rule(rule: OriginSettings) -> str:
@@ -215,7 +230,8 @@ def _place(where: str, *names: str) -> str:
 
 
 def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) -> str:
-    first = exc.errors()[0]
+    # What is misspelled is missing too, in its right spelling.
+    first = min(exc.errors(), key=lambda error: error["type"] != "extra_forbidden")
     head, *rest = (str(part) for part in first["loc"])
     where = next((where for where, table in layers if head in table), "default")
     place = _place(where, head, *rest)
@@ -225,7 +241,7 @@ def _explain(exc: ValidationError, layers: list[tuple[str, Mapping[str, Any]]]) 
         known = AlertRule.model_fields if rest[:1] == ["alerts"] else _PARTS.get(head, ())
         return f"{name} ({place}) is no setting of {head}: {_nearest(rest[-1], known)}"
     # SECURITY: a header that holds a credential by mistake is not shown again, nor what else is or holds a secret.
-    is_secret = head == "extra_headers" or head.startswith("l2") or bool(_SECRETS.intersection(rest))
+    is_secret = head == "extra_headers" or head.startswith(("l2", "cdn")) or bool(_SECRETS.intersection(rest))
     value = "" if is_secret or first["type"] == "missing" else f"={_given(first, head)}"
     allowed = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
     close = difflib.get_close_matches(str(first["input"]), allowed, n=1)

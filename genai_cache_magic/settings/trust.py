@@ -53,7 +53,7 @@ _DECIDING: Final = frozenset(
         "verify_challenge",
     }
 )
-_DECIDING_FAMILIES: Final = ("l2", "key_vault")
+_DECIDING_FAMILIES: Final = ("l2", "key_vault", "cdn")
 _WRITE_OF_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _CIRCLE_DIGITS: Final = 32
 _VERSION: Final = 1

@@ -13,10 +13,17 @@ from __future__ import annotations
 import math
 from concurrent.futures import FIRST_COMPLETED, wait
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from genai_cache_magic.stores.azure_pages import BlobPages
-from genai_cache_magic.stores.azure_rows import BlobRow, ServiceClock, ensure_container, name_prefix, ttl_metadata
+from genai_cache_magic.stores.azure_rows import (
+    BLOB_TYPE,
+    BlobRow,
+    ServiceClock,
+    ensure_container,
+    name_prefix,
+    ttl_metadata,
+)
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 from genai_cache_magic.stores.workers import Workers
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Put
+
+CacheControl: TypeAlias = "Callable[[str, float], str]"
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -45,13 +54,25 @@ class BlobTier:
         The container.
     namespace
         Whose: letters, digits, ``.``, ``_`` and ``-``.
+    cache_control
+        As of a ``BlobStore``.
+    patience_s
+        How long a look-up of many waits for all of them [s].
     """
 
     round_size = 8 * _WORKERS  # each is a request of its own, and may take tens of milliseconds
 
-    def __init__(self, connection: BlobConnection, namespace: str) -> None:
+    def __init__(
+        self,
+        connection: BlobConnection,
+        namespace: str,
+        *,
+        cache_control: CacheControl | None = None,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self.name = connection.name
-        self.store = BlobStore(connection, namespace)
+        self.store = BlobStore(connection, namespace, cache_control=cache_control)
+        self._patience_s = patience_s
         self.pages = self.bundles = BlobPages(connection, namespace)
         self._connection = connection
         self._namespace = namespace
@@ -64,7 +85,7 @@ class BlobTier:
         """Return the version of `document`, then the values of `keys`, at most 8 asked for at a time."""
         clock = ServiceClock()
         token = BlobDocument(self._connection, self._namespace, document).version(clock)
-        found, unread = self.store.read_in_time(keys)
+        found, unread = self.store.read_in_time(keys, self._patience_s)
         return LookUp(token, clock.now_s, found, unread)
 
     def close(self) -> None:
@@ -84,10 +105,21 @@ class BlobStore:
         Whose values: letters, digits, ``.``, ``_`` and ``-``.
     folder
         What their names have in common beside that.
+    cache_control
+        Returns the header ``Cache-Control`` of a value, by its key and the time that it may live [s]: what an edge
+        in front of the container, and whoever else passes it on, is told.
     """
 
-    def __init__(self, connection: BlobConnection, namespace: str, folder: str = "e") -> None:
+    def __init__(
+        self,
+        connection: BlobConnection,
+        namespace: str,
+        folder: str = "e",
+        *,
+        cache_control: CacheControl | None = None,
+    ) -> None:
         self._connection = connection
+        self._cache_control = cache_control
         self._prefix = f"{name_prefix(namespace)}{folder}/"
         self._workers = Workers(_WORKERS, "genai-cache-blob")
 
@@ -132,13 +164,13 @@ class BlobStore:
         found = zip(wanted, self._side_by_side(self.held, wanted), strict=True)
         return {key: held for key, held in found if held is not None}
 
-    def read_in_time(self, keys: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
+    def read_in_time(self, keys: Iterable[str], patience_s: float = _PATIENCE_S) -> tuple[dict[str, bytes], list[str]]:
         """Return what `get_many` does, as far as it comes in time, and the keys of what did not.
 
         A service of which nothing comes is waited for as for one value.
         """
         asked = {key: self._workers.submit(self.get, key) for key in dict.fromkeys(keys)}
-        done, late = wait(asked.values(), _PATIENCE_S)
+        done, late = wait(asked.values(), patience_s)
         if late and not done:
             done, late = wait(late, return_when=FIRST_COMPLETED)
         for future in late:
@@ -174,7 +206,7 @@ class BlobStore:
             self.delete(key)
             return
         with self._connection.use() as container:
-            container.upload_blob(name, blob, overwrite=True, metadata=ttl_metadata(ttl_s))
+            container.upload_blob(name, blob, overwrite=True, **self._said_of(key, ttl_s))
 
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Do what `put` does if `key` still holds `held` (None: nothing); return whether it did."""
@@ -186,11 +218,12 @@ class BlobStore:
                 return False
             if held is not None and (row is None or row.is_expired or row.etag != held.revision):
                 return False
-            if _upload_if(container, name, blob, ttl_s, row):
+            said = self._said_of(key, ttl_s) if ttl_s > 0 else None
+            if _upload_if(container, name, blob, said, row):
                 return True
             # What stands in the way of a fill may have expired: then it counts as nothing.
             row = self._row(container, name) if held is None else None
-            return row is not None and row.is_expired and _upload_if(container, name, blob, ttl_s, row)
+            return row is not None and row.is_expired and _upload_if(container, name, blob, said, row)
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
@@ -230,6 +263,11 @@ class BlobStore:
     def _name(self, key: str) -> str:
         check_key(key)
         return self._prefix + key
+
+    def _said_of(self, key: str, ttl_s: float) -> dict[str, Any]:
+        """Return what is uploaded with a value."""
+        header = None if self._cache_control is None else self._cache_control(key, ttl_s)
+        return _said(ttl_s, header)
 
     def _row(self, container: Any, name: str) -> BlobRow | None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -317,7 +355,7 @@ class BlobDocument:
             if value != expected:
                 return False
             row = BlobRow(etag, math.inf) if etag else None
-            return _upload_if(container, self._name, new, math.inf, row)
+            return _upload_if(container, self._name, new, _said(math.inf, "no-store"), row)
 
     def _load(self, container: Any) -> tuple[bytes | None, str]:
         """Return the value, and the ETag of what is there: what is larger than any document of ours is no value."""
@@ -332,20 +370,28 @@ class BlobDocument:
             return None, ""
 
 
-def _upload_if(container: Any, name: str, blob: bytes, ttl_s: float, row: BlobRow | None) -> bool:
-    """Write, or remove if there is no time left, on the condition that `row` (None: nothing) is still there."""
+def _said(ttl_s: float, cache_control: str | None) -> dict[str, Any]:
+    """Return what is uploaded with a blob: how long it may live [s], and what whoever passes it on is told."""
+    from azure.storage.blob import ContentSettings
+
+    settings = ContentSettings(content_type=BLOB_TYPE, cache_control=cache_control)
+    return {"metadata": ttl_metadata(ttl_s), "content_settings": settings}
+
+
+def _upload_if(container: Any, name: str, blob: bytes, said: dict[str, Any] | None, row: BlobRow | None) -> bool:
+    """Write, or remove if nothing is `said`, on the condition that `row` (None: nothing) is still there."""
     from azure.core import MatchConditions
     from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 
     try:
         if row is None:
-            container.upload_blob(name, blob, overwrite=False, metadata=ttl_metadata(ttl_s))
+            container.upload_blob(name, blob, overwrite=False, **(said or {}))
             return True
         same = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
-        if ttl_s <= 0:
+        if said is None:
             container.delete_blob(name, **same)
         else:
-            container.upload_blob(name, blob, overwrite=True, metadata=ttl_metadata(ttl_s), **same)
+            container.upload_blob(name, blob, overwrite=True, **said, **same)
     except (ResourceExistsError, ResourceModifiedError):
         return False
     except ResourceNotFoundError as error:

@@ -17,6 +17,9 @@ from genai_cache_magic.stores.base import LARGEST_VALUE
 if TYPE_CHECKING:
     from datetime import datetime
 
+BLOB_TYPE = "application/octet-stream"
+"""The content type of every blob of ours."""
+
 _TTL = "ttl_ms"
 _TTL_DIGITS = 15
 _ENDLESS = "endless"

@@ -189,6 +189,14 @@ class SupportsRemove(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """What an edge has under a `name` of its own: it may be old, or anyone's."""
+
+    blob: bytes = field(repr=False)
+    name: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """What one round trip to a shared tier brought.
 
@@ -202,12 +210,18 @@ class LookUp:
         The values of those keys that are there.
     unread
         The keys of more values that are there, and were too many bytes to be read in time.
+    copies
+        By key, what an edge has of values; only of a ``SupportsEdge``.
+    unasked
+        The keys of those values for which the tier itself was not asked; only of a ``SupportsEdge``.
     """
 
     token: object
     now_s: float
     blobs: Mapping[str, bytes] = field(repr=False)
     unread: Collection[str] = field(default=(), repr=False)
+    copies: Mapping[str, Copy] = field(default_factory=dict, repr=False)
+    unasked: Collection[str] = field(default=(), repr=False)
 
 
 class SharedTier(Protocol):
@@ -236,6 +250,29 @@ class SharedTier(Protocol):
 
     def close(self) -> None:
         """Give up connections; may be called twice."""
+
+
+@runtime_checkable
+class SupportsEdge(Protocol):
+    """A shared tier in front of which stands an edge, which has copies of its values.
+
+    Nothing that an edge says is believed: who looks up judges each copy, and asks the tier for what he refuses.
+    """
+
+    def look_near(self, document: str, keys: Sequence[str]) -> LookUp:
+        """Return the version of `document`, as the tier itself has it, and copies; trouble of the edge is none.
+
+        A copy may be older than that version. May raise ``StoreUnavailable``, as `look_up`.
+        """
+
+    def refuse(self, copies: Collection[Copy], *, are_forged: bool) -> None:
+        """Take note that copies are of no use: old ones, or such as nobody of this name space has made."""
+
+    def forget(self, keys: Collection[str] | None) -> None:
+        """Let the edge forget what it has of `keys` (None: of all), soon, if it is allowed to; raises nothing."""
+
+    def try_edge(self) -> str:
+        """Try the way through the edge, and return what is wrong with it; may raise ``StoreUnavailable``."""
 
 
 class Leases(Protocol):

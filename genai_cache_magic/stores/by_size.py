@@ -227,6 +227,10 @@ class SizedTier:
         The pages beside it; without them the Redis keeps all pages.
     tell
         Hears, in words, why something large could not be looked up.
+    limit_bytes
+        What is larger goes beside [bytes].
+    patience_s
+        How long a look-up waits for what is large [s].
     """
 
     round_size = 200
@@ -240,12 +244,14 @@ class SizedTier:
         bundles: Pages | None = None,
         tell: Callable[[str], None] = lambda _: None,
         limit_bytes: int = LARGE_BYTES,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self.name = fast.name
         self.store = SizedStore(fast.store, guard_store(large, breaker), limit_bytes=limit_bytes)
         self._fast = fast
         self._breaker = breaker
         self._tell = tell
+        self._patience_s = patience_s
         self._workers = Workers(_WORKERS, "genai-cache-large")
         self.bundles: Pages = fast.bundles if bundles is None else _PagesBeside(GuardedPages(bundles, breaker))
 
@@ -291,7 +297,7 @@ class SizedTier:
     def _fetched(self, large: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
         """Return what could be had in time, and the keys of what could not: there was too much of it."""
         asked = {key: self._workers.submit(self.store.resolve, value) for key, value in large.items()}
-        done, late = wait(asked.values(), _PATIENCE_S)
+        done, late = wait(asked.values(), self._patience_s)
         for future in late:
             future.cancel()
         if late and not done:
@@ -343,6 +349,11 @@ def _part() -> Iterator[None]:
         yield
     except StoreUnavailable as error:
         raise PartUnavailable(f"large answers are not shared: {error}") from error
+
+
+def pointed_to(value: bytes) -> str | None:
+    """Return the name of the large value that a value of the fast store stands for; None if that is itself one."""
+    return _name(value) if _is_pointer(value) else None
 
 
 def _is_pointer(value: bytes) -> bool:

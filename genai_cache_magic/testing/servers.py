@@ -1,4 +1,6 @@
-"""Real servers for tests: a redis-server, a cluster of six, Azurite; on free ports of loopback, ended with their test.
+"""Real servers for tests: a redis-server, a cluster of six, Azurite, nginx as an edge before it.
+
+They listen on free ports of loopback, and end with their test.
 
 None is installed by importing or constructing: what is absent raises ``ServerMissingError``, whose text is the command
 that installs it.
@@ -273,6 +275,62 @@ class Azurite(Server):
         ]
 
 
+class NginxEdge(Server):
+    """An nginx that caches what it fetches from a container, where it signs in by itself: an edge.
+
+    Parameters
+    ----------
+    origin_port
+        Where the service listens that holds the container, on loopback.
+    signature
+        The query that it adds to what it asks there: a shared access signature. No address of its own holds it.
+    account
+        What paths begin with there.
+    """
+
+    def __init__(self, origin_port: int, signature: str = "", account: str = AZURITE_ACCOUNT) -> None:
+        self._origin = f"http://127.0.0.1:{origin_port}/{account}"
+        self._signature = f"?{signature}" if signature else ""
+        super().__init__(free_port())
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        """Return the program and its arguments."""
+        program = find_program("nginx")
+        place = Path(self._directory.name)
+        scratch = "".join(
+            f"{kind}_temp_path {place / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        configuration = place / "nginx.conf"
+        # One process, since a master that is killed leaves its workers behind.
+        configuration.write_text(
+            f"""
+            daemon off; master_process off; pid {place / "pid"}; error_log stderr error;
+            events {{ worker_connections 256; }}
+            http {{
+                access_log off; {scratch}
+                proxy_cache_path {place / "cache"} keys_zone=edge:1m;
+                server {{
+                    listen 127.0.0.1:{self.port};
+                    location / {{
+                        proxy_pass {self._origin}$uri{self._signature};
+                        proxy_http_version 1.1;
+                        proxy_set_header Connection "";
+                        proxy_cache edge;
+                        proxy_cache_key $uri;
+                        proxy_cache_lock on;
+                    }}
+                }}
+            }}
+            """
+        )
+        return [program, "-p", os.fspath(place), "-c", os.fspath(configuration), "-e", "stderr"]
+
+
 def find_program(name: str) -> str:
     """Return the path of a server's program.
 
@@ -282,7 +340,8 @@ def find_program(name: str) -> str:
         It is not installed.
     """
     beside = Path(sys.prefix) / "services" / "node_modules" / ".bin"
-    found = shutil.which(name) or shutil.which(name, path=os.fspath(beside))
+    # Servers lie where an ordinary user's search does not go.
+    found = shutil.which(name) or shutil.which(name, path=f"{beside}:/usr/local/sbin:/usr/sbin")
     if found is None:
         raise ServerMissingError(f"{name} is not installed: make services")
     return found

@@ -117,7 +117,12 @@ def test_azures_own_variables_are_defaults(monkeypatch):
     ("kind", "given", "said"),
     [
         ("azure_rediss", {}, "did you mean 'azure_redis'?"),
-        ("azure_cdn", {}, "does not have yet"),
+        ("azure_cdn", {}, "create_cache('azure_cdn') needs an address: endpoint="),
+        ("azure_cdn", {"endpoint": "https://edge.example.com?sig=hush"}, "no signature and no credential"),
+        ("azure_cdn", {"endpoint": "content"}, "account='ACCOUNT'"),
+        ("azure_cdn", {"cdn": "hush"}, "cdn is a table"),
+        ("azure_cdn", {"endpoint": "content", "account": "account", "encryption": "off"}, "encryption is off"),
+        ("azure_cdn", {"endpoint": "content", "account": "account", "purge": "azure"}, "cdn.subscription"),
         ("redis", {}, "needs an address: connection="),
         ("azure_redis", {}, "AZURE_REDIS_HOST"),
         ("azure_storage", {}, "AZURE_STORAGE_ACCOUNT"),

@@ -93,7 +93,7 @@ class ScriptedServer:
                 return False
         head, _, body = data.partition(b"\r\n\r\n")
         lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-        while len(body) < int(lengths[0]):
+        while len(body) < int(lengths[0] if lengths else 0):
             body += connection.recv(65536)
         with self._lock:
             self.count += 1

@@ -19,6 +19,7 @@ from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.providers.base import End
+from genai_cache_magic.settings.edges import CdnSettings
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
 from genai_cache_magic.settings.monitoring import ALERTS, METRICS, MonitoringSettings
 from genai_cache_magic.settings.network import NetworkSettings
@@ -54,7 +55,7 @@ def variables(model, prefix=PREFIX):
 
 
 def named_by_settings():
-    parts = {"COMPRESSION": CompressionSettings, "MONITORING": MonitoringSettings}
+    parts = {"CDN": CdnSettings, "COMPRESSION": CompressionSettings, "MONITORING": MonitoringSettings}
     parts |= {"NETWORK": NetworkSettings, "RETRY": RetrySettings}
     return variables(Settings).union(*(variables(model, f"{PREFIX}{name}__") for name, model in parts.items()))
 
@@ -111,7 +112,7 @@ def test_documented_defaults_are_the_defaults():
     for name in told.keys() - flat.keys():
         table, _, part = name.partition(".")
         nested.setdefault(table, {})[part] = told[name]
-    assert set(nested) == {"compression", "monitoring", "network", "retry"}
+    assert set(nested) == {"cdn", "compression", "monitoring", "network", "retry"}
     settings = load_settings(**flat, **nested)
     assert len(flat) >= 8
     for name in flat:
@@ -119,6 +120,7 @@ def test_documented_defaults_are_the_defaults():
     assert settings.compression == CompressionSettings()
     assert settings.network == NetworkSettings()
     assert settings.retry == RetrySettings()
+    assert settings.cdn == CdnSettings()
     assert settings.monitoring == MonitoringSettings()
 
 

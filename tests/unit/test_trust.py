@@ -27,6 +27,7 @@ from genai_cache_magic.settings.trust import TrustedFiles, decides_trust, digest
 
 BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Which way is north?"}]}
 DECIDING = {
+    "cdn": '{endpoint = "content"}',
     "dir": '"/srv/theirs"',
     "key_file": '"/srv/theirs/key"',
     "encryption": '"off"',
