@@ -25,7 +25,7 @@ pytestmark = [
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "docs" / "grafana" / "genai-cache.json"
 SOON_S = 90.0
-IN_GRAFANA = {"$__rate_interval": "10s", "$__range": "60s", "$model": ".*"}
+IN_GRAFANA = {"$__rate_interval": "30s", "$__range": "60s", "$model": ".*"}
 """What Grafana puts in -> what stands for it here."""
 
 LABELS = {"le", "gen_ai_request_model", "gen_ai_token_type", "genai_cache_tier", "genai_cache_kind", "genai_cache_part"}

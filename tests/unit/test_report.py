@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 
@@ -19,6 +20,7 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.jupyter.report_page import page
 from genai_cache_magic.jupyter.usage import usage_table
+from genai_cache_magic.ledger.usage import TeamPart
 
 NASTY = '"><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>'
 TAGS = {
@@ -213,6 +215,18 @@ def test_an_empty_report_says_so(run, isolated):
     html = (isolated / "home" / "r.html").read_text()
     assert Read(html).tables == {}
     assert "Nothing was called in these days" in html
+
+
+def test_what_is_of_one_machine_says_so_in_a_teams_report(called):
+    """Where sums are of a team, what `stats` and `optimize` know of this machine alone is called that."""
+    with create_cache() as cache:
+        facts = facts_of(cache, "30d")
+    part = TeamPart(3, facts.whole.total)
+    of_team = replace(facts, usage={by: replace(found, team=part) for by, found in facts.usage.items()})
+    headings = set(Read(page(of_team)).tables)
+    assert {"By model", "On this machine: how long calls took"} <= headings
+    assert "of 3 machines" in page(of_team)
+    assert "On this machine: what could be otherwise" in page(of_team)
 
 
 def test_many_rows_are_cut():
