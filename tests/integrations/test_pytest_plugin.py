@@ -80,7 +80,7 @@ def test_what_was_recorded_is_replayed(run, unique_server, tmp_path):
     assert unique_server.count == 4
     assert not (tmp_path / "elsewhere").exists()
     Path("test_cases.py").write_text(CASES.replace('"one"', '"changed"'))
-    code, said = run("--genai-cache=replay", **elsewhere)
+    code, said = run("--genai-cache=replay", "-n", "2", **elsewhere)
     assert code == 1
     assert unique_server.count == 4
     assert "m: this call was not recorded. Nor is it in __genai_cache__/test_cases.jsonl" in said
