@@ -298,7 +298,7 @@ class TestBadInput:
         """Cut off anywhere it is refused, and another backup into it makes it whole again."""
         here.backs_up(file)
         content = file.read_bytes()
-        for end in range(8, len(content) - 1, max(1, len(content) // 40)):
+        for end in range(8, len(content) - 1, max(1, len(content) // 20)):
             file.write_bytes(content[:end])
             with pytest.raises(ConfigurationError, match=r"not whole|there is no backup"):
                 there.restores(file)
@@ -309,7 +309,7 @@ class TestBadInput:
         """A changed byte anywhere is refused, and left as it is by another backup."""
         here.backs_up(file)
         content = file.read_bytes()
-        for at in range(0, len(content), max(1, len(content) // 60)):
+        for at in range(0, len(content), max(1, len(content) // 25)):
             changed = bytearray(content)
             changed[at] ^= 1
             file.write_bytes(changed)
