@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.core.model import VALUE, EntryId
+from genai_cache_magic.entries.growth import growth
 from genai_cache_magic.ledger.accounts import usd
 from genai_cache_magic.ledger.advice import Facts, KnownEntry, advise
 from genai_cache_magic.ledger.statistics import REASONS, Measure, latency_of
 from genai_cache_magic.ledger.usage import Period, today
+from genai_cache_magic.settings.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from genai_cache_magic.entries.catalogue import Catalogue
+    from genai_cache_magic.entries.growth import Growth
     from genai_cache_magic.entries.holdings import Holding
     from genai_cache_magic.ledger.advice import Advice
     from genai_cache_magic.ledger.statistics import Measured
@@ -179,6 +182,14 @@ class Insight:
             self._popular(),
             self._catalogue.holdings() if has_holdings else None,
         )
+
+    def growth(self, size_bytes: int) -> Growth:
+        """Return how fast this machine's copy grows, of which all takes `size_bytes`, and when it will be full.
+
+        Raises ``StoreUnavailable`` if the catalogue can't be read.
+        """
+        crops = self._catalogue.rows.crops(self._now_ms())
+        return growth(crops, size_bytes=size_bytes, limit_bytes=parse_size(self._size_limit))
 
     def optimize(self, since: object = "30d") -> tuple[Advice, ...]:
         """Return what could be otherwise, with the numbers since a day, what saves most first. Nothing is applied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -28,13 +29,14 @@ def stats(
     """Show how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most."""
     from rich.filesize import decimal
 
-    from genai_cache_magic.jupyter.insight import hit_line, holdings_note, tables
+    from genai_cache_magic.jupyter.insight import growth_note, hit_line, holdings_note, tables
     from genai_cache_magic.jupyter.words import counted
 
     with opened(namespace) as cache:
         found, used = cache.stats(), cache.insight.statistics(since, has_holdings=holdings or None)
+        grown = cache.insight.growth(found.size_bytes)
     if as_json:
-        typer.echo(json.dumps({**found.as_json(), **used.as_json()}))
+        typer.echo(json.dumps({**found.as_json(), **used.as_json(), "growth": asdict(grown)}))
         return
     typer.echo(f"namespace {used.namespace}: {counted(found.entries, 'answer')}, {decimal(found.size_bytes)}")
     if found.synced:
@@ -42,7 +44,7 @@ def stats(
     if found.oldest and found.newest:
         typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")
-    for line in (hit_line(used), *holdings_note(used)):
+    for line in (*growth_note(grown), hit_line(used), *holdings_note(used)):
         typer.echo(line)
     for heading, table in tables(used):
         typer.echo(f"\n{heading}")

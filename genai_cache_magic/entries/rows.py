@@ -17,6 +17,7 @@ import orjson
 
 from genai_cache_magic.core.frame import decode_metadata, encode_metadata
 from genai_cache_magic.core.model import GIVEN_ID, EntryId, Header, Metadata, Stamp
+from genai_cache_magic.entries.growth import DAY_MS, Crop
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable
 
 if TYPE_CHECKING:
@@ -313,6 +314,15 @@ class Rows:
         statement = "SELECT id, n, expires_ms FROM entry WHERE gone <= 0"
         found = self.state.read(lambda db: db.execute(statement).fetchall())
         return {raw: (n, expires_ms) for raw, n, expires_ms in found}
+
+    def crops(self, now_ms: int) -> list[Crop]:
+        """Return how many of those rows are how old, and have how long left."""
+        statement = (
+            "SELECT max(0, :now - created_ms) / :day, max(0, expires_ms - :now) / :day, count(*) FROM entry"
+            " WHERE gone <= 0 GROUP BY 1, 2"
+        )
+        asked = {"now": now_ms, "day": DAY_MS}
+        return [Crop(*row) for row in self.state.read(lambda db: db.execute(statement, asked).fetchall())]
 
     def known(self) -> dict[bytes, tuple[int, Gone]]:
         """Return the raw ids of what is here, doomed or not, and of what is elsewhere, with their rows' numbers."""

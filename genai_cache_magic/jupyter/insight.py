@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genai_cache_magic.api.insight import Statistics
+    from genai_cache_magic.entries.growth import Growth
     from genai_cache_magic.ledger.advice import Advice
 
 _WHY: Final = {
@@ -72,6 +73,18 @@ def advice_report(found: Sequence[Advice]) -> Report:
         return Report("nothing was seen that could be otherwise")
     title = f"{counted(len(rows), 'thing')} could be otherwise; nothing was changed"
     return Report(title, Table(rows, ("seen", "would save", "write"), _NUMBERS))
+
+
+def growth_note(found: Growth) -> tuple[str, ...]:
+    """Return a sentence on how what is kept here grows, and when it will have filled its room; none if nobody knows."""
+    if not found.daily_bytes:
+        return ()
+    grows, limit = f"{size(found.daily_bytes)} are added in a day", size(found.limit_bytes)
+    if found.full_in_days is None:
+        return (f"{grows}: {limit} last for a year and more",)
+    if found.full_in_days == 0:
+        return (f"{grows}: {limit} are full, and what was stored first goes",)
+    return (f"{grows}: {limit} are full in {counted(found.full_in_days, 'day')}, and then what was stored first goes",)
 
 
 def size(size_bytes: int) -> str:

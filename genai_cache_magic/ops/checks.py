@@ -110,6 +110,7 @@ CHECKS: Final = {
     ),
     "something-lost": Check(L1, _WARNING, "a damaged or missing file was made anew", "nothing: the next calls fill it"),
     "cache-full": Check(L1, _WARNING, "`size_limit` is nearly reached", "raise it, or `genai-cache gc`"),
+    "cache-fills": Check(L1, _WARNING, "`size_limit` will be reached within two weeks", "raise it"),
     "disk-full": Check(L1, _WARNING, "the disk is nearly full", "make room, or set `GENAI_CACHE_DIR` to another"),
     "tier-address": Check(L2, _ERROR, "`l2` is no address, or a package is missing", "write what the message allows"),
     "tier-away": Check(L2, _ERROR, "the tier does not answer", "is it running, the address right, the network up?"),

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _LITTLE_ROOM_BYTES = 64 * 1024**2
 _FULL = 0.95
+_SOON_DAYS = 14
 _SAME_TIME_S = 300
 _PROBE_LIFE_S = 60
 _VAULT_DEADLINE_S = _EDGE_DEADLINE_S = 10.0
@@ -243,6 +244,7 @@ def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: Tea
         used = settings if line else settings.model_copy(update={"l2": ()})
         with build_cache(used, namespace=namespace, on_event=told.append) as cache:
             found = cache.stats()
+            grown = cache.insight.growth(found.size_bytes)
     except (KeyUnavailable, DecryptionError) as exc:
         yield _finding("keyset-unusable", str(exc), ("key_file", "namespace"))
         return
@@ -253,6 +255,10 @@ def _local(settings: Settings, namespace: str, key: KeyWrapper | None, line: Tea
         if isinstance(event, Trouble) and event.where != L2:
             yield _finding("something-lost", event.message, ("dir",))
     yield from _room(settings, found.size_bytes)
+    if grown.full_in_days and grown.full_in_days <= _SOON_DAYS:
+        added, days = megabytes(grown.daily_bytes or 0), grown.full_in_days
+        says = f"with {added} more a day it is full in {days} days, and what was stored first goes: raise size_limit"
+        yield _finding("cache-fills", says, ("size_limit",))
     size = megabytes(found.size_bytes)
     answers = "1 answer" if found.entries == 1 else f"{found.entries:,} answers"
     yield Finding(L1, Severity.OK, f"{answers}, {size}, in {place}, namespace {namespace}", ("dir",))
