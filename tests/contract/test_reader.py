@@ -14,6 +14,7 @@ from services import started
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.api import joining
+from genai_cache_magic.api.opening import acquaint
 from genai_cache_magic.api.session import Session
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options
@@ -21,8 +22,9 @@ from genai_cache_magic.errors import StoreDenied, StoreUnavailable, WriteRefused
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.ops.doctor import Severity, examine, worst
 from genai_cache_magic.ops.roles import REDIS_RULES, redis_keys
+from genai_cache_magic.stores.base import Put
 from genai_cache_magic.stores.breaker import Breaker, Circuit
-from genai_cache_magic.stores.guarded import GuardedStore, guarded_write
+from genai_cache_magic.stores.guarded import GuardedFillManyStore, GuardedStore, guarded_write
 from genai_cache_magic.stores.rights import Rights
 from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY, RedisServer
 
@@ -84,7 +86,7 @@ def test_a_reader_gets_what_the_team_has_and_tries_no_write(machine, own_server,
     origin = Origin()
     stored(machine, origin, "known")
     with monitored(own_server) as seen:
-        reader = machine("Cache.Reader", role="Cache.Reader")
+        reader = machine("Cache.Writer", role="Cache.Reader")  # who might, so that each try is seen
         _, record = reader.ask(origin, "known")
         assert (record.outcome, record.tier) == (Outcome.HIT, Tier.L2)
         _, record = reader.ask(origin, "new")
@@ -92,9 +94,13 @@ def test_a_reader_gets_what_the_team_has_and_tries_no_write(machine, own_server,
         _, record = reader.ask(origin, "new")
         assert (record.outcome, record.tier) == (Outcome.HIT, Tier.L1)
         reader.ask(origin, "known", mode="refresh")
+        ask_heard(reader, origin, "booked", [])
         reader.cache.set("value", 1)
         reader.cache.usage()
         reader.cache.collect()
+        for refused in (reader.cache.clear, lambda: reader.cache.hincrby("tokens", "today", 1)):
+            with contextlib.suppress(WriteRefused):
+                refused()
         reader.cache.close()
         commands = seen()
     assert "eval" in commands
@@ -182,8 +188,9 @@ def test_a_refresh_of_a_reader_says_that_it_is_its_own(machine):
 
 
 def ask_heard(machine, origin, text, heard):
-    """Ask in mode refresh, and note the troubles that the cell is told."""
+    """Ask in mode refresh, with the call booked, and note the troubles that the cell is told."""
     scope = CellScope(Options(mode=Mode.REFRESH), person="tester")
+    acquaint(scope, machine.cache)
     step = machine.waited(machine.begin(scope, text))
     response = origin()
     step.desk.commit(step, response)
@@ -300,6 +307,19 @@ def test_a_signature_that_is_over_or_for_something_else_is_no_readers(machine, c
     assert ["refuses this identity or key" in sentence for sentence in said(wrong)] == [True]
 
 
+REMOVALS = {
+    "delete": lambda store: store.delete(""),
+    "put": lambda store: store.put("", b"", ttl_s=0),
+    "put_if": lambda store: store.put_if("", b"", ttl_s=0, held=None),
+    "put_many_if": lambda store: store.put_many_if([Put("", b"", 0)]),
+}
+WRITES = {
+    "put": lambda store: store.put("", b"", ttl_s=1),
+    "put_if": lambda store: store.put_if("", b"", ttl_s=1, held=None),
+    "put_many_if": lambda store: store.put_many_if([Put("", b"", 0), Put("", b"", 1)]),
+}
+
+
 class Refusing:
     """A store that refuses to be written to, and perhaps to be read."""
 
@@ -315,7 +335,36 @@ class Refusing:
         self.tried += 1
         raise StoreDenied("no right")
 
-    delete = put
+    def put_if(self, key, blob, *, ttl_s, held):
+        self.put(key, blob, ttl_s=ttl_s)
+
+    def put_many_if(self, puts):
+        self.put("", b"", ttl_s=1)
+
+    def delete(self, key):
+        self.put(key, b"", ttl_s=0)
+
+
+@pytest.mark.parametrize("how", REMOVALS.values(), ids=REMOVALS)
+def test_a_removal_that_is_refused_makes_nobody_a_reader(how):
+    """In whatever form it comes: who may write and not remove goes on writing."""
+    store, told = Refusing(), []
+    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get(""), tell=told.append))
+    with pytest.raises(WriteRefused, match="lets us read and write"):
+        how(GuardedFillManyStore(store, breaker))
+    assert (breaker.rights.is_reader, breaker.state, told) == (False, Circuit.CLOSED, [])
+
+
+@pytest.mark.parametrize("how", WRITES.values(), ids=WRITES)
+def test_a_write_that_is_refused_makes_a_reader(how):
+    """In whatever form it comes, and the next one is not tried."""
+    store = Refusing()
+    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get("")))
+    guarded_store = GuardedFillManyStore(store, breaker)
+    for _ in range(2):
+        with pytest.raises(WriteRefused, match="is only read"):
+            how(guarded_store)
+    assert (store.tried, breaker.rights.is_reader) == (1, True)
 
 
 def test_a_refused_write_leaves_the_breaker_closed_and_is_not_tried_again():
