@@ -33,6 +33,12 @@ OPENAI_TOOLS = [{"type": "function", "function": FUNCTION}]
 COLUMNS = tuple(itertools.product(("sync", "async"), ("plain", "stream"), (False, True)))
 """Colour, delivery, and whether tools are offered: the eight cells of a row."""
 
+ABOVE = frozenset({"openai", "anthropic", "langchain-openai", "langchain-anthropic"})
+"""The SDKs, and what asks by them alone, whose hits are given above HTTP."""
+
+BY_HTTP = ("with_streaming_response", "audio.", "images.", "Entra token", "AnthropicBedrock", "AnthropicVertex")
+"""What of theirs goes by HTTP all the same."""
+
 
 class Verdict(pydantic.BaseModel):
     """What structured answers are parsed into."""
@@ -83,6 +89,11 @@ class Way:
     delivery: tuple[str, ...] = ("plain", "stream")
     tools: tuple[bool, ...] = (False, True)
     exceptions: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def is_above(self) -> bool:
+        """Whether a hit is given above HTTP; by HTTP it is, too, where it has to be."""
+        return self.package in ABOVE and not any(word in self.name for word in BY_HTTP)
 
     def forms(self) -> Iterable[Form]:
         """The cells that this way has."""

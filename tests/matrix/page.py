@@ -25,6 +25,10 @@ asks nobody, and gives the same answer, field by field. `make matrix` runs them 
 
 *sync* and *async* are an SDK's two kinds of client, *stream* is an answer that comes in pieces, *tools* offers the
 model a tool, which it calls. `-`: it has no such form.
+
+Where two rows say *above HTTP* and *by HTTP*, the second run was answered where the SDK asks, and a third one by HTTP,
+as a call is that has to go there: with the same answer, of the same entry ([decision
+16](../design/0016-above-http.md)). All others are answered by the HTTP client.
 """
 WORDS = {
     "current": "OpenAI's, Anthropic's, Google's and Mistral's SDKs are on `httpx2` here.",
@@ -60,9 +64,10 @@ def _table(generation: str, is_cached: Callable[[str, Form], bool]) -> Iterator[
         name = f"`{package}` {pins(generation)[package]}"
         for way in ways:
             forms = {(form.colour, form.delivery, form.has_tools): form for form in way.forms()}
-            told = (_cell(forms.get(column), generation, is_cached, notes) for column in COLUMNS)
-            yield f"| {name} | {way.name} | {' | '.join(told)} |"
-            name = ""
+            told = " | ".join(_cell(forms.get(column), generation, is_cached, notes) for column in COLUMNS)
+            for call in (f"{way.name}, above HTTP", "the same, by HTTP") if way.is_above else (way.name,):
+                yield f"| {name} | {call} | {told} |"
+                name = ""
     for why, number in notes.items():
         yield f"\n[{number}] {why}."
 
