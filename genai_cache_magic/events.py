@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -14,6 +14,7 @@ class Outcome(StrEnum):
     """How one model call was answered."""
 
     HIT = "hit"
+    SIMILAR = "similar"
     MISS = "miss"
     STALE = "stale"
     BYPASS = "bypass"
@@ -21,6 +22,10 @@ class Outcome(StrEnum):
     ERROR = "error"
     OPEN = "open"
     UNRECOGNISED = "unrecognised"
+
+
+SERVED: Final = frozenset({Outcome.HIT, Outcome.SIMILAR})
+"""What no model was asked for: it cost nothing, and saved what it would have cost."""
 
 
 class Tier(StrEnum):
@@ -38,7 +43,8 @@ class CallRecord:
     Attributes
     ----------
     outcome
-        ``hit``; ``miss`` (the model was asked and its answer may be stored); ``stale`` (a miss, since
+        ``hit``; ``similar`` (answered with what another question got, which is much alike: no hit);
+        ``miss`` (the model was asked and its answer may be stored); ``stale`` (a miss, since
         what was stored had expired or was invalidated); ``bypass`` (the cache took no part);
         ``refused`` (asked, but the answer must not be stored); ``error``; ``open`` (asked, and
         its answer is not at its end: another record will take this one's place, and the price is unknown until then);
@@ -54,6 +60,9 @@ class CallRecord:
         From the call until its answer was complete [s].
     entry_id
         64 hex characters; for controls in this process, never shown whole.
+    similarity, similar_to, similar_text
+        Of a similar call: how alike the two questions are, the entry id of the other's answer, and how the other one
+        begins. SECURITY: the last one holds words of a prompt; it is told under the cell, and to no other process.
     differs
         Of a call that mode ``replay`` refused: the parts of its request that the nearest stored one has otherwise.
     """
@@ -73,6 +82,9 @@ class CallRecord:
     sample: int = 0
     entry_id: str = ""
     differs: tuple[str, ...] = ()
+    similarity: float = 0.0
+    similar_to: str = field(repr=False, default="")
+    similar_text: str = field(repr=False, default="")
 
     def __repr__(self) -> str:
         """Leave out the entry id, which must not reach a saved notebook."""

@@ -17,6 +17,7 @@ from genai_cache_magic.api.insight import Insight
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.kinds import settings_of
 from genai_cache_magic.api.parts import CacheParts, close_parts
+from genai_cache_magic.api.similar import Held, Questions
 from genai_cache_magic.api.team_line import TeamLine, Waiting, apart, make_permits, make_team, may_join_later, team_line
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import Explainer, nearest_difference
@@ -175,6 +176,8 @@ def _of_parts(
     shared = None if team is None else SharedRows(team.store, codec, rows, view=team.seen)
     catalogue = Catalogue(entries, rows, keys, random_bytes=os.urandom, tell=on_event, shared=shared)
     recollection = Recollection(min(settings.memory, MOST_CHARS))
+    file = None if home is None else partial(_file, home)
+    questions = Questions(Held(entries, keys, catalogue, team, file))
     runs = make_runs(
         books,
         home,
@@ -196,7 +199,9 @@ def _of_parts(
             team=team,
             permits=permits,
             recollection=recollection,
+            likens=questions,
         ),
+        questions=questions,
         explainer=Explainer(catalogue, recollection, keys.id_key),
         permits=permits,
         team=team,
@@ -215,7 +220,7 @@ def _of_parts(
         directory="" if home is None else str(home.path),
         root="" if home is None else str(home.root),
         place=_place(settings, parts),
-        file=None if home is None else partial(_file, home),
+        file=file,
         is_superseded=partial(_is_superseded, parts, time.monotonic(), is_held=is_remote(settings)),
     )
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.api.insight import Insight
+    from genai_cache_magic.api.similar import Questions
     from genai_cache_magic.calls.explain import Explainer
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.entries.catalogue import Catalogue
@@ -46,6 +47,7 @@ class CacheParts:
     explainer: Explainer = field(repr=False)
     counts: Counts = field(repr=False)
     insight: Insight = field(repr=False)
+    questions: Questions = field(repr=False)
     ignore: tuple[str, ...] = field(repr=False, default=())
     person: str = field(repr=False, default="")
     directory: str = ""
@@ -63,6 +65,7 @@ def close_parts(parts: CacheParts) -> None:
         each.callback(parts.state.close)
         each.callback(parts.origins.remembered.clear)
         each.callback(parts.entries.close)
+        each.callback(parts.questions.close)
         if parts.permits is not None:
             each.callback(parts.permits.close)
         if parts.team is not None:

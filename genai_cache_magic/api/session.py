@@ -18,7 +18,7 @@ from genai_cache_magic.api.lazy_monitor import LazyMonitor
 from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache, acquaint
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
-from genai_cache_magic.core.options import Mode, Options, Samples, checked_tags
+from genai_cache_magic.core.options import Mode, Options, Samples, checked_semantic, checked_tags
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
@@ -258,7 +258,7 @@ class Session:
         """Return the options for a scope: `given`, else the notebook's, else the settings'.
 
         Values are as in the magic: ``mode``, ``ttl``, ``tags``, ``run``, ``namespace``, ``samples``,
-        ``store``, ``salt``, ``ignore``, ``budget``, ``budget_unknown``,
+        ``store``, ``salt``, ``ignore``, ``budget``, ``budget_unknown``, ``semantic``,
         ``estimate``; None counts as not given.
         Rules of ``ignore`` add to those in force.
 
@@ -272,7 +272,7 @@ class Session:
         settings = self.settings
         merged.setdefault("run_file", settings.run_file or "")
         merged["ignore"] = self._ignored(given.get("ignore"))
-        for name in ("budget", "budget_unknown"):
+        for name in ("budget", "budget_unknown", "semantic"):
             merged.setdefault(name, getattr(settings, name))
         options = checked_options(merged, mode=settings.mode, samples=settings.samples)
         if options.mode is Mode.RECORD and not options.run_file:
@@ -397,6 +397,7 @@ def checked_options(given: Mapping[str, Any], *, mode: Mode = Mode.USE, samples:
         ignore=checked_rules(given.get("ignore")),
         budget_usd=_money(given, "budget"),
         budget_unknown_usd=_money(given, "budget_unknown", may_be_zero=True),
+        semantic=checked_semantic(given.get("semantic")),
     )
     return options.dry() if given.get("estimate") else options
 

@@ -6,18 +6,18 @@ import importlib.util
 import threading
 import time
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Collection as AnyCollection
 
-    from genai_cache_magic.api.vector_entries import VectorEntries
     from genai_cache_magic.core.model import EntryId
+    from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.vectors.collection import Collection
     from genai_cache_magic.vectors.measures import Measure
     from genai_cache_magic.vectors.record import Record
@@ -38,11 +38,49 @@ class Alike(NamedTuple):
     similarity: float
 
 
-class VectorIndex:
-    """The index of one vector cache, for whichever parts the cache has now. Safe to share between threads."""
+class Holds(Protocol):
+    """What vectors are kept in."""
 
-    def __init__(self, entries: VectorEntries, measure: Measure) -> None:
+    @property
+    def catalogue(self) -> Catalogue:
+        """What entries there are."""
+
+    @property
+    def parts(self) -> Any:
+        """What it is made of now."""
+
+
+class Holding(Protocol):
+    """The entries of one collection of vectors."""
+
+    @property
+    def name(self) -> str:
+        """The tag of kind ``vectors`` that they carry."""
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers each vector has."""
+
+    @property
+    def cache(self) -> Holds:
+        """What they are kept in."""
+
+    def read(self, ids: Iterable[EntryId]) -> dict[EntryId, Record]:
+        """Return those that may be served now; never raises for what it finds."""
+
+    def look(self, ids: Iterable[EntryId]) -> tuple[dict[EntryId, Record], set[EntryId]]:
+        """Return what `read` does, and those that may be served again although they can't be now."""
+
+
+class VectorIndex:
+    """The index of one collection, for whichever parts its cache has now. Safe to share between threads.
+
+    `shows` says whether a bar is shown while much is read.
+    """
+
+    def __init__(self, entries: Holding, measure: Measure, *, shows: bool = True) -> None:
         self._entries = entries
+        self._shows = shows
         self._measure = measure
         self._collection: Collection | None = None
         self._parts: object = None
@@ -67,7 +105,11 @@ class VectorIndex:
         if now >= self._next_settled_at:
             self._next_settled_at = now + _SETTLE_EVERY_S
             catalogue.settle()
-        if collection.is_settled or (total := catalogue.count("vectors", self._entries.name)) <= _MANY:
+        if (
+            not self._shows
+            or collection.is_settled
+            or (total := catalogue.count("vectors", self._entries.name)) <= _MANY
+        ):
             collection.settle()
             return collection.done
         with bar_of(total, 0, None, name="vectors") as bar:

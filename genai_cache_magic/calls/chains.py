@@ -15,7 +15,7 @@ from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.providers.base import STATEFUL, GivesIds
-from genai_cache_magic.providers.reading import as_object
+from genai_cache_magic.providers.reading import as_object, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Chains:
             meaning = self._given_ids.meaning(request, one.given, tell=tell)
             if not meaning:
                 return call
-            body = _put(body, one.path.split("/")[1:], f"entry;sha256={meaning}")
+            body = put(body, one.path.split("/")[1:], f"entry;sha256={meaning}")
         media = (*request.media, *(one.path for one in call.follows))
         refused = tuple(reason for reason in call.refused if reason != STATEFUL)
         return replace(call, request=replace(request, body=as_object(body), media=media), refused=refused, keyed=None)
@@ -77,16 +77,3 @@ def is_forgotten(call: ModelCall, response: Response) -> bool:
     if any(name in told for name in names):
         return True
     return response.status != HTTPStatus.BAD_REQUEST and not any(name in told for name in _OTHERS)
-
-
-def _put(value: JsonValue, path: list[str], text: str) -> JsonValue:
-    """Return `value` with `text` at `path`, sharing with it what lies beside."""
-    if not path:
-        return text
-    step, *rest = path
-    if type(value) is list:
-        place = int(step)
-        return [_put(item, rest, text) if i == place else item for i, item in enumerate(value)]
-    if type(value) is dict:
-        return {name: _put(inner, rest, text) if name == step else inner for name, inner in value.items()}
-    return value

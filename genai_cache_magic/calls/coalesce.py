@@ -24,6 +24,7 @@ from genai_cache_magic.calls.tasks import current_task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from genai_cache_magic.calls.alike import Similar
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit
@@ -81,7 +82,14 @@ class Admitted:
     permit: Permit = field(repr=False)
 
 
-Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | LookedUpMany | Admitted
+@dataclass(frozen=True, slots=True)
+class Likened:
+    """Questions that are much alike were looked for: `similar` is the answer of one that may be served, if any."""
+
+    similar: Similar | None = field(repr=False)
+
+
+Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | LookedUpMany | Admitted | Likened
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,11 @@ class Seat(Future[Landing]):
         """Tell who waits what look-ups brought, unless it has given up."""
         if self.set_running_or_notify_cancel():
             self.set_result(LookedUpMany(looked))
+
+    def likened(self, similar: Similar | None) -> None:
+        """Tell who waits whose answer may be served, unless it has given up."""
+        if self.set_running_or_notify_cancel():
+            self.set_result(Likened(similar))
 
     def admitted(self, permit: Permit) -> bool:
         """Hand a permit to who waits; return False if it has given up."""

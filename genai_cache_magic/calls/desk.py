@@ -22,6 +22,7 @@ from genai_cache_magic.calls.coalesce import (
     Flights,
     Landed,
     Landing,
+    Likened,
     LookedUp,
     LookedUpMany,
     Promoted,
@@ -33,7 +34,7 @@ from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.keeping_parts import PartsKeeper
 from genai_cache_magic.calls.missed import replay_miss
-from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected, Step
+from genai_cache_magic.calls.steps import Answered, Follow, Lead, Made, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Fetch, Why
@@ -47,9 +48,11 @@ from genai_cache_magic.providers.billing import with_bill
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from genai_cache_magic.calls.alike import Similar
     from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.recalling import Recollection
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.similar import Likens
     from genai_cache_magic.core.model import EntryId, Metadata, Response
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit, Permits
@@ -73,8 +76,11 @@ class CallDesk:
         team: Team | None = None,
         permits: Permits | None = None,
         recollection: Recollection | None = None,
+        likens: Likens | None = None,
     ) -> None:
-        self._keeper = Keeper(entries, keys, limits or Limits(), clock=clock, recollection=recollection)
+        self._keeper = Keeper(
+            entries, keys, limits or Limits(), clock=clock, recollection=recollection, likens=likens, team=team
+        )
         self._parts = PartsKeeper(entries, self._keeper)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
         self._nearest = nearest
@@ -103,7 +109,7 @@ class CallDesk:
         if scope.options.mode is Mode.OFF:
             return bypass(scope, call, "mode off")
         lead = self._lead(call, scope, started, is_async=is_async)
-        with _Made(self, lead):
+        with Made(self, lead):
             return self._decide(lead)
 
     def unmake(self, lead: Lead) -> None:
@@ -117,7 +123,7 @@ class CallDesk:
         lead = follow.lead
         if lead.batch is None or not isinstance(landing, Landed | Failed | Promoted | Released):
             return self._resume(lead, landing)
-        with _Made(self, lead):
+        with Made(self, lead):
             return self._resume_batch(lead, lead.batch, landing)
 
     def _resume(self, lead: Lead, landing: Landing | None) -> Step:
@@ -134,12 +140,12 @@ class CallDesk:
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
             return self._lead_on(lead)
-        elif isinstance(landing, LookedUp | LookedUpMany):
-            with _Made(self, lead):
+        elif isinstance(landing, LookedUp | LookedUpMany | Likened):
+            with Made(self, lead):
                 return self._decide_with(lead, landing)
         elif isinstance(landing, Admitted):
             lead.permit = landing.permit
-            with _Made(self, lead):
+            with Made(self, lead):
                 return self._admitted(lead, landing.permit)
         return self._leave(lead)
 
@@ -264,8 +270,10 @@ class CallDesk:
             how.ask_all(entry_ids, seat.looked_up_many, is_async=lead.is_async)
         return Follow(lead, seat)
 
-    def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany) -> Step:
-        """Decide about `lead` with what the team has, or with why it can't be asked."""
+    def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany | Likened) -> Step:
+        """Decide about `lead` with what the team has, or why it can't be asked, or with what is much alike."""
+        if isinstance(landing, Likened):
+            return self._depart(lead) if landing.similar is None else self._serve_similar(lead, landing.similar)
         many = landing.looked if isinstance(landing, LookedUpMany) else {lead.entry_id: landing.looked}
         looked = many[lead.entry_id]
         if looked.trouble:
@@ -289,7 +297,8 @@ class CallDesk:
             lead.life_s = self._keeper.life_s(lead, looked.envelope if looked else None)
         if lead.scope.options.mode is Mode.REPLAY:
             raise self._replay_miss(lead, looked.trouble if looked else "")
-        return self._depart(lead)
+        seat = Seat(Pulse())
+        return Follow(lead, seat) if self._keeper.look_for_similar(lead, seat.likened) else self._depart(lead)
 
     def _serve(self, lead: Lead, found: Found) -> Answered:
         lead.is_done = True
@@ -299,7 +308,14 @@ class CallDesk:
         if lead.batch is not None:
             self._batching.give_up(lead.batch, is_failed=True)
         self._teller.hit(lead, found)
+        self._keeper.note_question(lead, found.sealed.header)
         return Answered(found.response, found.tier, lead.sample, lead.entry_id)
+
+    def _serve_similar(self, lead: Lead, similar: Similar) -> Answered:
+        lead.is_done = True
+        self._keeper.described(lead)  # to be explained
+        self._teller.similar(lead, similar)
+        return Answered(similar.found.response, similar.found.tier, lead.sample, similar.entry_id, is_similar=True)
 
     def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
@@ -419,23 +435,6 @@ class CallDesk:
         differs = self._nearest(own) if lead.because == Why.ABSENT.value else ()
         self._teller.missed_in_replay(lead, differs)
         return replay_miss(lead, differs, trouble)
-
-
-class _Made:
-    """Unmakes a lead if the block fails: an interrupt, a replay's miss, or a failure of ours."""
-
-    __slots__ = ("_desk", "_lead")
-
-    def __init__(self, desk: CallDesk, lead: Lead) -> None:
-        self._desk = desk
-        self._lead = lead
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self._desk.unmake(self._lead)
 
 
 def _read(lead: Lead, response: Response) -> Answer:

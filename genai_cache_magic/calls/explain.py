@@ -121,9 +121,29 @@ class Explainer:
             why = ", ".join(filter(None, (f"a hit, from {call.tier or 'a call in flight'}", call.reason)))
             return Explanation(call.outcome, why, call.model, entry=call.entry_id[:_SHOWN_DIGITS])
         found = Explanation(call.outcome, _why(call), call.model, call.differs, call.entry_id[:_SHOWN_DIGITS])
+        if call.outcome is Outcome.SIMILAR:
+            return self._likened(found, EntryId(call.entry_id), EntryId(call.similar_to))
         is_new = call.outcome is Outcome.MISS and call.reason in {"", STORES_NOTHING}
         is_missed_replay = bool(call.entry_id) and call.reason == f"replay: {_ABSENT}"
         return self._compared(found, EntryId(call.entry_id)) if is_new or is_missed_replay else found
+
+    def _likened(self, found: Explanation, asked_id: EntryId, other_id: EntryId) -> Explanation:
+        """Return `found` with both questions: what was asked, and what the answer was given to."""
+        asked = self._recollection.get(asked_id)
+        other = self._catalogue.known(other_id)
+        own = self._described(asked)
+        found = replace(
+            found, reason=f"{found.reason}: the answer to another question", nearest=other_id[:_SHOWN_DIGITS]
+        )
+        if own is None or other is None:
+            return found
+        there = self._recollection.get(other_id)
+        found = replace(found, differs=differing(own, other))
+        if asked is None or there is None:
+            previews = other.preview, own.preview
+            return replace(found, diff=diff_of_previews(*previews), outline=outline_of_previews(*previews))
+        requests = there.request, asked.request
+        return replace(found, diff=diff_of(*requests), outline=outline_of(*requests))
 
     def entry(self, prefix: str) -> Explanation | None:
         """Say of an entry, named by the start of its id, whether it can be served, and what differs from the nearest.

@@ -9,6 +9,7 @@ from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.keyed import keyed
 from genai_cache_magic.calls.pricing import cost_usd
 from genai_cache_magic.calls.recalling import Recalled, Recollection
+from genai_cache_magic.calls.similar import may_be_learnt, may_be_similar
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Header, KeySpace, Metadata, Request, Response
@@ -25,9 +26,12 @@ from genai_cache_magic.providers.base import Answer, Divides, End, ModelCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from genai_cache_magic.calls.alike import Similar
     from genai_cache_magic.calls.scope import CellScope
+    from genai_cache_magic.calls.similar import Likens
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.entries.team import Team
 
 _LEAST_LIFE_MS: Final = 1000
 """An answer that dies sooner is of no use to anyone else [ms]."""
@@ -60,7 +64,7 @@ class Verdict:
 class Keeper:
     """Finds, judges and stores the answers of one namespace's calls. Safe to share between threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         entries: Entries,
         keys: Keys,
@@ -68,8 +72,12 @@ class Keeper:
         *,
         clock: Callable[[], float],
         recollection: Recollection | None = None,
+        likens: Likens | None = None,
+        team: Team | None = None,
     ) -> None:
         self.limits = limits
+        self._likens = likens
+        self._team = team
         self._recollection = Recollection() if recollection is None else recollection
         self._entries = entries
         self._keys = keys
@@ -105,6 +113,29 @@ class Keeper:
         )
         lead.is_missed_here = isinstance(found, Fetch)
         return found if isinstance(found, Fetch) else self._suited(lead, found)
+
+    def look_for_similar(self, lead: Lead, deliver: Callable[[Similar | None], None]) -> bool:
+        """Look for the answer to a similar question, if `lead` may get one, and `deliver` it; return whether."""
+        if self._likens is None or not may_be_similar(lead) or self.is_refused(lead):
+            return False
+        self._likens.look(lead, lambda entry_id: self._find_other(lead, entry_id), deliver)
+        return True
+
+    def _find_other(self, lead: Lead, entry_id: EntryId) -> Found | None:
+        """Return what is stored under another id, here or with the team, judged as if `lead` had asked for it."""
+        ttl_s, scope_tags, tell = lead.scope.options.ttl_s, self.scope_tags(lead), lead.scope.emit
+        found = self._entries.find_call(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
+        if isinstance(found, Fetch) and self._team is not None:
+            envelope = self._team.looked_up([entry_id])[entry_id].envelope
+            if envelope is not None:
+                found = self._entries.take_in(entry_id, envelope, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
+        suited = found if isinstance(found, Fetch) else self._suited(lead, found)
+        return None if isinstance(suited, Fetch) else suited
+
+    def note_question(self, lead: Lead, header: Header) -> None:
+        """Let others find the answer to `lead` by what it asks, if its scope compares questions."""
+        if self._likens is not None and may_be_learnt(lead):
+            self._likens.learn(lead, lead.entry_id, header)
 
     def take_in(self, lead: Lead, envelope: bytes) -> Found | Fetch:
         """Return, as `find`, what the team has stored, and store it here too."""
@@ -229,6 +260,7 @@ class Keeper:
         if filled is not Filled.OUTDATED:
             self._chains.learn(lead.call, lead.entry_id, response, entry.header, lead.scope.emit)
         if filled is Filled.STORED:
+            self.note_question(lead, entry.header)
             return Verdict(Outcome.MISS, is_stored=True, is_shareable=True)
         # Who began to wait after the invalidation must not get what was asked before it.
         is_outdated = filled is Filled.OUTDATED

@@ -100,7 +100,7 @@ class Reports:
         if isinstance(event, Trouble):
             self._write({"trouble": asdict(event)})
             return
-        fields = {**asdict(event), **{name: _text(getattr(event, name)) for name in _MONEY}}
+        fields = {**asdict(event), **{name: _text(getattr(event, name)) for name in _MONEY}, "similar_text": ""}
         self._write({"open" if is_open else "call": fields, "ticket": ticket})
 
     def tell_lost(self, error: CellInterrupt) -> None:

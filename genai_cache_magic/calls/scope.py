@@ -195,6 +195,7 @@ class CellScope:
 
     def __repr__(self) -> str:
         said = [f"{self.hits} hit{'s' * (self.hits != 1)}", f"{self.misses} miss{'es' * (self.misses != 1)}"]
+        said += [f"{self.similar} similar"] if self.similar else []
         said += [f"{self.open} still open"] if self.open else []
         said += [f"{self.unrecognised} not recognised"] if self.unrecognised else []
         return f"<llm_cache cell: {', '.join(said)}>"
@@ -327,6 +328,11 @@ class CellScope:
     def hits(self) -> int:
         """Number of calls answered from the cache."""
         return self._count(Outcome.HIT)
+
+    @property
+    def similar(self) -> int:
+        """Number of calls that got the answer to another question, much alike; they are no hits."""
+        return self._count(Outcome.SIMILAR)
 
     @property
     def misses(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from genai_cache_magic.calls.alike import Question
     from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.coalesce import Flight, Landing, Seat
     from genai_cache_magic.calls.scope import CellScope
@@ -62,6 +63,8 @@ class Answered:
     tier: Tier
     sample: int = 0
     entry_id: str = field(repr=False, default="")
+    is_similar: bool = False
+    """It is the answer to another question, much alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class Lead:
     batch: Batch | None = field(default=None, repr=False)
     is_part: bool = False
     """It stands for one item of a call that asks about many."""
+    question: Question | None = field(default=None, repr=False)
+    """What of it is compared with other questions, once that was looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +127,27 @@ class Rejected:
 
 
 Step: TypeAlias = Answered | Bypass | Lead | Follow | Rejected
+
+
+class Unmakes(Protocol):
+    """Lets go of what a lead holds."""
+
+    def unmake(self, lead: Lead) -> None:
+        """Let go of what `lead` holds: of it comes nothing."""
+
+
+class Made:
+    """Unmakes a lead if the block fails: an interrupt, a replay's miss, or a failure of ours."""
+
+    __slots__ = ("_desk", "_lead")
+
+    def __init__(self, desk: Unmakes, lead: Lead) -> None:
+        self._desk = desk
+        self._lead = lead
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._desk.unmake(self._lead)

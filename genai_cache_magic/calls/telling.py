@@ -18,6 +18,7 @@ from genai_cache_magic.providers.unrecognised import described
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genai_cache_magic.calls.alike import Similar
     from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
@@ -51,6 +52,20 @@ class Teller:
         """Tell that `lead` was answered by the entries of its items, and what they saved."""
         usage, saved = batch.saved()
         self._tell(lead, Outcome.HIT, batch.model, usage, tier=batch.tier, stored=True, saved=saved)
+
+    def similar(self, lead: Lead, similar: Similar) -> None:
+        """Tell that `lead` got the answer to another question, and what that saved."""
+        account = similar.found.sealed.account()
+        self._tell(
+            lead,
+            Outcome.SIMILAR,
+            account.model,
+            account.usage,
+            reason=f"similar {similar.shown}",
+            tier=similar.found.tier,
+            saved=account.cost_usd,
+            similar=similar,
+        )
 
     def shared(self, lead: Lead, answer: Answer, *, is_stored: bool) -> None:
         """Tell that `lead` got the answer of another call that was on its way."""
@@ -97,6 +112,7 @@ class Teller:
         spent: Decimal | None = Decimal(0),
         saved: Decimal | None = Decimal(0),
         differs: tuple[str, ...] = (),
+        similar: Similar | None = None,
     ) -> None:
         lead.is_recorded, lead.spent_usd = True, spent
         lead.scope.emit(
@@ -116,6 +132,9 @@ class Teller:
                 sample=lead.sample,
                 entry_id=lead.entry_id,
                 differs=differs,
+                similarity=similar.similarity if similar else 0.0,
+                similar_to=similar.entry_id if similar else "",
+                similar_text=similar.preview if similar else "",
             ),
             closes=lead.ticket,
         )

@@ -22,6 +22,9 @@ VALUE: Final = "value"
 GIVEN_ID: Final = "given-id"
 """Surface of what is stored of an id that an origin gave out: no answer, and in no listing."""
 
+QUESTION: Final = "question"
+"""Surface of what is stored of a question, by which one like it finds its answer: in no listing, too."""
+
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 """Header fields, names in lower case, in the order received."""
 

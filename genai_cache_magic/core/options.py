@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 MAX_TAGS = 16
+LEAST_SEMANTIC = 0.8
+"""Below it nobody has measured how often what is alike is not the same (`docs/vectors.md`)."""
 
 
 class Mode(StrEnum):
@@ -50,6 +52,8 @@ class Options:
         What the calls of the scope, or of its run, may cost in all [USD]; None for no limit.
     budget_unknown_usd
         What a call counts as whose price is not known [USD]; None: under a budget it is not made.
+    semantic
+        How alike two questions have to be that share an answer, `LEAST_SEMANTIC` to 1; None: only equal calls do.
     run_file
         Absolute path of the file that answers first, and that mode ``record`` keeps up to date; empty for none.
     estimate
@@ -68,6 +72,7 @@ class Options:
     ignore: tuple[str, ...] = field(repr=False, default=())
     budget_usd: Decimal | None = None
     budget_unknown_usd: Decimal | None = None
+    semantic: float | None = None
     estimate: bool = False
 
     @property
@@ -103,3 +108,25 @@ def checked_tags(tags: object) -> tuple[str, ...]:
     if len(named) > MAX_TAGS:
         raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
     return named
+
+
+def checked_semantic(value: object) -> float | None:
+    """Return how alike two questions have to be, None for ``none`` and ``off``: only equal ones share an answer.
+
+    Raises
+    ------
+    ConfigurationError
+        It is no number from 0.8 to 1.
+    """
+    if value is None or value in {"none", "off"}:
+        return None
+    try:
+        least = None if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # whatever is none, raises
+    except (TypeError, ValueError, OverflowError):
+        least = None
+    if least is None or not LEAST_SEMANTIC <= least <= 1:
+        raise ConfigurationError(
+            f"semantic={value!r}: write how alike two questions have to be, a number from {LEAST_SEMANTIC} to 1 such "
+            "as 0.95, or 'none'"
+        )
+    return least

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from genai_cache_magic.core.frame import decode_metadata, encode_metadata
-from genai_cache_magic.core.model import GIVEN_ID, EntryId, Header, Metadata, Stamp
+from genai_cache_magic.core.model import GIVEN_ID, QUESTION, EntryId, Header, Metadata, Stamp
 from genai_cache_magic.entries.growth import DAY_MS, Crop
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable
 
@@ -75,6 +75,9 @@ _KEPT_GONE = 20_000
 """How many rows of what is gone are kept, to say why it is."""
 
 
+_HIDDEN = frozenset({GIVEN_ID, QUESTION})
+
+
 class Gone(enum.IntEnum):
     """Why a row's entry is not in the store any more."""
 
@@ -106,6 +109,7 @@ class _New:
     sealed: bytes = field(repr=False)
     digests: Mapping[str, bytes] = field(repr=False)
     names: Mapping[bytes, Name] = field(repr=False)
+    found_by: tuple[bytes, ...] = field(repr=False)
 
 
 class Row(NamedTuple):
@@ -173,7 +177,7 @@ class Rows:
         named = replace(metadata, components=dict.fromkeys(metadata.components, ""))
         key = metadata.key.encode("utf-8", "surrogatepass")
         # A row that no listing shows has no label: it stands for an entry that only other entries are found by.
-        is_hidden = metadata.surface == GIVEN_ID
+        is_hidden = metadata.surface in _HIDDEN
         return _New(
             raw,
             header,
@@ -182,6 +186,7 @@ class Rows:
             sealed=self._seal.seal(encode_metadata(named), place=b"detail" + raw),
             digests={name: bytes.fromhex(digest) for name, digest in metadata.components.items()},
             names={} if is_hidden else self._names(metadata),
+            found_by=_found_by(header, metadata, self._tag),
         )
 
     def _write(self, db: sqlite3.Connection, new: _New, is_gone: Gone) -> None:
@@ -207,11 +212,10 @@ class Rows:
             ),
         )
         db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(new.digests.values()), new.sealed))
-        if new.label:
-            db.executemany(
-                "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
-                [(tag, n, root, header.birth.ver, expires_ms) for tag in header.tags],
-            )
+        db.executemany(
+            "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
+            [(tag, n, root, header.birth.ver, expires_ms) for tag in new.found_by],
+        )
         telling = {digest for name, digest in new.digests.items() if name.startswith(("body.", "header."))}
         db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in telling])
         self._note_names(db, new.names)
@@ -423,6 +427,13 @@ def row_of(  # noqa: PLR0913, PLR0917 - the columns of `ROW`
     """Return the row that its columns stand for."""
     header = Header(Stamp(root, ver), created_ms, (expires_ms - created_ms) // 1000, tuple(split(tags, _TAG_BYTES)))
     return Row(n, EntryId(raw.hex()), header, Gone(gone), bool(hidden))
+
+
+def _found_by(header: Header, metadata: Metadata, tag: Callable[[TagKind, str], bytes]) -> tuple[bytes, ...]:
+    """Return the tags by which an entry is found: of a question the one of its kind, which its metadata name."""
+    if metadata.surface == QUESTION:
+        return (tag("vectors", metadata.model),)
+    return () if metadata.surface == GIVEN_ID else header.tags
 
 
 def _strip(db: sqlite3.Connection, n: int, tags: bytes) -> None:

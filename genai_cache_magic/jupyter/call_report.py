@@ -11,7 +11,7 @@ from decimal import Context
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import SERVED
 from genai_cache_magic.jupyter.summary import kind_of, short
 from genai_cache_magic.jupyter.words import in_words
 
@@ -61,7 +61,7 @@ def as_json(summary: Summary, *, beside: tuple[str, ...] = ()) -> dict[str, Any]
     }
     room = MAX_BYTES - saved_bytes(report) - sum(map(saved_bytes, beside))
     report["kinds"], more = _kinds(summary.calls, room)
-    rare = {"store": summary.store, "not_stored": summary.not_stored, "more": more}
+    rare = {"store": summary.store, "similar": summary.similar, "not_stored": summary.not_stored, "more": more}
     return {**report, **{name: value for name, value in rare.items() if value}}
 
 
@@ -91,7 +91,7 @@ def _kinds(calls: Iterable[CallRecord], room: int) -> tuple[list[dict[str, Any]]
 
 def _packed(call: CallRecord) -> str:
     """Return ``ENTRY IN OUT USD [CACHED [SAMPLE]]``."""
-    usd = call.saved_usd if call.outcome is Outcome.HIT else call.spent_usd
+    usd = call.saved_usd if call.outcome in SERVED else call.spent_usd
     known = [_whole(call.input_tokens), _whole(call.output_tokens), _UNKNOWN if usd is None else _brief(usd)]
     rare = [str(call.cached_input_tokens), str(call.sample)]
     while rare and rare[-1] == "0":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import SERVED, Outcome
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
@@ -39,7 +39,7 @@ class Progress:
         """Return how far `scope` is, `elapsed_s` [s] after it began; it made `expected` calls when it ran before."""
         calls = scope.calls
         done = [call for call in calls if call.outcome is not Outcome.OPEN]
-        prices = [call.spent_usd for call in done if call.outcome is not Outcome.HIT]
+        prices = [call.spent_usd for call in done if call.outcome not in SERVED]
         known = [price for price in prices if price is not None]
         rest = expected - len(done)
         return cls(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from genai_cache_magic.core.ignoring import in_words as rules_in_words
 from genai_cache_magic.core.options import Mode, Samples
-from genai_cache_magic.events import Outcome, Tier
+from genai_cache_magic.events import SERVED, Outcome, Tier
 from genai_cache_magic.host import tilde
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 50
 MAX_TROUBLES = 5
 MAX_HOSTS = 10
+MAX_SIMILAR = 10
 MAX_TEXT = 200
 """What is shown of a text that others wrote, such as a model's name or a reason [characters]."""
 _LONGEST_TROUBLE = 400
@@ -44,6 +45,7 @@ _WORST_FIRST = (
     Outcome.BYPASS,
     Outcome.STALE,
     Outcome.MISS,
+    Outcome.SIMILAR,
     Outcome.HIT,
 )
 _FETCHED = frozenset({Outcome.MISS, Outcome.STALE})
@@ -104,6 +106,8 @@ class Summary:
     ----------
     store
         Keyed fingerprint of the namespace and the store that answered; empty if no other process can reach it.
+    similar
+        Number of calls that got the answer to another question, much alike.
     not_stored
         Number of those among the misses whose answer is not in the cache.
     unrecognised
@@ -126,6 +130,7 @@ class Summary:
     options: Options
     store: str
     hits: int
+    similar: int
     misses: int
     not_stored: int
     bypassed: int
@@ -153,6 +158,7 @@ def summarise(scope: CellScope) -> Summary:
         options=scope.options,
         store=scope.store,
         hits=outcomes[Outcome.HIT],
+        similar=outcomes[Outcome.SIMILAR],
         misses=outcomes[Outcome.MISS] + outcomes[Outcome.STALE] + outcomes[Outcome.REFUSED],
         not_stored=outcomes[Outcome.REFUSED] + sum(call.outcome in _FETCHED and not call.stored for call in calls),
         bypassed=outcomes[Outcome.BYPASS],
@@ -167,7 +173,7 @@ def summarise(scope: CellScope) -> Summary:
         rows=rows,
         more=more,
         troubles=(*_alerts(scope), *_troubles(scope.troubles)),
-        hints=(*scope.notices, *_budget(scope), *_hints(scope)),
+        hints=(*scope.notices, *_budget(scope), *_similar(calls), *_hints(scope)),
         foreseen=scope.foreseen,
     )
 
@@ -238,8 +244,8 @@ def _sortable(value: object) -> tuple[int, Decimal, str]:
 
 def _row(calls: Sequence[CallRecord]) -> Row:
     first = calls[0]
-    asked = [call for call in calls if call.outcome is not Outcome.HIT]
-    served = [call for call in calls if call.outcome is Outcome.HIT or call.saved_usd]  # a batch may be known in part
+    asked = [call for call in calls if call.outcome not in SERVED]
+    served = [call for call in calls if call.outcome in SERVED or call.saved_usd]  # a batch may be known in part
     return Row(
         count=len(calls),
         outcome=first.outcome,
@@ -296,6 +302,18 @@ def _budget(scope: CellScope) -> tuple[str, ...]:
     """Return the sentence that says what has become of the scope's own budget."""
     found = scope.budgets.state if scope.budgets is not None else None
     return () if found is None else (short(found.in_words()),)
+
+
+def _similar(calls: Iterable[CallRecord]) -> list[str]:
+    """Return a line for each question whose answer went to another: the one place where words of a prompt are shown."""
+    counts = Counter((c.reason, c.similar_text) for c in calls if c.outcome is Outcome.SIMILAR and c.similar_text)
+    told = [
+        f"{reason} to: {short(text)}{f' ({count:,} calls)' if count > 1 else ''}"
+        for (reason, text), count in sorted(counts.items())
+    ]
+    if len(told) > MAX_SIMILAR:
+        told[MAX_SIMILAR:] = [f"and {len(told) - MAX_SIMILAR} more similar questions"]
+    return told
 
 
 def _hints(scope: CellScope) -> tuple[str, ...]:

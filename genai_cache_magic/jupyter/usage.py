@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 SINCE: Final = "30d"
 """The first day where none is asked for."""
 
-_NUMBERS: Final = frozenset({"spent", "saved", "hits", "misses", "tokens in", "out", "tokens saved", "other calls"})
+_NUMBERS: Final = frozenset(
+    {"spent", "saved", "hits", "similar", "misses", "tokens in", "out", "tokens saved", "other calls"}
+)
 
 
 def usage_report(found: UsageReport) -> Report:
@@ -44,7 +46,8 @@ def headline(found: UsageReport) -> str:
     until = f"{since} until {found.until}" if found.since != found.until else f"on {found.until}"
     return (
         f"namespace {found.namespace}, {until}: {came_to(total)}, "
-        f"{counted(total.hits, 'hit')}, {counted(total.misses, 'miss', 'misses')}"
+        f"{counted(total.hits, 'hit')}{f', {total.similar:,} similar' if total.similar else ''}, "
+        f"{counted(total.misses, 'miss', 'misses')}"
     )
 
 
@@ -76,6 +79,7 @@ def usage_table(found: UsageReport) -> Table:
         "spent": [_spent(row) for row in found.rows],
         "saved": [_saved(row) for row in found.rows],
         "hits": [f"{row.hits:,}" for row in found.rows],
+        "similar": [_counted(row.similar) for row in found.rows],
         "misses": [f"{row.misses:,}" for row in found.rows],
         "other calls": [_counted(row.bypassed + row.errors + row.unrecognised) for row in found.rows],
         "tokens in": [f"{row.input_tokens:,}" for row in found.rows],
@@ -92,7 +96,7 @@ def _spent(row: UsageRow) -> str:
 
 
 def _saved(row: UsageRow) -> str:
-    return _money(row.saved_usd, row.saved_unknown, row.hits)
+    return _money(row.saved_usd, row.saved_unknown, row.hits + row.similar)
 
 
 def _money(known: Decimal, unknown: int, calls: int) -> str:

@@ -102,12 +102,16 @@ def _failures(summary: Summary) -> list[str]:
 
 def _counts(summary: Summary) -> list[str]:
     """Return how calls were answered; nothing if the line has said it all by now."""
-    if (summary.open or summary.unrecognised) and not (summary.hits or summary.misses or summary.bypassed):
+    if (summary.open or summary.unrecognised) and not (
+        summary.hits or summary.similar or summary.misses or summary.bypassed
+    ):
         return []
     misses = counted(summary.misses, "miss", "misses")
     if summary.refused:
         misses += f" ({summary.refused:,} refused{_because(summary, Outcome.REFUSED, ': {}')})"
-    parts = [counted(summary.hits, "hit") + _from_files(summary), misses]
+    parts = [counted(summary.hits, "hit") + _from_files(summary)]
+    parts += [f"{summary.similar:,} similar"] if summary.similar else []
+    parts.append(misses)
     if summary.bypassed:
         parts.append(f"{summary.bypassed:,} bypassed{_because(summary, Outcome.BYPASS)}")
     return [", ".join(parts)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from genai_cache_magic.errors import DecryptionError
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import SERVED, Outcome
 from genai_cache_magic.ledger import run_rows
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ class Sums:
     input_tokens, cached_input_tokens, output_tokens
         Of the calls that a model was asked, as far as they are known; the second is part of the first.
     saved_input_tokens, saved_output_tokens
-        Of hits.
+        Of hits, and of answers to similar questions.
     spent, saved
         What is known of them [1e-12 USD].
     spent_unknown, saved_unknown
         Number of calls whose price is not known.
+    similar
+        Calls that got the answer to another question, much alike: no hits, and no misses.
     """
 
     hits: int = 0
@@ -91,12 +93,14 @@ class Sums:
     saved: int = 0
     spent_unknown: int = 0
     saved_unknown: int = 0
+    similar: int = 0
 
     def add_call(self, call: CallRecord) -> None:
         """Add one call that has come to its end."""
         outcome = call.outcome
-        if outcome is Outcome.HIT:
-            self.hits += 1
+        if outcome in SERVED:
+            self.hits += outcome is Outcome.HIT
+            self.similar += outcome is Outcome.SIMILAR
             self.saved_input_tokens += _bounded(call.input_tokens)
             self.saved_output_tokens += _bounded(call.output_tokens)
             self._add_money("saved", call.saved_usd)
@@ -242,7 +246,9 @@ class Accounts:
 
         By the number of those days: a day divided by `days`.
         """
-        counts = ", ".join(f"total({name})" for name in ("hits", "misses", "bypassed", "errors", "unrecognised"))
+        counts = ", ".join(
+            f"total({name})" for name in ("hits", "similar", "misses", "bypassed", "errors", "unrecognised")
+        )
         wanted = f"SELECT day / {days:d}, count(*), {counts} FROM account WHERE day >= ? GROUP BY 1"  # noqa: S608 - constants
         return {page: tuple(rest) for page, *rest in self.file.read(lambda db: db.execute(wanted, (first,)).fetchall())}
 

@@ -46,7 +46,9 @@ class UsageRow:
     input_tokens, cached_input_tokens, output_tokens
         Of the calls that a model was asked; the second is part of the first.
     saved_input_tokens, saved_output_tokens
-        Of the hits.
+        Of the hits, and of the similar ones.
+    similar
+        Calls that got the answer to another question, much alike: no hits, and no misses.
     """
 
     day: date | None = None
@@ -68,6 +70,7 @@ class UsageRow:
     output_tokens: int = 0
     saved_input_tokens: int = 0
     saved_output_tokens: int = 0
+    similar: int = 0
 
     def as_json(self, by: Iterable[str] = BY) -> dict[str, Any]:
         """Return plain values: what tells the row from others, and its numbers; money is a decimal text [USD]."""

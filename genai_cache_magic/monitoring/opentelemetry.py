@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from genai_cache_magic.events import CallRecord, Outcome
+from genai_cache_magic.events import SERVED, CallRecord, Outcome
 from genai_cache_magic.monitoring.labels import ERROR_TYPE, OUTCOME, TIER, Labels, error_type, trouble_attributes
 from genai_cache_magic.monitoring.tiers import CIRCUITS
 
@@ -30,6 +30,7 @@ SCOPE: Final = "genai_cache_magic"
 
 _COUNTED: Final = {
     Outcome.HIT: ("hits", "Calls that were answered from the cache"),
+    Outcome.SIMILAR: ("similar", "Calls that got the answer to another question, much alike"),
     Outcome.MISS: ("misses", "Calls that a model answered, since nothing was stored"),
     Outcome.STALE: ("stale", "Calls that a model answered, since what was stored had expired or was invalidated"),
     Outcome.REFUSED: ("refused", "Calls that a model answered with something that must not be stored"),
@@ -173,7 +174,7 @@ def _tokens(meter: Meter) -> Callable[[CallRecord, dict[str, str]], None]:
     counter = meter.create_counter("genai_cache.tokens", "{token}", "Tokens that were paid for, or saved by hits")
 
     def add(call: CallRecord, labels: dict[str, str]) -> None:
-        kind = "saved" if call.outcome is Outcome.HIT else "paid"
+        kind = "saved" if call.outcome in SERVED else "paid"
         for direction, count in (("input", call.input_tokens), ("output", call.output_tokens)):
             if count:
                 counter.add(count, {**labels, "gen_ai.token.type": direction, "genai_cache.kind": kind})
@@ -187,7 +188,7 @@ def _money(meter: Meter) -> Callable[[CallRecord, dict[str, str]], None]:
     unknown = meter.create_counter("genai_cache.unpriced", "{call}", "Calls whose price is not known")
 
     def add(call: CallRecord, labels: dict[str, str]) -> None:
-        is_hit = call.outcome is Outcome.HIT
+        is_hit = call.outcome in SERVED
         amount = _known(call.saved_usd if is_hit else call.spent_usd)
         if amount is None:
             unknown.add(1, labels)

@@ -11,7 +11,7 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from genai_cache_magic.core.model import JsonObject, JsonValue, Response
 
@@ -120,3 +120,16 @@ def usage_beside_cache(
         cached_input_tokens=was_read,
         cache_write_tokens=was_written,
     )
+
+
+def put(value: JsonValue, path: Sequence[str], text: str) -> JsonValue:
+    """Return `value` with `text` at `path`, sharing with it what lies beside."""
+    if not path:
+        return text
+    step, *rest = path
+    if type(value) is list:
+        place = int(step)
+        return [put(item, rest, text) if i == place else item for i, item in enumerate(value)]
+    if type(value) is dict:
+        return {name: put(inner, rest, text) if name == step else inner for name, inner in value.items()}
+    return value

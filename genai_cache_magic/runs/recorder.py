@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.pricing import cost_usd
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import SERVED
 from genai_cache_magic.ledger.accounts import DAY_MS
 from genai_cache_magic.ledger.run_rows import RunCall, RunNote
 
@@ -48,7 +48,7 @@ class RunRecorder:
         call, scope, now_ms = seen.asked.call, self._scope, self._now_ms()
         answer = call.provider.read(seen.response)
         cost = cost_usd(call, answer, now_ms=now_ms)
-        is_hit = seen.outcome is Outcome.HIT
+        is_hit = seen.outcome in SERVED
         noted = RunCall(
             run=scope.options.run,
             cell=scope.cell,
@@ -68,7 +68,7 @@ class RunRecorder:
             spent_usd=None if is_hit else cost,
             saved_usd=cost if is_hit else None,
             person=scope.person,
-            surroundings=surroundings(),
+            surroundings={**surroundings(), **_semantic(scope)},
             at_ms=books.now_ms(),
         )
         books.note_run(RunNote(noted, seen.asked.form, seen.response))
@@ -80,6 +80,12 @@ def surroundings() -> dict[str, str]:
     used = {name for name in _LIBRARIES if name.replace("-", "_").partition("_")[0] in sys.modules}
     versions = {name: _version(name) for name in ("genai-cache-magic", *sorted(used))}
     return {name: text for name, text in {**versions, "notebook": notebook}.items() if text}
+
+
+def _semantic(scope: CellScope) -> dict[str, str]:
+    """Return how alike questions had to be that shared an answer, if any did."""
+    least = scope.options.semantic
+    return {} if least is None else {"semantic": f"{least:g}"}
 
 
 @cache

@@ -101,7 +101,8 @@ class WatchingDesk:
 def watched(step: Step, asked: Asked, witness: Callable[[Witnessed], None]) -> Step:
     """Return `step`, whose answer will be told to `witness`, if it has not come already."""
     if isinstance(step, Answered):
-        witness(Witnessed(asked, step.response, Outcome.HIT, step.sample, step.entry_id))
+        outcome = Outcome.SIMILAR if step.is_similar else Outcome.HIT
+        witness(Witnessed(asked, step.response, outcome, step.sample, step.entry_id))
     elif isinstance(step, Lead):
         step.desk = _WatchedDesk(step.desk, asked, witness)
     elif isinstance(step, Follow):

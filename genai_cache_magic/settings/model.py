@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from genai_cache_magic.core.ignoring import OWN, checked_rules, combined
 from genai_cache_magic.core.masking import without_credentials
-from genai_cache_magic.core.options import Mode, Samples
+from genai_cache_magic.core.options import LEAST_SEMANTIC, Mode, Samples
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.edges import CdnSettings
@@ -271,6 +271,7 @@ class Settings(BaseSettings):
     run_file: Place | None = None
     budget: Money | None = None
     budget_unknown: MoneyOrNothing | None = None
+    semantic: float | None = Field(default=None, ge=LEAST_SEMANTIC, le=1)
     status: Literal["auto", "widget", "static", "off"] = "auto"
     person: str = Field(default_factory=person_name)
     machine: str = Field(default_factory=machine_identity)

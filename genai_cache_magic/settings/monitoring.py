@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 METRICS: Final = (
-    *("hits", "misses", "stale", "refused", "errors", "bypassed", "latency", "tokens", "money", "queue", "breaker"),
+    *(
+        "hits",
+        "similar",
+        "misses",
+        "stale",
+        "refused",
+        "errors",
+        "bypassed",
+        "latency",
+        "tokens",
+        "money",
+        "queue",
+        "breaker",
+    ),
     "troubles",
 )
 """What can be counted."""

@@ -48,6 +48,7 @@ _DECIDING: Final = frozenset(
         "person",
         "role",  # whether the team hears of what is invalidated
         "run_file",  # what answers first
+        "semantic",  # which questions get one answer
         "signing_key_name",
         "size_limit",  # a small one throws away what was paid for
         "verify_challenge",

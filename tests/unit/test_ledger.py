@@ -104,7 +104,7 @@ def test_every_outcome_has_its_count(ledger, outcome):
     """No call of any kind is left out, and what it cost is unknown if it is."""
     note(ledger, CallRecord(outcome, model="m"))
     total = ledger.usage(ALL, ()).total
-    assert total.hits + total.misses + total.bypassed + total.errors + total.unrecognised == 1
+    assert total.hits + total.similar + total.misses + total.bypassed + total.errors + total.unrecognised == 1
     assert total.spent_unknown + total.saved_unknown == 1
     assert total.spent_usd == total.saved_usd == 0
 

@@ -36,6 +36,7 @@ DECIDING = {
     "l2": '"redis://theirs"',
     "monitoring": '{exporter = "otlp", endpoint = "https://theirs.example"}',
     "run_file": '"theirs.jsonl"',
+    "semantic": "0.8",
     "size_limit": '"1MiB"',
     "maxmemory": '"1mb"',
     "ignore": '["uuid"]',

@@ -17,7 +17,7 @@
 export const VERSION = 3;
 const PAGE = 50;
 const SLOW_MS = 2000;
-const GLYPHS = { hit: "✓", miss: "+", stale: "↻", refused: "!", bypass: "→", error: "✗", open: "…", unrecognised: "?" };
+const GLYPHS = { hit: "✓", similar: "≈", miss: "+", stale: "↻", refused: "!", bypass: "→", error: "✗", open: "…", unrecognised: "?" };
 const NO_HOST = { post: () => Promise.reject(new Error(HOW)), canControl: false };
 const HOW =
   "Buttons need the kernel or the server: in JupyterLab run `jupyter server extension enable genai_cache_magic` and " +
@@ -91,7 +91,7 @@ function packedCalls(kind, tags) {
   const lines = texts(kind.calls).flatMap((line) => line.split(";")).map((line) => line.trim()).filter(Boolean);
   return lines.map((line) => {
     const [entry, input, output, usd, cached, sample] = line.split(" ");
-    const isHit = kind.outcome === "hit";
+    const isHit = SERVED.includes(kind.outcome);
     const numbers = {
       input_tokens: input, output_tokens: output, cached_input_tokens: cached ?? 0, sample: sample ?? 0,
       spent_usd: isHit ? 0 : usd, saved_usd: isHit ? usd : 0,
@@ -103,11 +103,12 @@ function packedCalls(kind, tags) {
 /** Return the line that says what happened, in words. */
 export function inWords(report) {
   const calls = callsOf(report);
-  const counts = ["hits", "misses", "bypassed", "errors", "open"].some((name) => count(report[name]) > 0);
+  const counts = ["hits", "similar", "misses", "bypassed", "errors", "open"].some((name) => count(report[name]) > 0);
   const others = isRecord(report.unrecognised) ? Object.entries(report.unrecognised) : [];
   if (!counts && !calls.length && !others.length) return "no model calls";
   const notStored = count(report.not_stored ?? report.refused);
   const parts = [counted(count(report.hits), "hit"), counted(count(report.misses), "miss", "misses")];
+  if (count(report.similar)) parts.splice(1, 0, `${whole(report.similar)} similar`);
   if (notStored) parts.push(`${whole(notStored)} not stored`);
   if (count(report.bypassed)) parts.push(`${whole(report.bypassed)} bypassed`);
   if (count(report.errors)) parts.push(counted(report.errors, "error"));
@@ -156,15 +157,16 @@ function missing(report, calls) {
   return asked && !calls.length ? ["Its calls were not saved with it: run the cell again to see them."] : [];
 }
 
-const STORES_NOTHING = ["refused", "bypass", "error", "open", "unrecognised"];
+const STORES_NOTHING = ["similar", "refused", "bypass", "error", "open", "unrecognised"];
 const CHANGES = { "-": "gcm-removed", "+": "gcm-added" };
 const ASKED = ["miss", "stale", "refused"];
+const SERVED = ["hit", "similar"];
 
 /** Return sentences about what a person would want to know of these calls, and what to do. */
 function hintsOf(calls) {
   const told = [];
   const sum = (chosen) => calls.filter(chosen).reduce((total, call) => total + call.count, 0);
-  const unpriced = sum((call) => (call.outcome === "hit" ? call.saved === null : ASKED.includes(call.outcome) && call.spent === null));
+  const unpriced = sum((call) => (SERVED.includes(call.outcome) ? call.saved === null : ASKED.includes(call.outcome) && call.spent === null));
   if (unpriced) told.push(`The price of ${counted(unpriced, "call")} is unknown: sums are of what is known.`);
   const cut = sum((call) => call.outcome === "refused" && call.reason === "truncated");
   if (cut) told.push(`${counted(cut, "answer was", "answers were")} cut off and not stored: allow more tokens, or keep such answers by --store truncated.`);
@@ -573,7 +575,7 @@ function mood(report, calls) {
   if (count(report.errors)) return "error";
   const isToRead = ["bypassed", "refused", "open"].some((name) => count(report[name])) || texts(report.troubles).length;
   if (isToRead || calls.some((call) => call.outcome === "unrecognised")) return "refused";
-  return count(report.hits) || count(report.misses) ? "hit" : "";
+  return ["hits", "similar", "misses"].some((name) => count(report[name])) ? "hit" : "";
 }
 
 const known = (outcome) => (Object.hasOwn(GLYPHS, outcome) ? outcome : "");

@@ -120,7 +120,7 @@ class Panel {
   }
 }
 
-const calls = (row) => whole(row.hits + row.misses + row.bypassed + row.errors + row.unrecognised);
+const calls = (row) => whole(row.hits + (row.similar ?? 0) + row.misses + row.bypassed + row.errors + row.unrecognised);
 const amountOf = (usd, unknown) => `${unknown ? "at least " : ""}${dollars(Number(usd))}`;
 const spent = (row) => amountOf(row.spent_usd, row.spent_unknown);
 const saved = (row) => amountOf(row.saved_usd, row.saved_unknown);
