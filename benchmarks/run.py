@@ -34,6 +34,7 @@ _ROWS = {
     "peers": ("rows_peers", "ROW"),
     "batch": ("rows_batch", "ROW"),
     "team": ("rows_team", "ROW"),
+    "vectors": ("rows_vectors", "ROW"),
 }
 
 

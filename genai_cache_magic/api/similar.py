@@ -134,14 +134,16 @@ class Questions:
 
     def learn(self, lead: Lead, entry_id: EntryId, header: Header) -> None:
         """Note what `lead` asked, and where its answer lies; behind, unless its vector is known by now."""
-        asked = lead.question or self._asked(lead)
+        filled = (entry_id, header.created_ms)
         with self._lock:
-            filled = (entry_id, header.created_ms)
-            if asked is None or filled in self._noted:
+            if filled in self._noted:
                 return
             self._noted[filled] = None
             if len(self._noted) > _MOST_NOTED:
                 self._noted.popitem(last=False)
+        asked = lead.question or self._asked(lead)
+        if asked is None:
+            return
         store = partial(self._store, asked, entry_id, header)
         if not asked.vector:
             self._begin(store, lead.scope.emit, lambda _: None)
