@@ -64,7 +64,7 @@ FAULTS = {
     "decoding": (adapter._Kit, "decode"),
     "what is kept": (recording, "recorded"),
     "commit": (CallDesk, "commit"),
-    "entry": (Keeper, "_entry"),
+    "entry": (Keeper, "entry"),
     "store": (Entries, "fill"),
     "land": (Flights, "land"),
 }
