@@ -1,114 +1,40 @@
-"""The grammar of the magic: the options of a cell, the commands of a line, and what is said of wrong ones.
-
-Errors are `ConfigurationError` and not IPython's `UsageError`, which tools that execute notebooks don't see.
-"""
+"""What was written after the magic, read and judged: the options of a cell, a command and its arguments."""
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from IPython.core.error import UsageError
-from IPython.core.magic_arguments import argument, magic_arguments
-
-from genai_cache_magic.core.ignoring import NOTHING, OWN, SHIPPED
-from genai_cache_magic.core.options import Mode, Samples
-from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.jupyter.grammar import COMMANDS, RUNS, actions_of, nearest, parse, written
 from genai_cache_magic.jupyter.report import Report, Table
-from genai_cache_magic.ledger.usage import BY
 
 if TYPE_CHECKING:
-    from argparse import Action, ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable
+    from argparse import Namespace
 
-COMMANDS = {
-    "status": "what is in force, and what the last cell did",
-    "on": "open a scope for every cell that follows, with the options of a cell",
-    "off": "end that",
-    "config": "every setting, its value and where it was set",
-    "stats": "how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most",
-    "optimize": "what could be otherwise, with numbers; applies nothing: --since",
-    "usage": "what calls cost and what hits saved, by day and model: --since, --until, --by",
-    "invalidate": "make answers invalid: --tag, --entry, --run, --cell, --model, --person, --older-than or a PATTERN",
-    "clear": "make everything in the namespace invalid",
-    "doctor": "what is wrong with configuration, key, cache and team tier, and what to do",
-    "panel": "the last cell, today's cost, models, tags and answers, with buttons",
-    "runs": "named runs: list, show NAME, diff A B, pin NAME, export NAME FILE [--plaintext], "
-    "import FILE [--as NAME] [--from vcr|cachy]",
-    "explain": "why calls were no hits, and what would help: of the last cell, CALL (number or entry id), --run NAME",
-    "estimate": "how much of a FILE of requests, or of a run, is cached, and what the rest would cost",
-    "warm": "ask what of a FILE of requests is not cached: --budget, --run, --tag, --batch, --collect, --dry-run",
-    "help": "this; also after a command",
-}
 _HELP = frozenset({"--help", "-h", "help"})
-IGNORE_HELP = f"{' | '.join(SHIPPED)} | {OWN}PATTERN | $.JSON.PATH | {NOTHING}"
-_IN_A_TERMINAL = frozenset({"demo", "enable", "entries", "gc", "keys", "trust"})
+_IN_A_TERMINAL = frozenset(
+    {
+        *(
+            "access",
+            "alerts",
+            "audit",
+            "backup",
+            "demo",
+            "enable",
+            "entries",
+            "gc",
+            "keys",
+            "replay",
+            "report",
+            "restore",
+        ),
+        "trust",
+    }
+)
 By: TypeAlias = Literal["all", "tag", "entry", "run", "cell", "model", "person", "older_than", "pattern"]
-
-
-def _option(name: str, **how: Any) -> argument:
-    return argument(name, **how)  # type: ignore[no-untyped-call]
-
-
-_OPTIONS = (
-    _option("--mode", metavar="MODE", help=" | ".join(Mode)),
-    _option("--ttl", metavar="TTL", help="how long answers are good, such as 12h or 30d"),
-    _option("--tag", metavar="TAG", action="append", help="a tag for what is stored and served; repeatable"),
-    _option("--run", metavar="NAME", help="the experiment run that the calls belong to"),
-    _option("--run-file", metavar="FILE", help="a file that answers first; mode record keeps it up to date"),
-    _option("--namespace", metavar="NAME", help="whose cache: a team's or a project's"),
-    _option("--samples", metavar="KIND", help=f"{' | '.join(Samples)}: do identical calls share an answer"),
-    _option("--store", metavar="KIND", action="append", help=f"keep it too: {' | '.join(STORE_KINDS)}; repeatable"),
-    _option("--ignore", metavar="RULE", action="append", help=f"noise, for keys: {IGNORE_HELP}; repeatable"),
-    _option("--salt", metavar="TEXT", help="part of the key: other text, other answers"),
-    _option(
-        "--budget", metavar="USD", help="what its calls, or those of its run, may cost in all: beyond, none is made"
-    ),
-    _option(
-        "--budget-unknown", metavar="USD", help="what a call counts as whose price nobody knows; else none is made"
-    ),
-    _option(
-        "--estimate", action="store_const", const=True, help="only look calls up, and say what the others would cost"
-    ),
-    _option(
-        "--semantic", metavar="ALIKE", help="0.8 to 1: answer from a question that is so much alike; never a plain hit"
-    ),
-    _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),
-)
-_SELECTORS = (
-    _option("--tag", metavar="TAG", help="answers with this tag"),
-    _option("--entry", metavar="ID", help="the answer whose id begins so"),
-    _option("--run", metavar="NAME", help="answers that this run stored"),
-    _option("--cell", action="store_true", help="the answers of the last cell"),
-    _option("--model", metavar="MODEL", help="answers of this model"),
-    _option("--person", metavar="NAME", help="answers that this person stored"),
-    _option("--older-than", metavar="AGE", help="answers older than this, such as 7d"),
-    _option("pattern", nargs="?", metavar="PATTERN", help="answers whose name matches, such as 'gpt-4.1*'"),
-)
-_PERIOD = (
-    _option("--since", metavar="DAY", help="the first day: 2026-05-31, today, yesterday, or 7d; default 30d"),
-    _option("--until", metavar="DAY", help="the last day; default today"),
-    _option("--by", metavar="WHAT", help=f"{', '.join(BY)}, with commas between; default day,model"),
-    _option("--team", action="store_true", help="of all machines of the team; the default where there is one"),
-    _option("--this-machine", action="store_true", help="of this machine alone"),
-)
-_EXPLAINED = (
-    _option("--text", action="store_true", help="show words of prompts, too: they are saved with the notebook"),
-    _option("--run", metavar="NAME", help="the calls of this run"),
-    _option("call", nargs="?", metavar="CALL", help="one call: its number, or the start of its entry id"),
-)
-_CONFIRMATION = (
-    _option("--dry-run", action="store_true", help="count, change nothing"),
-    _option("--yes", action="store_true", help="don't ask"),
-)
-
-
-class _Described(Protocol):
-    parser: ArgumentParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +58,6 @@ class Selection:
     yes: bool = False
 
 
-def with_cell_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a magic the options of a cell: they appear in its help."""
-    return _with_arguments("llm_cache", _OPTIONS)(function)
-
-
 def parse_cell(line: str) -> CellArguments:
     """Read the options of ``%%llm_cache`` or ``%llm_cache on``.
 
@@ -145,7 +66,7 @@ def parse_cell(line: str) -> CellArguments:
     ConfigurationError
         An option is unknown or lacks its value; values themselves are judged by `Session.options`.
     """
-    return _cell_arguments(_parse(_cell, line))
+    return _cell_arguments(parse("", line))
 
 
 def split_command(line: str) -> tuple[str, str]:
@@ -179,22 +100,15 @@ def asks_for_help(line: str) -> bool:
 def usage(command: str) -> Report:
     """Return what can be written after `command`; for none and ``help``, the options of a cell and all commands."""
     is_own = command in COMMANDS and command != "help"
-    described = _BY_COMMAND.get(command) if is_own else _cell
-    actions = _parser(described)._actions if described else ()  # noqa: SLF001 - as below
-    rows = [(_written(action), action.help or "") for action in actions]
+    rows = [(written(action), action.help or "") for action in actions_of(command if is_own else "")]
     if command == "runs":
-        rows = [(" ".join((name, *words)), what) for name, (words, what) in _RUNS.items()]
+        rows = [(" ".join((name, *words)), what) for name, (words, what) in RUNS.items()]
     if is_own:
         alone = "" if rows else "; it takes no options"
         return Report(f"%llm_cache {command}: {COMMANDS[command]}{alone}", Table(tuple(rows), ("write", "for")))
     rows += [(f"%llm_cache {name}", what) for name, what in COMMANDS.items()]
     title = "%%llm_cache OPTIONS, as the first line of a cell, gives its calls a cache; %llm_cache COMMAND speaks to it"
     return Report(title, Table(tuple(rows), ("write", "for")))
-
-
-def _written(action: Action) -> str:
-    name = action.option_strings[0] if action.option_strings else ""
-    return " ".join(filter(None, (name, str(action.metavar) if action.nargs != 0 else "")))
 
 
 def parse_nothing(command: str, line: str) -> None:
@@ -217,7 +131,7 @@ def parse_invalidate(line: str) -> Selection:
     ConfigurationError
         An option is unknown, or not exactly one selector is given.
     """
-    found = vars(_parse(_invalidate, line))
+    found = vars(parse("invalidate", line))
     flags = {name: found.pop(name) for name in ("dry_run", "yes")}
     chosen = [(name, value) for name, value in found.items() if value]
     if len(chosen) != 1:
@@ -236,7 +150,7 @@ def parse_clear(line: str) -> Selection:
     ConfigurationError
         An option is unknown.
     """
-    return Selection("all", "", **vars(_parse(_clear, line)))
+    return Selection("all", "", **vars(parse("clear", line)))
 
 
 def parse_usage(line: str) -> dict[str, Any]:
@@ -247,7 +161,7 @@ def parse_usage(line: str) -> dict[str, Any]:
     ConfigurationError
         An option is unknown, lacks its value or contradicts another; days are judged by `Cache.usage`.
     """
-    found = {name: value for name, value in vars(_parse(_usage, line)).items() if value is not None}
+    found = {name: value for name, value in vars(parse("usage", line)).items() if value is not None}
     team, alone = found.pop("team"), found.pop("this_machine")
     if team and alone:
         raise ConfigurationError("llm_cache usage: --team and --this-machine contradict each other: remove one")
@@ -262,26 +176,19 @@ def parse_explain(line: str) -> tuple[str, str, bool]:
     ConfigurationError
         An option is unknown or lacks its value.
     """
-    found = _parse(_explained, line)
+    found = parse("explain", line)
     return found.call or "", found.run or "", found.text
-
-
-_RUNS = {
-    "list": ((), "the runs of this machine and of its team"),
-    "show": (("NAME",), "its calls"),
-    "diff": (("A", "B"), "which calls differ, in which part, and which answers changed"),
-    "pin": (("NAME",), "keeps its answers as they are now, for --run NAME --mode replay"),
-    "export": (("NAME", "FILE"), "writes it into a file, sealed, or with --plaintext as text that anyone can read"),
-    "import": (
-        ("FILE",),
-        "takes a run over from a file, under the file's name or --as NAME; --from vcr | cachy: what these recorded",
-    ),
-}
 
 
 def parse_insight(command: str, line: str) -> Namespace:
     """Read the arguments of ``%llm_cache stats`` or ``optimize``: the first day that counts, and what else there is."""
-    return _parse(_BY_COMMAND[command], line)
+    return parse(command, line)
+
+
+def parse_requests(command: str, line: str) -> dict[str, Any]:
+    """Read the arguments of ``%llm_cache estimate`` and ``warm``; raises ``ConfigurationError``."""
+    found = vars(parse(command, line))
+    return {"tags" if name == "tag" else name: value for name, value in found.items() if value}
 
 
 def parse_runs(line: str) -> list[str]:
@@ -300,15 +207,15 @@ def parse_runs(line: str) -> list[str]:
         raise ConfigurationError(
             f"%llm_cache runs {line} is no command here: in a terminal it is genai-cache runs {line}"
         )
-    if command not in _RUNS:
-        raise ConfigurationError(f"%llm_cache runs {command} is no command: {nearest(command, _RUNS)}")
+    if command not in RUNS:
+        raise ConfigurationError(f"%llm_cache runs {command} is no command: {nearest(command, RUNS)}")
     flags = [word for word in rest if word == "--plaintext"] if command == "export" else []
     named = [word for word in rest if word not in flags]
     if command == "import":
         return [command, *_import_words(named)]
-    wanted = _RUNS[command][0]
+    wanted = RUNS[command][0]
     if len(named) != len(wanted) or any(word.startswith("-") for word in named):
-        raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *_RUNS[command][0]))}")
+        raise ConfigurationError(f"write %llm_cache runs {' '.join((command, *RUNS[command][0]))}")
     return [command, *named, *flags]
 
 
@@ -331,21 +238,6 @@ def _import_words(words: list[str]) -> list[str]:
     return [file, *(named or [options["--as"] or PurePath(file).stem]), options["--from"], options["--log"]]
 
 
-def option_strings(command: str = "") -> dict[str, bool]:
-    """Return the options that `command` (empty: a cell) takes, and whether each wants a value."""
-    if command not in _BY_COMMAND:
-        return {}
-    actions = _parser(_BY_COMMAND[command])._actions  # noqa: SLF001 - argparse offers no other list of its options
-    return {name: action.nargs != 0 for action in actions for name in action.option_strings}
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean ...?``, or all that is known where nothing is near."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
-
-
 def _cell_arguments(found: Namespace) -> CellArguments:
     values = {name: value for name, value in vars(found).items() if value is not None}
     quiet = values.pop("quiet")
@@ -355,144 +247,3 @@ def _cell_arguments(found: Namespace) -> CellArguments:
 
 def _plain(value: str | list[str]) -> str | tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _with_arguments(name: str, arguments: Iterable[argument]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(arguments)):  # IPython reads decorators from the outermost inwards
-            function = option(function)
-        described: Callable[..., Any] = magic_arguments(name)(function)  # type: ignore[no-untyped-call]
-        _parser(described).allow_abbrev = False  # a later option must not change what an abbreviation means
-        return described
-
-    return decorate
-
-
-def _parser(described: Callable[..., Any]) -> ArgumentParser:
-    return cast("_Described", described).parser
-
-
-@with_cell_options
-def _cell() -> None:
-    """Give the calls of one cell a cache."""
-
-
-@_with_arguments("llm_cache invalidate", _SELECTORS + _CONFIRMATION)
-def _invalidate() -> None:
-    """Make answers invalid, here and for everyone who shares the namespace."""
-
-
-@_with_arguments("llm_cache clear", _CONFIRMATION)
-def _clear() -> None:
-    """Make every answer of the namespace invalid."""
-
-
-@_with_arguments("llm_cache usage", _PERIOD)
-def _usage() -> None:
-    """Show what calls cost and what hits saved."""
-
-
-@_with_arguments("llm_cache optimize", _PERIOD[:1])
-def _optimize() -> None:
-    """Say what could be otherwise, with numbers; nothing is applied."""
-
-
-@_with_arguments("llm_cache explain", _EXPLAINED)
-def _explained() -> None:
-    """Say why calls were no hits, what differs from the nearest stored one, and what would help."""
-
-
-@_with_arguments(
-    "llm_cache stats",
-    (*_PERIOD[:1], _option("--holdings", action="store_true", help="count what is kept of each model, tag and run")),
-)
-def _stats() -> None:
-    """Show how much the cache holds and how it is used."""
-
-
-_ASKED = "JSON lines: bodies, or OpenAI's batch file; a run file; or a run"
-_FILE = _option("what", metavar="FILE|RUN", help=_ASKED)
-_ENDPOINT = _option("--endpoint", metavar="PATH", help="the path of bodies that stand alone, such as /v1/responses")
-_FILE_OR_BATCH = _option("what", nargs="?", metavar="FILE|RUN", help=f"{_ASKED}; --collect: a batch's id")
-_BATCH = (
-    _option("--batch", action="store_true", help="by the provider's batch API: half the price, within a day"),
-    _option("--collect", action="store_true", help="store what submitted batches brought"),
-)
-_KEYED = ("--ignore", "--salt")
-_WARMED = ("--budget", "--budget-unknown", "--run", "--tag", "--ttl", *_KEYED)
-
-
-@_with_arguments("llm_cache estimate", (_FILE, _ENDPOINT, *(o for o in _OPTIONS if o.args[0] in _KEYED)))
-def _estimate() -> None:
-    """Say what is cached, and what the rest would cost."""
-
-
-@_with_arguments(
-    "llm_cache warm",
-    (_FILE_OR_BATCH, _ENDPOINT, *_BATCH, *(o for o in _OPTIONS if o.args[0] in _WARMED), _CONFIRMATION[0]),
-)
-def _warm() -> None:
-    """Ask beforehand what is not cached."""
-
-
-def parse_requests(command: str, line: str) -> dict[str, Any]:
-    """Read the arguments of ``%llm_cache estimate`` and ``warm``; raises ``ConfigurationError``."""
-    found = vars(_parse(_BY_COMMAND[command], line))
-    return {"tags" if name == "tag" else name: value for name, value in found.items() if value}
-
-
-_BY_COMMAND = {
-    "estimate": _estimate,
-    "warm": _warm,
-    "stats": _stats,
-    "optimize": _optimize,
-    "": _cell,
-    "on": _cell,
-    "explain": _explained,
-    "invalidate": _invalidate,
-    "clear": _clear,
-    "usage": _usage,
-}
-
-
-def _parse(described: Callable[..., Any], line: str) -> Namespace:
-    parser = _parser(described)
-    name = parser.prog
-    try:
-        words = shlex.split(line)
-    except ValueError as exc:
-        raise ConfigurationError(
-            f'{name} {line}: close the quote (write "it\'s" for a text with an apostrophe)'
-        ) from exc
-    try:
-        found, unknown = parser.parse_known_args(_with_values(words, parser))
-    except UsageError as exc:
-        raise ConfigurationError(f"{name}: {exc}") from exc
-    if unknown:
-        raise ConfigurationError(f"{name}: {_explain(unknown[0], parser)}")
-    return found
-
-
-def _with_values(words: list[str], parser: ArgumentParser) -> list[str]:
-    """Return `words` with each value tied to its option: one that begins with a dash is judged like any other."""
-    wanting = {name: action for action in parser._actions if action.nargs != 0 for name in action.option_strings}  # noqa: SLF001 - as above
-    tied: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word not in wanting:
-            tied.append(word)
-            continue
-        value = next(rest, "--")
-        if value.startswith("--"):
-            raise ConfigurationError(f"{parser.prog}: {_written(wanting[word])} wants its value: {wanting[word].help}")
-        tied.append(f"{word}={value}")
-    return tied
-
-
-def _explain(word: str, parser: ArgumentParser) -> str:
-    options = [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001 - as above
-    if word.startswith("-"):
-        return f"there is no option {word.partition('=')[0]}, {nearest(word.partition('=')[0], options)}"
-    if word in COMMANDS:
-        return f"{word} is a command of its own: write it in a line, %llm_cache {word}"
-    return f"{word!r} belongs to no option: quote a value that has blanks in it, or remove it"

@@ -10,7 +10,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from genai_cache_magic.core.ignoring import NOTHING, SHIPPED
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
-from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
+from genai_cache_magic.jupyter.grammar import COMMANDS, option_strings
 from genai_cache_magic.jupyter.transform import NAME
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.jupyter.arguments import COMMANDS, asks_for_help, split_command, usage, with_cell_options
+from genai_cache_magic.jupyter.arguments import asks_for_help, split_command, usage
 from genai_cache_magic.jupyter.expansion import expanded
+from genai_cache_magic.jupyter.grammar import COMMANDS, with_cell_options
 from genai_cache_magic.jupyter.transform import AWAIT_UNDER, BEGIN, NAME
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from genai_cache_magic.cli.codes import ALWAYS, MORE
 from genai_cache_magic.cli.main import app
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
-from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
+from genai_cache_magic.jupyter.grammar import COMMANDS, option_strings
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.edges import CdnSettings
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings

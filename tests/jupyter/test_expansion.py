@@ -9,8 +9,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from genai_cache_magic import last_cell
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.jupyter.arguments import COMMANDS, option_strings
 from genai_cache_magic.jupyter.expansion import expanded
+from genai_cache_magic.jupyter.grammar import COMMANDS, option_strings
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 
+from genai_cache_magic.cli.main import app
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.arguments import (
-    COMMANDS,
     Selection,
     parse_cell,
     parse_clear,
@@ -17,6 +18,7 @@ from genai_cache_magic.jupyter.arguments import (
     split_command,
     usage,
 )
+from genai_cache_magic.jupyter.grammar import COMMANDS
 
 
 def test_options_of_a_cell_are_read_as_text():
@@ -28,6 +30,13 @@ def test_options_of_a_cell_are_read_as_text():
     assert read.quiet
     assert parse_cell("") == parse_cell("  ")
     assert parse_cell("").given == {}
+
+
+def test_a_command_for_terminals_says_so():
+    """Whatever `genai-cache` knows and the magic does not."""
+    for command in get_command(app).commands.keys() - COMMANDS.keys():
+        with pytest.raises(ConfigurationError, match=f"in a terminal it is genai-cache {command}"):
+            split_command(command)
 
 
 @pytest.mark.parametrize(
