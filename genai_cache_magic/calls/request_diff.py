@@ -6,13 +6,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import dumps
-from genai_cache_magic.core.ignoring import spelled_path
+from genai_cache_magic.core.json_paths import spelled_path
 from genai_cache_magic.core.masking import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from genai_cache_magic.core.ignoring import Step
+    from genai_cache_magic.core.json_paths import Step
     from genai_cache_magic.core.model import JsonValue, Request
 
 MOST_PLACES: Final = 4

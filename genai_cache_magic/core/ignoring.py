@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from genai_cache_magic.core.json_paths import read_path, spelled_path
 from genai_cache_magic.core.patterns import read_pattern
 from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
 
 if TYPE_CHECKING:
+    from genai_cache_magic.core.json_paths import Step
     from genai_cache_magic.core.model import JsonObject, JsonValue, Request
 
 NOTHING: Final = "none"
@@ -29,9 +30,6 @@ OWN: Final = "re:"
 """How an own regular expression begins."""
 
 MAX_RULES: Final = 32
-
-Step: TypeAlias = "str | int | None"
-"""A step of a JSON path: a name, a place in a list, or None for every one."""
 
 _WINDOW_STEPS: Final = 1 << 18
 """What is searched between two looks at the clock costs no more [steps of the matcher]."""
@@ -118,11 +116,6 @@ _ASKED: Final = frozenset(
     | {"system", "systemInstruction", "system_instruction", "texts", "tools"}
 )
 _CARRIERS: Final = frozenset(("content", "input", "input_text", "parts", "text"))
-_STEP: Final = re.compile(
-    r"\.([A-Za-z_][A-Za-z0-9_-]{0,199})|\.(\*)|\[(\*)\]|\[([0-9]{1,6})\]"
-    r"|\[(?:'([^'\\]{1,200})'|(\"(?:[^\"\\]|\\.){1,200}\"))\]"
-)
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,199}")
 _ORDINARY: Final = "The quick brown fox jumps over the lazy dog; what did it see, and why?"
 
 
@@ -339,53 +332,14 @@ def ignoring(
 
 
 def parsed_path(text: str) -> tuple[Step, ...]:
-    """Return the steps of a JSON path: names, places, and None for ``*``.
-
-    Raises
-    ------
-    ConfigurationError
-        It is none that is known here, or it leads to what is asked.
-    """
-    steps: list[Step] = []
-    at = 1
-    while at < len(text):
-        found = _STEP.match(text, at)
-        if found is None:
-            raise ConfigurationError(
-                f"ignore: the rule {text!r} is no JSON path at character {at + 1}: write it like $.metadata.run, "
-                "$.messages[*].name or $['a name'], without filters"
-            )
-        steps.append(_step(found))
-        at = found.end()
+    """Return the steps of a JSON path; raises ``ConfigurationError`` also where it leads to what is asked."""
+    steps = read_path(text)
     if not steps or _is_asked(steps):
         raise ConfigurationError(
             f"ignore: the rule {text!r} leaves out what is asked, and all questions would get one answer: name a field "
             f"beside it, or write what is noise there as {OWN}PATTERN"
         )
-    return tuple(steps)
-
-
-def _step(found: re.Match[str]) -> Step:
-    name, _, _, place, quoted, spelled = found.groups()
-    if place is not None:
-        return int(place)
-    try:
-        return name or quoted or (None if spelled is None else str(json.loads(spelled)))
-    except ValueError:
-        raise ConfigurationError(f"ignore: {spelled} is no name in a JSON path: write it as JSON has it") from None
-
-
-def spelled_path(steps: tuple[Step, ...]) -> str:
-    """Return a JSON path in the one spelling that it has in keys."""
-    return "$" + "".join(map(_spelled_step, steps))
-
-
-def _spelled_step(step: Step) -> str:
-    if step is None:
-        return "[*]"
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if _PLAIN_NAME.fullmatch(step) else f"[{json.dumps(step, ensure_ascii=False)}]"
+    return steps
 
 
 def _spelled(text: str) -> str:
@@ -435,7 +389,7 @@ def _known() -> str:
     return f"known are {', '.join(SHIPPED)}; own ones are written {OWN}PATTERN, JSON paths $.NAME"
 
 
-def _is_asked(steps: list[Step]) -> bool:
+def _is_asked(steps: Sequence[Step]) -> bool:
     """Return whether a path leads to all that is asked, or to all of a message."""
     first, *rest = steps
     return (first is None or first in _ASKED) and all(s is None or isinstance(s, int) or s in _CARRIERS for s in rest)

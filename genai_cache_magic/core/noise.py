@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import canonical_bytes, dumps
-from genai_cache_magic.core.ignoring import SHIPPED, Step, ignoring, parsed_path, rules_of, spelled_path
+from genai_cache_magic.core.ignoring import SHIPPED, ignoring, parsed_path, rules_of
+from genai_cache_magic.core.json_paths import Step, spelled_path
 from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
 
 if TYPE_CHECKING:
