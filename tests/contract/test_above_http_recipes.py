@@ -94,7 +94,9 @@ class Slotted(pydantic.BaseModel):
     __slots__ = ("beside",)
 
 
-@pytest.mark.parametrize("value", [Kind.ONE, {1}, (1, 2), b"", Slotted(), object(), [[Kind.ONE]]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [Kind.ONE, {1}, (1, 2), b"", Slotted(), object(), [[Kind.ONE]]], ids=lambda value: type(value).__name__
+)
 def test_what_has_no_recipe(value):
     """What could not be made anew for each caller is read anew for each."""
     kept = recipes.Recipes(pydantic.BaseModel, lambda one, other: one == other)
