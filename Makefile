@@ -102,9 +102,9 @@ $(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
 	$(HTTPX)/bin/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
 	@touch $@
 
-$(CLUSTERS)/.has-clusters: pyproject.toml tests/environments/clusters.txt | $(BIN)/python
+$(CLUSTERS)/.has-clusters: pyproject.toml tests/torture/clusters.txt | $(BIN)/python
 	$(BIN)/python -m venv $(CLUSTERS)
-	$(CLUSTERS)/bin/python -m pip install --quiet --editable '.[demo]' --requirement tests/environments/clusters.txt
+	$(CLUSTERS)/bin/python -m pip install --quiet --editable '.[demo]' --requirement tests/torture/clusters.txt
 	@touch $@
 
 $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python

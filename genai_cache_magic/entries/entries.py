@@ -284,6 +284,7 @@ class Entries:
             decision = self.judge.decide(entry_id, sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
             if not isinstance(decision, Serve):
                 return decision
+            sealed.metadata()  # what a newer version describes otherwise it may mean otherwise
             found = Found(sealed, sealed.response(), Tier.L2)
         except StoreUnavailable as exc:
             tell(trouble("L1", exc))

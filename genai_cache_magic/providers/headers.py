@@ -40,6 +40,7 @@ SEMANTIC_HEADERS: Final = frozenset(
         "x-amzn-bedrock-service-tier",
         "x-amzn-bedrock-trace",
         "x-anthropic-beta",  # OpenRouter: handed on to Anthropic
+        "x-delay-time",  # Cerebras: not documented, so it may decide
         "x-litellm-tags",  # LiteLLM proxy: routing by tag
         "x-policy-id",  # Azure OpenAI: the content filter's configuration
         "x-vertex-ai-llm-request-type",  # Vertex AI: by which capacity it is answered
