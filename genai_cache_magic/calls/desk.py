@@ -33,7 +33,7 @@ from genai_cache_magic.calls.coalesce import (
 from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.keeping_parts import PartsKeeper
-from genai_cache_magic.calls.missed import replay_miss
+from genai_cache_magic.calls.missed import GIVEN_UP, replay_miss
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Made, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
@@ -127,6 +127,8 @@ class CallDesk:
             return self._resume_batch(lead, lead.batch, landing)
 
     def _resume(self, lead: Lead, landing: Landing | None) -> Step:
+        if landing is None and lead.scope.options.mode is Mode.REPLAY:
+            landing = GIVEN_UP  # it must not go on alone: what is here answers, or nothing does
         if isinstance(landing, Landed):
             is_same = landing.asked == lead.call.wants.asked
             rendered = landing.value if is_same else lead.call.provider.render(landing.value, lead.call.wants)
@@ -359,10 +361,9 @@ class CallDesk:
         return self._leave(lead)
 
     def _depart(self, lead: Lead) -> Step:
-        options = lead.scope.options
         if lead.batch is not None:
             return self._depart_batch(lead, lead.batch)
-        if lead.flight is not None or options.mode is Mode.READ or self._keeper.is_refused(lead):
+        if lead.flight is not None or lead.scope.options.mode is Mode.READ or self._keeper.is_refused(lead):
             return self._keeper.stamp(lead)
         joined = self._flights.join(lead.entry_id, Caller.current(is_async=lead.is_async))
         if joined is None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.calls.coalesce import LookedUp
+from genai_cache_magic.entries.link import Looked
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.providers.base import STATEFUL
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Lead
 
+GIVEN_UP: Final = LookedUp(
+    Looked(trouble="the call could not wait until the team was asked: give it a longer time-out", is_offline=False)
+)
+"""What stands for a look-up of the team that a replay did not wait for."""
 _SHOWN: Final = 5
 """How many differing components a message names."""
 

@@ -11,6 +11,7 @@ from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
 from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.testing.tier import MemoryTier
 
 
@@ -170,3 +171,21 @@ def test_listings_and_values_do_not_either(team, asked_here):
     assert ada.cache.get("name") == "another"
     ada.cache.stats()
     assert asked_here == []
+
+
+def test_a_replay_that_can_not_wait_for_the_team_never_asks_the_model(team, origin):
+    """A time-out below that of a look-up, or a loop that can't wait: what is here is served, and the rest is a miss."""
+    ada = team.machine("ada")
+    whole_call(ada, origin, "hello")
+    ada.told()
+    for text in ("hello", "something else"):
+        ada.goes_stale()
+        scope = CellScope(Options(mode=Mode.REPLAY), person="tester")
+        step = ada.begin(scope, text)
+        assert isinstance(step, Follow)
+        if text == "hello":
+            assert isinstance(step.lead.desk.resume(step, None), Answered)
+        else:
+            with pytest.raises(ReplayMiss, match="could not wait"):
+                step.lead.desk.resume(step, None)
+    assert origin.answers == 1
