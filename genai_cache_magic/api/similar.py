@@ -26,7 +26,7 @@ from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, Store
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.questions import question_of
 from genai_cache_magic.stores.workers import Workers
-from genai_cache_magic.vectors.guard import differs
+from genai_cache_magic.vectors.guard import MAX_CHARACTERS, differs
 from genai_cache_magic.vectors.measures import measure_of
 from genai_cache_magic.vectors.record import Record, packed, read_record
 
@@ -109,7 +109,8 @@ class Questions:
     Parameters
     ----------
     embed
-        Returns the vectors of texts; the model of this machine if nothing is given.
+        Returns the vectors of texts; the model of this machine if nothing is given. If it has a ``reads_whole``, that
+        tells whether a text counts to its end.
     """
 
     def __init__(self, held: Held, embed: Embed | None = None) -> None:
@@ -165,7 +166,7 @@ class Questions:
         keys = self._held.keys
         with suppress(UncacheableRequest):
             found = question_of(lead.call.as_keyed)
-            if found is not None:
+            if found is not None and len(found[1]) <= MAX_CHARACTERS:
                 space = KeySpace(keys.namespace, lead.scope.options.salt)
                 frame = entry_id(_FRAME + canonical_bytes(found[0], space), keys.id_key)
                 return Question(frame, found[1])
@@ -190,6 +191,8 @@ class Questions:
 
     def _nearest(self, lead: Lead, asked: Question, find: Callable[[EntryId], Found | None]) -> Similar | None:
         vector = self._vector(asked.text)
+        if not vector:
+            return None
         lead.question = replace(asked, vector=vector)
         served: dict[EntryId, Found] = {}
 
@@ -221,14 +224,20 @@ class Questions:
         held, name = self._held, _name(asked.frame)
         named = entry_id(_FRAME + f"{name}\0{answer}".encode(), held.keys.id_key)
         vector = asked.vector or self._vector(asked.text)
+        if not vector:
+            return
         tags = {*header.tags, held.keys.tag("vectors", name)}
         record = Record(asked.text, _KIND, answer.encode(), vector)
         kept = replace(header, tags=tuple(sorted(tags)))
         held.entries.fill(named, Entry(kept, Metadata(surface=QUESTION, model=name), record.response()))
 
     def _vector(self, text: str) -> bytes:
+        """Return the vector of a question; empty if that would say nothing of its end, which may decide."""
         if self._embed is None:
             self._embed = _local()
+        reads_whole = getattr(self._embed, "reads_whole", None)
+        if reads_whole is not None and not reads_whole(text):
+            return b""
         (vector,) = self._embed([text])
         return packed(vector, dimension=DIMENSION, needs_direction=True)
 

