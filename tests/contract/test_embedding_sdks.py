@@ -344,9 +344,18 @@ def test_bedrock_by_an_asynchronous_client(isolated, server, monkeypatch):
     assert [json.loads(request.body)["texts"] for request in received] == [FIRST, REST]
 
 
-@pytest.mark.parametrize("sealed", [{"content-digest": "sha-256=:x:"}, {"authorization": "AWS4-HMAC-SHA256 x"}])
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        {"content-digest": "sha-256=:x:"},
+        {"authorization": "AWS4-HMAC-SHA256 x"},
+        {"x-gateway-signature": "x"},
+        {"x-body-sha256": "x"},
+        {"idempotency-key": "x"},
+    ],
+)
 def test_a_body_that_is_vouched_for_is_sent_as_it_is(isolated, server, sealed):
-    """Where a header covers the body's bytes, a batch goes whole or not at all; its texts are known all the same."""
+    """Where a header covers the body's bytes, or names them, a batch goes whole or not at all; its texts are known."""
     import httpx
 
     def told(texts: list[str], headers: dict[str, str]) -> Any:
