@@ -69,7 +69,8 @@ class Batching:
         may_divide = lead.call.request.origin not in self._undivided
         if not may_divide:
             batch.outdated.update(batch.known)  # what comes takes its place, and goes together
-        if batch.outdated:
+        options = lead.scope.options
+        if batch.outdated and options.sends and options.mode is not Mode.READ:  # else nothing may be written
             self._parts.invalidate(lead, batch.outdated)
         lead.call = batch.depart(may_divide=may_divide)
         if batch.body is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import openai
@@ -12,7 +13,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
-from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.errors import NotSent, ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.jupyter.badge import as_text
 from genai_cache_magic.jupyter.summary import summarise
@@ -254,6 +255,21 @@ def test_who_invalidates_a_batch_means_its_texts(client, server):
         embed(client, texts(2, 3))
         embed(client, texts(1, 2))
     assert asked(server) == [texts(1, 2), texts(3), texts(2, 3)]
+
+
+@pytest.mark.parametrize("options", [{"mode": "read"}, {"estimate": True}])
+def test_who_may_not_write_invalidates_nothing(client, server, options):
+    """Mode read, and an estimate, see that a text is out of date by its batch, and publish nothing of that."""
+    with llm_cache() as cell:
+        embed(client, texts(1, 2))
+        embed(client, texts(2, 3))
+    cache = current_session().cache("default")
+    cache.invalidate_entry(cell.calls[1].entry_id[:16])
+    before = cache.parts.entries.generations.current()
+    with suppress(NotSent), llm_cache(**options):
+        embed(client, texts(2, 3))
+    assert cache.parts.entries.generations.current() == before
+    assert asked(server)[2:] == ([] if "estimate" in options else [texts(2, 3)])
 
 
 def test_parts_that_do_not_go_together_are_asked_whole(client, server, monkeypatch):
