@@ -42,8 +42,8 @@ class Likens(Protocol):
 
 
 def may_be_similar(lead: Lead) -> bool:
-    """Tell whether `lead` may get the answer to another question."""
-    return lead.scope.options.mode in _MODES and _is_compared(lead)
+    """Tell whether `lead` may get the answer to another question: not where others wait for it already."""
+    return lead.scope.options.mode in _MODES and lead.flight is None and _is_compared(lead)
 
 
 def may_be_learnt(lead: Lead) -> bool:

@@ -11,11 +11,17 @@ from pathlib import Path
 import openai
 import pytest
 from guard_pairs import SAME, changed
+from machines import Origin, Team
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api import similar as module
 from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.calls.coalesce import LookedUp
+from genai_cache_magic.calls.scope import CellScope
+from genai_cache_magic.calls.steps import Follow
+from genai_cache_magic.core.options import Options
+from genai_cache_magic.entries.permits import Permit
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.jupyter.arguments import parse_cell
@@ -365,6 +371,25 @@ def test_what_fails_breaks_no_call(monkeypatch, local, said):
     lines = [line for line in as_text(summarise(cell)).splitlines() if line.startswith("semantic")]
     assert len(lines) == 1
     assert lines[0].startswith(f"semantic: {said}")
+
+
+def test_who_leads_a_call_looks_for_no_other_answer(tmp_path, monkeypatch):
+    """A team is asked once more by who may ask the model; what others wait for is the answer to that call alone."""
+    team, origin = Team(tmp_path, monkeypatch), Origin()
+    machine = team.machine("one")
+    desk, questions = machine.cache.calls, machine.cache.parts.questions
+    monkeypatch.setattr(desk._permits, "try_take", lambda _: None)
+    monkeypatch.setattr(desk._permits, "take", lambda entry_id, deliver: deliver(Permit(entry_id, has_waited=True)))
+    looked, look = [], questions.look
+    monkeypatch.setattr(questions, "look", lambda lead, *more: looked.append(lead.flight) or look(lead, *more))
+    step, kinds = machine.begin(CellScope(Options(semantic=0.95), person="tester"), ONE), []
+    while isinstance(step, Follow):
+        kinds.append(type(step.future.result(30)))
+        step = step.lead.desk.resume(step, step.future.result())
+    step.desk.commit(step, origin())
+    team.close()
+    assert kinds.count(LookedUp) == 2
+    assert looked == [None]
 
 
 def test_without_threads_the_model_is_asked(monkeypatch):
