@@ -55,6 +55,8 @@ _KIND: Final = "question"
 _MOST_FRAMES: Final = 64
 """Of so many frames the vectors are held in memory: those that were asked about last."""
 _MOST_NOTED: Final = 10_000
+_MOST_BEHIND: Final = 32
+"""So many questions wait to be noted: calls wait behind them, 10 ms for each. Others are noted at their next hit."""
 _WHERE: Final = "semantic"
 
 
@@ -136,6 +138,9 @@ class Questions:
     def learn(self, lead: Lead, entry_id: EntryId, header: Header) -> None:
         """Note what `lead` asked, and where its answer lies; behind, unless its vector is known by now."""
         filled = (entry_id, header.created_ms)
+        is_known = lead.question is not None and bool(lead.question.vector)
+        if not is_known and self._workers.unfinished >= _MOST_BEHIND:
+            return
         with self._lock:
             if filled in self._noted:
                 return

@@ -34,6 +34,11 @@ class Workers:
         self._unfinished = 0
         self._begin_anew()
 
+    @property
+    def unfinished(self) -> int:
+        """How much was submitted here and is not done."""
+        return self._unfinished if self._pid == os.getpid() else 0
+
     def submit(self, work: Callable[[_G], _R], given: _G, /) -> Future[_R]:
         """Let a thread call `work` with `given`; return what will hold what comes of it."""
         if self._pid != os.getpid():

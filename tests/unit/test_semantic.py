@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import threading
 from pathlib import Path
 
 import openai
@@ -390,6 +391,31 @@ def test_who_leads_a_call_looks_for_no_other_answer(tmp_path, monkeypatch):
     team.close()
     assert kinds.count(LookedUp) == 2
     assert looked == [None]
+
+
+def test_no_call_waits_behind_all_that_is_to_be_noted(monkeypatch):
+    """Of many hits a few are noted at once, so that a question that is asked then is soon compared; others later."""
+    count, may_go = module._MOST_BEHIND + 5, threading.Event()
+    with llm_cache():
+        for number in range(count):
+            ask(ONE, seed=number)
+
+    def slow(texts):
+        assert may_go.wait(60)
+        return alike(texts)
+
+    monkeypatch.setattr(module, "_local", lambda: slow)
+    questions = current_session().cache("default").parts.questions
+    with llm_cache(semantic=0.95) as cell:
+        for number in range(count):
+            ask(ONE, seed=number)
+        assert (cell.hits, questions._workers.unfinished) == (count, module._MOST_BEHIND)
+        may_go.set()
+        questions.settle()
+        ask(ONE, seed=count - 1)
+        questions.settle()
+        ask(OTHER, seed=count - 1)
+    assert cell.similar == 1
 
 
 def test_without_threads_the_model_is_asked(monkeypatch):
