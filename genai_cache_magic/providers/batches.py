@@ -34,6 +34,8 @@ _SIGNED: Final = ("aws4-", "hmac-", "signature ")
 
 _BILLS: Final = frozenset({"x-litellm-response-cost"})
 """Headers that bill a whole answer."""
+_COUNTING: Final = frozenset({"x-amzn-bedrock-input-token-count"})
+"""Headers that count a whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Division:
             return None
         weights = self.weights(places)
         shares = {span: _shared(found.text[span[0] : span[1]], weights) for span in found.counts.values()}
-        headers = response.headers if count == 1 else _without_bills(response.headers)
+        headers = [response.headers] if count == 1 else _shared_headers(response.headers, weights)
         bodies = [
             found.with_edits(
                 [
@@ -147,7 +149,7 @@ class Division:
         whole = load_object(response.body)
         if whole is None or not self._say_the_same(bodies, whole, order):
             return None
-        return [replace(response, headers=headers, body=body) for body in bodies]
+        return [replace(response, headers=own, body=body) for own, body in zip(headers, bodies, strict=True)]
 
     def join(self, each: Sequence[Response], frame: Response | None = None) -> Response | None:
         """Return the answer that says what `each` says of one text, in this order; None if they don't go together.
@@ -181,7 +183,8 @@ class Division:
         ]
         if frame is None:
             edits += [(span, _added(path, found)) for path, span in around.counts.items()]
-        return replace(frame or each[0], body=around.with_edits(edits))
+        body = around.with_edits(edits)
+        return replace(each[0], headers=_added_headers(each), body=body) if frame is None else replace(frame, body=body)
 
     def weights(self, places: Sequence[int]) -> list[int]:
         """Return how long the texts at `places` are, to share what was counted for all of them."""
@@ -306,8 +309,22 @@ def _weight(item: JsonValue) -> int:
     return len(item) if type(item) in {str, list} else len(orjson.dumps(item))  # type: ignore[arg-type]  # both have a length
 
 
-def _without_bills(headers: Headers) -> Headers:
-    return tuple(one for one in headers if one[0] not in _BILLS)
+def _shared_headers(headers: Headers, weights: Sequence[int]) -> list[Headers]:
+    """Return the headers of a whole batch for each of its items, without bills, which can't be told apart."""
+    kept = [one for one in headers if one[0] not in _BILLS]
+    counts = {name: shares_of(int(value), weights) for name, value in kept if name in _COUNTING and value.isdecimal()}
+    return [
+        tuple((name, str(counts[name][place]) if name in counts else value) for name, value in kept)
+        for place in range(len(weights))
+    ]
+
+
+def _added_headers(each: Sequence[Response]) -> Headers:
+    """Return the headers of the first of `each`, with what all of them count."""
+    told = [dict(one.headers) for one in each] if any(name in _COUNTING for name, _ in each[0].headers) else []
+    counts = {name: [one.get(name, "") for one in told] for name in _COUNTING}
+    sums = {name: str(sum(map(int, all_))) for name, all_ in counts.items() if told and all(map(str.isdecimal, all_))}
+    return tuple((name, sums.get(name, value)) for name, value in each[0].headers)
 
 
 def _shared(number: bytes, weights: Sequence[int]) -> list[bytes]:

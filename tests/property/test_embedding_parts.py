@@ -102,6 +102,34 @@ def test_parts_of_two_answers_go_together(first, second):
     assert [item["index"] for item in told] == list(range(len(each)))
 
 
+def bedrock_answer(texts, tokens):
+    """Return a call for a model of Cohere's at Bedrock, and an answer that counts its tokens in a header."""
+    body = orjson.dumps({"texts": texts, "input_type": "search_document"})
+    host, path = "bedrock-runtime.us-east-1.amazonaws.com", "/model/cohere.embed-v4:0/invoke"
+    call = recognise(HttpCall("POST", "https", host, None, path, "", dict(_HEADERS), body), Origins({}, "laptop"))
+    answer = {"id": "1", "texts": texts, "embeddings": [[1.5]] * len(texts), "response_type": "embeddings_floats"}
+    headers = (*_HEADERS, ("x-amzn-bedrock-input-token-count", str(tokens)))
+    return call, Response(200, headers, orjson.dumps(answer))
+
+
+def told_tokens(call, response):
+    return call.provider.read(response).usage.input_tokens
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_what_a_header_counts_is_shared_and_added_up(one, other):
+    """Bedrock counts tokens in a header: each text has its share of them, and texts of two answers have their sum."""
+    call, answer = bedrock_answer(["a", "bbb"], one)
+    each = call.division.split(answer, range(2))
+    assert sum(told_tokens(call, part) for part in each) == one
+    assert told_tokens(call, call.division.join(each)) == one
+    another, second = bedrock_answer(["cc"], other)
+    both = bedrock_answer(["a", "bbb", "cc"], 0)[0]
+    parts = [*each, *another.division.split(second, range(1))]
+    assert told_tokens(both, both.division.join(parts)) == one + other
+    assert told_tokens(both, both.division.join(parts, second)) == other
+
+
 @given(answers(), st.integers(0, 2_000))
 def test_half_an_answer_is_never_divided(given_answer, length):
     """Of what was cut off nothing is told apart."""
