@@ -92,6 +92,7 @@ class QuestionEntries:
     def look(self, ids: Iterable[EntryId]) -> tuple[dict[EntryId, Record], set[EntryId]]:
         """Return what `read` does, and those that may be served again although they can't be now."""
         records, resting = {}, set()
+        tag = self.cache.keys.tag("vectors", self.name)
         found, _ = find_everywhere(self.cache.entries, self.cache.team, list(ids), tell=lambda _: None)
         for found_id, one in found.items():
             if not isinstance(one, Found):
@@ -100,7 +101,9 @@ class QuestionEntries:
                 continue
             with suppress(EntryUndecodable):
                 record = read_record(one.response)
-                if record.kind == _KIND and len(record.vector) == 4 * DIMENSION:
+                # Questions of two frames never meet, whatever a listing says: the sealed word counts.
+                is_of_frame = tag in one.sealed.header.tags
+                if is_of_frame and record.kind == _KIND and len(record.vector) == 4 * DIMENSION:
                     records[found_id] = record
         return records, resting
 

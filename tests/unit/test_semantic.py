@@ -22,6 +22,7 @@ from genai_cache_magic.calls.coalesce import LookedUp
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Follow
 from genai_cache_magic.core.options import Options
+from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.permits import Permit
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.events import Outcome
@@ -391,6 +392,24 @@ def test_who_leads_a_call_looks_for_no_other_answer(tmp_path, monkeypatch):
     team.close()
     assert kinds.count(LookedUp) == 2
     assert looked == [None]
+
+
+def test_a_listing_that_is_wrong_mixes_no_frames(monkeypatch):
+    """An entry that is listed with questions of another frame is none of them: its sealed tags say where it belongs."""
+    listed = []
+    carrying = Catalogue.carrying
+
+    def mixed(self, kind, name, **where):
+        listed.append(name)
+        return [one for frame in dict.fromkeys(listed) for one in carrying(self, kind, frame, **where)]
+
+    monkeypatch.setattr(Catalogue, "carrying", mixed)
+    with llm_cache(semantic=0.95) as cell:
+        ask(ONE, temperature=0)
+        ask(OTHER, temperature=0)
+        ask(OTHER, temperature=1)
+    assert len(set(listed)) == 2
+    assert (cell.similar, cell.misses) == (1, 2)
 
 
 def test_no_call_waits_behind_all_that_is_to_be_noted(monkeypatch):
