@@ -14,6 +14,7 @@ import pytest
 from machines import Team
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.asking.given import GivenAnswers
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.calls import keeping_parts
 from genai_cache_magic.calls.scope import CellScope
@@ -110,6 +111,26 @@ def test_a_team_that_is_away_costs_nothing_but_its_texts(tmp_path, monkeypatch):
     ours.goes_stale()
     assert ask(ours, embedder, ["bb", "ccc"])[0] == [2, 3]
     assert embedder.asked[1:] == [["ccc"]]
+    team.close()
+
+
+def test_an_answer_that_was_bought_whole_is_kept_whole(tmp_path, monkeypatch):
+    """What a batch of the vendor's has answered is kept, although some of its texts came to be known meanwhile."""
+    team, embedder = Team(tmp_path, monkeypatch), Embedder()
+    machine = team.machine("ours")
+    ask(machine, embedder, ["a"])
+    given = GivenAnswers(machine.cache)
+    body = orjson.dumps({"model": MODEL, "input": ["a", "bb", "ccc"]})
+    given.put(embedder(body).body)
+    call = HttpCall(
+        "POST", "https", "api.openai.com", None, "/v1/embeddings", "", {"content-type": "application/json"}, body
+    )
+    scope = CellScope(Options(), person="tester")
+    step = machine.waited(given.calls.begin(recognise(call, machine.cache.origins), scope, is_async=False))
+    assert isinstance(step, Answered)
+    assert scope.calls[-1].stored
+    assert ask(machine, embedder, ["ccc", "a", "bb"])[0] == [3, 1, 2]
+    assert embedder.asked == [["a"], ["a", "bb", "ccc"]]
     team.close()
 
 

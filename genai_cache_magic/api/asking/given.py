@@ -10,6 +10,7 @@ from genai_cache_magic.calls.steps import Answered, Bypass, Follow, Lead
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import NotSent
 from genai_cache_magic.events import Tier
+from genai_cache_magic.providers.batches import fixed
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.coalesce import Landing
@@ -69,8 +70,8 @@ class _GivingDesk:
         self._given = given
 
     def begin(self, call: ModelCall, scope: CellScope, *, is_async: bool) -> Step:
-        """Return the first step of `call`; raises ``NotSent``."""
-        return self._given.give(self._inner.begin(call, scope, is_async=is_async))
+        """Return the first step of `call`, whose answer is one to all that it asks about; raises ``NotSent``."""
+        return self._given.give(self._inner.begin(fixed(call), scope, is_async=is_async))
 
 
 @dataclass(slots=True)
