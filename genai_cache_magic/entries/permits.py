@@ -192,7 +192,10 @@ class Permits:
                     self._thread = None
                     return
                 self._has_work.clear()
-            pauses = [self._serve(applicant) for applicant in applicants]
+            pauses = []
+            for applicant in applicants:
+                pauses.append(self._serve(applicant))
+                self._extend()  # each may have waited for the tier for seconds
             pauses.append(self._let_go())
             self._extend()
             self._has_work.wait(min(pauses))

@@ -212,6 +212,34 @@ def test_a_lease_lives_as_long_as_its_holder(tmp_path, monkeypatch):
     assert [extended for _, extended in leases.extended[-2:]] == [set(held), set(held) - {A}]
 
 
+def test_what_is_held_is_extended_while_others_are_served_slowly(tmp_path, monkeypatch):
+    """A tier that takes its time to give leases to many lets none of those end that are held."""
+    now = [0.0]
+
+    class Slow(Renewals):
+        def try_take(self, key, *, life_s):
+            now[0] += LIFE_S / 8
+            return super().try_take(key, life_s=life_s)
+
+    leases, served = Slow(now), []
+    permits = Permits(KeyLocks(tmp_path), leases, clock=lambda: now[0])
+    monkeypatch.setattr(permits, "_wake", lambda: True)  # the thread is this test's own
+    permits._thread = threading.current_thread()
+
+    def deliver(permit):
+        served.append(permit)
+        if len(served) == 16:
+            permits._thread = None
+        return True
+
+    for number in range(16):
+        permits.take(EntryId(key_of(str(number))), deliver)
+    permits._run()
+    moments = [0.0, *(at for at, _ in leases.extended)]
+    assert now[0] == 2 * LIFE_S
+    assert max(later - earlier for earlier, later in itertools.pairwise([*moments, now[0]])) < LIFE_S
+
+
 class LeasesForAWhile(Leases):
     """Leases that can't be given back at first."""
 
