@@ -193,11 +193,10 @@ class Division:
     def _seen(self, response: Response, count: int | None) -> Anatomy | None:
         """Return the anatomy of `response` if it has `count` items in each list; None of a count is any."""
         found = anatomy(response.body, self.parts.lists, self.parts.counts)
-        if found is None or not found.lists:
+        if found is None:
             return None
-        if count is not None:
-            # What was not asked for may be there, and empty.
-            found = replace(found, lists={path: one for path, one in found.lists.items() if one.items})
+        # What was not asked for may be there, and empty.
+        found = replace(found, lists={path: one for path, one in found.lists.items() if one.items})
         is_even = all(count in {None, len(one.items)} for one in found.lists.values())
         return found if found.lists and is_even else None
 
@@ -221,7 +220,7 @@ class Division:
 
     def _say_the_same(self, bodies: Sequence[bytes], whole: JsonObject, order: Sequence[int]) -> bool:
         """Tell whether each of `bodies` has the item of the `whole` that it should have, read as others read it."""
-        told = _lists_in(whole, self.parts.lists)
+        told = {path: items for path, items in _lists_in(whole, self.parts.lists).items() if items}
         for body, place in zip(bodies, order, strict=True):
             alone = load_object(body)
             if alone is None:

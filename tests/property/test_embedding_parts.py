@@ -112,6 +112,23 @@ def bedrock_answer(texts, tokens):
     return call, Response(200, headers, orjson.dumps(answer))
 
 
+def test_what_was_not_asked_for_may_be_there_and_empty():
+    """An empty list beside those that hold the vectors divides no less, and stays empty."""
+    texts = ["a", "bbb"]
+    body = orjson.dumps({"model": "embed-v4.0", "texts": texts, "input_type": "search_document"})
+    sent = HttpCall("POST", "https", "api.cohere.com", None, "/v2/embed", "", dict(_HEADERS), body)
+    division = recognise(sent, Origins({}, "laptop")).division
+    answer = {"id": "1", "texts": texts, "embeddings": {"float": [[1.5], [2.5]], "int8": []}}
+    whole = Response(200, _HEADERS, orjson.dumps(answer))
+    each = division.split(whole, range(2))
+    assert [orjson.loads(part.body)["embeddings"] for part in each] == [
+        {"float": [[1.5]], "int8": []},
+        {"float": [[2.5]], "int8": []},
+    ]
+    assert orjson.loads(division.join(each).body) == answer
+    assert orjson.loads(division.join(each, whole).body) == answer
+
+
 def told_tokens(call, response):
     return call.provider.read(response).usage.input_tokens
 
