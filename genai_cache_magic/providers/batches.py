@@ -172,7 +172,7 @@ class Division:
                     return None
                 others.append(like)
             found.append(like)
-        if not self._is_of_one_kind(others):
+        if not self._is_of_one_kind(others) or not all(map(self._is_placed_once, found)):
             return None
         edits = [
             (
@@ -217,6 +217,12 @@ class Division:
         """Return an item that says that it stands at `place`, if it says so at all."""
         told = _INDEX.search(item) if self.parts.is_indexed else None
         return item if told is None else b"%b%d%b" % (item[: told.start(1)], place, item[told.end(1) :])
+
+    def _is_placed_once(self, found: Anatomy) -> bool:
+        """Tell whether it can be seen where an item says its place: one may hold another ``index`` deeper within."""
+        return not self.parts.is_indexed or all(
+            found.text.count(b'"index"', *one.items[0]) <= 1 for one in found.lists.values()
+        )
 
     def _say_the_same(self, bodies: Sequence[bytes], whole: JsonObject, order: Sequence[int]) -> bool:
         """Tell whether each of `bodies` has the item of the `whole` that it should have, read as others read it."""

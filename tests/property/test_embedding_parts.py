@@ -102,6 +102,18 @@ def test_parts_of_two_answers_go_together(first, second):
     assert [item["index"] for item in told] == list(range(len(each)))
 
 
+def test_what_says_two_places_is_never_put_together():
+    """Of an item with an ``index`` within another object it can't be told which of them is its place."""
+    item = {"note": {"index": 7}, "object": "embedding", "index": 0, "embedding": [1.5]}
+    answer = {"object": "list", "data": [item], "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+    each = [Response(200, _HEADERS, orjson.dumps(answer))] * 2
+    assert call_of(["a", "b"]).division.join(each) is None
+    del item["note"]
+    each = [Response(200, _HEADERS, orjson.dumps(answer))] * 2
+    joined = orjson.loads(call_of(["a", "b"]).division.join(each).body)
+    assert [one["index"] for one in joined["data"]] == [0, 1]
+
+
 def bedrock_answer(texts, tokens):
     """Return a call for a model of Cohere's at Bedrock, and an answer that counts its tokens in a header."""
     body = orjson.dumps({"texts": texts, "input_type": "search_document"})
