@@ -277,7 +277,7 @@ class VectorCache:
             first = [exact[one]] if isinstance(one, str) and one in exact else []
             if len(first) < max:
                 vector = vectors[one] if isinstance(one, str) else self._packed(one)
-                accepts = _guarded(one, where) if guarded and isinstance(one, str) else where
+                accepts = _guarded(one, where, self._embed) if guarded and isinstance(one, str) else where
                 first += self._others(vector, least, max - len(first), accepts, first)
             found.append(first)
         return found
@@ -339,10 +339,17 @@ def _near(found_id: str, record: Record, similarity: float) -> Near:
     return Near(record.text, value, similarity, found_id)
 
 
-def _guarded(text: str, where: Callable[[Near], bool] | None) -> Callable[[Near], bool]:
+def _guarded(text: str, where: Callable[[Near], bool] | None, embed: Any) -> Callable[[Near], bool]:
     from genai_cache_magic.vectors.guard import differs
 
-    return lambda near: differs(text, near.text) is None and (where is None or where(near))
+    reads_whole = getattr(embed, "reads_whole", lambda _: True)
+    is_whole = reads_whole(text)  # else a vector says nothing of its end, which may decide
+
+    def accepts(near: Near) -> bool:
+        is_same = is_whole and reads_whole(near.text) and differs(text, near.text) is None
+        return is_same and (where is None or where(near))
+
+    return accepts
 
 
 def _checked_text(text: Any) -> str:

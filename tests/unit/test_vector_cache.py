@@ -455,3 +455,27 @@ def test_what_only_looks_alike_is_left_out_if_asked(isolated):
         assert [one.value for one in cache.nearest("What is 17 plus 26?", guarded=True)] == [43]
         assert cache.nearest("What is 17 plus 26?", guarded=True, where=lambda one: one.value != 43) == []
         assert len(cache.nearest(vector("one place"), guarded=True, max=2)) == 2
+
+
+def test_a_text_that_is_not_read_to_its_end_is_left_out_if_asked(isolated):
+    """Guarded, a text of whose end its vector says nothing is alike to none but itself."""
+
+    class ReadsTheStart:
+        def __call__(self, given):
+            return [vector(text[:10]) for text in given]
+
+        def reads_whole(self, text):
+            return len(text) <= 40
+
+    start = "describe how plants grow "
+    long, other, short = (
+        f"{start}{'when left alone ' * 4}",
+        f"{start}{'while birds sing nearby ' * 4}",
+        f"{start}indoors",
+    )
+    with create_vector_cache("memory", dimension=DIMENSION, embed=ReadsTheStart()) as cache:
+        cache.add(long, 1)
+        assert texts_of(cache.nearest(other)) == [long]
+        assert cache.nearest(other, guarded=True) == []
+        assert cache.nearest(short, guarded=True) == []
+        assert texts_of(cache.nearest(long, guarded=True)) == [long]
