@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Answered
     from genai_cache_magic.core.model import Headers
 
-_MARKS: Final = {tier: (("x-genai-cache", "hit"), ("x-genai-cache-tier", tier.value)) for tier in Tier}
+_MARKS: Final = {
+    (tier, is_similar): (("x-genai-cache", "similar" if is_similar else "hit"), ("x-genai-cache-tier", tier.value))
+    for tier in Tier
+    for is_similar in (False, True)
+}
 _NAME: Final = operator.itemgetter(0)
 
 
 def marked(answered: Answered) -> Response:
-    """Return the response to give to the caller, marked as one that comes from the cache."""
-    response = answered.response
-    return Response(response.status, (*response.headers, *_MARKS[answered.tier]), response.body, response.form)
+    """Return the response to give to the caller, marked as one that comes from the cache, and as what."""
+    response, marks = answered.response, _MARKS[answered.tier, answered.is_similar]
+    return Response(response.status, (*response.headers, *marks), response.body, response.form)
 
 
 def headers(response: Response) -> Headers:

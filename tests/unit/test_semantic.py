@@ -297,6 +297,14 @@ def test_other_apis_and_clients(unique_server):
         assert (cell.misses, cell.similar) == (1, 1)
 
 
+def test_who_counts_hits_by_their_mark_counts_none_of_it():
+    """A response says of itself that it answers another question, and a plain hit that it is one."""
+    with llm_cache(semantic=0.95), openai.OpenAI() as client:
+        raw = client.chat.completions.with_raw_response
+        marks = [raw.create(**body(text)).headers.get("x-genai-cache") for text in (ONE, OTHER, ONE)]
+    assert marks == [None, "similar", "hit"]
+
+
 def test_explain_shows_both_questions():
     """What was asked stands beside what the answer was given to, in words only if these are asked for."""
     asked(ONE)
