@@ -104,11 +104,12 @@ class Batching:
             else:
                 self._flights.abandon(flight)
 
-    def served(self, batch: Batch) -> None:
-        """Let those have it who wait for what turned out to be known."""
+    def served(self, lead: Lead, batch: Batch, joined: Response) -> None:
+        """Let those have it who wait for what turned out to be known, and keep what was put together of it."""
         flights, batch.flights = batch.flights, {}
         for entry_id, flight in flights.items():
             self._flights.land(flight, _landed(batch.known[entry_id], is_stored=True))
+        self._parts.keep_joined(lead, batch, joined)
 
     def to_publish(self, lead: Lead, batch: Batch) -> list[EntryId]:
         """Return what a refresh publishes to be out of date: the call, and what is stored of each item."""

@@ -332,7 +332,7 @@ class CallDesk:
             return None
         lead.is_done = True
         self._let_go(lead)
-        self._batching.served(batch)
+        self._batching.served(lead, batch, response)
         self._teller.hit_by_parts(lead, batch)
         return Answered(response, batch.tier, lead.sample, lead.entry_id)
 

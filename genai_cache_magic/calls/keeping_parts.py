@@ -122,6 +122,26 @@ class PartsKeeper:
             return self._keeper.keep(lead, received, answer), fresh
         return self._store(lead, batch, received, answer, fresh), fresh
 
+    def keep_joined(self, lead: Lead, batch: Batch, joined: Response) -> None:
+        """Store what was put together of what is stored, if anything may be: next time it is one read.
+
+        What a report or a run says of the call is under its entry id then, as for every other call.
+        """
+        options = lead.scope.options
+        may_write = options.sends and options.mode is not Mode.READ and not self._keeper.is_refused(lead)
+        is_small = len(joined.body) <= self._keeper.limits.max_response_bytes
+        if not may_write or not is_small or self._keeper.stamp(lead).stamp is None:
+            return
+        try:
+            entry = self._keeper.entry(lead, joined, lead.call.provider.read(joined))
+            header = as_old_as(entry.header, batch.headers.values())
+            if header is not None:
+                usage, cost = batch.saved()
+                metadata = replace(entry.metadata, usage=usage, cost_usd=cost)
+                self._entries.fill(lead.entry_id, replace(entry, header=header, metadata=metadata))
+        except (EntryUndecodable, StoreUnavailable) as exc:
+            lead.scope.emit(trouble("L1", exc))
+
     def _store(
         self, lead: Lead, batch: Batch, received: Response, answer: Answer, fresh: Mapping[EntryId, Response]
     ) -> Verdict:

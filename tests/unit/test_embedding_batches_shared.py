@@ -21,7 +21,7 @@ from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Lead
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.core.options import Options
-from genai_cache_magic.errors import BudgetExceeded
+from genai_cache_magic.errors import BudgetExceeded, ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
@@ -164,6 +164,29 @@ def test_a_run_file_holds_the_whole_call(client, server, tmp_path, monkeypatch):
     assert replayed == recorded
     assert server.count == 0
     assert [call.tier for call in cell.calls] == [Tier.FILE]
+
+
+def test_what_was_put_together_is_an_entry_like_all_others(client, tmp_path):
+    """A run that has a batch of texts known from others is exported like any, and its entry id means these texts."""
+    with llm_cache():
+        embed(client, texts(1, 2, 3))
+    with llm_cache(mode="read"):
+        embed(client, texts(2, 1))
+    cache = current_session().cache("default")
+    assert cache.stats().entries == 4
+    with llm_cache(run="one") as cell:
+        first = embed(client, texts(3, 2))
+        again = embed(client, texts(3, 2))
+    assert [call.outcome for call in cell.calls] == [Outcome.HIT, Outcome.HIT]
+    assert (cell.calls[1].input_tokens, cell.calls[1].saved_usd) == (
+        cell.calls[0].input_tokens,
+        cell.calls[0].saved_usd,
+    )
+    assert again.data == first.data
+    assert cache.runs.export("one", tmp_path / "one.run").count == 1
+    assert cache.invalidate_entry(cell.calls[0].entry_id[:16]).count == 1
+    with pytest.raises(ReplayMiss), llm_cache(mode="replay"):
+        embed(client, texts(3, 2))
 
 
 def test_many_tasks_ask_about_each_text_once(isolated, server):
