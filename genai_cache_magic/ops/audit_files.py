@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.settings.model import Settings
 
 _GIT_TIMEOUT_S: Final = 60
+_GIT_STAYS_HERE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+"""Git fetches what a partial clone lacks, by a program that the clone may name; the second is for those before 2.44."""
+
 _MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -110,6 +113,8 @@ def _tracked(folder: Path) -> list[str]:
         done = subprocess.run(  # noqa: S603 - fixed words, no shell
             [*command, "--no-textconv", "--no-ext-grep", "-e", f'"format":"{FORMAT}"'],
             cwd=folder,
+            env=os.environ | _GIT_STAYS_HERE,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_GIT_TIMEOUT_S,
             check=False,

@@ -255,6 +255,33 @@ def test_readable_runs_in_git(found, isolated):
     assert found(project=isolated) == {}
 
 
+@pytest.mark.skipif(os.name == "nt" or shutil.which("git") is None, reason="git, or a shell, is not there")
+def test_no_program_that_a_repository_names_is_run(found, isolated):
+    """A clone that lacks an object names a program that would fetch it: looking there runs none."""
+    repository, ran = isolated / "repository", isolated / "ran"
+    repository.mkdir()
+
+    def git(*words):
+        told = subprocess.run(["git", *words], cwd=repository, check=True, capture_output=True, text=True)
+        return told.stdout.strip()
+
+    git("init", "-q")
+    (repository / "sweep.jsonl").write_bytes(HEAD + b"\n")
+    git("add", "sweep.jsonl")
+    name = git("rev-parse", ":sweep.jsonl")
+    (repository / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    for setting, value in {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": f"ext::touch {ran}",
+        "remote.origin.promisor": "true",
+        "protocol.ext.allow": "always",
+    }.items():
+        git("config", setting, value)
+    found(project=repository)
+    assert not ran.exists()
+
+
 def test_settings_that_cannot_be_read(found):
     """That is an error of its own, and the rest is looked at all the same."""
     assert found(ttl="soon")["NotLookedAt"].severity is Severity.ERROR
