@@ -27,6 +27,7 @@ from genai_cache_magic.events import Trouble
 from genai_cache_magic.ops.backup_chain import (
     ANSWERS,
     BEGUN,
+    LARGEST_ANSWER,
     WHOLE,
     Whole,
     encode_answers,
@@ -154,8 +155,10 @@ class _Backup:
             for store, keys in listed:
                 for batch in _batches(keys, _READ_AT_ONCE):
                     for key, envelope in _read(store, batch).items():
+                        if not 0 < len(envelope) <= LARGEST_ANSWER:
+                            continue  # whatever others have written there
                         mark = fingerprint(key, envelope, is_sealed=self._is_sealed)
-                        if envelope and mark not in self._known:
+                        if mark not in self._known:
                             self._known.add(mark)
                             yield key, envelope
                     done += len(batch)

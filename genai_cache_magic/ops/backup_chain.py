@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Generations, decode_generations
-from genai_cache_magic.crypto.chain import split_record
+from genai_cache_magic.crypto.chain import OVERHEAD_BYTES, split_record
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, EntryUndecodable
+from genai_cache_magic.stores.records import LARGEST_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,8 @@ WHOLE: Final = 3
 
 _ID_BYTES: Final = 32
 _LENGTH_BYTES: Final = 4
+LARGEST_ANSWER: Final = LARGEST_RECORD - OVERHEAD_BYTES - _ID_BYTES - _LENGTH_BYTES
+"""What is larger [bytes] fits into no record; nor is it an answer of ours."""
 _UNIQUE_BYTES: Final = 76
 """An envelope begins with what no other does: its salt, and what commits to its key [bytes]."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.azure_rows import ensure_container, name_prefix
-from genai_cache_magic.stores.records import LARGEST_RECORD
+from genai_cache_magic.stores.records import LARGEST_RECORD, ensure_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,7 @@ class BlobRecords:
         """Add a record, unless there is one of its number."""
         from azure.core.exceptions import ResourceExistsError
 
+        ensure_readable(record)
         with self._connection.use() as container:
             try:
                 container.upload_blob(self._name(self._count), record, overwrite=False)

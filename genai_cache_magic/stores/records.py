@@ -72,6 +72,8 @@ class Records(Protocol):
 
         Raises
         ------
+        ValueError
+            No reader accepts one that is so large.
         StoreUnavailable
             It can't be written, or somebody else has added one.
         """
@@ -173,7 +175,14 @@ class RecordFile:
             draft.unlink(missing_ok=True)
 
 
+def ensure_readable(record: bytes) -> None:
+    """Raise ``ValueError`` for a record that no reader accepts: behind it nothing could be read any more."""
+    if not 0 < len(record) <= LARGEST_RECORD:
+        raise ValueError(f"a record holds 1 to {LARGEST_RECORD:,} bytes, and not {len(record):,}")
+
+
 def _framed(record: bytes) -> bytes:
+    ensure_readable(record)
     length = len(record).to_bytes(4)
     return length + zlib.crc32(length).to_bytes(4) + record
 

@@ -21,7 +21,8 @@ from genai_cache_magic.errors import (
     StoreUnavailable,
 )
 from genai_cache_magic.ops.restore import joined_records
-from genai_cache_magic.stores.records import RecordFile
+from genai_cache_magic.stores.base import LARGEST_VALUE
+from genai_cache_magic.stores.records import LARGEST_RECORD, RecordFile
 
 ID, OTHER = EntryId("a" * 64), EntryId("b" * 64)
 
@@ -362,6 +363,15 @@ class TestBadInput:
         """Two backups into one file don't mix."""
         with RecordFile(file).writing(), pytest.raises(StoreUnavailable, match="another process"):
             here.backs_up(file)
+
+    def test_what_fits_into_no_record(self, here, there, file):
+        """The largest value that anyone can put beside the answers leaves the backup of them whole."""
+        with here.cache() as cache:
+            cache.parts.entries.store.put("e" * 64, bytes(LARGEST_VALUE), ttl_s=60)
+        assert here.backs_up(file).answers == 3
+        with pytest.raises(ValueError, match="record"):
+            RecordFile(file).append(bytes(LARGEST_RECORD + 1))
+        assert there.restores(file).stored == 3
 
     def test_where_nothing_can_be_written(self, here, isolated):
         """A place that is not there is named."""
