@@ -199,7 +199,7 @@ class _Restore:
         here, backup = self._live(), self._whole.generations
         is_one = here.root == backup.root
         # Who clears, or begins anew after a loss, begins above all that was seen: what does not, is no successor.
-        if here.keeps(backup) if is_one else here.floor > backup.ver:
+        if _says_all(here, backup) if is_one else here.floor > backup.ver:
             return here
         joined = joined_records(here, backup) if is_one else None if self._has_answers() else backup
         if joined is None:
@@ -259,7 +259,7 @@ def joined_records(here: Generations, backup: Generations) -> Generations | None
 
     Whatever only one of the two says is said anew: of what was born since they parted nobody knows which came first.
     """
-    if backup.keeps(here):
+    if _says_all(backup, here):
         return backup
     if here.floor != backup.floor or here.entries.get(PRUNED) != backup.entries.get(PRUNED):
         return None  # something was forgotten by one of the two since they parted
@@ -272,6 +272,17 @@ def joined_records(here: Generations, backup: Generations) -> Generations | None
         for entry_id, record in records.items()
     }
     return replace(here, ver=ver, tags=tags, entries=entries)
+
+
+def _says_all(one: Generations, other: Generations) -> bool:
+    """Return whether all that `other`, of the same root, makes invalid is so by `one`, or was dropped there as gone.
+
+    `Generations.keeps` goes by the time alone, which is right of one that has grown out of the other: of two that
+    went on apart, a record that lacks may be one that was never heard of.
+    """
+    known = max(one.floor, one.forgotten)
+    lacking = (record for entry_id, record in other.entries.items() if entry_id not in one.entries)
+    return one.keeps(other) and all(record.ver <= known for record in lacking)
 
 
 def _is_later(new: Header, old: Header) -> bool:

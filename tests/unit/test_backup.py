@@ -164,6 +164,23 @@ class TestInvalidations:
         there.restores(file)
         assert there.found("a", "b", "c", "d") == [None, None, *values("c", "d")]
 
+    @pytest.mark.parametrize("last", ["here", "there"])
+    def test_two_that_went_on_apart_for_longer_than_a_record_lives(self, here, there, file, monkeypatch, last):
+        """That one of them went on for days makes nothing of the other's forgotten."""
+        here.backs_up(file)
+        there.restores(file)
+        now_ms, later_ms = Entries.now_ms, 0
+        monkeypatch.setattr(Entries, "now_ms", lambda self: now_ms(self) + later_ms)
+        went_on = [(here, "a"), (there, "b")]
+        for machine, key in went_on if last == "there" else went_on[::-1]:
+            with machine.cache() as cache:
+                cache.delete(key)
+            later_ms = 2 * ENTRY_RECORD_LIFE_MS
+        later_ms = 0
+        here.backs_up(file)
+        there.restores(file)
+        assert there.found("a", "b", "c") == [None, None, *values("c")]
+
     def test_a_record_of_its_own_is_not_overruled(self, here, there, file):
         """Answers that lie under another record are not made misses: the restore is refused, and says where to."""
         with here.cache() as cache:
