@@ -120,7 +120,7 @@ class _Backup:
         self._known: set[bytes] = set()
 
     def run(self, progress: bool | Callable[[int, int], None] | None) -> BackedUp:  # noqa: FBT001 - as `map` has it
-        before = read_chain(self._records, self._chain, is_sealed=self._is_sealed)
+        before = read_chain(self._records, self._chain)
         self._known.update(before.known)
         has_begun = False
         for batch in _by_size(self._new(progress)):
@@ -157,7 +157,7 @@ class _Backup:
                     for key, envelope in _read(store, batch).items():
                         if not 0 < len(envelope) <= LARGEST_ANSWER:
                             continue  # whatever others have written there
-                        mark = fingerprint(key, envelope, is_sealed=self._is_sealed)
+                        mark = fingerprint(key, envelope)
                         if mark not in self._known:
                             self._known.add(mark)
                             yield key, envelope
@@ -199,7 +199,7 @@ class _Backup:
     def _read_back(self) -> Chained:
         """Read all of it once more, from where it lies; raises ``StoreUnavailable`` if it is not what was written."""
         try:
-            found = read_chain(self._records, self._new_chain(), is_sealed=self._is_sealed)
+            found = read_chain(self._records, self._new_chain())
         except (ConfigurationError, DecryptionError, EntryUndecodable) as exc:
             raise StoreUnavailable(f"{self._records.name} does not read back as it was written: {exc}") from exc
         if not found.is_whole or found.known != self._known:

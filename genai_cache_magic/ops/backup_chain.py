@@ -38,9 +38,6 @@ _ID_BYTES: Final = 32
 _LENGTH_BYTES: Final = 4
 LARGEST_ANSWER: Final = LARGEST_RECORD - OVERHEAD_BYTES - _ID_BYTES - _LENGTH_BYTES
 """What is larger [bytes] fits into no record; nor is it an answer of ours."""
-_UNIQUE_BYTES: Final = 76
-"""An envelope begins with what no other does: its salt, and what commits to its key [bytes]."""
-
 _AGAIN: Final = "use another copy of it, or begin a new one"
 
 
@@ -73,10 +70,12 @@ class Chained:
     """Whether nothing follows it: neither a backup that was not finished, nor a record that was cut off."""
 
 
-def fingerprint(entry_id: str, envelope: bytes, *, is_sealed: bool) -> bytes:
-    """Return what tells one stored answer from every other: bytes, shape (16,)."""
-    told = envelope[:_UNIQUE_BYTES] if is_sealed else envelope
-    return hashlib.sha256(bytes.fromhex(entry_id) + told).digest()[:16]
+def fingerprint(entry_id: str, envelope: bytes) -> bytes:
+    """Return what tells one stored answer from every other: bytes, shape (16,).
+
+    SECURITY: of all of it. What somebody has changed in the tier does not stand for what this machine has.
+    """
+    return hashlib.sha256(bytes.fromhex(entry_id) + envelope).digest()[:16]
 
 
 def encode_clear(namespace: str, keyset: bytes) -> bytes:
@@ -115,7 +114,7 @@ def decode_answers(plain: bytes) -> Iterator[tuple[EntryId, bytes]]:
         at = end
 
 
-def read_chain(records: Records, chain: Chain, *, is_sealed: bool) -> Chained:
+def read_chain(records: Records, chain: Chain) -> Chained:
     """Read a whole chain, and check every record of it; `chain` goes on behind it.
 
     Raises
@@ -133,7 +132,7 @@ def read_chain(records: Records, chain: Chain, *, is_sealed: bool) -> Chained:
     for record in records.read():
         kind, clear, plain = opened(records, chain, record)
         if kind == ANSWERS:
-            known.update(fingerprint(one, envelope, is_sealed=is_sealed) for one, envelope in decode_answers(plain))
+            known.update(fingerprint(one, envelope) for one, envelope in decode_answers(plain))
         elif kind == WHOLE:
             whole = _whole(clear, plain, chain.number)
             if whole.answers != len(known):

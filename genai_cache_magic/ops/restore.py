@@ -104,8 +104,7 @@ def restore(
         The place, or where it goes, can't be reached now; what was put back until then stays.
     """
     mac_key = _mac_key(settings, namespace, records)
-    is_sealed = settings.encryption != "off"
-    found = read_chain(records, Chain(mac_key, namespace), is_sealed=is_sealed)
+    found = read_chain(records, Chain(mac_key, namespace))
     if found.whole is None or not (found.is_whole or last_whole):
         then = ", or restore what was whole before with --last-whole" if found.whole else ""
         raise ConfigurationError(

@@ -390,6 +390,20 @@ class TestBadInput:
             RecordFile(file).append(bytes(LARGEST_RECORD + 1))
         assert there.restores(file).stored == 3
 
+    def test_what_was_changed_does_not_stand_for_what_was_stored(self, here, there, file):
+        """An answer that was changed behind its beginning, as it was backed up, keeps the good one out of none."""
+        with here.cache() as cache:
+            store = cache.parts.entries.store
+            key = next(store.scan())
+            good = store.get(key)
+            store.put(key, good[:-1] + bytes([good[-1] ^ 1]), ttl_s=60)
+        assert here.backs_up(file).added == 3
+        with here.cache() as cache:
+            cache.parts.entries.store.put(key, good, ttl_s=60)
+        assert here.backs_up(file).added == 1
+        done = there.restores(file)
+        assert (done.stored, done.unopened) == (3, 1)
+
     def test_where_nothing_can_be_written(self, here, isolated):
         """A place that is not there is named."""
         with pytest.raises(StoreUnavailable, match="nowhere"):
