@@ -33,6 +33,9 @@ _LOOK_S: Final = 1.0
 _IDLE_S: Final = 30.0
 """After so long without a call, or after the longest window of an alert, the thread ends [s]."""
 
+_END_S: Final = 5.0
+"""How long the end of a process waits for what is left to be passed on [s]."""
+
 _MOST_WAITING: Final = 20_000
 
 
@@ -115,16 +118,21 @@ class Monitor:
             return "" if self._exporter is None else self._exporter[0].place
 
     def close(self) -> None:
-        """Count what waits, and end; may be called twice."""
+        """Count what waits, and end; may be called twice. What takes long is waited for no longer than a moment."""
         if self._is_closed or self._pid != os.getpid():
             return
         self._is_closed = True
         self._stopping.set()
         self._has_work.set()
         with self._lock:
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread = self._thread or self._started(self._finish)
+        if thread is None:  # the interpreter is ending, and no thread begins any more
+            self._finish()
+        elif thread is not threading.current_thread():
+            thread.join(_END_S)
+
+    def _finish(self) -> None:
+        """Count what is left, and close the exporter."""
         with self._feeding:
             if self._exporter is not None or self._waiting:
                 self._feed()
@@ -135,15 +143,20 @@ class Monitor:
 
     def _ensure_thread(self) -> None:
         with self._lock:
-            if self._thread is not None or self._is_closed:
-                return
-            thread = threading.Thread(target=self._run, name="genai-cache-monitoring", daemon=True)
-            try:
-                Context().run(thread.start)  # it belongs to no cell
-            except RuntimeError:  # too many threads: tried again with the next call
-                self._has_work.clear()
-                return
-            self._thread = thread
+            if self._thread is None and not self._is_closed:
+                self._thread = self._started(self._run)
+                if self._thread is None:  # tried again with the next call
+                    self._has_work.clear()
+
+    @staticmethod
+    def _started(work: Callable[[], None]) -> threading.Thread | None:
+        """Return a thread that does `work`; None if there are too many to start another."""
+        thread = threading.Thread(target=work, name="genai-cache-monitoring", daemon=True)
+        try:
+            Context().run(thread.start)  # it belongs to no cell
+        except RuntimeError:
+            return None
+        return thread
 
     def _run(self) -> None:
         idle_since_s = time.monotonic()
@@ -161,6 +174,7 @@ class Monitor:
                     if not self._has_work.is_set():
                         self._thread = None
                         return
+        self._finish()
 
     def _feed(self) -> None:
         """Count what waits; the caller holds `_feeding`."""

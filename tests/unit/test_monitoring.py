@@ -21,6 +21,8 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.api import monitored
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
+from genai_cache_magic.monitoring import monitor as monitor_module
+from genai_cache_magic.monitoring.exported import Exported
 from genai_cache_magic.monitoring.labels import (
     MODEL,
     MOST_MODELS,
@@ -374,6 +376,28 @@ def test_a_dead_collector_costs_no_call_and_little_at_the_end(configured, ask):
     assert ask("a").hits == 1
     reset_session()
     assert not any(thread.name == "genai-cache-monitoring" for thread in threading.enumerate())
+
+
+def test_an_exporter_that_hangs_does_not_hold_up_the_end(monkeypatch):
+    """Whatever the application's own exporter waits for: the end of the process waits for a moment, and goes on."""
+    monkeypatch.setattr(monitor_module, "_END_S", 0.05)
+    has_begun, may_end, ended = threading.Event(), threading.Event(), []
+
+    class Hanging:
+        def count(self, *_, **__):
+            has_begun.set()
+            may_end.wait(SOON_S)
+            ended.append("counted")
+
+    made = Monitor(lambda: (Exported(None, close=lambda: ended.append("closed")), Hanging()), None)
+    made.note(CallRecord(Outcome.HIT))
+    assert has_begun.wait(SOON_S)
+    thread = made._thread
+    made.close()
+    assert ended == []
+    may_end.set()
+    thread.join(SOON_S)
+    assert ended == ["counted", "closed"]
 
 
 OFF = """
