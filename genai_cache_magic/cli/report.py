@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,9 +62,11 @@ def report(  # noqa: PLR0913 - its options
 
 def _write(output: Path, html: str) -> None:
     """Write the page, whole or not at all; raises ``ConfigurationError``."""
-    draft = output.parent / f".{output.name}.{os.getpid()}.new"
+    # SECURITY: where others may write, such as /tmp, nobody knows its name before, and no link is followed.
+    draft = output.parent / f".{output.name}.{os.getpid()}.{secrets.token_hex(8)}.new"
     try:
-        draft.write_text(html, encoding="utf-8", errors="replace")
+        with draft.open("x", encoding="utf-8", errors="replace") as file:
+            file.write(html)
         move(draft, output)
     except OSError as exc:
         draft.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -262,3 +263,16 @@ def test_a_page_is_printed_or_written_anew(called, run, isolated):
     (isolated / "home" / "r.html").write_text("an old one")
     run("report", "-o", "r.html")
     assert run("report", "-o", "-")[1] == (isolated / "home" / "r.html").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a right of their own there")
+def test_no_link_is_followed_where_the_page_is_written(run, isolated):
+    """Where others may write too, what they put in the way of a draft leads nowhere."""
+    folder, victim = isolated / "home", isolated / "victim"
+    victim.write_text("mine")
+    for name in (f".r.html.{os.getpid()}.new", ".r.html.new"):
+        (folder / name).symlink_to(victim)
+    assert run("report", "-o", "r.html")[0] == 0
+    assert victim.read_text() == "mine"
+    assert (folder / "r.html").is_file()
+    assert not (folder / "r.html").is_symlink()
