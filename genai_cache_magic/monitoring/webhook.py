@@ -124,6 +124,9 @@ def deliver(url: str, body: bytes, *, timeout_s: float = TIMEOUT_S) -> None:
     path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     try:
         watch.start()
+        connection.connect()
+        if is_late.is_set():  # while TLS was agreed on there was nothing that could be cut
+            raise _late(timeout_s)
         connection.request("POST", path, body, {"Content-Type": "application/json", "User-Agent": "genai-cache"})
         status = connection.getresponse().status
     except TimeoutError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome, Trouble
+from genai_cache_magic.monitoring import webhook as webhook_module
 from genai_cache_magic.monitoring.alerts import HOLD_S, LEAST_CALLS
 from genai_cache_magic.monitoring.tiers import TierState
 from genai_cache_magic.monitoring.watching import LOG, AlertWatch, message_of, webhook_of
@@ -281,6 +283,23 @@ def test_a_webhook_that_does_not_answer_holds_nobody_up(kind):
         if kind == "drip":
             thread.join(SOON_S)
             assert not thread.is_alive()
+
+
+def test_a_webhook_whose_connection_took_too_long_is_told_nothing(monkeypatch):
+    """What is cut off while a connection is made can't be cut: once it is made there is no more waiting."""
+    is_cut, connect, cut = threading.Event(), http.client.HTTPConnection.connect, webhook_module._cut
+
+    def too_late(connection, is_late):
+        cut(connection, is_late)
+        is_cut.set()
+
+    monkeypatch.setattr(webhook_module, "_cut", too_late)
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", lambda self: is_cut.wait(SOON_S) and connect(self))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(StoreUnavailable, match="did not answer within"):
+            deliver(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", timeout_s=0.1)
+        with listener.accept()[0] as connection:
+            assert connection.recv(100) == b""
 
 
 def test_posting_waits_for_nothing_and_keeps_a_few():
