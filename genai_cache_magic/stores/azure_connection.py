@@ -181,10 +181,12 @@ class BlobConnection(Connection):
         super().__init__(target.address, partial(_connect, target), translated, self._ensure_private)
         self.target = target
         self._private = private
+        self._host = ""  # of a name in a connection string, which takes a client to be told
 
     def _ensure_private(self) -> None:
         if self._private is not None:
-            self._private.ensure(self.target.host)
+            self._host = self._host or self.target.host
+            self._private.ensure(self._host)
 
 
 def _once_more() -> Any:

@@ -12,7 +12,7 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ops import network
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores.azure_connection import BlobTarget
+from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.private import PrivateOnly, is_private
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
@@ -141,6 +141,24 @@ def test_what_a_name_stands_for_is_looked_up_again():
     now[0] = 120.0
     with pytest.raises(StoreUnavailable):
         private.ensure("host")
+
+
+def test_the_host_in_a_connection_string_is_read_once():
+    """It takes a client to tell it, which is not made for each use."""
+    read = []
+
+    class Target:
+        address = "azure-blob://x"
+
+        @property
+        def host(self):
+            read.append(True)
+            return "127.0.0.1"
+
+    connection = BlobConnection(Target(), PrivateOnly("tier", resolve=lambda _: ("127.0.0.1",)))
+    connection._ensure_private()
+    connection._ensure_private()
+    assert len(read) == 1
 
 
 def test_a_name_with_what_no_name_has_is_not_known(isolated):
