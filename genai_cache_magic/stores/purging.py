@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -38,7 +37,7 @@ class Purges(Protocol):
 
 
 class Purger:
-    """Lets an edge forget, beside all else: nobody waits for it. Safe to share between threads.
+    """Lets an edge forget, beside all else: nobody waits for it. Safe to share between threads and by forked children.
 
     Parameters
     ----------
@@ -56,7 +55,8 @@ class Purger:
         self._tell = tell
         self._workers = Workers(1, "genai-cache-purge")
         self._lock = host.process_lock()
-        self._waiting: dict[str, None] = {}  # guarded by _lock, like the next
+        self._waiting: dict[str, None] = {}  # guarded by _lock, like the next two
+        self._pid = host.process_id()
         self._is_given_up = False
 
     def __call__(self, names: Collection[str]) -> None:
@@ -64,6 +64,8 @@ class Purger:
         with self._lock:
             if self._is_given_up or not names:
                 return
+            if self._pid != host.process_id():
+                self._waiting, self._pid = {}, host.process_id()  # for those a thread of the parent is at work
             is_begun = bool(self._waiting)
             room = _MOST_WAITING - len(self._waiting)
             self._waiting |= dict.fromkeys([*names][:room])
@@ -99,7 +101,7 @@ class Purger:
             status = self._purges(batch)
         except StoreUnavailable as error:
             return str(error)
-        except (OSError, HTTPException, ValueError, AttributeError):
+        except Exception:  # noqa: BLE001 - whoever signs in is a library of others, and behind it others wait
             return "since whoever does that can't be reached"
         return "" if status in _WELL else f"since that is refused (status {status})"
 

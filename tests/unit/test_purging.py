@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -151,6 +152,51 @@ def test_what_waits_goes_together():
     assert done.wait(WAIT_S)
     purger.close()
     assert sorted(name for batch in batches for name in batch) == sorted(f"e/{number}" for number in range(40))
+
+
+def test_whatever_a_library_raises_is_said():
+    """What nobody foresaw is said as the rest is, and what comes later is not kept for ever."""
+    said = threading.Event()
+
+    def purge(_):
+        raise LookupError("whatever a library says")
+
+    purger = Purger("edge", purge, tell=lambda _: said.set())
+    purger(["e/one"])
+    assert said.wait(WAIT_S)
+    purger(["e/two"])
+    assert not purger._waiting
+    purger.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_purges_by_itself():
+    """A purge that was on its way in the parent is none of the child's."""
+    parent, gate, begun = os.getpid(), threading.Event(), threading.Event()
+    in_child = threading.Event()
+
+    def purge(_):
+        if os.getpid() == parent:
+            begun.set()
+            assert gate.wait(WAIT_S)
+        in_child.set()
+        return 200
+
+    purger = Purger("edge", purge)
+    purger(["e/parent"])
+    assert begun.wait(WAIT_S)
+    child = os.fork()
+    if child == 0:
+        try:
+            purger(["e/child"])
+            os._exit(not in_child.wait(WAIT_S))
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    gate.set()
+    purger.close()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize(
