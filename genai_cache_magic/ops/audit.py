@@ -6,6 +6,7 @@ Nothing is made, changed or removed by looking, and nothing is raised: what can'
 from __future__ import annotations
 
 from contextlib import ExitStack
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.api.custody import key_wrapper
@@ -85,7 +86,7 @@ def _encryption(settings: Settings) -> Iterator[Found]:
         if path.is_dir() and not path.is_symlink():
             says = (
                 f"plain answers lie in {tilde(path)} from when encryption was off: remove them with "
-                f"`GENAI_CACHE_ENCRYPTION=off genai-cache clear --namespace {path.parent.name}`"
+                f"`GENAI_CACHE_ENCRYPTION=off genai-cache clear --namespace {quote(path.parent.name)}`"
             )
             yield found("UnsealedLeftover", says, where=str(path), settings=("encryption",))
 

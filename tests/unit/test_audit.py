@@ -110,6 +110,8 @@ def test_plain_text(found, used):
     told = found(encryption="local")["UnsealedLeftover"]
     assert told.where == str(used / "v1" / "default" / "plain")
     assert "genai-cache clear" in told.says
+    (used / "v1" / "default").rename(used / "v1" / "a; b")
+    assert "--namespace 'a; b'`" in found(encryption="local")["UnsealedLeftover"].says
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
