@@ -87,10 +87,11 @@ class RecordFile:
         self.name = host.tilde(path)
         self.is_cut_off = False
         self._end = 0  # where the next record belongs [bytes]
+        self._size = 0  # of the file, with what is cut off [bytes]
 
     def read(self) -> Iterator[bytes]:
         """Yield each whole record."""
-        self._end, self.is_cut_off = 0, False
+        self._end, self._size, self.is_cut_off = 0, 0, False
         with map_os_errors(f"reading {self.name}"):
             try:
                 descriptor = host.open_to_read(self.path, follow_link=True)
@@ -108,6 +109,7 @@ class RecordFile:
                 while (record := self._next(file)) is not None:
                     self._end = file.tell()
                     yield record
+                self._size = file.tell()
 
     def _check(self, head: bytes) -> None:
         if head == _HEAD:
@@ -148,12 +150,16 @@ class RecordFile:
         """Add a record; it counts once all of it is on the disk."""
         framed = _framed(record)
         with map_os_errors(f"writing {self.name}", self.path.parent):
+            # On a directory that machines share the lock of this one keeps nobody else from writing.
+            if (self.path.stat().st_size if self.path.exists() else 0) != self._size:
+                raise StoreUnavailable(f"{self.name} was written by somebody else meanwhile: run it again")
             if not self._end:
                 self._create(_HEAD + framed)
-                self._end = len(_HEAD) + len(framed)
+                self._end = self._size = len(_HEAD) + len(framed)
                 return
             with self.path.open("r+b") as file:
                 file.truncate(self._end)  # what a killed writer left
+                self._size = self._end
                 file.seek(self._end)
                 try:
                     _stored(file, framed)
@@ -161,6 +167,7 @@ class RecordFile:
                     file.truncate(self._end)
                     raise
             self._end += len(framed)
+            self._size = self._end
 
     def _create(self, content: bytes) -> None:
         """Make the file with its first record at once: it is never there without one."""

@@ -404,6 +404,20 @@ class TestBadInput:
         done = there.restores(file)
         assert (done.stored, done.unopened) == (3, 1)
 
+    def test_what_another_machine_adds_is_not_cut_away(self, file):
+        """Two that share a directory and no lock: the second is told, and what the first has added stays."""
+        first, second = RecordFile(file), RecordFile(file)
+        for records in (first, second):
+            assert list(records.read()) == []
+        first.append(b"one")
+        with pytest.raises(StoreUnavailable, match="somebody else"):
+            second.append(b"two")
+        assert list(second.read()) == [b"one"]
+        first.append(b"three")
+        with pytest.raises(StoreUnavailable, match="somebody else"):
+            second.append(b"four")
+        assert list(RecordFile(file).read()) == [b"one", b"three"]
+
     def test_where_nothing_can_be_written(self, here, isolated):
         """A place that is not there is named."""
         with pytest.raises(StoreUnavailable, match="nowhere"):
