@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.api.alert_board import AlertBoard
 from genai_cache_magic.api.installed import ensure_installed
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.monitoring.monitor import Monitor
+from genai_cache_magic.events import Trouble
+from genai_cache_magic.monitoring.monitor import WHERE, Monitor
 from genai_cache_magic.monitoring.tiers import CIRCUITS, TierState
 from genai_cache_magic.monitoring.watching import AlertWatch, webhook_of
 
@@ -73,7 +74,7 @@ def make_monitor(
     if settings.exporter != "none":
         package, extra = _EXPORTERS.get(settings.exporter, _API)
         ensure_installed("monitoring.exporter", extra, package)
-        opens = partial(_opened, settings, tiers)
+        opens = partial(_opened, settings, tiers, lambda sentence: tell(Trouble(WHERE, "ExporterFailed", sentence)))
     return Monitor(opens, watch, has_spans=settings.spans and settings.exporter != "prometheus", tell=tell)
 
 
@@ -95,19 +96,19 @@ def _state(cache: Cache) -> TierState:
     return TierState(circuit, invalidations, entries)
 
 
-def _opened(settings: MonitoringSettings, tiers: Tiers) -> tuple[Exported, Telemetry]:
+def _opened(settings: MonitoringSettings, tiers: Tiers, tell: Callable[[str], None]) -> tuple[Exported, Telemetry]:
     """Open the exporter, and make the instruments: here alone is OpenTelemetry imported."""
     from genai_cache_magic.monitoring.opentelemetry import SCOPE, Telemetry
 
-    exported = _of_application(settings) if settings.exporter == "app" else _own(settings)
+    exported = _of_application(settings) if settings.exporter == "app" else _own(settings, tell)
     meter = None if exported.meters is None else exported.meters.get_meter(SCOPE)
     tracer = None if exported.tracers is None else exported.tracers.get_tracer(SCOPE)
     return exported, Telemetry(meter, tracer, metrics=settings.metrics, tiers=tiers)
 
 
-def _own(settings: MonitoringSettings) -> Exported:
+def _own(settings: MonitoringSettings, tell: Callable[[str], None]) -> Exported:
     module = import_module(f"genai_cache_magic.monitoring.{settings.exporter.replace('-', '_')}")
-    exported: Exported = module.open_exporter(settings)
+    exported: Exported = module.open_exporter(settings, tell)
     return exported
 
 

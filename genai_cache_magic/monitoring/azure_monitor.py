@@ -11,6 +11,8 @@ from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.monitoring.opentelemetry_sdk import pushed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.trace import TracerProvider
 
     from genai_cache_magic.monitoring.exported import Exported
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 
 
-def open_exporter(settings: MonitoringSettings) -> Exported:
+def open_exporter(settings: MonitoringSettings, tell: Callable[[str], None]) -> Exported:
     """Return the exporter of a connection string; raises ``ConfigurationError`` if there is none, or it is none."""
     given = settings.connection_string.get_secret_value() or os.environ.get(_VARIABLE, "")
     if not given:
@@ -42,5 +44,10 @@ def open_exporter(settings: MonitoringSettings) -> Exported:
         ) from exc
     # SECURITY: without a name of ours it would send the host's.
     return pushed(
-        metrics, spans if settings.spans else None, interval_s=settings.interval, about={"device.id": "genai-cache"}
+        metrics,
+        spans if settings.spans else None,
+        interval_s=settings.interval,
+        setting="monitoring.connection_string" if settings.connection_string.get_secret_value() else _VARIABLE,
+        tell=tell,
+        about={"device.id": "genai-cache"},
     )

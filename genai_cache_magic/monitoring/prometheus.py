@@ -14,10 +14,12 @@ from genai_cache_magic.monitoring.opentelemetry_sdk import meter_provider
 from genai_cache_magic.settings.monitoring import listening
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from genai_cache_magic.settings.monitoring import MonitoringSettings
 
 
-def open_exporter(settings: MonitoringSettings) -> Exported:
+def open_exporter(settings: MonitoringSettings, _: Callable[[str], None]) -> Exported:
     """Return the exporter at the first free port of `listen`; raises ``ConfigurationError`` if none is."""
     address, ports = listening(settings.listen)
     registry = CollectorRegistry(auto_describe=False)

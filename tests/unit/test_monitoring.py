@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
+import os
 import platform
 import subprocess
 import sys
@@ -376,6 +377,48 @@ def test_a_dead_collector_costs_no_call_and_little_at_the_end(configured, ask):
     assert ask("a").hits == 1
     reset_session()
     assert not any(thread.name == "genai-cache-monitoring" for thread in threading.enumerate())
+
+
+def test_a_dead_collector_is_said_once_and_prints_nothing(isolated, server):
+    """Under a cell stands what to check; nothing is printed, least of all an address that may hold a token."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason=NEEDS)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as gone:
+        endpoint = f"http://127.0.0.1:{gone.server_port}/t0ken"
+    how = {"GENAI_CACHE_MONITORING__EXPORTER": "otlp", "GENAI_CACHE_MONITORING__ENDPOINT": endpoint}
+    how |= {"GENAI_CACHE_MONITORING__SPANS": "false", "GENAI_CACHE_ORIGINS": json.dumps({server.openai_url: "openai"})}
+    done = subprocess.run(
+        [sys.executable, "-c", DEAD, server.openai_url],
+        env={**os.environ, **how},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["()", "['monitoring'] True False", "()"]
+
+
+DEAD = """
+import httpx, sys
+url, body = sys.argv[1] + "/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+from genai_cache_magic import llm_cache
+from genai_cache_magic.api.session import current_session
+
+def ask():
+    with llm_cache() as cell:
+        httpx.post(url, json=body)
+    return cell
+
+def send(cell):
+    cell.monitor.flush()
+    cell.monitor._exporter[0].meters.force_flush()
+    return cell.troubles
+
+print(send(ask()))
+told = send(ask())
+print([one.where for one in told], "monitoring.endpoint" in told[0].message, "t0ken" in str(told))
+print(ask().troubles)
+"""
 
 
 def test_an_exporter_that_hangs_does_not_hold_up_the_end(monkeypatch):
