@@ -360,8 +360,9 @@ class Team:
         tier.refuse(sifted.forged, are_forged=True)
         tier.refuse(sifted.outdated, are_forged=False)
         rest = [EntryId(key) for key in near.unasked if key not in sifted.current]
-        later = self._look(rest) if rest else near
-        return replace(later, blobs={**near.blobs, **sifted.current, **later.blobs}, unread=[*later.unread])
+        later = self._look(rest) if rest else replace(near, unread=())
+        blobs = {**near.blobs, **sifted.current, **later.blobs}
+        return replace(later, blobs=blobs, unread=[*near.unread, *later.unread])
 
     def _seen_by(self, look: Callable[[], LookUp]) -> LookUp:
         published = self._pending.published()  # before the look, which therefore sees what became of them

@@ -12,6 +12,8 @@ from faults.scripted_server import ScriptedServer, chunked, head
 from machines import Origin, Team
 
 from genai_cache_magic.api import factory
+from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.entries.link import Looked
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Tier, Trouble
 from genai_cache_magic.settings.reading import load_settings
@@ -186,6 +188,7 @@ class EdgedTier(MemoryTier):
         self.refused = []
         self.forgotten = []
         self.asked = []
+        self.unread = ()
 
     def look_near(self, document, keys):
         found = super().look_up(document, ())
@@ -194,7 +197,8 @@ class EdgedTier(MemoryTier):
             found.now_s,
             {},
             copies={key: Copy(self.copies[key], f"at/{key}") for key in keys if key in self.copies},
-            unasked=keys,
+            unread=[key for key in keys if key in self.unread],
+            unasked=[key for key in keys if key not in self.unread],
         )
 
     def look_up(self, document, keys):
@@ -275,6 +279,18 @@ def test_a_copy_of_before_is_refused_and_the_tier_asked(team, copies, how):
     assert (text, hit.tier) == ("answer 2", Tier.L2)
     assert b.tier.refused == [(f"at/{record.entry_id}", False)]
     assert origin.answers == 2
+
+
+def test_what_was_too_much_to_be_read_is_no_miss(team):
+    """It is there, and said to be, though the tier is asked for others that the edge did not have."""
+    team.machine("a").ask(Origin())
+    b = team.machine("b")
+    large, small = EntryId("a" * 64), EntryId("b" * 64)
+    b.tier.unread = (large,)
+    found = b.cache.team.looked_up([large, small])
+    assert "ask for less at once" in found[large].trouble
+    assert found[small] == Looked()
+    assert b.tier.asked == [small]
 
 
 def test_a_copy_that_outlived_the_record_of_its_invalidation_is_not_served(team, copies, passes):
