@@ -32,7 +32,7 @@ def connections(settings: Settings, namespace: str) -> Iterator[Found]:
     """
     if settings.encryption == "key-vault":
         parts = urlsplit(settings.key_vault_url)
-        yield from _certificate(parts.hostname or "", parts.port or 443, None, "key_vault_url")
+        yield from _certificate(parts.hostname or "", parts.port or 443, "key_vault_url", is_azure=True)
     yield from ways(settings)
     for url in (address.get_secret_value() for address in settings.l2):
         yield from _redis(settings, url, namespace) if kind_of(url) == REDIS else _container(settings, url)
@@ -48,7 +48,7 @@ def _way_to_redis(settings: Settings, url: str) -> Iterator[Found]:
     target = redis_at(settings, url).target
     host = target.parts.hostname or ""
     if target.is_tls:
-        yield from _certificate(host, int(target.address.rpartition(":")[2]), settings.l2_ca_file, "l2")
+        yield from _certificate(host, int(target.address.rpartition(":")[2]), "l2", ca_file=settings.l2_ca_file)
     elif not is_loopback(host):
         better = target.address.replace("redis", "rediss", 1)
         says = f"{target.address} is spoken to without TLS: write {better}, with the port that speaks it"
@@ -59,7 +59,7 @@ def _way_to_container(settings: Settings, url: str) -> Iterator[Found]:
     target = container_at(settings, url).target
     parts = urlsplit(target.connect().url if target.is_by_name else target.account_url)
     if parts.scheme == "https":
-        yield from _certificate(parts.hostname or "", parts.port or 443, None, "l2")
+        yield from _certificate(parts.hostname or "", parts.port or 443, "l2", is_azure=True)
 
 
 def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
@@ -97,8 +97,10 @@ def _container(settings: Settings, url: str) -> Iterator[Found]:
         yield found("PublicContainer", says, settings=("l2",))
 
 
-def _certificate(host: str, port: int, ca_file: Path | None, setting: str) -> Iterator[Found]:
-    seen = examined(host, port, ca_file=ca_file)
+def _certificate(
+    host: str, port: int, setting: str, *, ca_file: Path | None = None, is_azure: bool = False
+) -> Iterator[Found]:
+    seen = examined(host, port, ca_file=ca_file, is_azure=is_azure)
     if seen.trouble:
         yield found("CertificateRefused", f"{host}:{port}: {seen.trouble}", settings=(setting,))
     elif seen.expires_s is not None and seen.expires_s - time.time() < SOON_S:

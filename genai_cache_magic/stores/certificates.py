@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from genai_cache_magic.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TIMEOUT_S: Final = 5.0
 
@@ -23,13 +22,25 @@ class Seen:
     trouble: str = ""
 
 
-def examined(host: str, port: int, *, ca_file: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Seen:
+def trusted_by_azure() -> ssl.SSLContext:
+    """Return whom to trust: the system's certificates, or those that Azure's SDK is told to go by."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE", "")
+    if Path(bundle).is_dir() and bundle:
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle or None)
+
+
+def examined(
+    host: str, port: int, *, ca_file: Path | None = None, is_azure: bool = False, timeout_s: float = _TIMEOUT_S
+) -> Seen:
     """Return what the certificate of a server says, as a client here would judge it.
 
     Parameters
     ----------
     ca_file
         Certificates that vouch for it; by default the system's.
+    is_azure
+        Whether it is spoken to by Azure's SDK, which may be told to go by others.
 
     Raises
     ------
@@ -37,7 +48,11 @@ def examined(host: str, port: int, *, ca_file: Path | None = None, timeout_s: fl
         It can't be reached, or speaks no TLS.
     """
     try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        context = (
+            trusted_by_azure()
+            if is_azure
+            else ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        )
         with (
             socket.create_connection((host, port), timeout=timeout_s) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,

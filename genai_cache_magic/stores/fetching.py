@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +22,7 @@ from genai_cache_magic import host
 from genai_cache_magic.errors import StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.azure_rows import BLOB_TYPE
 from genai_cache_magic.stores.base import LARGEST_VALUE
+from genai_cache_magic.stores.certificates import trusted_by_azure
 from genai_cache_magic.stores.connection import unframed
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Fetcher:
         timeout_s = self.site.connect_timeout_s
         if not self._is_tls:
             return HTTPConnection(self._host, self._port, timeout=timeout_s)
-        context = self._trusted = self._trusted or _trusting()
+        context = self._trusted = self._trusted or trusted_by_azure()
         proxy = _proxy(self._host)
         if proxy is None:
             return HTTPSConnection(self._host, self._port, timeout=timeout_s, context=context)
@@ -282,14 +282,6 @@ _SAID: dict[type[BaseException], str] = {
 def _retry_after_s(headers: HTTPMessage) -> float | None:
     said = headers.get("Retry-After", "")
     return float(said) if said.isdecimal() and len(said) < 7 else None  # noqa: PLR2004 - more than ten days are none
-
-
-def _trusting() -> ssl.SSLContext:
-    """Return whom to trust: the system's certificates, or those that Azure's SDK is told to go by."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE", "")
-    if Path(bundle).is_dir() and bundle:
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle or None)
 
 
 def _proxy(name: str) -> str | None:

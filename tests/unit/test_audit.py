@@ -199,7 +199,7 @@ def test_certificates(found, monkeypatch, seen, name):
     assert {one for one in told if one.startswith("Certificate")} == ({name} if name else set())
 
 
-def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path):
+def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path, monkeypatch):
     """Its end is read where it is accepted, and why not where it isn't."""
     import socket
     import ssl
@@ -212,7 +212,7 @@ def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path):
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
 
     def serve(listener):
-        for _ in range(2):
+        for _ in range(3):
             plain, _ = listener.accept()
             try:
                 context.wrap_socket(plain, server_side=True).close()
@@ -224,9 +224,12 @@ def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path):
         thread.start()
         port = listener.getsockname()[1]
         good = examined("localhost", port, ca_file=tmp_path / "server.pem", timeout_s=30)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "server.pem"))  # which Azure's SDK goes by
+        azures = examined("localhost", port, is_azure=True, timeout_s=30)
         bad = examined("localhost", port, timeout_s=30)
         thread.join(30)
     assert 18 * DAY_S < good.expires_s - time.time() < 21 * DAY_S
+    assert azures == good
     assert "not accepted" in bad.trouble
 
 
