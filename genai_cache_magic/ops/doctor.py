@@ -359,7 +359,8 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
             bounded(lambda: _probe(line, bytes(LARGE_BYTES + 1)))
         except PartUnavailable as exc:
             yield _finding("tier-part-away", str(exc), ("l2", "l2_account_key", "l2_connection_string"))
-    yield from _edge(line)
+    if is_writer:  # it is tried with a value of our own
+        yield from _edge(line)
     for sentence in line.settle():
         yield _finding("tier-evicts", sentence, ("eviction_policy",))
     yield from _server(settings)

@@ -13,9 +13,16 @@ import pytest
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.api.session import Session
+from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.ops import doctor, surroundings
 from genai_cache_magic.ops.checks import CHECKS, Severity
 from genai_cache_magic.ops.doctor import Finding, examine
+from genai_cache_magic.settings.reading import load_settings
+from genai_cache_magic.stores.base import LookUp
+from genai_cache_magic.stores.breaker import Breaker
+from genai_cache_magic.stores.documents import MemoryDocument
+from genai_cache_magic.stores.memory import MemoryStore
+from genai_cache_magic.stores.rights import Rights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -187,3 +194,32 @@ def test_a_way_without_tls(isolated, monkeypatch):
     (told,) = doctor._server(session.settings)
     session.close()
     assert (told.check, told.severity) == ("tier-plain", Severity.WARNING)
+
+
+@pytest.mark.parametrize("is_reader", [True, False])
+def test_an_edge_is_tried_by_who_may_write_alone(isolated, is_reader):
+    """It takes a value of our own, which a reader may not store: to him the tier refuses nothing that he needs."""
+
+    def refuses():
+        raise StoreDenied("the container refuses this identity")
+
+    tier = types.SimpleNamespace(
+        name="tier",
+        look_up=lambda *_: LookUp(b"1", time.time(), {}),
+        store=MemoryStore(),
+        **dict.fromkeys(("look_near", "refuse", "forget"), str),
+        try_edge=refuses,
+    )
+    line = types.SimpleNamespace(
+        tier=tier,
+        breaker=Breaker("tier", rights=Rights("tier", is_reader=is_reader)),
+        document=lambda _: MemoryDocument(),
+        settle=tuple,
+        overdue=str,
+    )
+    looked = doctor._reached(line, load_settings(), "default", None)
+    if is_reader:
+        assert [one.says for one in looked] == ["tier answers, and is empty for namespace default"]
+    else:
+        with pytest.raises(StoreDenied):
+            list(looked)
