@@ -132,7 +132,10 @@ class Monitor:
             thread.join(_END_S)
 
     def _finish(self) -> None:
-        """Count what is left, and close the exporter."""
+        """Count what is left, tell of alerts that it makes, and close the exporter."""
+        if self._watch is not None:
+            with suppress(Exception):  # as a badge that lacks an alert
+                self._watch.finish(within_s=_END_S / 2)
         with self._feeding:
             if self._exporter is not None or self._waiting:
                 self._feed()

@@ -96,6 +96,12 @@ class AlertWatch:
             self._publish(sentences, 3 * _SAY_AGAIN_S)
         return sentences
 
+    def finish(self, *, within_s: float) -> None:
+        """Look once more, and wait for the webhook to hear of it, for `within_s` [s] at most."""
+        self.look()
+        if self._webhook is not None:
+            self._webhook.finish(within_s=within_s)
+
     @property
     def is_firing(self) -> bool:
         """Whether any alert is in force."""

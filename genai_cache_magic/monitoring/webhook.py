@@ -67,6 +67,7 @@ class Webhook:
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._thread: threading.Thread | None = None  # guarded by _lock
         self._has_work = threading.Event()
+        self._is_ending = False
 
     def post(self, message: Mapping[str, Any]) -> None:
         """Tell `message` soon; returns at once, and raises nothing."""
@@ -83,13 +84,23 @@ class Webhook:
                     return
                 self._thread = thread
 
+    def finish(self, *, within_s: float) -> None:
+        """Wait until all is told, for `within_s` [s] at most."""
+        with self._lock:
+            thread = self._thread if self._pid == os.getpid() else None
+        if thread is not None:
+            self._is_ending = True
+            self._has_work.set()
+            thread.join(within_s)
+            self._is_ending = False
+
     def _run(self) -> None:
         while True:
             with suppress(IndexError):
                 while True:
                     self._tell(self._waiting.popleft())
             self._has_work.clear()
-            if self._waiting or self._has_work.wait(_IDLE_S):
+            if self._waiting or (not self._is_ending and self._has_work.wait(_IDLE_S)):
                 continue
             with self._lock:
                 if not self._waiting:

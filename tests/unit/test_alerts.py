@@ -16,6 +16,7 @@ from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome, Trouble
 from genai_cache_magic.monitoring import webhook as webhook_module
 from genai_cache_magic.monitoring.alerts import HOLD_S, LEAST_CALLS
+from genai_cache_magic.monitoring.monitor import Monitor
 from genai_cache_magic.monitoring.tiers import TierState
 from genai_cache_magic.monitoring.watching import LOG, AlertWatch, message_of, webhook_of
 from genai_cache_magic.monitoring.webhook import MOST_WAITING, Webhook, deliver
@@ -234,6 +235,17 @@ def test_a_webhook_is_told_of_each_change(hook):
         ("/services/SECRET?token=SECRET", "ended"),
     ]
     assert set(hook.bodies[0][1]) == {"source", "alert", "state", "threshold", "window_s", "value", "text"}
+
+
+def test_what_the_last_calls_of_a_script_came_to_is_told(hook, monkeypatch):
+    """A process that ends before anybody has looked: the webhook hears of the alert, and is waited for."""
+    monkeypatch.setattr("genai_cache_magic.monitoring.monitor._END_S", SOON_S)
+    watch = AlertWatch([AlertRule.model_validate("HighMissRate")], webhook=Webhook(hook.url))
+    made = Monitor(None, watch)
+    for _ in range(LEAST_CALLS):
+        made.note(MISS)
+    made.close()
+    assert [body["state"] for _, body in hook.bodies] == ["firing"]
 
 
 def test_a_webhook_that_is_down_is_said_once(hook, caplog):
