@@ -24,6 +24,7 @@ from genai_cache_magic.ops.audit_rules import RULES
 from genai_cache_magic.ops.doctor import Severity
 from genai_cache_magic.runs.lines import HEAD
 from genai_cache_magic.settings.files import read_for_trust
+from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.settings.trust import TrustedFiles, digest_of
 from genai_cache_magic.stores.certificates import Seen
 from genai_cache_magic.testing.servers import free_port
@@ -231,6 +232,15 @@ def test_a_certificate_is_seen_as_a_client_sees_it(tmp_path, monkeypatch):
     assert 18 * DAY_S < good.expires_s - time.time() < 21 * DAY_S
     assert azures == good
     assert "not accepted" in bad.trouble
+
+
+def test_a_vault_is_trusted_as_its_client_trusts_it(isolated, vault, monkeypatch):
+    """Whoever vouches for it by the variable that Azure's SDK reads is believed, and without that it is refused."""
+    settings = load_settings(encryption="key-vault", key_vault_url=vault.url)
+    (seen,) = audit_tier.connections(settings, "team")
+    assert seen.rule.name == "CertificateExpires"  # the simulated one's is good for a day
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    assert [one.rule.name for one in audit_tier.connections(settings, "team")] == ["CertificateRefused"]
 
 
 def test_trusted_projects(found, isolated):
