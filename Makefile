@@ -16,7 +16,7 @@ MINIMUM := $(VENV)/generations/minimum
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab labextension team test test-current test-httpx test-minimum services check format bench torture torture-clusters pictures matrix clean
+.PHONY: help demo lab labextension team ops test test-current test-httpx test-minimum services check format bench torture torture-clusters pictures matrix clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ labextension: $(VENV)/.has-lab ## build what JupyterLab and Notebook 7 load (nee
 
 team: $(VENV)/.has-team services ## two kernels share answers through a real Redis, then through Azurite (ARGS=--sealed: and a vault)
 	$(BIN)/python tools/team.py $(ARGS)
+
+ops: $(VENV)/.has-ops services ## show a team's operator all of it: edge, roles, alerts, backup, audit, report (under a minute)
+	$(BIN)/python tools/ops.py $(ARGS)
 
 test: services $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
 
@@ -82,7 +85,7 @@ pictures: $(VENV)/.has-lab $(VENV)/.has-test ## take the README's pictures anew 
 	$(BIN)/python tools/pictures_view.py
 
 clean: ## remove environments and what runs have left
-	rm -rf $(VENV) .venv-* demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* demo-output ops-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # What each target needs is an extra of the package, installed in place, again when pyproject.toml changes.
 $(VENV)/.has-%: pyproject.toml | $(BIN)/python
@@ -116,6 +119,10 @@ $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python
 
 $(VENV)/.has-team: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo,redis,azure]'
+	@touch $@
+
+$(VENV)/.has-ops: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo,redis,azure,prometheus]'
 	@touch $@
 
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/python

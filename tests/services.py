@@ -10,15 +10,12 @@ import itertools
 import os
 import socket
 import threading
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from genai_cache_magic.testing.identity_server import SimulatedIdentity
 from genai_cache_magic.testing.servers import (
-    AZURITE_ACCOUNT,
-    AZURITE_KEY,
     Azurite,
     NginxEdge,
     RedisNodes,
@@ -68,12 +65,8 @@ def azurite() -> Iterator[Azurite]:
 @contextlib.contextmanager
 def edge_before(port: int, container: str) -> Iterator[NginxEdge]:
     """An nginx that caches what Azurite, or what stands before it, has in a container, and may only read there."""
-    storage = pytest.importorskip("azure.storage.blob", reason="pip install 'genai-cache-magic[azure]'")
-    until = datetime.now(UTC) + timedelta(days=1)
-    signature = storage.generate_container_sas(
-        AZURITE_ACCOUNT, container, account_key=AZURITE_KEY, permission="r", expiry=until
-    )
-    with started(lambda: NginxEdge(port, signature)) as edge:
+    pytest.importorskip("azure.storage.blob", reason="pip install 'genai-cache-magic[azure]'")
+    with started(lambda: NginxEdge.reading(port, container)) as edge:
         yield edge
 
 

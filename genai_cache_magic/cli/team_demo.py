@@ -44,10 +44,17 @@ _NEEDED = ("ipykernel", "nbformat", "openai")
 
 
 class Machine:
-    """A kernel with a cache directory of its own."""
+    """A kernel with a cache directory of its own.
 
-    def __init__(self, name: str, place: Path, environment: dict[str, str]) -> None:
+    Attributes
+    ----------
+    patience_s : float
+        How long a cell, or the kernel's start, may take [s].
+    """
+
+    def __init__(self, name: str, place: Path, environment: dict[str, str], *, patience_s: float = _TIMEOUT_S) -> None:
         self.name = name
+        self.patience_s = patience_s
         self._settings = {**environment, "GENAI_CACHE_DIR": str(place / name), "GENAI_CACHE_PERSON": name}
         self._has_keys = False
         # Sockets of the file system, not of the network. Their paths must be short.
@@ -64,7 +71,11 @@ class Machine:
         self._manager.start_kernel(env=kernel_environment(self._settings))
         self._client = self._manager.client()
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=_TIMEOUT_S)
+        try:
+            self._client.wait_for_ready(timeout=self.patience_s)
+        except BaseException:  # nobody else knows of this kernel yet
+            self._end()
+            raise
 
     def run(self, source: str) -> str:
         """Execute a cell and return all that it shows, as text; a failing cell ends the demonstration."""
@@ -76,7 +87,7 @@ class Machine:
                 raise SystemExit(f"{self.name}: {content['ename']}: {content['evalue']}")
             shown.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
 
-        self._client.execute_interactive(source, timeout=_TIMEOUT_S, output_hook=hear)
+        self._client.execute_interactive(source, timeout=self.patience_s, output_hook=hear)
         return "\n".join(shown)
 
     def run_notebook(self, name: str) -> str:
@@ -202,7 +213,7 @@ def _play(tier: str, environment: dict[str, str], console: Console, *, sealed: b
         table = Table("machine", "does", "hits", "misses", "model calls", title=title)
         is_right = True
         for step in _steps(ada, ben, SEALED if sealed else PLAIN, sealed=sealed):
-            counts = _counted(step.do()) if step.counts else (step.do(), None)[1]
+            counts = counted(step.do()) if step.counts else (step.do(), None)[1]
             asked = len(models.requests)
             is_right &= counts == step.counts and asked == step.calls
             table.add_row(step.who.name, step.does, *(map(str, counts) if counts else ("", "")), str(asked))
@@ -260,7 +271,7 @@ def _machine(name: str, place: Path, environment: dict[str, str], guard: _Guard 
         kernel.close()
 
 
-def _counted(shown: str) -> tuple[int, int]:
+def counted(shown: str) -> tuple[int, int]:
     """Return the hits and misses that the lines under the cells tell."""
     found: dict[str, int] = {}
     for number, kind in _COUNTS.findall(shown):

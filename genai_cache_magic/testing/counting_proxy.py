@@ -1,4 +1,4 @@
-"""What tests of an edge put before Azurite: a proxy that counts what is asked of it."""
+"""A proxy that counts: what stands before an Azurite, and tells which reads really went there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import contextlib
 import http.client
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 from genai_cache_magic.testing.servers import AZURITE_ACCOUNT
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 _HOP = {"connection", "keep-alive", "transfer-encoding"}
 
@@ -19,6 +24,11 @@ class _Server(ThreadingHTTPServer):
 
 class CountingProxy:
     """Passes on what is asked of a server, and notes method and path of each request before it does. A context manager.
+
+    Parameters
+    ----------
+    port
+        Where that server listens, on loopback.
 
     Attributes
     ----------
@@ -52,14 +62,15 @@ class CountingProxy:
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any  # noqa: N815 - as the base class names them
 
             def log_message(self, *_: object) -> None:
-                pass
+                """Say nothing."""
 
         self._server = _Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_address[1]
+        self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
     def account_url(self) -> str:
+        """The address of the account behind it."""
         return f"http://127.0.0.1:{self.port}/{AZURITE_ACCOUNT}"
 
     def reads(self, folder: str = "/e/") -> list[str]:
@@ -67,11 +78,12 @@ class CountingProxy:
         return [path for method, path in self.asked if method == "GET" and folder in path]
 
     def close(self) -> None:
+        """End it."""
         self._server.shutdown()
         self._server.server_close()
 
-    def __enter__(self) -> CountingProxy:  # noqa: PYI034 - final in practice
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -292,6 +293,17 @@ class NginxEdge(Server):
         self._origin = f"http://127.0.0.1:{origin_port}/{account}"
         self._signature = f"?{signature}" if signature else ""
         super().__init__(free_port())
+
+    @classmethod
+    def reading(cls, origin_port: int, container: str) -> Self:
+        """Return one that may read in a container of Azurite, or of what stands before it, and do nothing else."""
+        from azure.storage.blob import generate_container_sas
+
+        until = datetime.now(UTC) + timedelta(days=1)
+        signature = generate_container_sas(
+            AZURITE_ACCOUNT, container, account_key=AZURITE_KEY, permission="r", expiry=until
+        )
+        return cls(origin_port, signature)
 
     @property
     def url(self) -> str:

@@ -8,7 +8,6 @@ import os
 import socket
 
 import pytest
-from edges import CountingProxy
 from services import edge_before
 
 from genai_cache_magic import create_cache
@@ -23,6 +22,7 @@ from genai_cache_magic.stores.cdn import Edge, EdgeTier, Rule, Rules
 from genai_cache_magic.stores.fetching import Site
 from genai_cache_magic.testing.contracts.store import key_of
 from genai_cache_magic.testing.contracts.tier import SharedTierContract
+from genai_cache_magic.testing.counting_proxy import CountingProxy
 from genai_cache_magic.testing.servers import AZURITE_KEY, free_port
 
 pytestmark = [
