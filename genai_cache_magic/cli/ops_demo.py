@@ -58,7 +58,7 @@ _IN_GRAFANA = {"$__rate_interval": "30s", "$model": ".*"}
 """What Grafana puts into a query -> what stands for it here."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Show:
     """The stage, who plays on it, and where things are found and left."""
 

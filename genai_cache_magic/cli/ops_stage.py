@@ -203,7 +203,7 @@ def cell_of(tag: str) -> str:
     return f"%%llm_cache --tag {tag}\nask({', '.join(map(repr, QUESTIONS[tag]))})"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Stage:
     """Everything that is there; a server that is absent is None."""
 

@@ -72,7 +72,7 @@ class Generations:
     @property
     def published(self) -> Stamp | None:
         """Which state of the document this is; None with what is still to be published, which has no number."""
-        return None if self.ver == UNPUBLISHED_VER else self.stamp
+        return None if self.ver >= UNPUBLISHED_VER else self.stamp
 
     def is_valid(self, entry_id: EntryId, header: Header, scope_tags: Iterable[bytes] = ()) -> bool:
         """Return whether an entry may be served to a caller whose scope names `scope_tags`."""

@@ -9,7 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from genai_cache_magic.core import validity
 from genai_cache_magic.core.model import EntryId, Header, Stamp
-from genai_cache_magic.core.validity import PRUNED, Change, EntryRecord, Generations, decode_generations
+from genai_cache_magic.core.validity import (
+    PRUNED,
+    UNPUBLISHED_VER,
+    Change,
+    EntryRecord,
+    Generations,
+    decode_generations,
+)
 from genai_cache_magic.errors import EntryUndecodable
 
 IDS = [EntryId(f"{n:064x}") for n in range(3)]
@@ -159,3 +166,14 @@ def test_cut_or_foreign_documents_are_refused():
     for bad in (blob + b"\0", b"XXXX" + blob[4:], blob[:4] + b"\x02" + blob[5:]):
         with pytest.raises(EntryUndecodable):
             decode_generations(bad)
+
+
+def test_what_is_not_published_is_no_state_of_the_document():
+    """However many changes wait: nobody may take their counters for one that a sweep has dealt with."""
+    document = Generations(bytes(16), 7, 0)
+    assert document.published == document.stamp
+    waiting = Generations(bytes(16), UNPUBLISHED_VER, 0)
+    for number in range(3):
+        assert waiting.published is None
+        waiting = Change(number, tags=frozenset({bytes([number])})).apply(waiting)
+    assert waiting.published is None
