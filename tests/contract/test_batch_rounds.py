@@ -8,6 +8,7 @@ import uuid
 import httpx2
 import openai
 import pytest
+from services import started
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.session import current_session, reset_session
@@ -16,11 +17,19 @@ from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Tier
 from genai_cache_magic.intercept import httpx as http_level
 from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.testing.servers import RedisServer
 
 pytestmark = pytest.mark.service
 
 MANY = 1_000
 MODEL = "gpt-4.1-mini"
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    """A redis-server of these tests' own: what others have left in the background would be counted, too."""
+    with started(RedisServer) as server:
+        yield server
 
 
 @pytest.fixture
@@ -72,7 +81,12 @@ def through_an_sdk(client):
 
 
 def told(cache):
+    """Wait until the team was told all, and every lease is given back, which takes scripts as well."""
     assert cache._team._drain.finish(within_s=60)
+    permits = cache.parts.permits._thread
+    if permits is not None:
+        permits.join(60)
+        assert not permits.is_alive()
 
 
 def test_many_values_are_a_round_each_way(team, scripts, monkeypatch):
