@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -155,6 +155,8 @@ def untrusted_notebook() -> str:
 
         notary: Any = NotebookNotary
         saved = nbformat.read(path, as_version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
-        return "" if notary().check_signature(saved) else tilde(path)
+        signatures = notary()
+        with closing(signatures.store):
+            return "" if signatures.check_signature(saved) else tilde(path)
     except Exception:  # noqa: BLE001 - a library of others, about what is only told
         return ""
