@@ -40,9 +40,12 @@ def edge_of(
         )
     from genai_cache_magic.stores.cdn import Edge, Rule, Rules
     from genai_cache_magic.stores.fetching import Site
+    from genai_cache_magic.stores.private import PrivateOnly
 
     path = cdn.path or f"/{connection.target.container}"
-    site = Site(cdn.endpoint + path.rstrip("/"), "cdn.endpoint", settings.connect_timeout, settings.command_timeout)
+    timeouts = settings.connect_timeout, settings.command_timeout
+    private = PrivateOnly(cdn.endpoint, setting="cdn.endpoint") if settings.network.private_endpoint else None
+    site = Site(cdn.endpoint + path.rstrip("/"), "cdn.endpoint", *timeouts, private)
     purge = _purge(cdn, site, identity, tell)
     edge = Edge(site, tell=tell) if purge is None else Edge(site, purge=purge, tell=tell)
     return edge, Rules(tuple(Rule(rule.match, rule.ttl) for rule in cdn.rules))

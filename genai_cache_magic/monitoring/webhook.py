@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.settings.monitoring import check_webhook
+from genai_cache_magic.stores.certificates import why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,7 +144,7 @@ def deliver(url: str, body: bytes, *, timeout_s: float = TIMEOUT_S) -> None:
     except TimeoutError as exc:
         raise _late(timeout_s) from exc
     except ssl.SSLError as exc:
-        raise StoreUnavailable("the webhook's certificate is not trusted here") from exc
+        raise StoreUnavailable(f"the webhook is told nothing: {why_refused(exc)}") from exc
     except (OSError, http.client.HTTPException, ValueError, RuntimeError, AttributeError) as exc:
         if is_late.is_set():
             raise _late(timeout_s) from exc

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from genai_cache_magic.api.team_line import host_of
+from genai_cache_magic.api.team_line import BLOB, host_of, kind_of
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.private import addresses_of, is_private
@@ -55,11 +55,17 @@ def look(settings: Settings) -> tuple[Place, ...]:
         An address can't be used, or there is none.
     """
     hosts = [(host_of(settings, url.get_secret_value()), True) for url in settings.l2]
+    hosts += [(urlsplit(settings.cdn.endpoint).hostname or "", True)] if _has_edge(settings) else []
     vault = urlsplit(settings.key_vault_url).hostname if settings.encryption == "key-vault" else None
     hosts += [(vault, False)] if vault else []
     if not hosts:
         raise ConfigurationError("there is nothing to look up: name the team's tier as l2, or a vault as key_vault_url")
     return tuple(_look(settings, host, is_tier=is_tier) for host, is_tier in hosts)
+
+
+def _has_edge(settings: Settings) -> bool:
+    """Return whether an edge stands in front of a tier."""
+    return bool(settings.cdn.endpoint) and any(kind_of(url.get_secret_value()) == BLOB for url in settings.l2)
 
 
 def _look(settings: Settings, host: str, *, is_tier: bool) -> Place:

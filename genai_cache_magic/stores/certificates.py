@@ -22,6 +22,29 @@ class Seen:
     trouble: str = ""
 
 
+_UNVOUCHED: Final = "nobody who is trusted here vouches for its certificate"
+_REFUSALS: Final = {
+    9: "its certificate is not valid yet: is this machine's clock right?",
+    10: "its certificate has expired",
+    62: "its certificate is for another host name",
+    64: "its certificate is for another address",
+    **dict.fromkeys((2, 18, 19, 20, 21), _UNVOUCHED),
+}
+"""X509_V_ERR_... of OpenSSL (docs.openssl.org/master/man3/X509_STORE_CTX_get_error) -> the words for it."""
+
+
+def why_refused(error: ssl.SSLError) -> str:
+    """Return in words what kept TLS from being agreed on.
+
+    SECURITY: nothing of what the other side sent goes into a message.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        code = error.verify_code
+        return _REFUSALS.get(code, f"its certificate is not accepted (code {code} of OpenSSL)")
+    reason = error.reason or type(error).__name__
+    return f"TLS is not agreed on ({reason}): does it speak https there, and TLS 1.2 or later?"
+
+
 def trusted_by_azure() -> ssl.SSLContext:
     """Return whom to trust: the system's certificates, or those that Azure's SDK is told to go by."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE", "")

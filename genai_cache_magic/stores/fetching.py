@@ -22,11 +22,13 @@ from genai_cache_magic import host
 from genai_cache_magic.errors import StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.azure_rows import BLOB_TYPE
 from genai_cache_magic.stores.base import LARGEST_VALUE
-from genai_cache_magic.stores.certificates import trusted_by_azure
+from genai_cache_magic.stores.certificates import trusted_by_azure, why_refused
 from genai_cache_magic.stores.connection import unframed
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage
+
+    from genai_cache_magic.stores.private import PrivateOnly
 
 _STEP_BYTES: Final = 256 << 10
 _SMALL_BYTES: Final = 64 << 10
@@ -49,12 +51,15 @@ class Site:
         What names it, for messages.
     connect_timeout_s, command_timeout_s
         How long to wait for a connection, and for each part of an answer [s].
+    private
+        What keeps it from being asked at a public address; None: it may be anywhere.
     """
 
     url: str = field(repr=False)
     setting: str = field(repr=False)
     connect_timeout_s: float = 0.5
     command_timeout_s: float = 1.5
+    private: PrivateOnly | None = field(default=None, repr=False, compare=False)
 
 
 class Fetcher:
@@ -80,6 +85,7 @@ class Fetcher:
 
     def take(self) -> tuple[HTTPConnection, bool]:
         """Return a connection, and whether it was used before."""
+        self._ensure_private()
         with self._lock:
             if self._pid != os.getpid():
                 self._idle, self._pid = [], os.getpid()  # a parent's sockets are not ours to use
@@ -107,6 +113,7 @@ class Fetcher:
 
     def new(self) -> HTTPConnection:
         """Return a connection that is not made yet, by way of the proxy that the environment names, if it does."""
+        self._ensure_private()
         timeout_s = self.site.connect_timeout_s
         if not self._is_tls:
             return HTTPConnection(self._host, self._port, timeout=timeout_s)
@@ -118,6 +125,11 @@ class Fetcher:
         connection = HTTPSConnection(where.hostname or "", where.port, timeout=timeout_s, context=context)
         connection.set_tunnel(self._host, self._port, headers=_for_proxy(where.username, where.password))
         return connection
+
+    def _ensure_private(self) -> None:
+        """Raise ``StoreUnavailable`` if the site has to be at a private address, and is not."""
+        if self.site.private is not None:
+            self.site.private.ensure(self._host)
 
 
 class Fetch:
@@ -264,11 +276,12 @@ def _words(error: BaseException) -> str:
 
     SECURITY: nothing of what the other side sent goes into a message.
     """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"has a certificate that is not accepted: {why_refused(error)}; who vouches stands in REQUESTS_CA_BUNDLE"
     return next(said for kind, said in _SAID.items() if isinstance(error, kind))
 
 
 _SAID: dict[type[BaseException], str] = {
-    ssl.SSLCertVerificationError: "has a certificate that is not accepted: check the host name, and REQUESTS_CA_BUNDLE",
     TimeoutError: "does not answer in time",
     ssl.SSLError: "does not speak TLS there: check the port",
     ConnectionRefusedError: "refuses connections: is it running, and the port right?",

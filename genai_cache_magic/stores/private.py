@@ -45,12 +45,16 @@ def addresses_of(host: str) -> tuple[str, ...]:
 
 
 class PrivateOnly:
-    """Keeps a tier from being asked while any of its addresses is public. Safe to share between threads.
+    """Keeps a tier, or an edge before it, from being asked while any of its addresses is public.
+
+    Safe to share between threads.
 
     Parameters
     ----------
     name
         The tier, as shown in messages.
+    setting
+        What names it.
     resolve
         Returns what a host stands for.
     clock
@@ -61,10 +65,12 @@ class PrivateOnly:
         self,
         name: str,
         *,
+        setting: str = "l2",
         resolve: Callable[[str], tuple[str, ...]] = addresses_of,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
+        self._setting = setting
         self._resolve = resolve
         self._clock = clock
         self._seen: dict[str, float] = {}  # host -> when it was last seen to be private [s]; each set as a whole
@@ -86,8 +92,8 @@ class PrivateOnly:
             addresses = self._resolve(host)
         except OSError as exc:
             raise StoreUnavailable(
-                f"{self._name}: the host name is not known: check its spelling in l2, and whether this network has the "
-                "private DNS zone of its endpoint"
+                f"{self._name}: the host name is not known: check its spelling in {self._setting}, and whether this "
+                "network has the private DNS zone of its endpoint"
             ) from exc
         # SECURITY: one public address is enough: nobody can say which of them a connection takes.
         if not addresses or not all(map(is_private, addresses)):

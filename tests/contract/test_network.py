@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
 
 import pytest
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.api.edge_line import edge_of
+from genai_cache_magic.api.team_line import container_at
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ops import network
@@ -175,6 +179,58 @@ def test_the_host_of_each_kind_of_address_is_looked_up(isolated, monkeypatch, ti
     places = network.look(load_settings(**TIERS[tier], **PRIVATE))
     assert [(place.addresses, place.is_wrong) for place in places] == [(("10.0.0.4",), False)] * len(places)
     assert len(places) == (2 if tier == "both" else 1)
+
+
+EDGED = {
+    "l2": "https://cache.example.com/team",
+    "l2_account_key": AZURITE_KEY,
+    "cdn": {"endpoint": "https://edge.example.com", "purge": "http"},
+}
+
+
+@pytest.mark.parametrize(("address", "is_public"), [("8.8.8.8", True), ("127.0.0.1", False)])
+def test_an_edge_has_to_be_at_a_private_address_too(isolated, monkeypatch, address, is_public):
+    """Neither asked nor told to forget anything at a public one, and it is said why; a private one is tried."""
+    resolved(monkeypatch, {"cache.example.com": ("10.0.0.4",), "edge.example.com": (address,)})
+    settings = load_settings(**EDGED, **PRIVATE)
+    tried = []
+
+    def connect(connection):
+        tried.append(connection.host)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("http.client.HTTPSConnection.connect", connect)
+    told = []
+    forgotten = threading.Event()
+    connection = container_at(settings, EDGED["l2"])
+    edge, _ = edge_of(settings, connection, lambda: None, lambda said: (told.append(said), forgotten.set()))
+    with contextlib.closing(edge), contextlib.closing(connection):
+        with pytest.raises(StoreUnavailable) as caught:
+            edge.fetch("name")
+        edge.purge(["name"])
+        assert forgotten.wait(30)
+    assert bool(tried) is not is_public
+    for said in (str(caught.value), told[0]):
+        assert ("is at a public address from here, and network.private_endpoint" in said) is is_public
+    monkeypatch.setattr(network, "_own_address", lambda _: "10.0.0.9")
+    assert [(place.host, place.is_wrong) for place in network.look(settings)] == [
+        ("cache.example.com", False),
+        ("edge.example.com", is_public),
+    ]
+
+
+def test_an_edge_whose_name_nobody_knows_names_its_setting(isolated, monkeypatch):
+    """It is cdn.endpoint, and not l2."""
+    resolved(monkeypatch, {})
+    settings = load_settings(**EDGED, **PRIVATE)
+    connection = container_at(settings, EDGED["l2"])
+    edge, _ = edge_of(settings, connection, lambda: None, print)
+    with (
+        contextlib.closing(edge),
+        contextlib.closing(connection),
+        pytest.raises(StoreUnavailable, match=r"check its spelling in cdn\.endpoint"),
+    ):
+        edge.fetch("name")
 
 
 def test_without_it_nothing_is_looked_up():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -21,6 +22,7 @@ from genai_cache_magic.monitoring.tiers import TierState
 from genai_cache_magic.monitoring.watching import LOG, AlertWatch, message_of, webhook_of
 from genai_cache_magic.monitoring.webhook import MOST_WAITING, Webhook, deliver
 from genai_cache_magic.settings.monitoring import ALERTS, AlertRule
+from genai_cache_magic.testing.azure.certificates import LoopbackCertificates
 
 HIT, MISS = CallRecord(Outcome.HIT), CallRecord(Outcome.MISS)
 SOON_S = 30.0
@@ -210,6 +212,11 @@ class Hook:
         self.url = f"http://127.0.0.1:{self._server.server_port}/services/SECRET?token=SECRET"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
+    def secure(self, context):
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+
     def close(self):
         self._server.shutdown()
         self._server.server_close()
@@ -312,6 +319,35 @@ def test_a_webhook_whose_connection_took_too_long_is_told_nothing(monkeypatch):
             deliver(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", timeout_s=0.1)
         with listener.accept()[0] as connection:
             assert connection.recv(100) == b""
+
+
+REFUSED = {
+    "expired": ({"days": (-3, -1)}, "its certificate has expired"),
+    "not yet": ({"days": (1, 3)}, "its certificate is not valid yet: is this machine's clock right?"),
+    "another name": ({"name": "cache.example.com", "addresses": ()}, "its certificate is for another address"),
+    "unknown": (None, "nobody who is trusted here vouches for its certificate"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_wrong_with_a_certificate_is_said(hook, monkeypatch, kind):
+    """Expired, too early, another's or nobody's: each by its name, without the address; and nothing is sent."""
+    given, says = REFUSED[kind]
+    with contextlib.closing(LoopbackCertificates(**(given or {}))) as certificates:
+        if given is not None:
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
+        hook.secure(certificates.server_context)
+        with pytest.raises(StoreUnavailable) as caught:
+            deliver(hook.url, b"{}", timeout_s=SOON_S)
+    assert str(caught.value) == f"the webhook is told nothing: {says}"
+    assert hook.bodies == []
+
+
+def test_a_webhook_that_speaks_no_tls_is_said(hook):
+    """It is told apart from one whose certificate is refused."""
+    with pytest.raises(StoreUnavailable, match=r"TLS is not agreed on \(.+\): does it speak https there"):
+        deliver(hook.url.replace("http:", "https:"), b"{}", timeout_s=SOON_S)
+    assert hook.bodies == []
 
 
 def test_posting_waits_for_nothing_and_keeps_a_few():
