@@ -197,7 +197,8 @@ def _noted(report: Report, notes: Iterable[str]) -> Report:
 
 def _doctor() -> Report:
     from genai_cache_magic.ops.checks import Severity
-    from genai_cache_magic.ops.doctor import examine, worst
+    from genai_cache_magic.ops.doctor import examine
+    from genai_cache_magic.ops.findings import worst
 
     found = examine(current())
     titles = {

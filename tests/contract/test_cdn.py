@@ -15,7 +15,8 @@ from genai_cache_magic.api.session import Session
 from genai_cache_magic.entries.link import Link
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.ops.doctor import Severity, examine
+from genai_cache_magic.ops.checks import Severity
+from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.breaker import BreakerConfig
 from genai_cache_magic.stores.cdn import Edge, EdgeTier, Rule, Rules
@@ -76,8 +77,8 @@ def patient(monkeypatch):
     monkeypatch.setattr("genai_cache_magic.stores.cdn.LEFT_S", 30)
     monkeypatch.setitem(Link.__init__.__kwdefaults__, "deadline_s", 90)
     monkeypatch.setattr("genai_cache_magic.entries.team.DEADLINE_S", 90)
-    monkeypatch.setattr("genai_cache_magic.ops.doctor.DEADLINE_S", 90)
-    monkeypatch.setattr("genai_cache_magic.ops.doctor._EDGE_DEADLINE_S", 90)
+    monkeypatch.setattr("genai_cache_magic.ops.doctor_team.DEADLINE_S", 90)
+    monkeypatch.setattr("genai_cache_magic.ops.doctor_team._EDGE_DEADLINE_S", 90)
     config = BreakerConfig(first_pause_s=600, longest_pause_s=600)
     monkeypatch.setattr("genai_cache_magic.stores.breaker.BreakerConfig", lambda: config)
 

@@ -20,7 +20,9 @@ from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.errors import StoreDenied, StoreUnavailable, WriteRefused
 from genai_cache_magic.events import Outcome, Tier
-from genai_cache_magic.ops.doctor import Severity, examine, worst
+from genai_cache_magic.ops.checks import Severity
+from genai_cache_magic.ops.doctor import examine
+from genai_cache_magic.ops.findings import worst
 from genai_cache_magic.ops.roles import REDIS_RULES, redis_keys
 from genai_cache_magic.stores.base import Put
 from genai_cache_magic.stores.breaker import Breaker, Circuit

@@ -21,7 +21,7 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.ops import audit_keys, audit_tier
 from genai_cache_magic.ops.audit import audit
 from genai_cache_magic.ops.audit_rules import RULES
-from genai_cache_magic.ops.doctor import Severity
+from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.runs.lines import HEAD
 from genai_cache_magic.settings.files import read_for_trust
 from genai_cache_magic.settings.reading import load_settings

@@ -18,8 +18,10 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.errors import KeyUnavailable
-from genai_cache_magic.ops import doctor
-from genai_cache_magic.ops.doctor import CONFIGURATION, KEY, L1, L2, Severity, examine, worst
+from genai_cache_magic.ops import doctor_key, doctor_local
+from genai_cache_magic.ops.checks import CONFIGURATION, KEY, L1, L2, Severity
+from genai_cache_magic.ops.doctor import examine
+from genai_cache_magic.ops.findings import worst
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.testing.servers import AZURITE_KEY, free_port
 
@@ -135,7 +137,7 @@ def test_a_missing_key_in_a_team(found):
 def vault(isolated, monkeypatch):
     """A vault with both keys, which a doctor that asks for one gets."""
     made = ready_vault()
-    monkeypatch.setattr(doctor, "vault_wrapper", lambda _: machine(made, isolated / "known"))
+    monkeypatch.setattr(doctor_key, "vault_wrapper", lambda _: machine(made, isolated / "known"))
     return made
 
 
@@ -213,8 +215,8 @@ def test_a_directory_that_can_only_be_read(found, isolated):
 def test_a_full_cache_and_a_full_disk(found, isolated, monkeypatch):
     """Little room is said before it is none."""
     used()
-    monkeypatch.setattr(doctor, "_FULL", 0.0)
-    monkeypatch.setattr(doctor, "_LITTLE_ROOM_BYTES", 2**62)
+    monkeypatch.setattr(doctor_local, "FULL", 0.0)
+    monkeypatch.setattr(doctor_local, "_LITTLE_ROOM_BYTES", 2**62)
     findings = [f for f in found() if f.part == L1 and f.severity is Severity.WARNING]
     assert {f.settings for f in findings} == {("size_limit",), ("dir",)}
 

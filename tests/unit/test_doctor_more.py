@@ -14,9 +14,10 @@ import pytest
 from genai_cache_magic import create_cache
 from genai_cache_magic.api.session import Session
 from genai_cache_magic.errors import StoreDenied
-from genai_cache_magic.ops import doctor, surroundings
+from genai_cache_magic.ops import doctor, doctor_local, doctor_team, findings, surroundings
 from genai_cache_magic.ops.checks import CHECKS, Severity
-from genai_cache_magic.ops.doctor import Finding, examine
+from genai_cache_magic.ops.doctor import examine
+from genai_cache_magic.ops.findings import Finding
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.stores.base import LookUp
 from genai_cache_magic.stores.breaker import Breaker
@@ -53,8 +54,9 @@ def test_the_page_lists_the_checks():
 
 def test_every_check_is_made():
     """No check is listed that nothing finds, and whatever is not well is found by one."""
-    code = (ROOT / "genai_cache_magic" / "ops" / "doctor.py").read_text(encoding="utf-8")
-    used = set(re.findall(r'_finding\(\s*"([\w-]+)"', code)) | set(doctor._WAYS.values())
+    files = (ROOT / "genai_cache_magic" / "ops").glob("doctor*.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    used = set(re.findall(r'found_by\(\s*"([\w-]+)"', code)) | set(doctor_team._WAYS.values())
     assert used == CHECKS.keys()
     assert "Severity.WARNING, " not in code
     assert "Severity.ERROR, " not in code
@@ -62,7 +64,7 @@ def test_every_check_is_made():
 
 def test_a_finding_says_its_fix_to_scripts():
     """What is not well comes with the check and the fix in one line; what is well needs none."""
-    one = doctor._finding("encryption-off", "answers are stored as plain text")
+    one = findings.found_by("encryption-off", "answers are stored as plain text")
     assert one.as_json()["check"] == "encryption-off"
     assert one.as_json()["fix"] == CHECKS["encryption-off"].fix
     assert Finding("key", Severity.OK, "it is there").as_json()["fix"] == ""
@@ -168,7 +170,7 @@ def test_a_notebook_that_is_not_trusted(found, isolated, monkeypatch):
 
 def test_a_directory_to_be_made_on_a_share(found, monkeypatch):
     """What the first cell would refuse is told before."""
-    monkeypatch.setattr(doctor, "file_system_of", lambda *_: ("nfs4", ""))
+    monkeypatch.setattr(doctor_local, "file_system_of", lambda *_: ("nfs4", ""))
     assert found()["directory-shared"].severity is Severity.ERROR
     assert "local disk" in found()["directory-shared"].says
 
@@ -181,7 +183,7 @@ def test_how_full_a_server_is(isolated, monkeypatch, memory, check):
     monkeypatch.setenv("GENAI_CACHE_L2", "redis://127.0.0.1:1")
     monkeypatch.setattr("genai_cache_magic.stores.redis_limits.memory_of", lambda _: memory)
     session = Session()
-    told = {one.check for one in doctor._server(session.settings)}
+    told = {one.check for one in doctor_team._server(session.settings)}
     session.close()
     assert told == ({check} if check else set())
 
@@ -191,7 +193,7 @@ def test_a_way_without_tls(isolated, monkeypatch):
     monkeypatch.setenv("GENAI_CACHE_L2", "redis://cache.example.com:6379")
     monkeypatch.setattr("genai_cache_magic.stores.redis_limits.memory_of", lambda _: (1, 100))
     session = Session()
-    (told,) = doctor._server(session.settings)
+    (told,) = doctor_team._server(session.settings)
     session.close()
     assert (told.check, told.severity) == ("tier-plain", Severity.WARNING)
 
@@ -217,7 +219,7 @@ def test_an_edge_is_tried_by_who_may_write_alone(isolated, is_reader):
         settle=tuple,
         overdue=str,
     )
-    looked = doctor._reached(line, load_settings(), "default", None)
+    looked = doctor_team._reached(line, load_settings(), "default", None)
     if is_reader:
         assert [one.says for one in looked] == ["tier answers, and is empty for namespace default"]
     else:

@@ -20,7 +20,8 @@ from genai_cache_magic.jupyter.server.asked import (
 from genai_cache_magic.jupyter.server.caches import NotHere, Unusable
 from genai_cache_magic.jupyter.words import REACH, counted
 from genai_cache_magic.ops.checks import Severity
-from genai_cache_magic.ops.doctor import examine, worst
+from genai_cache_magic.ops.doctor import examine
+from genai_cache_magic.ops.findings import worst
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
