@@ -393,7 +393,8 @@ class Cache(Warms, WarmsByBatch, Tallies):
         except StoreUnavailable as exc:
             self._on_event(trouble("L2", exc))
             return collected
-        return replace(collected, shared_entries=pruned.entries, records=pruned.records)
+        there = {"shared_entries": pruned.entries, "records": pruned.records, "shared_orphans": pruned.orphans}
+        return replace(collected, **there)
 
     def stats(self) -> Stats:
         """Return what this namespace holds."""

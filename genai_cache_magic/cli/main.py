@@ -239,7 +239,11 @@ def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
         removed = cache.collect()
         is_shared = cache.team is not None
     if as_json:
-        shared = {"shared_entries": removed.shared_entries, "records": removed.records}
+        shared = {
+            "shared_entries": removed.shared_entries,
+            "shared_orphans": removed.shared_orphans,
+            "records": removed.records,
+        }
         here = {"entries": removed.entries, "orphan_files": removed.orphan_files}
         typer.echo(json.dumps({**here, **(shared if is_shared else {})}))
         return
@@ -247,6 +251,8 @@ def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
     if is_shared:
         answers, records = counted(removed.shared_entries, "answer"), counted(removed.records, "record")
         typer.echo(f"from the team's tier {answers} and {records} of what was invalidated removed")
+        if removed.shared_orphans:
+            typer.echo(f"and {counted(removed.shared_orphans, 'large answer')} there that nothing pointed to any more")
 
 
 @app.command()

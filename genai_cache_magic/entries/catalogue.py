@@ -107,6 +107,7 @@ class Collected:
     lowest: int | None = None
     shared_entries: int = 0
     records: int = 0
+    shared_orphans: int = 0
 
 
 class Catalogue:

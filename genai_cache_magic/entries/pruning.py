@@ -19,10 +19,14 @@ _BATCH: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many entries were removed from a shared tier, and how many records of invalidations from its document."""
+    """How many entries were removed from a shared tier, and how many records of invalidations from its document.
+
+    `orphans` are values that lay there and could not be found any more.
+    """
 
     entries: int
     records: int
+    orphans: int = 0
 
 
 def prune(shared: Entries, *, lowest: int | None) -> Pruned:
@@ -42,7 +46,7 @@ def prune(shared: Entries, *, lowest: int | None) -> Pruned:
     """
     live = shared.generations
     births = [live.published().ver] if lowest is None else [lowest]
-    removed = 0
+    removed = orphans = 0
     unread: set[EntryId] = set()
     keys = shared.store.scan()
     while batch := [EntryId(key) for key in islice(keys, _BATCH)]:
@@ -51,7 +55,9 @@ def prune(shared: Entries, *, lowest: int | None) -> Pruned:
         unread |= found.unread
         births += [] if found.lowest is None else [found.lowest]
     if isinstance(shared.store, SupportsCheck):
-        removed += shared.store.check().removed_rows  # what has expired, where a service removes nothing by itself
+        report = shared.store.check()
+        removed += report.removed_rows  # what has expired, where a service removes nothing by itself
+        orphans = report.removed_files
     now_ms = shared.now_ms()
     before = live.published()
     outlived = {entry_id: record for entry_id, record in before.due(now_ms=now_ms).items() if entry_id not in unread}
@@ -60,7 +66,7 @@ def prune(shared: Entries, *, lowest: int | None) -> Pruned:
         return generations.pruned(lowest=min(births), outlived=outlived, now_ms=now_ms)
 
     after = live.change(how)
-    return Pruned(removed, max(0, _count(before) - _count(after)))
+    return Pruned(removed, max(0, _count(before) - _count(after)), orphans)
 
 
 def _count(generations: Generations) -> int:

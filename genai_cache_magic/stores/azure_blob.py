@@ -24,12 +24,12 @@ from genai_cache_magic.stores.azure_rows import (
     name_prefix,
     ttl_metadata,
 )
-from genai_cache_magic.stores.base import LARGEST_DOCUMENT, CheckReport, Held, LookUp
+from genai_cache_magic.stores.base import LARGEST_DOCUMENT, UNUSED_S, CheckReport, Held, LookUp
 from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
 from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from genai_cache_magic.stores.azure_connection import BlobConnection
     from genai_cache_magic.stores.base import Put
@@ -249,11 +249,15 @@ class BlobStore:
     def check(self) -> CheckReport:
         """Remove what has expired, unless it was put anew meanwhile."""
         expired = [(key, row) for key, row in self._list("") if row.is_expired]
-        removed = 0
-        with self._connection.use() as container:
-            for start in range(0, len(expired), _BATCH):
-                removed += self._remove(container, expired[start : start + _BATCH])
-        return CheckReport(removed, 0, is_rebuilt=False)
+        return CheckReport(self._remove_all(expired), 0, is_rebuilt=False)
+
+    def remove_unused(self, used: Callable[[], Collection[str]]) -> int:
+        """Remove what was put long ago and is not among `used`, unless it was put anew meanwhile."""
+        old = [(key, row) for key, row in self._list("") if row.age_s > UNUSED_S and not row.is_expired]
+        if not old:
+            return 0
+        kept = used()
+        return self._remove_all([(key, row) for key, row in old if key not in kept])
 
     def close(self) -> None:
         """Give up workers and connections; may be called twice."""
@@ -292,6 +296,10 @@ class BlobStore:
                 key = properties.name[start:]
                 if len(key) == KEY_DIGITS and key_range(key) is not None:
                     yield key, clock.row(properties)
+
+    def _remove_all(self, rows: list[tuple[str, BlobRow]]) -> int:
+        with self._connection.use() as container:
+            return sum(self._remove(container, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
 
     def _remove(self, container: Any, rows: list[tuple[str, BlobRow]]) -> int:
         from azure.core import MatchConditions

@@ -32,10 +32,11 @@ def name_prefix(namespace: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """What the service says of a blob: its revision, and how long it may still live [s]."""
+    """What the service says of a blob: its revision, how long it may still live, and how old it is [s]."""
 
     etag: str
     remaining_s: float
+    age_s: float = 0.0
 
     @property
     def is_expired(self) -> bool:
@@ -62,14 +63,14 @@ class ServiceClock:
     def row(self, properties: Any) -> BlobRow:
         """Return what `properties`, of the answer that was heard, say."""
         ttl = (properties.metadata or {}).get(_TTL, "")
+        age_s = 0.0 if self._now is None else (self._now - properties.last_modified).total_seconds()
         if properties.size > LARGEST_VALUE or len(ttl) > _TTL_DIGITS:
-            return BlobRow(properties.etag, 0.0)  # no value of ours: it is not fetched, and gives way
+            return BlobRow(properties.etag, 0.0, age_s)  # no value of ours: it is not fetched, and gives way
         if ttl == _ENDLESS:
-            return BlobRow(properties.etag, math.inf)
+            return BlobRow(properties.etag, math.inf, age_s)
         if not ttl.isdecimal() or self._now is None:
-            return BlobRow(properties.etag, 0.0)  # not written by us, or an answer without a date: not served
-        age_s = (self._now - properties.last_modified).total_seconds()
-        return BlobRow(properties.etag, int(ttl) / 1000 - age_s)
+            return BlobRow(properties.etag, 0.0, age_s)  # not written by us, or an answer without a date: not served
+        return BlobRow(properties.etag, int(ttl) / 1000 - age_s, age_s)
 
 
 def ttl_metadata(ttl_s: float) -> dict[str, str]:

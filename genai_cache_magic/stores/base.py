@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 LARGEST_VALUE = 64 * 1024**2
 LARGEST_DOCUMENT = 4 * 1024**2
@@ -162,6 +162,21 @@ class SupportsCheck(Protocol):
 
     def check(self) -> CheckReport:
         """Read everything, and remove what is of no use to anyone."""
+
+
+@runtime_checkable
+class SupportsUnused(Protocol):
+    """A store whose values are known by names that stand elsewhere; it ``SupportsHeads`` and ``SupportsCheck`` too."""
+
+    def remove_unused(self, used: Callable[[], Collection[str]]) -> int:
+        """Remove what was put more than ``UNUSED_S`` ago, by the service's clock, and is not among `used`.
+
+        That is asked for once it is known what is so old: a value is put before its name is. Returns how many were.
+        """
+
+
+UNUSED_S = 3_600.0
+"""Whoever puts a value has long told its name by then, or never will [s]."""
 
 
 class Document(Protocol):

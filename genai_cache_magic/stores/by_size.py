@@ -14,8 +14,10 @@ tier is away, what is large is absent, and all else goes on.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
@@ -29,6 +31,7 @@ from genai_cache_magic.stores.base import (
     SupportsFill,
     SupportsFillMany,
     SupportsHeads,
+    SupportsUnused,
 )
 from genai_cache_magic.stores.guarded import GuardedPages, guard_store
 from genai_cache_magic.stores.keys import check_blob, check_key
@@ -50,6 +53,9 @@ _NAME_BYTES = 32
 _LONGER_S = 60.0
 """A large value outlives its pointer: the service that holds it tells time to the second [s]."""
 _WORKERS = 8
+_AT_ONCE = 1_000
+_HEAD_BYTES = 64
+"""More than a pointer has."""
 _PATIENCE_S = 1.2
 """How long a look-up waits for what is large: less than a round may take [s]."""
 
@@ -168,11 +174,23 @@ class SizedStore:
         return self._small.scan(prefix)
 
     def check(self) -> CheckReport:
-        """Remove what is large and has expired."""
+        """Remove what is large and has expired, and (`removed_files`) what no pointer leads to any more."""
         if not isinstance(self._large, SupportsCheck):
             return CheckReport(0, 0, is_rebuilt=False)
         with _part():
-            return self._large.check()
+            report = self._large.check()
+            if not isinstance(self._large, SupportsUnused):
+                return report
+            return replace(report, removed_files=self._large.remove_unused(self._pointed_to))
+
+    def _pointed_to(self) -> set[str]:
+        """Return the names of all large values to which a pointer leads."""
+        names: set[str] = set()
+        keys = self._small.scan()
+        while batch := list(itertools.islice(keys, _AT_ONCE)):
+            found = self._small.get_heads(batch, size_bytes=_HEAD_BYTES)
+            names |= {_name(value) for value in found.values() if _is_pointer(value)}
+        return names
 
     def close(self) -> None:
         """Give up the connections of both; may be called twice."""

@@ -9,10 +9,17 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from genai_cache_magic.errors import PartUnavailable, StoreDenied, StoreUnavailable, WriteRefused
-from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsFillMany, SupportsGetMany, SupportsHeads
+from genai_cache_magic.stores.base import (
+    SupportsCheck,
+    SupportsFill,
+    SupportsFillMany,
+    SupportsGetMany,
+    SupportsHeads,
+    SupportsUnused,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from genai_cache_magic.stores.base import CheckReport, Document, Held, Leases, Page, Pages, Put, Store
     from genai_cache_magic.stores.breaker import Breaker
@@ -151,6 +158,15 @@ class GuardedHeadsCheckStore(_Heads, GuardedCheckStore):
     """A ``GuardedCheckStore`` over one that also reads how values begin."""
 
 
+class GuardedUnusedStore(GuardedHeadsCheckStore):
+    """A ``GuardedHeadsCheckStore`` over one whose values are known by names that stand elsewhere."""
+
+    def remove_unused(self, used: Callable[[], Collection[str]]) -> int:
+        """Return what `inner` does."""
+        with guarded_write(self._breaker, is_decisive=False):
+            return cast("SupportsUnused", self.inner).remove_unused(used)
+
+
 _BY_POWERS: dict[tuple[bool, bool], type[GuardedFillManyStore]] = {
     (False, False): GuardedFillManyStore,
     (True, False): GuardedHeadsStore,
@@ -165,6 +181,8 @@ def guard_store(inner: Store, breaker: Breaker) -> GuardedStore:
         return GuardedStore(inner, breaker)
     if not isinstance(inner, SupportsFillMany):
         return GuardedFillStore(inner, breaker)
+    if isinstance(inner, SupportsUnused):
+        return GuardedUnusedStore(inner, breaker)
     return _BY_POWERS[isinstance(inner, SupportsHeads), isinstance(inner, SupportsCheck)](inner, breaker)
 
 

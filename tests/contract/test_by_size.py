@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.azure_blob import BlobStore
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany, SupportsLeases
+from genai_cache_magic.stores.azure_rows import ServiceClock
+from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsFill, SupportsGetMany, SupportsLeases
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig, Circuit
 from genai_cache_magic.stores.by_size import LARGE_BYTES, SizedStore, SizedTier
 from genai_cache_magic.stores.guarded import guard_store
@@ -288,6 +293,101 @@ def test_what_could_not_be_put_aside_is_told_later(two, team, tmp_path, azurite)
         a.set("more", 3)  # wakes the queue
     with create_cache(dir=str(tmp_path / "c"), **settings) as c:
         assert c.mget(["more", "large"]) == [3, large]
+
+
+class TestOrphans:
+    """What is large and lost its pointer, as when a Redis was emptied, is removed; nothing else is."""
+
+    @pytest.fixture
+    def tier(self, connections, team):
+        yield from sized(connections, team)
+
+    @pytest.fixture
+    def large(self, connections, team):
+        return BlobStore(connections[1], team, "l")
+
+    @pytest.fixture
+    def old(self, monkeypatch):
+        """Let whatever the container has count as put long ago."""
+        monkeypatch.setattr("genai_cache_magic.stores.azure_blob.UNUSED_S", -60)
+
+    def test_they_are_removed(self, tier, large, connections, team, old):
+        """Those alone to which nothing points: neither what is, nor another namespace's."""
+        tier.store.put(key_of("kept"), LARGE, ttl_s=60)
+        tier.store.put(key_of("small"), SMALL, ttl_s=60)
+        (kept,) = large.scan()
+        tier.store.put(key_of("lost"), LARGE, ttl_s=60)
+        other = BlobStore(connections[1], f"{team}-2", "l")
+        other.put(key_of("elsewhere"), LARGE, ttl_s=60)
+        RedisStore(connections[0], team).delete(key_of("lost"))
+        assert tier.store.check() == CheckReport(0, 1, is_rebuilt=False)
+        assert list(large.scan()) == [kept]
+        assert list(other.scan()) == [key_of("elsewhere")]
+        assert tier.store.get(key_of("kept")) == LARGE
+        assert tier.store.check() == CheckReport(0, 0, is_rebuilt=False)
+
+    def test_what_is_being_written_stays(self, tier, large):
+        """A large value is put before its pointer: within the hour it may still get one."""
+        large.put(key_of("just put"), LARGE, ttl_s=60)
+        assert tier.store.check() == CheckReport(0, 0, is_rebuilt=False)
+        assert list(large.scan()) == [key_of("just put")]
+
+    def test_what_is_put_while_it_is_looked_stays(self, tier, large, old, monkeypatch):
+        """The pointers are read after the names: whatever comes in between is not among what goes."""
+        large.put(key_of("lost"), LARGE, ttl_s=60)
+        scan = RedisStore.scan
+
+        def meanwhile(store, prefix=""):
+            yield from scan(store, prefix)
+            large.put(key_of("just put"), LARGE, ttl_s=60)
+
+        monkeypatch.setattr(RedisStore, "scan", meanwhile)
+        assert tier.store.check().removed_files == 1
+        assert list(large.scan()) == [key_of("just put")]
+
+    def test_a_redis_that_can_not_be_asked_costs_nothing(self, tier, large, old, monkeypatch):
+        """Whatever of its pointers was read until then: nothing is removed."""
+        large.put(key_of("lost"), LARGE, ttl_s=60)
+        tier.store.put(key_of("kept"), LARGE, ttl_s=60)
+
+        def away(*_, **__):
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(RedisStore, "get_heads", away)
+        with pytest.raises(StoreUnavailable):
+            tier.store.check()
+        assert len(list(large.scan())) == 2
+
+    def test_gc_tells_of_them(self, team, redis_server, azurite, isolated, old, capsys, monkeypatch):  # noqa: PLR0917
+        """In words, and as JSON."""
+        monkeypatch.setenv("GENAI_CACHE_L2", f"{redis_server.url},{azurite.account_url}/sized")
+        monkeypatch.setenv("GENAI_CACHE_L2_ACCOUNT_KEY", AZURITE_KEY)
+        monkeypatch.setenv("GENAI_CACHE_L2_CREATE_CONTAINER", "true")
+        monkeypatch.setenv("GENAI_CACHE_NAMESPACE", team)
+        target = BlobTarget(f"{azurite.account_url}/sized", account_key=AZURITE_KEY, create_container=True)
+        for arguments in ([], ["--json"]):
+            with contextlib.closing(BlobStore(BlobConnection(target), team, "l")) as large:
+                large.put(key_of("lost"), LARGE, ttl_s=60)
+            with pytest.raises(SystemExit) as ended:
+                main(["gc", *arguments])
+            assert ended.value.code == 0
+            shown = capsys.readouterr().out
+            told = (
+                json.loads(shown)["shared_orphans"] == 1
+                if arguments
+                else "and 1 large answer there that nothing" in shown
+            )
+            assert told
+
+
+def test_the_age_of_what_is_there_is_told_by_the_service_alone():
+    """Whatever the clock of this machine says, or does meanwhile."""
+    clock = ServiceClock()
+    now = datetime(2026, 5, 31, 12, tzinfo=UTC)
+    row = SimpleNamespace(etag="e", size=1, metadata={"ttl_ms": "endless"}, last_modified=now - timedelta(hours=2))
+    assert clock.row(row).age_s == 0
+    clock(SimpleNamespace(http_response=SimpleNamespace(headers={"Date": "Sun, 31 May 2026 12:00:00 GMT"})))
+    assert clock.row(row).age_s == 7_200
 
 
 def test_the_other_is_not_asked_for_small_ones(team, redis_server):
