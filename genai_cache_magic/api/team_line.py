@@ -255,7 +255,9 @@ def make_permits(directory: Path, line: TeamLine | None, team: Team | None) -> P
     locks = KeyLocks(directory / "locks")
     if line is None or team is None or team.is_reader or not isinstance(line.tier, SupportsLeases):
         return Permits(locks)
-    return Permits(locks, GuardedLeases(line.tier.leases, line.breaker), is_told=team.is_told)
+    inner = line.tier.leases
+    leases = GuardedLeases(inner, line.breaker)
+    return Permits(locks, leases, is_told=team.is_told, is_away=team.is_away, returns=inner.release)
 
 
 def may_join_later(error: GenaiCacheError) -> bool:

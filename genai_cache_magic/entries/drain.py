@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -105,6 +106,7 @@ class Drain:
         self._retries = retries or Retries()
         self._clock = clock
         self._is_closed = False
+        self._wakes_at: float
         self._thread: threading.Thread | None = None  # guarded by _lock; one that could not be started is none
         self._begin_anew()
 
@@ -122,9 +124,15 @@ class Drain:
                     Context().run(self._thread.start)  # it belongs to no cell
 
     def wake(self) -> None:
-        """Say that the team answers again: a queue that had given up is told now."""
+        """Say that the team answers: a queue that had given up, or waits for long by now, is told.
+
+        Where that fails all the same the pauses grow anew, however often the team answers meanwhile.
+        """
         if self._is_resting:
             self.poke()
+        elif self._clock() >= self._wakes_at:
+            self._wakes_at = math.inf
+            self._pause.set()
 
     def close(self) -> None:
         """Tell nothing more in the background: what waits is left for whoever comes next; may be called twice."""
@@ -172,9 +180,10 @@ class Drain:
         self._pause = threading.Event()
         self._thread = None
         self._is_resting = False  # whether it was tried often enough in vain; set by the thread alone
+        self._wakes_at = math.inf  # from when on the pause after a failure may be ended [s]
 
     def _run(self) -> None:
-        failures = 0
+        failures = woken = 0
         pid = self._pid
         while pid == os.getpid() and self._thread is threading.current_thread():
             if not self._has_work.wait(_IDLE_S):
@@ -186,7 +195,7 @@ class Drain:
             self._is_resting = False
             try:
                 self.once()
-                failures = 0
+                failures = woken = 0
                 if self._is_empty():
                     continue
             except StoreUnavailable as error:
@@ -194,11 +203,23 @@ class Drain:
                 if isinstance(error, WriteRefused) or self._retries.is_last(failures):
                     failures, self._is_resting = 0, True
                     continue
-                asked_s = error.retry_after_s if isinstance(error, StoreThrottled) else None
-                self._pause.wait(max(asked_s or 0.0, self._retries.pause_s(failures)))
+                asked_s = (isinstance(error, StoreThrottled) and error.retry_after_s) or 0.0
+                woken += self._is_woken(
+                    earliest_s=max(asked_s, self._retries.pause_s(woken + 1)),
+                    latest_s=max(asked_s, self._retries.pause_s(failures)),
+                )
             else:
                 self._pause.wait(_OTHERS_S)  # another process tells, or was killed while it did
             self._has_work.set()
+
+    def _is_woken(self, *, earliest_s: float, latest_s: float) -> bool:
+        """Pause until the team is seen to answer, within these bounds from now on [s]; return whether it was."""
+        self._wakes_at = self._clock() + earliest_s
+        is_woken = self._pause.wait(latest_s)
+        self._wakes_at = math.inf
+        if not self._is_closed:
+            self._pause.clear()
+        return is_woken
 
     def _is_empty(self) -> bool:
         try:

@@ -8,6 +8,7 @@ long, asks all the same, and what is valid is decided elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from weakref import WeakSet, WeakValueDictionary
 from genai_cache_magic.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.stores.base import Leases
@@ -30,6 +31,8 @@ LIFE_S = 10.0
 LONGEST_WAIT_S = 60.0
 """How long anyone waits for another process or machine [s]."""
 _EXTEND_S = 2.5
+_LOOK_S = 1.0
+"""How often who waits for another machine looks whether the tier could tell what that one stores [s]."""
 _GLANCE_S = 0.5
 """How often somebody looks whether a lease is to be extended [s]."""
 _FIRST_PAUSE_S = 0.005
@@ -73,6 +76,7 @@ class _Applicant:
     gives_up_at: float
     pause_s: float = _FIRST_PAUSE_S
     asks_at: float = 0.0
+    looks_at: float = math.inf
 
 
 class Permits:
@@ -86,21 +90,29 @@ class Permits:
         The team's, None without one.
     is_told
         Whether the team was told what was stored for an entry, so that its lease can go.
+    is_away
+        Whether the team can't be asked for any of these entries: what another machine stores won't be found then.
+    returns
+        Gives a lease back to a tier that `leases` leaves alone for now; None if it leaves none alone.
     clock
         Seconds that never run backwards.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         locks: KeyLocks,
         leases: Leases | None = None,
         *,
         is_told: Callable[[EntryId], bool] = lambda _: True,
+        is_away: Callable[[Sequence[EntryId]], bool] = lambda _: False,
+        returns: Callable[[EntryId, bytes], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._locks = locks
         self._leases = leases
         self._is_told = is_told
+        self._is_away = is_away
+        self._returns = returns
         self._clock = clock
         self._parents: set[str] = set()
         self._thread: threading.Thread | None = None  # guarded by _lock; one that could not be started is none
@@ -168,6 +180,8 @@ class Permits:
         self._asking: WeakSet[Permit] = WeakSet()
         self._leaving: list[Permit] = []
         self._pause_s = _FIRST_PAUSE_S  # until it is asked again whether the team was told
+        self._returning: threading.Thread | None = None
+        self._returns_at = 0.0
         self._thread = None
         self._has_work = threading.Event()
 
@@ -196,6 +210,7 @@ class Permits:
             for applicant in applicants:
                 pauses.append(self._serve(applicant))
                 self._extend()  # each may have waited for the tier for seconds
+            self._look()
             pauses.append(self._let_go())
             self._extend()
             self._has_work.wait(min(pauses))
@@ -209,16 +224,37 @@ class Permits:
             applicant.permit.has_waited = True
             applicant.pause_s = min(applicant.pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
             applicant.asks_at = now + applicant.pause_s
+            if self._leases is not None and self._has_lock(applicant.permit):  # so what it lacks is the lease
+                applicant.looks_at = min(applicant.looks_at, now + _LOOK_S)
             return applicant.pause_s
+        self._grant(applicant)
+        return _LONGEST_PAUSE_S
+
+    def _grant(self, applicant: _Applicant) -> None:
         with self._lock:
             self._applicants.remove(applicant)
         if not applicant.deliver(applicant.permit):
             self.release(applicant.permit)
-        return _LONGEST_PAUSE_S
 
     def _is_granted(self, permit: Permit) -> bool:
         """Take what `permit` still lacks, as far as it can be had now; what can't be asked for is done without."""
         return self._has_lock(permit) and (self._leases is None or self._has_lease(permit, self._leases))
+
+    def _look(self) -> None:
+        """Let those go who wait for another machine in vain.
+
+        In a cluster a lease may lie on a node that is well, and what its holder is to store on one that is lost.
+        """
+        now = self._clock()
+        with self._lock:
+            due = [applicant for applicant in self._applicants if applicant.looks_at <= now]
+        if not due:
+            return
+        is_away = self._is_away([applicant.permit.entry_id for applicant in due])
+        for applicant in due:
+            applicant.looks_at = self._clock() + _LOOK_S
+            if is_away:
+                self._grant(applicant)
 
     def _has_lock(self, permit: Permit) -> bool:
         if permit.lock is not None:
@@ -265,6 +301,7 @@ class Permits:
         for permit in leaving:
             if now - permit.released > LIFE_S or self._is_told(permit.entry_id):
                 self._give_back(permit, is_last=now - permit.extended > LIFE_S)
+        self._return_in_time(now)
         return pause_s if leaving else _GLANCE_S
 
     def _extend(self) -> None:
@@ -285,12 +322,43 @@ class Permits:
         """Give a lease back; where that fails, and it is not the last attempt, it is tried again while it lives."""
         with self._lock:
             self._asking.discard(permit)
+        token = permit.token
         try:
-            if permit.token is not None and self._leases is not None:
-                self._leases.release(permit.entry_id, permit.token)
+            if token is not None and self._leases is not None:
+                self._leases.release(permit.entry_id, token)
         except StoreUnavailable:
             if not is_last:
                 return
+        self._is_back(permit)
+
+    def _return_in_time(self, now: float) -> None:
+        """Try, by a thread that holds nobody up, to give leases back that can't go the usual way now.
+
+        Who waits for them may be on better terms with the tier, or they lie on a node of a cluster that is well.
+        """
+        with self._lock:
+            kept = [permit for permit in self._leaving if permit not in self._asking]
+            is_at_it = self._returning is not None and self._returning.is_alive()
+            if self._returns is None or not kept or is_at_it or now < self._returns_at:
+                return
+            self._returns_at = now + _LOOK_S
+            self._returning = threading.Thread(
+                target=self._return, args=(kept, self._returns), name="genai-cache-returns", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # there may be too many: they end by themselves
+                Context().run(self._returning.start)
+
+    def _return(self, permits: Sequence[Permit], returns: Callable[[EntryId, bytes], object]) -> None:
+        give_up_at = self._clock() + _LOOK_S
+        for permit in permits:
+            with contextlib.suppress(StoreUnavailable):
+                if (token := permit.token) is not None:
+                    returns(permit.entry_id, token)
+                self._is_back(permit)
+            if self._clock() > give_up_at:
+                return
+
+    def _is_back(self, permit: Permit) -> None:
         permit.token = None
         with self._lock:
             if permit in self._leaving:

@@ -19,6 +19,7 @@ from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.errors import StoreUnavailable, WriteRefused
 from genai_cache_magic.stores.base import SupportsEdge
+from genai_cache_magic.stores.breaker import Circuit
 from genai_cache_magic.stores.guarded import GuardedDocument, guarded
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.placing import Places
     from genai_cache_magic.entries.pruning import Pruned
     from genai_cache_magic.stores.base import Document, LookUp, SharedTier, Store
-    from genai_cache_magic.stores.breaker import Breaker, Circuit
+    from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
     from genai_cache_magic.stores.snapshot import SnapshotDocument
 
@@ -287,8 +288,14 @@ class Team:
         """Whether invalidations are queued that the team has not heard of."""
         return bool(self._pending())
 
+    def is_away(self, entry_ids: Sequence[EntryId]) -> bool:
+        """Return whether the tier can't be asked for any of these entries; waits in this thread."""
+        return any(looked.trouble for looked in self.looked_up(entry_ids).values())
+
     def is_told(self, entry_id: EntryId) -> bool:
-        """Return whether the team was told of what is stored for `entry_id`, as far as it will be."""
+        """Return whether the team was told of what is stored for `entry_id`, as far as it will be soon."""
+        if self.circuit is not Circuit.CLOSED:
+            return True
         try:
             return not self._outbox.has_entry(entry_id)
         except StoreUnavailable:
@@ -417,8 +424,7 @@ class Team:
     def _drain_if_waiting(self) -> None:
         if self._pending():
             self._drain.poke()
-        else:
-            self._drain.wake()
+        self._drain.wake()
 
     def _overdue(self) -> str:
         error = StoreUnavailable(f"{self.name} does not answer in time")

@@ -10,6 +10,7 @@ from machines import Origin, Team
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.api import factory
+from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.crypto.keyset import create_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.entries.permits import Permit
@@ -125,6 +126,20 @@ def test_what_was_fetched_without_the_tier_is_shared_later(a, b, origin):
     a.tier.is_away = False
     a.told()
     assert b.ask(origin, "meanwhile")[1].tier is Tier.L2
+
+
+def test_nobody_is_held_up_by_what_can_not_be_told(a, origin):
+    """A lease stays until the team was told what came of it, and no longer once the team can't be told."""
+    _, record = a.ask(origin, "before")
+    a.told()
+    team, entry_id = a.cache._team, EntryId(record.entry_id)
+    assert team.is_told(entry_id)
+    a.tier.is_away = True
+    a.breaker.trip(StoreUnavailable("away"))
+    team._outbox.add_entries({entry_id: b"answer"})
+    assert team.is_told(entry_id)
+    a.breaker.reset()
+    assert not team.is_told(entry_id)
 
 
 def test_an_invalidation_without_the_tier_holds_here_at_once(a, b, origin):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import secrets
 import subprocess
@@ -13,13 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.cluster import RedisCluster
 
+from genai_cache_magic import create_cache
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.entries import permits as permits_module
 from genai_cache_magic.entries.permits import LIFE_S, Permit, Permits
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.locks import KeyLocks
-from genai_cache_magic.stores.redis import RedisTier
+from genai_cache_magic.stores.redis import RedisTier, key_prefix
 from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.contracts.store import key_of
 
@@ -276,12 +279,45 @@ def test_what_could_not_be_given_back_is_given_back_later(tmp_path, monkeypatch)
     assert permits._leaving == []  # it has ended by itself
 
 
+def lease_apart(nodes, namespace):
+    """Return a node, and an entry that lies there while its lease and the record of what is valid lie elsewhere."""
+    with RedisCluster(host="127.0.0.1", port=nodes.servers[0].port) as client:
+
+        def port(kind, name):
+            return client.get_node_from_key(f"{key_prefix(namespace)}{kind}:{name}").port
+
+        keys = (EntryId(key_of(str(number))) for number in itertools.count())
+        ruling = port("d", "generations")
+        found = next(key for key in keys if port("e", key) not in {port("l", key), ruling})
+        dying = next(server for server in nodes.servers if server.port == port("e", found))
+    return dying, found
+
+
+def test_a_lease_is_given_back_while_its_holder_leaves_the_tier_alone(tmp_path):
+    """Who waits for it may be on better terms with the tier, and nobody is held up by the attempt."""
+    leases, is_back = LeasesForAWhile(), threading.Event()
+    leases.failures = math.inf
+    refusals = iter([StoreUnavailable("a node is lost")])
+
+    def returns(key, token):
+        assert (key, token) == (A, b"token")
+        for refusal in refusals:
+            raise refusal
+        is_back.set()
+
+    permits, waiter = Permits(KeyLocks(tmp_path), leases, returns=returns), Waiter()
+    permits.take(A, waiter)
+    permits.release(waiter.wait())
+    del waiter
+    assert is_back.wait(30)
+
+
 LEADER = """
 import sys, time
 from pathlib import Path
 from genai_cache_magic.entries import permits
 from genai_cache_magic.stores.locks import KeyLocks
-from genai_cache_magic.stores.redis import RedisTier
+from genai_cache_magic.stores.redis import RedisTier, key_prefix
 from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
 
 url, team, place, key = sys.argv[1:]
@@ -326,6 +362,11 @@ class TestLeases:
         mine.take(A, first)
         first.wait()
         theirs.take(A, second)
+        applicant = next(iter(theirs._applicants))
+        give_up_at = time.monotonic() + 30
+        while not applicant.permit.has_waited:  # that a thread of ours has tried once is no event from outside
+            assert time.monotonic() < give_up_at
+            time.sleep(0.005)
         mine.release(first.permit)
         third = Waiter()
         mine.take(EntryId(key_of("b")), third)
@@ -345,6 +386,37 @@ class TestLeases:
         permit = waiter.wait()
         assert permit.has_waited
         assert permit.token is not None
+
+    def test_a_node_that_is_lost_is_noticed_by_who_waits(self, isolated, redis_nodes, team, tmp_path):
+        """A lease may lie on a node that is well while what its holder is to store lies on one that is gone.
+
+        Who waits for the holder then would find nothing, and goes on long before the lease has ended.
+        """
+        redis_nodes.give_up_after()
+        with contextlib.ExitStack() as ended:
+            cache = ended.enter_context(
+                create_cache("redis", l2=redis_nodes.url, namespace=team, dir=str(isolated / "mine"))
+            )
+            assert cache.team is not None
+            connection = RedisConnection(RedisTarget(redis_nodes.url))
+            ended.callback(connection.close)
+            leases = RedisTier(connection, team).leases
+            dying, entry_id = lease_apart(redis_nodes, team)
+            held = Permits(KeyLocks(tmp_path / "theirs"), leases)
+            ended.callback(held.close)
+            first, second = Waiter(), Waiter()
+            held.take(entry_id, first)
+            assert first.wait().token is not None
+            dying.stop()
+            try:
+                cache.calls._permits.take(entry_id, second)
+                assert second.wait().has_waited
+                assert second.permit.token is None
+                assert leases.is_held(entry_id)
+            finally:
+                dying.start()
+                redis_nodes.await_complete()
+                leases.release(entry_id, first.permit.token)
 
     def test_closing_gives_back(self, machine):
         """A kernel that ends in the middle of a call holds nobody up."""

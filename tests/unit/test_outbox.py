@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import threading
 import time
@@ -301,6 +302,27 @@ def test_after_the_last_attempt_a_queue_rests_until_the_team_answers(outbox, tea
     drain.wake()
     assert team.heard.acquire(timeout=30)
     assert team.told == [b"a"]
+
+
+def test_a_team_that_answers_again_is_told_before_a_long_pause_is_over(outbox, team):
+    """A queue that pauses longer and longer begins anew when others reach the team, and no sooner."""
+    team.is_away = True
+    now = [0.0]
+    drain = Drain(outbox, team, retries=Retries(first_pause_s=600.0, longest_pause_s=600.0), clock=lambda: now[0])
+    outbox.add_entries({A: b"a"})
+    drain.poke()
+    give_up_at = time.monotonic() + 30
+    while drain._wakes_at == math.inf:  # that it pauses is no event that can be awaited
+        assert time.monotonic() < give_up_at
+    team.is_away = False
+    now[0] = 299.0
+    drain.wake()
+    assert not drain._pause.is_set()
+    now[0] = 601.0
+    drain.wake()
+    assert team.heard.acquire(timeout=30)
+    assert team.told == [b"a"]
+    drain.close()
 
 
 def test_many_entries_are_told_together(outbox, team):
