@@ -226,7 +226,7 @@ class Team:
 
         If it can't be published it is queued, and who asked is told why.
         """
-        if self.is_reader:
+        if not self._breaker.rights.is_tried:
             for _, deliver in asked:
                 deliver(Looked(trouble=f"not refreshed for the team: {self._breaker.rights.says}", is_offline=False))
             return
@@ -237,7 +237,7 @@ class Team:
 
         Where the tier is only read they are this machine's alone.
         """
-        if self.is_reader:
+        if not self._breaker.rights.is_tried:
             return
         self._outbox.add_entries(envelopes)
         self._drain.poke()
@@ -250,7 +250,7 @@ class Team:
         StoreUnavailable
             It could be neither published nor queued; ``WriteRefused``: it may not be published from here.
         """
-        self._breaker.rights.ensure_writer()
+        self._breaker.rights.ensure_tried()
 
         def publish() -> Generations:
             self._look()

@@ -54,7 +54,7 @@ def guarded_write(breaker: Breaker, *, is_decisive: bool = True) -> Iterator[Non
     Raises ``WriteRefused`` where we may only read, if that is known without asking. `is_decisive` says that whoever is
     refused this can write nothing of use: not so of removing.
     """
-    breaker.rights.ensure_writer()
+    breaker.rights.begin(is_decisive=is_decisive)
     with guarded(breaker):
         try:
             yield
@@ -65,6 +65,8 @@ def guarded_write(breaker: Breaker, *, is_decisive: bool = True) -> Iterator[Non
             if refused is None:
                 raise
             raise refused from error
+    if is_decisive:
+        breaker.rights.allowed()
 
 
 class GuardedStore:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import time
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_PAUSE_S: Final = 60.0
+"""After a refused write, none is tried for so long [s]: then rights may have been given."""
 
 
 class Rights:
@@ -24,7 +29,10 @@ class Rights:
         Reads something, and raises ``StoreUnavailable`` if that is refused too: so a credential that is wrong is told
         from one that lacks a right. Without it nothing is found out.
     tell
-        Hears, in words and once, that writing was found to be refused; called without a lock held.
+        Hears, in words and once, that writing was found to be refused, and when it is not any more; called without a
+        lock held.
+    clock
+        Seconds that never run backwards.
     """
 
     def __init__(
@@ -34,18 +42,26 @@ class Rights:
         is_reader: bool = False,
         reads: Callable[[], object] | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._reads = reads
         self._tell = tell
+        self._clock = clock
         self._lock = host.process_lock()
         self._is_reader = is_reader  # guarded by _lock where it is set
+        self._tries_at = math.inf  # when a write is tried again [s]; guarded by _lock where it is set
         self._reason = "role is Cache.Reader" if is_reader else ""
 
     @property
     def is_reader(self) -> bool:
-        """Whether nothing is written."""
+        """Whether nothing is written, as far as is known."""
         return self._is_reader
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the next write is tried: it may be, or was refused so long ago that it may be by now."""
+        return not self._is_reader or self._clock() >= self._tries_at
 
     @property
     def says(self) -> str:
@@ -57,13 +73,38 @@ class Rights:
             "machine; `genai-cache access check` says what would be needed for more"
         )
 
-    def ensure_writer(self) -> None:
-        """Raise ``WriteRefused`` if nothing is written. Costs microseconds, and asks nobody."""
-        if self._is_reader:
-            raise WriteRefused(
-                f"{self._name} is only read ({self._reason}): for that the role Cache.Writer is needed; "
-                "`genai-cache access grant` prints how to give it"
-            )
+    def ensure_tried(self) -> None:
+        """Raise ``WriteRefused`` unless the next write is tried. Costs microseconds, and asks nobody."""
+        if not self.is_tried:
+            raise self._refusal()
+
+    def begin(self, *, is_decisive: bool) -> None:
+        """Begin a write; raises ``WriteRefused`` if it is not tried. Costs microseconds, and asks nobody.
+
+        Of those that come once it is time to try again, one that is decisive is tried (as for `refused`).
+        """
+        if not self._is_reader:
+            return
+        with self._lock:
+            if not (self.is_tried and (is_decisive or not self.is_reader)):
+                raise self._refusal()
+            self._tries_at = self._clock() + _PAUSE_S
+
+    def allowed(self) -> None:
+        """Take note that something was written of what a reader may not write."""
+        if not self._is_reader:
+            return
+        with self._lock:
+            is_news, self._is_reader = self._is_reader, False
+            self._reason = ""
+        if is_news:
+            self._tell(f"{self._name} takes what is written from here again: answers are shared from now on")
+
+    def _refusal(self) -> WriteRefused:
+        return WriteRefused(
+            f"{self._name} is only read ({self._reason}): for that the role Cache.Writer is needed; "
+            "`genai-cache access grant` prints how to give it"
+        )
 
     def refused(self, error: Exception, *, is_decisive: bool) -> WriteRefused | None:
         """Return what to raise for a refused write, None where reading is refused too.
@@ -86,6 +127,7 @@ class Rights:
         with self._lock:
             is_news, self._is_reader = not self._is_reader, True
             self._reason = self._reason or "it refuses writes"
+            self._tries_at = self._clock() + _PAUSE_S
         if is_news:
             self._tell(self.says)
         return WriteRefused(self.says)

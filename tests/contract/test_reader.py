@@ -152,6 +152,52 @@ def test_who_is_refused_a_write_goes_on_as_a_reader(machine, role):
     assert len(said(reader)) == 1
 
 
+@pytest.fixture
+def member(own_server):
+    """A user whose rights change while kernels run; returns what gives it those of a role."""
+
+    def gets(role):
+        with redis.Redis.from_url(own_server.url) as client:
+            client.execute_command(
+                "ACL", "SETUSER", "member", "reset", "on", f">{PASSWORD}", redis_keys(), *REDIS_RULES[role]
+            )
+
+    return gets
+
+
+def test_a_right_that_is_taken_and_given_back_while_a_kernel_runs(machine, member):
+    """A write is tried again once a minute at most; what is new is shared then, and so is what is invalidated."""
+    origin, now = Origin(), [0.0]
+    member("Cache.Writer")
+    kernel, colleague = machine("member"), machine("Cache.Writer")
+    rights = kernel.cache.team._breaker.rights
+    rights._clock = lambda: now[0]
+    kernel.ask(origin, "before")
+    kernel.told()
+    assert colleague.ask(origin, "before")[1].tier is Tier.L2
+    member("Cache.Reader")
+    kernel.ask(origin, "meanwhile")
+    kernel.told()
+    assert (kernel.cache.team.is_reader, len(said(kernel))) == (True, 1)
+    now[0] += 61.0
+    kernel.ask(origin, "still not")  # finds that out, and nothing more is tried for a while
+    kernel.told()
+    member("Cache.Writer")
+    with pytest.raises(WriteRefused, match="is only read"):
+        kernel.cache.invalidate_tag("any")
+    assert len(said(kernel)) == 1
+    now[0] += 61.0
+    kernel.ask(origin, "after")
+    kernel.told()
+    assert not kernel.cache.team.is_reader
+    assert [("is only read" in one, "shared from now on" in one) for one in said(kernel)] == [
+        (True, False),
+        (False, True),
+    ]
+    assert colleague.ask(origin, "after")[1].tier is Tier.L2
+    assert kernel.cache.clear().published == "published"
+
+
 @pytest.mark.parametrize("role", [None, "Cache.Reader"])
 def test_what_a_reader_can_not_do_is_refused_with_the_way_out(machine, role):
     """Invalidating, clearing, overwriting and counting: nothing is queued, and nothing changes for the team."""
@@ -378,6 +424,22 @@ def test_a_refused_write_leaves_the_breaker_closed_and_is_not_tried_again():
         with pytest.raises(WriteRefused):
             guarded_store.put("", b"", ttl_s=1)
     assert (store.tried, breaker.state, len(told)) == (1, Circuit.CLOSED, 1)
+
+
+def test_of_many_writes_at_once_one_tries_whether_it_may_again():
+    """And none of a removal, nor of who says that it may only be read."""
+    now = [0.0]
+    rights = Rights("x", reads=lambda: None, clock=lambda: now[0])
+    rights.refused(StoreDenied("no right"), is_decisive=True)
+    now[0] = 61.0
+    with pytest.raises(WriteRefused):
+        rights.begin(is_decisive=False)
+    rights.begin(is_decisive=True)
+    with pytest.raises(WriteRefused):
+        rights.begin(is_decisive=True)
+    now[0] = 1e9
+    with pytest.raises(WriteRefused):
+        Rights("x", is_reader=True, clock=lambda: now[0]).begin(is_decisive=True)
 
 
 def test_a_credential_that_reads_neither_opens_the_breaker():
