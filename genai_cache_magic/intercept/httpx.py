@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
     from types import ModuleType
 
-    from genai_cache_magic.core.model import Headers
+    from genai_cache_magic.core.model import Form, Headers
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.intercept.points import Group
     from genai_cache_magic.intercept.recording import Recording
@@ -58,6 +58,10 @@ _ABSOLUTE: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 _DECODED_AT_ONCE_BYTES: Final = 1 << 16
 """So much of a compressed body is unpacked before its size is looked at: at most 64 MiB of gzip."""
+
+
+_MOST_HEADS: Final = 128
+"""Of so many answers the headers are kept as the library has them: to make them takes longer than all that follows."""
 
 
 def patches(module: ModuleType) -> list[Group]:
@@ -242,7 +246,8 @@ def _handle_async(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_sent(turn: Turn, request: Any, client: Any) -> None:
     if turn.recording is not None:
-        turn.recording.sent(functools.partial(as_sent, client, request))
+        spelt = functools.partial(_spelt, client=client, request=request)
+        turn.recording.sent(functools.partial(as_sent, client, request), spelt)
 
 
 def _check_at_wire(transport: Any, request: Any) -> None:
@@ -331,6 +336,7 @@ class _Kit:
         self.async_tee = type("AsyncTee", (AsyncTee, async_), {})
         self._replay = type("Replay", (Replay, sync, async_), {})
         self._reads_at_once = self._can_read_at_once()
+        self._head = functools.lru_cache(maxsize=_MOST_HEADS)(self._made_head)
 
     def play(self, stored: Response | BaseException) -> Any:
         """Return a response, or an error, of this module like `stored`."""
@@ -348,16 +354,19 @@ class _Kit:
         return False
 
     def _response(self, stored: Response) -> Any:
-        # Bytes, since the client would not take a value that is not ASCII.
-        fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in replay.headers(stored)]
         response = self.module.Response(
             stored.status,
-            headers=fields,
+            headers=self._head(stored.headers, stored.form, len(stored.body)),  # of which it makes a copy
             stream=self._replay(replay.chunks(stored)),
             extensions={"http_version": b"HTTP/1.1"},
         )
         response.elapsed = timedelta(0)
         return response
+
+    def _made_head(self, kept: Headers, form: Form, size_bytes: int) -> Any:
+        # Bytes, since the client would not take a value that is not ASCII.
+        told = replay.told(kept, form, size_bytes)
+        return self.module.Headers([(name.encode("latin-1"), value.encode("latin-1")) for name, value in told])
 
     def _error(self, error: BaseException) -> Any:
         """Return a new error of this module like `error`, which may be of the other one and has a traceback."""

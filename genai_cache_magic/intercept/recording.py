@@ -21,7 +21,7 @@ from genai_cache_magic.providers.origins import ignores_no_store
 from genai_cache_magic.providers.registry import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.intercept.active import Active
@@ -117,11 +117,14 @@ class Recording:
         """Return the guard for what an interceptor does to record."""
         return Guarded(self._here)
 
-    def sent(self, http_call: Callable[[], HttpCall]) -> None:
+    def sent(
+        self, http_call: Callable[[], HttpCall], spelt: Callable[[Active], Hashable | None] = lambda _: None
+    ) -> None:
         """Compare what is sent now with what was looked up, as low as can be: anyone above may have changed it.
 
         Said of each request on the way to one answer: a redirect's, an authentication round's. The last one counts,
-        whose answer is kept, but for a redirect, which stands for whatever led to it.
+        whose answer is kept, but for a redirect, which stands for whatever led to it. `spelt` returns all that it is
+        made of, by which it is known again, as for `open_call`.
         """
         doubt = CHANGED
         with Guarded(self._here):
@@ -130,19 +133,22 @@ class Recording:
                 return  # seen already, a floor above
             if self._status in _REDIRECTS and self._sent is not None:
                 doubt = self._doubt or ("" if _is_akin(self._sent, now) else REDIRECTED)
-            elif self._is_asked(now):
+            elif self._is_asked(now, spelt):
                 doubt = ""
             self._sent = now
         self._doubt = doubt
 
-    def _is_asked(self, now: HttpCall) -> bool:
-        lead = self._lead
+    def _is_asked(self, now: HttpCall, spelt: Callable[[Active], Hashable | None]) -> bool:
+        lead, origins = self._lead, self._here.cache.origins
         if isinstance(lead.desk, UploadDesk):
             return lead.desk.is_same(now)
-        try:
-            call = recognise(now, self._here.cache.origins)
-        except UncacheableRequest:
-            return False
+        asked = spelt(self._here)
+        call = None if asked is None else origins.remembered.get(asked)
+        if call is None:
+            try:
+                call = recognise(now, origins)
+            except UncacheableRequest:
+                return False
         return call is not None and lead.desk.request_id(call, lead.scope) == lead.request_id
 
     def refuse(self, reason: str) -> None:

@@ -29,11 +29,15 @@ def marked(answered: Answered) -> Response:
 
 def headers(response: Response) -> Headers:
     """Return the headers to replay: the length, if the original told one, is that of the decoded body."""
-    told = response.headers
-    if "content-length" not in map(_NAME, told):
-        return told
-    is_whole, length = response.form is Form.JSON, str(len(response.body))
-    return tuple((n, length if n == "content-length" else v) for n, v in told if is_whole or n != "content-length")
+    return told(response.headers, response.form, len(response.body))
+
+
+def told(kept: Headers, form: Form, size_bytes: int) -> Headers:
+    """Return the same of what was `kept` with a body of that form and size [bytes]."""
+    if "content-length" not in map(_NAME, kept):
+        return kept
+    is_whole, length = form is Form.JSON, str(size_bytes)
+    return tuple((n, length if n == "content-length" else v) for n, v in kept if is_whole or n != "content-length")
 
 
 def chunks(response: Response) -> list[bytes]:

@@ -287,6 +287,7 @@ class _Kit:
         types = sys.modules[f"{package}._types"]
         self._not_given = types.NotGiven
         self._absent = frozenset({types.NotGiven, types.Omit})
+        self._refused = 0  # the `id` of the client of which nothing was foretold a moment ago
 
     def begin(self, here: Active, client: Any, asked: Asked, *, is_async: bool) -> _Hit | _Waiting | Decided | None:
         """Decide what becomes of a call; None leaves it to whoever sees it sent.
@@ -299,8 +300,12 @@ class _Kit:
         if asked.url not in self.paths or current_turn() is not None:
             return None
         foretold = None
-        with Guarded(here):
-            foretold = self._foretold(here, client, asked)
+        if self._refused != id(client):
+            with Guarded(here):
+                foretold = self._foretold(here, client, asked)
+        if self._refused == id(client):
+            self._refused = 0
+            return _by_http(here, client) if type(asked) is Posted else None
         if foretold is None:
             return None
         head, _, raw = foretold
@@ -369,6 +374,7 @@ class _Kit:
             return None
         client = resource._client  # noqa: SLF001 - as its class declares it
         if not self._shapes.is_foretold(client):
+            self._refused = id(client)  # spares asking again in this call; one that takes it over goes by HTTP, once
             return None
         plain = bodies.merged(data, None, self._absent)
         if plain is None or not bodies.is_plain(plain):
@@ -423,6 +429,7 @@ class _Kit:
             is_plain = extra is None or bodies.is_plain(extra)
         else:
             if not self._shapes.is_foretold(client):
+                self._refused = id(client)
                 return None
             body = bodies.merged(data, extra, self._absent)
             is_plain = bodies.is_plain(body)
@@ -432,6 +439,11 @@ class _Kit:
         model = body.get("model")
         head = self._heads.head_of(client, self._shapes.state(client), asked, model if type(model) is str else "")
         return head and (head, body, raw)
+
+
+def _by_http(here: Active, client: Any) -> Decided:
+    """Return what lets ``request``, of the same `client`, leave a call to HTTP level without asking again."""
+    return Decided(here, None, client._client, None, client)  # noqa: SLF001 - as in `_carried`
 
 
 @functools.cache

@@ -159,6 +159,7 @@ _HTTP_KNOWN: Final = frozenset(
     {"_base_url", "_auth", "_params", "_headers", "_cookies", "_timeout", "follow_redirects", "max_redirects"}
     | {"_event_hooks", "_trust_env", "_default_encoding", "_state", "_transport", "_mounts"}
 )
+_NO_HOOKS: Final[dict[str, list[Any]]] = {}
 _HERE: Final = str(Path(__file__).parent)
 _MOST_CLASSES: Final = 256
 
@@ -224,15 +225,15 @@ class Shapes:
     def is_foretold(self, client: Any) -> bool:
         """Tell whether what `client` sends, and what it makes of an answer, follows from what is known of it."""
         kind, held = type(client), vars(client)
+        if not self._is_foretold_http(held["_client"]):  # first: most of what goes by HTTP is told by a hook
+            return False
         attributes = _attributes(self._kinds, kind, self._look_at)
         if attributes is None or not attributes >= held.keys():
             return False
         for name in self.sdk.empty:
             if held.get(name):
                 return False
-        if _is_traced(getattr(client, "_tracer", None)):
-            return False
-        return self._is_foretold_http(held["_client"]) and not self._is_logged()
+        return not (_is_traced(getattr(client, "_tracer", None)) or self._is_logged())
 
     def is_taken(self, client: Any) -> bool:
         """Tell whether what `client` is asked for comes by us before it is sent."""
@@ -261,14 +262,12 @@ class Shapes:
 
     def _is_foretold_http(self, http: Any) -> bool:
         kind, held = type(http), vars(http)
-        attributes = _attributes(self._http_kinds, kind, _look_at_http)
-        if attributes is None or not attributes >= held.keys() or held["_params"] or http.is_closed:
-            return False
-        for hooks in held["_event_hooks"].values():
+        for hooks in held.get("_event_hooks", _NO_HOOKS).values():
             for hook in hooks:
                 if not _is_code_of(hook, _root(self.sdk.package)):
                     return False
-        return True
+        attributes = _attributes(self._http_kinds, kind, _look_at_http)
+        return attributes is not None and attributes >= held.keys() and not held["_params"] and not http.is_closed
 
     def _is_logged(self) -> bool:
         """Tell whether somebody reads what the SDK notes of each request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +56,10 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         # What the client started and left running is owned by no one from now on.
         self.is_over = True
-        # A coroutine that is closed by the garbage collector ends in another context: nothing is to restore there.
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - `suppress` takes as long as all the rest of this
             active_turn.reset(self._token)
+        except ValueError:
+            pass  # a coroutine that is closed by the garbage collector ends in another context: nothing to restore
 
     def failed(self, error: BaseException, *, is_origins: bool) -> None:
         """Note that the client raised `error` instead of returning a response."""
@@ -90,7 +90,7 @@ class Decided:
     here
         What it belongs to.
     step
-        What becomes of it.
+        What becomes of it; None leaves that to HTTP level.
     client, url
         The HTTP client that is going to send it, and where to: whatever else is sent before is another call.
     passes_by
@@ -99,9 +99,9 @@ class Decided:
 
     __slots__ = ("_client", "_here", "_step", "_token", "_url", "passes_by")
 
-    def __init__(self, here: Active, step: Step, client: Any, url: Any, passes_by: Any = None) -> None:
+    def __init__(self, here: Active, step: Step | None, client: Any, url: Any, passes_by: Any = None) -> None:
         self._here = here
-        self._step: Step | None = step
+        self._step = step
         self._client = client
         self._url = url
         self.passes_by = passes_by
@@ -110,9 +110,10 @@ class Decided:
         self._token: Token[Decided | None] = decided.set(self)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        # A coroutine that somebody else closes ends in another context, as for `Turn`.
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - as for `Turn`
             decided.reset(self._token)
+        except ValueError:
+            pass  # a coroutine that somebody else closes ends in another context
         step, self._step = self._step, None
         if isinstance(step, Lead):  # it was never sent
             with Guarded(self._here):

@@ -27,6 +27,7 @@ from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.intercept import httpx as http_level
 from genai_cache_magic.intercept import stainless, stainless_bodies
 from genai_cache_magic.intercept.stainless_asked import Posted, Requested
+from genai_cache_magic.intercept.stainless_shapes import Shapes
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.testing.model_server import Fault
 
@@ -328,33 +329,76 @@ def read_of(opened):
 
 
 NOT_FORETOLD = {
-    "a client's own way to prepare": lambda options: chat(Overriding(**options)),
-    "an attribute that isn't known": lambda options: chat(Marked(**options)),
-    "a method of the object's own": lambda options: chat(patched(openai.OpenAI(**options))),
-    "a key that is asked for": lambda options: chat(openai.OpenAI(**{**options, "api_key": lambda: "simulated"})),
-    "an HTTP client's own way to send": lambda options: chat(openai.OpenAI(**options, http_client=Sending())),
-    "parameters of the HTTP client": lambda options: chat(
-        openai.OpenAI(**options, http_client=httpx2.Client(params={"a": "b"}))
+    "a client's own way to prepare": (Overriding, {}, chat),
+    "an attribute that isn't known": (Marked, {}, chat),
+    "a method of the object's own": (openai.OpenAI, {}, lambda c: chat(patched(c))),
+    "a key that is asked for": (openai.OpenAI, {"api_key": lambda: "simulated"}, chat),
+    "an HTTP client's own way to send": (openai.OpenAI, {"http_client": Sending}, chat),
+    "parameters of the HTTP client": (
+        *(openai.OpenAI, {"http_client": functools.partial(httpx2.Client, params={"a": "b"})}),
+        chat,
     ),
-    "a response that is read by its caller": lambda options: read_of(
-        openai.OpenAI(**options).chat.completions.with_streaming_response.create(**CHAT)
+    "a response that is read by its caller": (
+        *(openai.OpenAI, {}),
+        lambda c: read_of(c.chat.completions.with_streaming_response.create(**CHAT)),
     ),
-    "a type that JSON has not": lambda options: chat(
-        openai.OpenAI(**options), extra_body={"x": dt.datetime(2026, 1, 2, tzinfo=dt.UTC)}
+    "a type that JSON has not": (
+        *(openai.OpenAI, {}),
+        lambda c: chat(c, extra_body={"x": dt.datetime(2026, 1, 2, tzinfo=dt.UTC)}),
     ),
 }
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", NOT_FORETOLD)
 def test_what_is_not_foretold(isolated, unique_server, by_http, name):
     """Where something may change the request or must see it, the call goes by HTTP, and is a hit there."""
-    options = open_ai(unique_server.url)
+    kind, more, call = NOT_FORETOLD[name]
     with llm_cache() as scope:
-        NOT_FORETOLD[name](options)
-        NOT_FORETOLD[name](options)
+        for _ in range(2):
+            options = open_ai(unique_server.url, **more)
+            if "http_client" in options:
+                options["http_client"] = options["http_client"]()
+            with kind(**options) as client:
+                call(client)
     assert len(by_http) == 2
     assert (scope.hits, scope.misses, scope.troubles) == (1, 1, ())
+
+
+@pytest.mark.parametrize("name", ["chat", "Anthropic"])
+def test_a_client_is_looked_at_once_in_a_call(isolated, unique_server, by_http, monkeypatch, name):
+    """One of which nothing is foretold is not asked about again on its way to HTTP level, but is at its next call."""
+    looked = []
+    is_foretold = Shapes.is_foretold
+
+    def look(self, client):
+        looked.append(is_foretold(self, client))
+        return looked[-1]
+
+    monkeypatch.setattr(Shapes, "is_foretold", look)
+    client, call = made(name, unique_server.url, is_async=False, is_hooked=True)
+    with llm_cache() as scope, client:
+        call(client)
+        call(client)
+        assert looked == [False, False]
+        client._client.event_hooks = {}
+        call(client)
+        assert looked == [False, False, True]
+    assert (len(by_http), scope.hits, scope.misses) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("is_hooked", [False, True], ids=["above", "by HTTP"])
+def test_headers_of_a_hit_are_its_callers_own(isolated, unique_server, is_hooked):
+    """What a caller changes in the headers of an answer is in nobody else's."""
+    client, call = made("chat, raw", unique_server.url, is_async=False, is_hooked=is_hooked)
+    with llm_cache() as scope, client:
+        call(client)
+        told = [*call(client).headers.multi_items()]
+        for _ in range(2):
+            headers = call(client).headers
+            assert [*headers.multi_items()] == told
+            headers["content-length"] = "0"
+            headers["x-changed"] = "1"
+    assert (scope.hits, scope.misses) == (3, 1)
 
 
 def test_whoever_reads_the_log(isolated, unique_server, caplog):
@@ -427,7 +471,6 @@ def test_a_default_parameter_that_changes_its_type(isolated, unique_server):
     assert (scope.hits, scope.misses) == (0, 2)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_coroutine_that_is_closed_elsewhere(isolated, unique_server):
     """A call that waits before it is sent is closed in another context without a sound, and nobody waits for it."""
 

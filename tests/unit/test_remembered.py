@@ -9,7 +9,7 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.intercept import base
+from genai_cache_magic.intercept import base, recording
 from genai_cache_magic.providers.base import Uploads
 from genai_cache_magic.providers.remembered import Remembered
 
@@ -43,6 +43,30 @@ def test_the_same_request_is_known_at_once(isolated, unique_server, recognised, 
     assert len(answers) == 1
     assert len(recognised) == 1
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT, Outcome.HIT]
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2])
+def test_what_is_sent_as_it_was_looked_up_is_known_at_once(isolated, unique_server, monkeypatch, module):
+    """Sending what was recognised a moment ago costs no second look; what a hook has changed since is looked into."""
+    seen = []
+
+    def look(call, *args):
+        seen.append(dict(call.headers).get("x-two"))
+        return recognise(call, *args)
+
+    recognise = recording.recognise
+    monkeypatch.setattr(recording, "recognise", look)
+
+    def mark(request):
+        request.headers["x-two"] = "2"
+
+    with llm_cache() as cell:
+        ask(unique_server, module)
+        assert seen == []
+        with module.Client(event_hooks={"request": [mark]}) as client:
+            client.post(f"{unique_server.openai_url}/chat/completions", json={**BODY, "seed": 1})
+    assert set(seen) == {"2"}
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS]
 
 
 def test_what_differs_anywhere_is_looked_into(isolated, unique_server, recognised):
