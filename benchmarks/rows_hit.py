@@ -26,7 +26,7 @@ _OPENAI, _OPENAI_MANY, _ANTHROPIC, _STREAMED = 0.12, 0.04, 0.16, 0.25
 _MANY = 20
 _EVENTS = 20
 
-_HOOKED: dict[str, Any] = {"event_hooks": {"request": [lambda _: None], "response": []}}
+HOOKED: dict[str, Any] = {"event_hooks": {"request": [lambda _: None], "response": []}}
 """What makes a call go by HTTP: a client with a hook, which is to see each request."""
 
 
@@ -53,11 +53,11 @@ def run(effort: Effort) -> Iterator[Finding]:
     for what, made, target in (("openai", _openai, _OPENAI), ("anthropic", _anthropic, _ANTHROPIC)):
         yield _compare(f"{what}, a short prompt, read from disk each time", made(short), rounds, target, memory=0)
     for what, made in (("openai", _openai), ("anthropic", _anthropic)):
-        yield _compare(f"by HTTP: {what}, a short prompt", made(short, **_HOOKED), rounds, _BY_HTTP)
-        yield _compare(f"by HTTP: {what}, {_MANY} messages", made(many, **_HOOKED), rounds, _BY_HTTP)
-    yield _compare(f"by HTTP: openai, streamed, {_EVENTS} chunks", _openai_stream(**_HOOKED), rounds // 3, _BY_HTTP)
+        yield _compare(f"by HTTP: {what}, a short prompt", made(short, **HOOKED), rounds, _BY_HTTP)
+        yield _compare(f"by HTTP: {what}, {_MANY} messages", made(many, **HOOKED), rounds, _BY_HTTP)
+    yield _compare(f"by HTTP: openai, streamed, {_EVENTS} chunks", _openai_stream(**HOOKED), rounds // 3, _BY_HTTP)
     yield _compare_async("by HTTP: openai, async", _openai_async(**_HOOKED_ASYNC), rounds, _BY_HTTP)
-    yield _compare("by HTTP: openai, a short prompt, from disk", _openai(short, **_HOOKED), rounds, _BY_HTTP, memory=0)
+    yield _compare("by HTTP: openai, a short prompt, from disk", _openai(short, **HOOKED), rounds, _BY_HTTP, memory=0)
 
 
 def _openai(asked: list[Any], **options: Any) -> Made:

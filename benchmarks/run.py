@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Row -> where it is, in the order of the report. Imported when asked for: some need packages that others don't.
 _ROWS = {
     "hit": ("rows_hit", "ROW"),
+    "miss": ("rows_miss", "ROW"),
     "many": ("rows_many", "ROW"),
     "lookup": ("rows_lookup", "LOOKUP"),
     "seal": ("rows_seal", "ROW"),
