@@ -72,10 +72,16 @@ def make_monitor(
         )
     opens = None
     if settings.exporter != "none":
-        package, extra = _EXPORTERS.get(settings.exporter, _API)
-        ensure_installed("monitoring.exporter", extra, package)
+        ensure_exporter(settings)
         opens = partial(_opened, settings, tiers, lambda sentence: tell(Trouble(WHERE, "ExporterFailed", sentence)))
     return Monitor(opens, watch, has_spans=settings.spans and settings.exporter != "prometheus", tell=tell)
+
+
+def ensure_exporter(settings: MonitoringSettings) -> None:
+    """Raise ``ConfigurationError``, which names the extra, if the exporter that is set lacks a package."""
+    if settings.exporter != "none":
+        package, extra = _EXPORTERS.get(settings.exporter, _API)
+        ensure_installed(f"monitoring.exporter={settings.exporter}", extra, package)
 
 
 def tier_states(caches: Callable[[], Iterable[Cache]], *, has_team: bool) -> tuple[TierState, ...]:

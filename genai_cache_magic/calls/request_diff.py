@@ -74,7 +74,7 @@ def _outlined(before: object, after: object) -> str:
         same = _same(before, after)
         behind = _same(before[same:][::-1], after[same:][::-1])
         parted = max(len(before), len(after)) - same - behind
-        return f"{_counted(parted)} of {len(after):,} differ, from the {same + 1:,}. on"
+        return f"{_counted(parted)} of {len(after):,} differ, from character {same + 1:,} on"
     if isinstance(before, _PLAIN) and isinstance(after, _PLAIN):
         return f"{dumps(before).decode()}, now {dumps(after).decode()}"
     return "differs"

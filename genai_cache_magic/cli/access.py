@@ -10,6 +10,7 @@ import typer
 
 from genai_cache_magic.cli.codes import DONE, FOUND
 from genai_cache_magic.cli.opening import Namespace, warn
+from genai_cache_magic.cli.overview import Commands
 from genai_cache_magic.cli.showing import AsJson, print_table, shown
 from genai_cache_magic.errors import ConfigurationError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.ops.grants import Line
     from genai_cache_magic.settings.model import Settings
 
-access_app = typer.Typer(rich_markup_mode=None)
+access_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
 Scope = Annotated[str | None, typer.Option(metavar="ID", help="The Azure resource, by its id.")]
 

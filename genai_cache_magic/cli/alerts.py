@@ -6,9 +6,10 @@ import typer
 
 from genai_cache_magic.cli.codes import DONE, FOUND
 from genai_cache_magic.cli.opening import Namespace, opened, warn
+from genai_cache_magic.cli.overview import Commands
 from genai_cache_magic.cli.showing import AsJson, print_table, shown, tell
 
-alerts_app = typer.Typer(rich_markup_mode=None)
+alerts_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
 
 @alerts_app.callback(invoke_without_command=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genai_cache_magic.cli.opening import Namespace, warn
+from genai_cache_magic.cli.overview import Commands
 from genai_cache_magic.cli.showing import AsJson, confirm, print_table, tell
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable
 from genai_cache_magic.host import tilde
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.crypto.wrappers.local_key import LocalKey
     from genai_cache_magic.settings.model import Settings
 
-keys_app = typer.Typer(rich_markup_mode=None)
+keys_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 

@@ -26,12 +26,14 @@ from genai_cache_magic.cli.insight import optimize, stats
 from genai_cache_magic.cli.keys import keys_app
 from genai_cache_magic.cli.money import usage
 from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.overview import Overview
 from genai_cache_magic.cli.report import report
 from genai_cache_magic.cli.runs import runs_app
 from genai_cache_magic.cli.showing import AsJson, confirm, print_table, shown, tell
 from genai_cache_magic.cli.trusting import trust
 from genai_cache_magic.cli.warming import estimate, warm
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
+from genai_cache_magic.host import tilde
 
 try:
     from typer import TyperException as CommandLineError
@@ -52,7 +54,13 @@ _ROOM_S = 10.0
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
+app = typer.Typer(
+    cls=Overview,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+)
 app.add_typer(keys_app, name="keys")
 app.add_typer(access_app, name="access")
 app.add_typer(alerts_app, name="alerts")
@@ -79,12 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(args=arguments, prog_name="genai-cache", standalone_mode=False)
     except CommandLineError as exc:
-        code = _fail(exc.format_message())
+        code = _fail(f"{exc.format_message()}{_where_to_read(exc)}")
     except GenaiCacheError as exc:
         code = _fail(str(exc))
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     sys.exit(code or 0)
+
+
+def _where_to_read(exc: CommandLineError) -> str:
+    """Return the command that says what the one that was mistyped takes."""
+    context = getattr(exc, "ctx", None)  # of errors in how it was called
+    return f" ({context.command_path} --help says what it takes)" if context is not None else ""
 
 
 def _fail(message: str) -> int:
@@ -213,7 +227,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
     with opened(namespace) as cache:
         if not (dry_run or yes) and _at_terminal():
             counted = _invalidate(cache, by, value, dry_run=True)
-            confirm(f"Make {counted.count:,} of {counted.known:,} answers invalid?", as_json=as_json)
+            confirm(f"Make {counted.count:,} of {counted.known:,} known answers invalid?", as_json=as_json)
         _tell(_invalidate(cache, by, value, dry_run=dry_run), as_json=as_json)
         cache.catalogue.sweeper.wait(_ROOM_S)
 
@@ -267,7 +281,7 @@ def enable(
 
     path, is_changed = change_profile(profile, remove=remove)
     state = "no longer loaded" if remove else "loaded"
-    says = f"the extension is {state} by {path}{'' if is_changed else ', as it was before'}"
+    says = f"the extension is {state} by {tilde(path)}{'' if is_changed else ', as it was before'}"
     tell({"path": str(path), "loaded": not remove, "changed": is_changed}, says, as_json=as_json)
 
 
@@ -286,10 +300,9 @@ def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalida
 
 
 def _tell(done: Invalidation, *, as_json: bool) -> None:
-    from genai_cache_magic.jupyter.words import REACH
+    from genai_cache_magic.jupyter.words import outcome_in_words
 
-    what = "would be made invalid" if done.dry_run else f"made invalid, {REACH[done.published]}"
-    tell(asdict(done), f"{done.count:,} of {done.known:,} answers {what}", as_json=as_json)
+    tell(asdict(done), outcome_in_words(done), as_json=as_json)
 
 
 def _described(item: Listed, *, previews: bool) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import typer
 
 from genai_cache_magic.cli.codes import FOUND
 from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.overview import Commands
 from genai_cache_magic.cli.showing import AsJson, print_table, shown
 from genai_cache_magic.errors import ConfigurationError
 
-runs_app = typer.Typer(rich_markup_mode=None)
+runs_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
 _STDERR = 2
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.jupyter.call_report import MIME, as_json
-from genai_cache_magic.jupyter.report import Table, paragraphs
+from genai_cache_magic.jupyter.report import OPEN, Table, paragraphs
 from genai_cache_magic.jupyter.words import counted, in_words, money, progress_in_words, tokens
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def bundle(summary: Summary, progress: Progress | None = None) -> dict[str, Any]
     words = f"<strong>{TITLE}</strong> <progress{most}></progress> {said}"
     return {
         MIME: {**shown[MIME], "progress": progress.as_json()},
-        "text/html": f'<div class="genai-cache"><p>{words}</p></div>',
+        "text/html": f"{OPEN}<p>{words}</p></div>",
         "text/plain": f"{TITLE}: {said}",
     }
 
@@ -54,7 +54,7 @@ def as_html(summary: Summary) -> str:
     headline = f"<strong>{TITLE}</strong> {escape(in_words(summary))}"
     notes = paragraphs([*summary.troubles, *summary.hints])
     if not summary.rows:
-        return f'<div class="genai-cache"><p>{headline}</p>{notes}</div>'
+        return f"{OPEN}<p>{headline}</p>{notes}</div>"
     rows = summary.rows
     html = _table(rows).as_html()
     while len(html.encode()) > MAX_TABLE_BYTES:
@@ -62,7 +62,7 @@ def as_html(summary: Summary) -> str:
         html = _table(rows).as_html()
     left_out = summary.more + sum(row.count for row in summary.rows[len(rows) :])
     more = f"<p>and {counted(left_out, 'more call')}</p>" if left_out else ""
-    return f'<div class="genai-cache"><details><summary>{headline}</summary>{html}{more}</details>{notes}</div>'
+    return f"{OPEN}<details><summary>{headline}</summary>{html}{more}</details>{notes}</div>"
 
 
 def _table(rows: Sequence[Row]) -> Table:

@@ -59,6 +59,8 @@ def as_json(summary: Summary, *, beside: tuple[str, ...] = ()) -> dict[str, Any]
         "troubles": list(summary.troubles),
         "hints": list(summary.hints),
     }
+    if summary.foreseen is not None:
+        report["estimate"] = in_words(summary).partition(" ")[2]  # the view draws the glyph
     room = MAX_BYTES - saved_bytes(report) - sum(map(saved_bytes, beside))
     report["kinds"], more = _kinds(summary.calls, room)
     rare = {"store": summary.store, "similar": summary.similar, "not_stored": summary.not_stored, "more": more}

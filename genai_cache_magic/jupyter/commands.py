@@ -23,7 +23,7 @@ from genai_cache_magic.jupyter.arguments import (
 )
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.explaining import explained
-from genai_cache_magic.jupyter.insight import advice_report, hit_line, holdings_note, size, tables
+from genai_cache_magic.jupyter.insight import advice_report, hit_line, holdings_note, tables
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
@@ -37,7 +37,8 @@ from genai_cache_magic.jupyter.warming import (
     warmed_from,
     warmed_report,
 )
-from genai_cache_magic.jupyter.words import REACH, counted, in_words
+from genai_cache_magic.jupyter.words import counted, in_words, outcome_in_words
+from genai_cache_magic.settings.units import rounded_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,7 +111,7 @@ class Commands:
         return panel(current(), self.scopes.views, has_front_end=self.scopes.has_front_end)
 
     def _invalidate(self, line: str) -> Report:
-        return _invalidated(_apply(parse_invalidate(line)))
+        return Report(outcome_in_words(_apply(parse_invalidate(line))))
 
     def _clear(self, line: str) -> Report:
         selection = parse_clear(line)
@@ -118,7 +119,7 @@ class Commands:
         namespace = session.options().namespace
         if not (selection.dry_run or selection.yes) and not self._agreed(namespace):
             return Report(f"nothing was cleared in namespace {namespace}")
-        return _invalidated(_apply(selection))
+        return Report(outcome_in_words(_apply(selection)))
 
     def _agreed(self, namespace: str) -> bool:
         if self.confirm is None:
@@ -153,7 +154,7 @@ def _stats(line: str) -> Report:
     namespace = session.options().namespace
     cache = session.cache(namespace)
     stats = cache.stats()
-    title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {size(stats.size_bytes)}"
+    title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {rounded_size(stats.size_bytes)}"
     used = cache.insight.statistics(given.since or "30d", has_holdings=given.holdings or None)
     notes = [hit_line(used), f"kept in {tilde(stats.directory)}"]
     if stats.synced is not None:
@@ -285,13 +286,6 @@ def _forget(scope: CellScope, cache: Cache, *, dry_run: bool) -> Invalidation:
     """Invalidate what a cell was answered with, whoever stored it, and what is still on its way from it."""
     used = {EntryId(call.entry_id) for call in scope.calls if call.entry_id}
     return cache.catalogue.invalidate_cell(scope.cell, used, dry_run=dry_run)
-
-
-def _invalidated(done: Invalidation) -> Report:
-    counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
-    if done.dry_run:
-        return Report(f"{counts} would be invalid; nothing was changed")
-    return Report(f"{counts} made invalid, {REACH[done.published]}")
 
 
 def _last(scope: CellScope | None) -> CellScope:

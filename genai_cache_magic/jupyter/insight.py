@@ -8,6 +8,7 @@ from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import Amount
 from genai_cache_magic.jupyter.words import counted, money
+from genai_cache_magic.settings.units import rounded_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,25 +80,12 @@ def growth_note(found: Growth) -> tuple[str, ...]:
     """Return a sentence on how what is kept here grows, and when it will have filled its room; none if nobody knows."""
     if not found.daily_bytes:
         return ()
-    grows, limit = f"{size(found.daily_bytes)} are added in a day", size(found.limit_bytes)
+    grows, limit = f"{rounded_size(found.daily_bytes)} are added in a day", rounded_size(found.limit_bytes)
     if found.full_in_days is None:
         return (f"{grows}: {limit} last for a year and more",)
     if found.full_in_days == 0:
         return (f"{grows}: {limit} are full, and what was stored first goes",)
     return (f"{grows}: {limit} are full in {counted(found.full_in_days, 'day')}, and then what was stored first goes",)
-
-
-def size(size_bytes: int) -> str:
-    """Return a size with the unit that fits it."""
-    amount = float(size_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < _STEP:
-            return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
-        amount /= _STEP
-    return f"{amount:,.1f} TB"
-
-
-_STEP: Final = 1024
 
 
 def _reasons(found: Statistics) -> tuple[tuple[str, ...], ...]:
@@ -118,7 +106,7 @@ def _popular(found: Statistics) -> tuple[tuple[str, ...], ...]:
 
 def _holdings(found: Statistics) -> tuple[tuple[str, ...], ...]:
     kept = (found.holdings or ())[:_HOLDINGS]
-    return tuple((one.kind, one.name, f"{one.entries:,}", size(one.size_bytes)) for one in kept)
+    return tuple((one.kind, one.name, f"{one.entries:,}", rounded_size(one.size_bytes)) for one in kept)
 
 
 def _seconds(latency_s: float) -> str:

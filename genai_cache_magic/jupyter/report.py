@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Cells = tuple[str, ...]
+
+OPEN: Final = '<div class="genai-cache mathjax_ignore tex2jax_ignore">'
+"""What each piece of HTML of ours begins with. Front ends typeset what stands between two `$` of an output, which are
+prices here, and what others named may hold any TeX: MathJax 3 and 2 leave alone what bears these classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Report:
         ]
         return {
             "text/plain": "\n".join(plain),
-            "text/html": f'<div class="genai-cache">{"".join(html)}{paragraphs(self.notes)}'
+            "text/html": f"{OPEN}{''.join(html)}{paragraphs(self.notes)}"
             f"{''.join(f'<p>{escape(heading)}</p>{table.as_html()}' for heading, table in self.more)}</div>",
         }
 

@@ -51,8 +51,8 @@ def foreseen_report(found: Foreseen) -> Report:
     if found.misses > found.unknown:
         said += (
             f", about {dollars(found.expected_usd)} for the rest "
-            f"(from {dollars(found.least_usd)} to {dollars(found.most_usd)}), about {found.input_tokens:,} tokens in, "
-            f"{found.output_tokens:,} out"
+            f"(from {dollars(found.least_usd)} to {dollars(found.most_usd)}), "
+            f"about {counted(found.input_tokens, 'token')} in, {found.output_tokens:,} out"
         )
     notes = []
     if found.unknown:

@@ -10,13 +10,14 @@ from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.estimates import Foreseen
+    from genai_cache_magic.entries.catalogue import Invalidation
     from genai_cache_magic.jupyter.progress import Progress
     from genai_cache_magic.jupyter.summary import Amount, Row, Summary
 
 WELL, LOOK, FAILED = "\N{CHECK MARK}", "!", "\N{BALLOT X}"
 """What the line begins with: of every font, of no colour, and none of them an emoji."""
 
-REACH = {
+_REACH = {
     "published": "for everyone who shares the namespace",
     "queued": "on this machine; the team's tier can't be reached now, and is told as soon as it can",
     "local": "on this machine alone",
@@ -77,6 +78,17 @@ def tokens(amount: Amount) -> str:
 def counted(count: int, singular: str, plural: str = "") -> str:
     """Return ``1 miss`` or ``2 misses``."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def invalidated_in_words(done: Invalidation) -> str:
+    """Return how many answers an invalidation concerns, and how far it reaches."""
+    counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
+    return f"{counts} would be invalid" if done.dry_run else f"{counts} made invalid, {_REACH[done.published]}"
+
+
+def outcome_in_words(done: Invalidation) -> str:
+    """Return the same, where no question follows."""
+    return f"{invalidated_in_words(done)}{'; nothing was changed' if done.dry_run else ''}"
 
 
 def progress_in_words(progress: Progress) -> str:
@@ -145,7 +157,8 @@ def _tokens(total: Row) -> str:
     received = tokens(total.output_tokens)
     if total.input_tokens.unknown:
         received = received.removeprefix(_AT_LEAST)  # said once, of both
-    return f"{tokens(total.input_tokens)} tokens in, {received} out"
+    sent = tokens(total.input_tokens)
+    return f"{sent} {'token' if sent == '1' else 'tokens'} in, {received} out"
 
 
 def _money(total: Row) -> str:

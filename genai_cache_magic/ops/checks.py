@@ -66,6 +66,12 @@ CHECKS: Final = {
     "kernel-outdated": Check(
         CONFIGURATION, _WARNING, "a process was started before this package was updated", "restart that kernel"
     ),
+    "package-missing": Check(
+        CONFIGURATION,
+        _WARNING,
+        "a setting does nothing, since a package that it needs is not installed",
+        "the `pip install` in the message, or take the setting back",
+    ),
     "package-outdated": Check(
         CONFIGURATION, _WARNING, "a package is older than this one can use", "`pip install -U` it"
     ),

@@ -16,7 +16,13 @@ from genai_cache_magic.ops.doctor_key import of_key
 from genai_cache_magic.ops.doctor_local import of_machine
 from genai_cache_magic.ops.doctor_team import of_team
 from genai_cache_magic.ops.findings import Finding, found_by
-from genai_cache_magic.ops.surroundings import others, outdated_packages, outdated_processes, untrusted_notebook
+from genai_cache_magic.ops.surroundings import (
+    missing_packages,
+    others,
+    outdated_packages,
+    outdated_processes,
+    untrusted_notebook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +85,8 @@ def _surroundings(settings: Settings) -> Iterator[Finding]:
             yield found_by("http-answered", says)
         else:
             yield Finding(CONFIGURATION, Severity.OK, f"{package} has taken hold of {method} too")
+    for says, setting in missing_packages(settings):
+        yield found_by("package-missing", says, (setting,))
     for name, there, wanted in outdated_packages():
         says = f"{name} {there} is installed, and genai-cache-magic needs {wanted}: run `pip install -U {name}`"
         yield found_by("package-outdated", says)

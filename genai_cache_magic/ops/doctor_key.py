@@ -34,15 +34,17 @@ def of_key(settings: Settings) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:
             return None, (Finding(KEY, Severity.OK, "none is needed, since encryption is off", about),)
         if settings.encryption == "key-vault":
             return _vault(settings, about)
-        key, where = _own_key(settings)
-    except KeyMissing as exc:
+        key = _own_key(settings)
+    except KeyMissing:
+        none = f"there is none yet {_place_of_key(settings)}"
         if settings.l2:
-            says = f"{exc} with the team's key, before one is made that opens nothing of your team's"
+            says = f"{none}: run `genai-cache keys import` with the team's, before one is made that opens nothing of it"
             return None, (found_by("key-elsewhere", says, about),)
-        return None, (Finding(KEY, Severity.OK, f"{exc}; one is made at first use", about),)
+        says = f"{none}: it is made at first use, unless you import your own from another machine before"
+        return None, (Finding(KEY, Severity.OK, says, about),)
     except (ConfigurationError, KeyUnavailable, StoreUnavailable) as exc:
         return None, (found_by("key-unusable", str(exc), about),)
-    return key, (Finding(KEY, Severity.OK, f"{key.fingerprint} {where}", about),)
+    return key, (Finding(KEY, Severity.OK, f"{key.fingerprint} {_place_of_key(settings)}", about),)
 
 
 _GUARDS = {
@@ -54,13 +56,13 @@ _GUARDS = {
 """Encryption -> the settings that say where its key is."""
 
 
-def _own_key(settings: Settings) -> tuple[KeyWrapper, str]:
-    """Return this machine's own key, and where it is; raises ``KeyMissing`` if there is none."""
+def _own_key(settings: Settings) -> KeyWrapper:
+    """Return this machine's own key; raises ``KeyMissing`` if there is none."""
     if settings.encryption == "keyring":
         from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
 
         ensure_installed("encryption=keyring", "keyring", "keyring")
-        return OsKeyring.load(settings.key_name), f"in this system's keyring, called {settings.key_name}"
+        return OsKeyring.load(settings.key_name)
     from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
     path = settings.key_file
@@ -69,8 +71,14 @@ def _own_key(settings: Settings) -> tuple[KeyWrapper, str]:
     except OSError as exc:
         raise KeyUnavailable(f"{path} can't be looked at ({exc.strerror}): set key_file to a file of your own") from exc
     if not is_there:
-        raise KeyMissing(f"there is none yet at {path}: run `genai-cache keys import`")
-    return LocalKeyFile.load(path, cache_directory=settings.dir), f"at {tilde(str(path))}"
+        raise KeyMissing(f"there is no key at {path}")
+    return LocalKeyFile.load(path, cache_directory=settings.dir)
+
+
+def _place_of_key(settings: Settings) -> str:
+    if settings.encryption == "keyring":
+        return f"in this system's keyring, called {settings.key_name}"
+    return f"at {tilde(str(settings.key_file))}"
 
 
 def _vault(settings: Settings, about: tuple[str, ...]) -> tuple[KeyWrapper | None, tuple[Finding, ...]]:

@@ -17,8 +17,8 @@ from genai_cache_magic.errors import (
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.host import tilde
 from genai_cache_magic.ops.checks import L1, L2, Severity
-from genai_cache_magic.ops.findings import FULL, Finding, found_by, megabytes
-from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.ops.findings import FULL, Finding, found_by
+from genai_cache_magic.settings.units import rounded_size, spell_size
 from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
 from genai_cache_magic.stores.file_systems import file_system_of, is_shared, mount_table
 
@@ -51,7 +51,7 @@ def of_machine(settings: Settings, namespace: str, key: KeyWrapper | None, line:
         yield found_by("directory-unusable", says, ("dir",))
         return
     if key is None and settings.encryption != "off":
-        yield found_by("answers-closed", f"{place} holds answers that can't be opened without their key", ("dir",))
+        yield found_by("answers-closed", f"what {place} holds can't be opened without its key", ("dir",))
         return
     told: list[Event] = []
     try:
@@ -70,10 +70,10 @@ def of_machine(settings: Settings, namespace: str, key: KeyWrapper | None, line:
             yield found_by("something-lost", event.message, ("dir",))
     yield from _room(settings, found.size_bytes)
     if grown.full_in_days and grown.full_in_days <= _SOON_DAYS:
-        added, days = megabytes(grown.daily_bytes or 0), grown.full_in_days
+        added, days = rounded_size(grown.daily_bytes or 0), grown.full_in_days
         says = f"with {added} more a day it is full in {days} days, and what was stored first goes: raise size_limit"
         yield found_by("cache-fills", says, ("size_limit",))
-    size = megabytes(found.size_bytes)
+    size = rounded_size(found.size_bytes)
     answers = "1 answer" if found.entries == 1 else f"{found.entries:,} answers"
     yield Finding(L1, Severity.OK, f"{answers}, {size}, in {place}, namespace {namespace}", ("dir",))
 
@@ -118,5 +118,5 @@ def _room(settings: Settings, size_bytes: int) -> Iterator[Finding]:
     with suppress(OSError):
         free = shutil.disk_usage(settings.dir).free
         if free < _LITTLE_ROOM_BYTES:
-            says = f"the disk of {place} has {megabytes(free)} left: make room, or set dir to another"
+            says = f"the disk of {place} has {rounded_size(free)} left: make room, or set dir to another"
             yield found_by("disk-full", says, ("dir",))

@@ -22,7 +22,7 @@ from genai_cache_magic.errors import (
 from genai_cache_magic.ops.audit_tier import ways
 from genai_cache_magic.ops.checks import L2, Severity
 from genai_cache_magic.ops.findings import FULL, Finding, found_by
-from genai_cache_magic.settings.units import spell_size
+from genai_cache_magic.settings.units import rounded_size
 from genai_cache_magic.stores.base import SupportsEdge
 from genai_cache_magic.stores.by_size import LARGE_BYTES
 
@@ -146,7 +146,7 @@ def _memory(settings: Settings, url: str) -> Iterator[Finding]:
     with closing(redis_at(settings, url)) as connection:
         used, most = memory_of(connection)
         if most and used > FULL * most:
-            size = f"{spell_size(used)} of {spell_size(most)}"
+            size = f"{rounded_size(used)} of {rounded_size(most)}"
             says = f"{connection.name} holds {size}: raise its maxmemory, or run `genai-cache gc`"
             yield found_by("tier-full", says, ("maxmemory", "eviction_policy"))
 

@@ -40,8 +40,3 @@ def found_by(check: str, says: str, settings: tuple[str, ...] = (), *, part: str
 def worst(findings: tuple[Finding, ...]) -> Severity:
     """Return how bad it is."""
     return max((finding.severity for finding in findings), default=Severity.OK)
-
-
-def megabytes(size_bytes: int) -> str:
-    """Return a size [bytes] for people, to a megabyte."""
-    return f"{size_bytes / 1024**2:,.1f} MB"

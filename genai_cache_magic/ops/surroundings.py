@@ -1,4 +1,4 @@
-"""What is around a cache in its process: releases of packages, kernels from before an update, who else takes hold."""
+"""What is around a cache: packages and their releases, kernels from before an update, who else takes hold of HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.api.installed import is_installed
+from genai_cache_magic.api.monitored import ensure_exporter
+from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import is_foreign, process_id, tilde
+from genai_cache_magic.vectors import INSTALL_LOCAL, LOCAL_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from genai_cache_magic.settings.model import Settings
 
 _PACKAGE: Final = "genai-cache-magic"
 _EXTRA: Final = re.compile(r"""extra == ["']([\w.-]+)["']""")
@@ -94,6 +100,23 @@ def _release(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def missing_packages(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (sentence, setting) for each setting that does nothing here, since what it needs is not installed.
+
+    Key and tier say so themselves, where they are looked at.
+    """
+    try:
+        ensure_exporter(settings.monitoring)
+    except ConfigurationError as exc:
+        yield f"{exc}, or nothing is told", "monitoring"
+    if settings.status == "widget" and not is_installed("anywidget"):
+        says = "status=widget needs anywidget, or the badge stands there: pip install 'genai-cache-magic[widget]'"
+        yield says, "status"
+    missing = [name for name in LOCAL_PACKAGES if not is_installed(name)]
+    if settings.semantic is not None and missing:
+        yield f"semantic needs {', '.join(missing)}, or only equal calls are hits: {INSTALL_LOCAL}", "semantic"
 
 
 def outdated_processes(directory: Path) -> Iterator[int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "mb": 1024**2, "mib": 1024**2, "gb": 1024**3, "gib": 1024**3}
+_STEP = 1024
 _TIMEOUT = {"ms": 0.001, "s": 1}
 _SHORTEST_TIMEOUT_S, _LONGEST_TIMEOUT_S = 0.001, 60
 _SPELLED_S = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -138,6 +139,16 @@ def spell_size(size_bytes: int) -> str:
         return "0"
     unit, size = next((unit, size) for unit, size in _SPELLED_BYTES if size_bytes % size == 0)
     return f"{size_bytes // size} {unit}"
+
+
+def rounded_size(size_bytes: int) -> str:
+    """Return a size [bytes] for people, in the unit that fits it, to a tenth."""
+    amount = float(size_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < _STEP:
+            return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
+        amount /= _STEP
+    return f"{amount:,.1f} TB"
 
 
 def _parse(text: object, units: Mapping[str, float]) -> float | None:

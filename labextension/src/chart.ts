@@ -4,7 +4,7 @@ import { dollars } from './cell_status.js';
 import type { Sums } from './server';
 
 const NAMESPACE = 'http://www.w3.org/2000/svg';
-const [WIDTH, HEIGHT, BASE] = [300, 96, 80];
+const [WIDTH, HEIGHT, BASE] = [224, 96, 80]; // about that of the sidebar, so that letters keep their size
 const DAY_MS = 86_400_000;
 
 function shape(tag: string, attributes: Record<string, string | number>, text = ''): SVGElement {

@@ -3,7 +3,9 @@
 import { dollars } from './cell_status.js';
 import type { Sums } from './server';
 
-const known = (usd: string, unknown: number): string => `${unknown ? 'at least ' : ''}${dollars(Number(usd))}`;
+function known(usd: string, unknown: number): string {
+  return unknown && !Number(usd) ? 'unknown' : `${unknown ? 'at least ' : ''}${dollars(Number(usd))}`;
+}
 
 export const spent = (sums: Sums): string => known(sums.spent_usd, sums.spent_unknown);
 

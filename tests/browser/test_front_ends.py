@@ -13,6 +13,7 @@ from browser_notebooks import IDLE, SETUP, notebook, opened, with_report
 from browsers import serious
 from jupyter_servers import API, JupyterServer
 
+from genai_cache_magic.jupyter.report import Report
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 pytestmark = pytest.mark.service
@@ -129,6 +130,18 @@ def test_a_miss_then_hits_then_fresh_again(front_end, jupyter, model, app):
     assert "latency" not in json.dumps(saved["cells"][2]["outputs"])
     assert str(jupyter.home) not in json.dumps(saved)
     assert "widgets" not in saved["metadata"]
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_sums_of_money_are_not_typeset(front_end, app):
+    """What stands between two `$` of any other output is mathematics there; a report of ours is words."""
+    said = "spent at least $0.10 (price of 2 calls unknown), saved $0.20"
+    forms = [Report(said, notes=(r"\(x\)",)).bundle(), {"text/html": "<p>between $x$ and $y$</p>"}]
+    outputs = [nbformat.v4.new_output("display_data", data=form) for form in forms]
+    with front_end(app, notebook("pass", outputs={0: outputs}), f"money-{app}.ipynb") as page:
+        page.page.locator(".jp-OutputArea mjx-container").nth(1).wait_for()  # of the other one
+        assert page.page.locator(".genai-cache mjx-container").count() == 0
+        page.expect(page.page.locator(".genai-cache"), said)
 
 
 def test_the_toolbar_of_a_cell_and_another_kernel(front_end, model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from browsers import serious
 
@@ -17,8 +19,9 @@ DRAW = """async ([names, report]) => {
   const entry = {id: "00112233445566aa", name: names.model, tags: [names.name], stored: "2026-05-01T10:00:00+00:00",
                  input_tokens: 10, output_tokens: null, cost_usd: null};
   const dear = {...row, model: "dear", spent_usd: "2", spent_unknown: 1};
+  const dark = {...row, model: "of unknown price", spent_usd: "0", spent_unknown: 1};
   const given = {
-    usage: {total: row, rows: [{...row, model: names.model}, dear]},
+    usage: {total: row, rows: [{...row, model: names.model}, dear, dark]},
     stats: {tags: [{name: names.name, count: 2}]},
     entries: {total: 41, entries: [entry]},
     invalidate: {count: 2, known: 41, sentence: `2 of 41 known answers would be invalid ${names.model}`},
@@ -40,12 +43,23 @@ def test_the_essentials_are_there(shown):
     """Today, models with the dearest first, tags, answers."""
     draw(shown)
     words = shown.words
-    assert "spent $0.0041, saved $0.0163, 3 hits, 1 miss, 75 % hits" in words
+    assert "spent $0.0041, saved $0.0163, 3 hits, 1 miss, 75% hits" in words
     assert words.index("dear") < words.index("gpt-4.1-mini")
     assert "at least $2.00" in words
     assert "2026-05-01 10:00" in words
     assert "10 / ?" in words
-    assert "unknown" in words
+    assert "at least $0" not in words
+    assert shown.page.get_by_role("row", name="of unknown price").get_by_role("cell").nth(3).inner_text() == "unknown"
+
+
+def test_in_a_narrow_place_numbers_say_what_they_are(shown):
+    """Where no heading has room, each number has its own; the last cell's table beside it keeps its way to sort."""
+    shown.page.set_viewport_size({"width": 320, "height": 800})
+    draw(shown)
+    row = shown.page.get_by_role("region", name="models by cost").locator("tbody tr").first
+    labels = row.locator("td").evaluate_all("cells => cells.map(cell => getComputedStyle(cell, '::before').content)")
+    assert [re.sub(r'[" ]', "", label) for label in labels] == ["none", "calls", "hits", "spent", "saved"]
+    assert not shown.page.get_by_role("region", name="models by cost").locator("thead").is_visible()
 
 
 def test_a_tag_is_counted_before_it_is_invalidated(shown):

@@ -18,6 +18,8 @@ from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
 from genai_cache_magic.jupyter.badge import MIME, bundle
+from genai_cache_magic.jupyter.progress import Progress
+from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.summary import MAX_ROWS, summarise
 from genai_cache_magic.jupyter.words import in_words
 
@@ -81,6 +83,16 @@ def test_a_cell_that_failed_does_not_look_like_one_that_went_well(events, glyph)
     assert shown[MIME]["headline"].startswith(glyph)
 
 
+def test_prices_are_no_mathematics():
+    """MathJax 3 (JupyterLab) and 2 (nbconvert) typeset what stands between two `$`, unless it bears their class."""
+    shown = summarise(scope_of(call(), call(Outcome.MISS)))
+    forms = [bundle(shown), bundle(shown, Progress(1, 2, 3, Decimal(1), None)), bundle(summarise(scope_of()))]
+    forms += [Report("spent $1.00, saved $2.00", Table((("$1", "$2"),), ("a", "b")), ("$1 of $2",)).bundle()]
+    for form in forms:
+        assert form["text/html"].startswith('<div class="genai-cache mathjax_ignore tex2jax_ignore">')
+        assert form["text/html"].endswith("</div>")
+
+
 def test_what_is_saved_is_short():
     """50 different calls are a line each in the file, and their counts: a diff that can be read."""
     shown = bundle(summarise(scope_of(*(call(input_tokens=n) for n in range(50)))))
@@ -105,6 +117,7 @@ def test_what_is_saved_is_short():
             [call(Outcome.MISS, input_tokens=None, output_tokens=None, cost=ZERO)],
             "spent $0, saved $0 · 0 hits, 1 miss · tokens unknown",
         ),
+        ([call(input_tokens=1, output_tokens=1)], "1 token in, 1 out"),
         ([call(), call(input_tokens=None)], "at least 10 tokens in, 10 out"),
         ([CallRecord(Outcome.ERROR, spent_usd=ZERO)], "1 error · spent $0, saved $0 · 0 hits, 0 misses · 0 tokens in"),
     ],

@@ -12,11 +12,13 @@ import sys
 
 import openai
 import pytest
+from typer.main import get_command
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.cells import uninstall
 from genai_cache_magic.api.session import reset_session
-from genai_cache_magic.cli.main import main
+from genai_cache_magic.cli.main import app, main
+from genai_cache_magic.cli.overview import SECTIONS
 from genai_cache_magic.cli.profile import LINE
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
@@ -68,11 +70,31 @@ def invalidated(output):
 
 
 def test_help_lists_what_there_is(run):
-    """Without arguments the command shows its help."""
+    """Without arguments the command shows its help: each command once, in a section, in a whole sentence."""
     code, out, err = run()
-    listed = out.partition("Commands:")[2]
     assert (code, err) == (0, "")
-    assert "invalidate" in listed
+    assert "..." not in out.partition("First steps:")[2]
+    sections = [name for names in SECTIONS.values() for name in names]
+    assert sorted(sections) == sorted(name for name, command in get_command(app).commands.items() if not command.hidden)
+    assert [name for name in sections if not re.search(rf"^  {name}  +\S", out, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("group", ["keys", "runs", "access", "alerts"])
+def test_help_of_a_group_is_whole(run, group):
+    """No sentence about a command is cut."""
+    code, out, _ = run(group, "--help")
+    assert code == 0
+    assert "..." not in out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"), [(("stat",), "genai-cache"), (("access", "grant"), "genai-cache access grant")]
+)
+def test_what_is_mistyped_says_where_to_read(run, typed, command):
+    """One line on standard error, which names the help of the command that was meant."""
+    code, out, err = run(*typed)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith(f"({command} --help says what it takes)\n")
 
 
 def test_version(run):
@@ -198,7 +220,8 @@ def test_clear_touches_one_namespace(run, home):
     """`clear --yes` empties the namespace that it was given, and no other."""
     with create_cache("disk", namespace="other") as cache:
         cache.set("a", 1)
-    assert run("clear", "--yes")[1] == "1 of 1 answers made invalid, on this machine alone\n"
+    assert run("clear", "--dry-run")[1] == "1 of 1 known answer would be invalid; nothing was changed\n"
+    assert run("clear", "--yes")[1] == "1 of 1 known answer made invalid, on this machine alone\n"
     assert "0 answers" in run("stats")[1]
     assert "1 answer," in run("stats", "--namespace", "other")[1]
 

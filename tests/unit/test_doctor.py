@@ -57,6 +57,8 @@ def test_a_new_machine_is_well_and_stays_as_it_is(found, isolated):
     findings = found()
     assert worst(findings) is Severity.OK
     assert {f.part for f in findings} == {CONFIGURATION, KEY, L1, L2}
+    assert "made at first use" in of(findings, KEY).says
+    assert "run `" not in of(findings, KEY).says  # nothing is to be done
     assert not (isolated / "cache").exists()
     assert not (isolated / "keys").exists()
 
@@ -111,8 +113,30 @@ def test_a_key_that_is_gone(found, isolated):
     path.unlink()
     findings = found()
     assert worst(findings) is Severity.WARNING
-    assert "without their key" in of(findings, L1).says
+    assert "without its key" in of(findings, L1).says
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "extra"),
+    [
+        ("monitoring__exporter", "app", "genai-cache-magic[otel]"),
+        ("monitoring__exporter", "otlp", "genai-cache-magic[otlp]"),
+        ("monitoring__exporter", "prometheus", "genai-cache-magic[prometheus]"),
+        ("monitoring__exporter", "azure-monitor", "genai-cache-magic[azure-monitor]"),
+        ("status", "widget", "genai-cache-magic[widget]"),
+        ("semantic", "0.95", "genai-cache-magic[local]"),
+    ],
+)
+def test_what_a_setting_needs_is_not_installed(found, monkeypatch, setting, value, extra):
+    """It is said before a cell finds out, with the command that installs it; what is installed is not mentioned."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert "package-missing" not in {finding.check for finding in found(**{setting: value})}
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (told,) = [finding for finding in found(**{setting: value}) if finding.check == "package-missing"]
+    assert told.severity is Severity.WARNING
+    assert f"pip install '{extra}'" in told.says
+    assert told.settings == (setting.partition("__")[0],)
 
 
 def test_another_key(found, isolated):

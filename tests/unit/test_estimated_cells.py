@@ -17,6 +17,7 @@ from genai_cache_magic.core.ignoring import NOTHING
 from genai_cache_magic.errors import NotSent
 from genai_cache_magic.jupyter.arguments import parse_cell
 from genai_cache_magic.jupyter.badge import as_text
+from genai_cache_magic.jupyter.call_report import as_json
 from genai_cache_magic.jupyter.summary import summarise
 
 pytestmark = pytest.mark.timeout(100)
@@ -74,6 +75,8 @@ def test_what_stands_under_the_cell(unique_server):
         ask("a")
         ask("b")
     said = as_text(summarise(cell))
+    report = as_json(summarise(cell))
+    assert report["headline"] == f"! {report['estimate']}"
     assert "estimate, at least: 1 hit, 1 miss, about $0.0" in said
     assert said.endswith("stopped at the first answer that is needed")
     with llm_cache(estimate=True) as cell:
@@ -82,6 +85,7 @@ def test_what_stands_under_the_cell(unique_server):
     with llm_cache() as cell:
         ask("a")
     assert cell.foreseen is None
+    assert "estimate" not in as_json(summarise(cell))
 
 
 @pytest.mark.parametrize("how", ["threads", "gather", "map", "async map"])

@@ -278,7 +278,7 @@ def test_no_word_of_a_prompt_is_shown_unasked(ask):
     ask(ONE)
     found = explain(ask(OTHER, temperature=1))
     report = explained("t", found)
-    assert "  body.messages[0].content: 2 characters of 37 differ, from the 33. on" in report.notes
+    assert "  body.messages[0].content: 2 characters of 37 differ, from character 33 on" in report.notes
     assert "  body.temperature: 0.5, now 1" in report.notes
     assert "What" not in str(report.bundle())
     assert "What" not in json.dumps(found[0].as_json())
@@ -292,7 +292,7 @@ def test_no_word_of_a_prompt_is_shown_unasked(ask):
     ask(ONE, cell="c")
     reset_session()
     (told,) = explain(ask(OTHER, cell="c"))
-    assert told.outline == ("the beginning of the prompt: 2 characters of 37 differ, from the 33. on",)
+    assert told.outline == ("the beginning of the prompt: 2 characters of 37 differ, from character 33 on",)
     entry = last_cell().calls[0].entry_id[:16]
     assert "What" not in command(entry)[1]
     assert f"+ {OTHER}" in command(entry, "--text")[1]

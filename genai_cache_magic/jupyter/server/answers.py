@@ -18,7 +18,7 @@ from genai_cache_magic.jupyter.server.asked import (
     selection_of,
 )
 from genai_cache_magic.jupyter.server.caches import NotHere, Unusable
-from genai_cache_magic.jupyter.words import REACH, counted
+from genai_cache_magic.jupyter.words import counted, invalidated_in_words
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.ops.findings import worst
@@ -288,7 +288,4 @@ def _invalidate(cache: Cache, selection: Selection) -> Invalidation:
 
 def _sentence(done: Invalidation, missing: int) -> str:
     gone = f"; {counted(missing, 'answer is', 'answers are')} not in the cache any more" if missing else ""
-    counts = f"{done.count:,} of {counted(done.known, 'known answer')}"
-    if done.dry_run:
-        return f"{counts} would be invalid{gone}"
-    return f"{counts} made invalid, {REACH[done.published]}{gone}"
+    return f"{invalidated_in_words(done)}{gone}"

@@ -102,6 +102,7 @@ function packedCalls(kind, tags) {
 
 /** Return the line that says what happened, in words. */
 export function inWords(report) {
+  if (isText(report.estimate)) return report.estimate;
   const calls = callsOf(report);
   const counts = ["hits", "similar", "misses", "bypassed", "errors", "open"].some((name) => count(report[name]) > 0);
   const others = isRecord(report.unrecognised) ? Object.entries(report.unrecognised) : [];
@@ -126,7 +127,7 @@ function sums(totals) {
     return `${name} ${sum === null && least !== null ? `at least ${dollars(least)}` : dollars(sum)}`;
   };
   const [input, output] = [totals.input_tokens, totals.output_tokens].map(amount);
-  const read = input === null && output === null ? "tokens unknown" : `${tokensOf(input)} tokens in / ${tokensOf(output)} out`;
+  const read = input === null && output === null ? "tokens unknown" : `${tokensOf(input)} ${input === 1 ? "token" : "tokens"} in / ${tokensOf(output)} out`;
   return [money("spent"), money("saved"), read];
 }
 
@@ -572,6 +573,7 @@ function themeOf(host) {
 
 /** Return the outcome whose glyph tells at a glance how it went: a call failed, something is to be read, or all is well. */
 function mood(report, calls) {
+  if (isText(report.estimate)) return calls.every((call) => call.outcome === "hit") ? "hit" : "refused"; // what was stopped did not fail
   if (count(report.errors)) return "error";
   const isToRead = ["bypassed", "refused", "open"].some((name) => count(report[name])) || texts(report.troubles).length;
   if (isToRead || calls.some((call) => call.outcome === "unrecognised")) return "refused";

@@ -8,6 +8,9 @@ import { STYLE, button, counted, dollars, draw, followTheme, kernelHost, make, s
 
 const SHOWN = 20;
 const WAIT_MS = 250;
+const MODELS = ["model", "calls", "hits", "spent", "saved"];
+const TAGS = ["tag", "answers", ""];
+const ANSWERS = ["name", "tags", "stored", "tokens in / out", "cost", ""];
 
 class Panel {
   constructor(element, report, host) {
@@ -29,10 +32,10 @@ class Panel {
       this.last,
       make("div", { class: "gcm-head" }, make("h3", {}, "Today"), button("Refresh", "panel-refresh", () => this.refresh())),
       this.today, this.asking, this.said,
-      make("h3", {}, "Models by cost, 30 days"), table("models by cost", ["model", "calls", "hits", "spent", "saved"], this.models),
-      make("h3", {}, "Tags"), table("tags", ["tag", "answers", ""], this.tags),
+      make("h3", {}, "Models by cost, 30 days"), table("models by cost", MODELS, this.models),
+      make("h3", {}, "Tags"), table("tags", TAGS, this.tags),
       make("h3", {}, "Answers"), make("div", { class: "gcm-filter" }, make("label", {}, "Search ", this.search)),
-      table("answers", ["name", "tags", "stored", "tokens", "cost", ""], this.entries),
+      table("answers", ANSWERS, this.entries),
       make("div", { class: "gcm-pager" }, this.previous, this.range, this.next),
     );
     element.replaceChildren(this.root);
@@ -56,9 +59,9 @@ class Panel {
       this.ask("usage", { since: "today", by: ["model"] }), this.ask("usage", { since: "30d", by: ["model"] }), this.ask("stats", {}),
     ]);
     if (today) this.today.textContent = sumOf(today.total);
-    if (month) this.models.replaceChildren(...month.rows.sort(byCost).map((row) => line(row.model || "unknown", calls(row), whole(row.hits), spent(row), saved(row))));
+    if (month) this.models.replaceChildren(...month.rows.sort(byCost).map((row) => line(MODELS, row.model || "unknown", calls(row), whole(row.hits), spent(row), saved(row))));
     if (stats) {
-      this.tags.replaceChildren(...stats.tags.map((tag) => line(tag.name, whole(tag.count),
+      this.tags.replaceChildren(...stats.tags.map((tag) => line(TAGS, tag.name, whole(tag.count),
         button("Invalidate", "panel-tag", () => this.askInvalidate({ tag: tag.name }, `tag ${tag.name}`), { "aria-label": `Invalidate tag ${tag.name}` }))));
     }
     await this.list();
@@ -80,7 +83,7 @@ class Panel {
     const found = await this.ask("entries", { search: this.search.value, offset: this.offset, limit: SHOWN });
     if (!found || question !== this.question) return; // an answer to an earlier question
     this.entries.replaceChildren(...found.entries.map((entry) => line(
-      entry.name, entry.tags.join(", "), String(entry.stored ?? "").slice(0, 16).replace("T", " "),
+      ANSWERS, entry.name, entry.tags.join(", "), String(entry.stored ?? "").slice(0, 16).replace("T", " "),
       `${entry.input_tokens ?? "?"} / ${entry.output_tokens ?? "?"}`, dollars(entry.cost_usd === null ? null : Number(entry.cost_usd)),
       button("Invalidate", "panel-entry", () => this.askInvalidate({ entries: [entry.id] }, entry.name), { "aria-label": `Invalidate ${entry.name}, ${entry.id}` }),
     )));
@@ -121,31 +124,36 @@ class Panel {
 }
 
 const calls = (row) => whole(row.hits + (row.similar ?? 0) + row.misses + row.bypassed + row.errors + row.unrecognised);
-const amountOf = (usd, unknown) => `${unknown ? "at least " : ""}${dollars(Number(usd))}`;
+const amountOf = (usd, unknown) => (unknown && !Number(usd) ? "unknown" : `${unknown ? "at least " : ""}${dollars(Number(usd))}`);
 const spent = (row) => amountOf(row.spent_usd, row.spent_unknown);
 const saved = (row) => amountOf(row.saved_usd, row.saved_unknown);
 const byCost = (a, b) => Number(b.spent_usd) - Number(a.spent_usd) || Number(b.saved_usd) - Number(a.saved_usd);
 
 function sumOf(total) {
   const asked = total.hits + total.misses;
-  const rate = asked ? `, ${Math.round((100 * total.hits) / asked)} % hits` : "";
+  const rate = asked ? `, ${Math.round((100 * total.hits) / asked)}% hits` : "";
   return `spent ${spent(total)}, saved ${saved(total)}, ${counted(total.hits, "hit")}, ${counted(total.misses, "miss", "misses")}${rate}`;
 }
 
 function table(label, titles, body) {
   const head = make("tr", {}, ...titles.map((title) => make("th", { scope: "col" }, title || "actions")));
-  return make("div", { class: "gcm-scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", { "aria-label": label }, make("thead", {}, head), body));
+  return make("div", { class: "gcm-scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", { class: "gcm-plain", "aria-label": label }, make("thead", {}, head), body));
 }
 
-function line(...cells) {
-  return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+/** Return a row; in a narrow place, where the headings are away, each cell but the first says what it is. */
+function line(titles, ...cells) {
+  const title = (n) => (n && titles[n] ? titles[n] : null);
+  return make("tr", {}, ...cells.map((cell, n) => make("td", { "data-title": title(n), class: cell === "" ? "gcm-none" : null }, cell)));
 }
 
 const PANEL_STYLE = `
 .gcm-panel h3 { font-size: 13px; margin: 12px 0 2px; flex: 1; }
 .gcm-panel .gcm-scroll { max-height: 18em; margin: 2px 0; }
 .gcm-panel tbody:empty::after { content: "none"; color: var(--gcm-dim); }
-@container (max-width: 640px) { .gcm-panel thead tr::before { content: none; } .gcm-panel tbody td { padding: 1px 12px 1px 0; } }
+@container (max-width: 640px) {
+  .gcm .gcm-plain thead { display: none; } .gcm .gcm-plain tbody td { padding: 1px 12px 1px 0; }
+  .gcm .gcm-plain tbody td:first-child { font-weight: 600; }
+}
 `;
 
 /** Draw the panel into `element`; `host.post` answers `usage`, `stats`, `entries` and `invalidate`. */

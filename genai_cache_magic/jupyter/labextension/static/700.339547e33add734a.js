@@ -161,7 +161,7 @@
 
 .gcl-chart text {
   fill: var(--jp-ui-font-color2);
-  font-size: 9px;
+  font-size: 10px;
 }
 
 .gcl-chart .gcl-saved {
