@@ -63,17 +63,13 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
             return await original(self, request_dict, operation_model)
         while isinstance(step, Follow):
             step = await wait_async(here, step, botocore_kit.read_timeout(request_dict))
-        turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
+        turn = turn_for(
+            here, request_dict, step, is_origins=kit.is_origins, play=functools.partial(kit.play, request_dict["url"])
+        )
         if turn.lead is not None:
             return await _send_part(functools.partial(original, self), kit, here, turn, operation_model)
-        try:
-            with turn:
-                made = await original(self, request_dict, operation_model)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        return made
+        with turn:
+            return await original(self, request_dict, operation_model)
 
     return _send_request
 
@@ -86,14 +82,9 @@ async def _send_part(send: Callable[..., Any], kit: _Kit, here: Active, turn: Tu
     asked, portion = turn.request, Portion(here, turn)
     part = portion.request(functools.partial(kit.with_body, asked))
     if part is not None:
-        try:
-            with turn:
-                made = await send(part, operation)
-                await kit.read(made)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
+        with turn:
+            made = await send(part, operation)
+            await kit.read(made)
         answer = portion.answer(made, made[0].status_code, functools.partial(kit.play, asked["url"]))
         if answer is made:
             return made

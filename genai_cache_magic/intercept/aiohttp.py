@@ -72,22 +72,17 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, method, str_or_url, **options)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, options))
-        turn = turn_for(here, None, step, play=kit.play, decode=decode)
+        turn = turn_for(here, None, step, is_origins=kit.is_origins, play=kit.play, decode=decode)
         if isinstance(turn.outcome, BaseException):
             raise turn.outcome
         if turn.lead is not None:
             send = functools.partial(original, self, method, str_or_url)
             record = functools.partial(kit.record, is_decoded=_is_decoded(self, options))
             return await send_part(send, kit, here, turn, Asked(self, options, record))
-        try:
-            with turn:
-                response = await original(self, method, str_or_url, **options)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        if turn.recording is not None:
-            kit.record(turn.recording, response, is_decoded=_is_decoded(self, options))
-        turn.returned()
+        with turn:
+            response = await original(self, method, str_or_url, **options)
+            if turn.recording is not None:
+                kit.record(turn.recording, response, is_decoded=_is_decoded(self, options))
         return response
 
     return _request
@@ -164,6 +159,9 @@ class Lent(Turn):
     """
 
     __slots__ = ()
+
+    def _end(self, recording: Recording, error: BaseException | None) -> None:
+        """Tell nothing: it may be sent again."""
 
 
 class _Kit:

@@ -21,9 +21,6 @@ class Kit(Protocol):
     def exchanged(self, received: Any, answer: Response) -> Any:
         """Return what was `received`, read, with the body of `answer`."""
 
-    def is_origins(self, error: BaseException) -> bool:
-        """Return whether anyone who asks the origin now would get `error`."""
-
 
 class Asked(NamedTuple):
     """How a session was asked, and what lets a recording have its response."""
@@ -42,15 +39,10 @@ async def send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn
     part = portion.request(functools.partial(_with_body, asked.session, asked.options))
     turn.request = None  # the library makes one
     if part is not None:
-        try:
-            with turn:
-                received = await send(**part)
-                asked.record(turn.recording, received)
-                await received.read()
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
+        with turn:
+            received = await send(**part)
+            asked.record(turn.recording, received)
+            await received.read()
         answer = portion.answer(received, received.status, functools.partial(kit.exchanged, received))
         if answer is not None:
             return answer

@@ -58,17 +58,13 @@ def _make_request(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
             return original(self, operation_model, request_dict)
         while isinstance(step, Follow):
             step = wait(here, step, read_timeout(request_dict))
-        turn = turn_for(here, request_dict, step, play=functools.partial(kit.play, request_dict["url"]))
+        turn = turn_for(
+            here, request_dict, step, is_origins=kit.is_origins, play=functools.partial(kit.play, request_dict["url"])
+        )
         if turn.lead is not None:
             return _send_part(functools.partial(original, self), kit, here, turn, operation_model)
-        try:
-            with turn:
-                made = original(self, operation_model, request_dict)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        return made
+        with turn:
+            return original(self, operation_model, request_dict)
 
     return make_request
 
@@ -81,14 +77,9 @@ def _send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, ope
     asked, portion = turn.request, Portion(here, turn)
     part = portion.request(functools.partial(kit.with_body, asked))
     if part is not None:
-        try:
-            with turn:
-                made = send(operation, part)
-                kit.read(made)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
+        with turn:
+            made = send(operation, part)
+            kit.read(made)
         answer = portion.answer(made, made[0].status_code, functools.partial(kit.play, asked["url"]))
         if answer is made:
             return made

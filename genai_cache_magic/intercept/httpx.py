@@ -102,17 +102,11 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request, **options)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(self, request))
-        turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
+        turn = turn_for(here, request, step, is_origins=kit.is_origins, play=kit.play, decode=kit.decode)
         if turn.lead is not None:
-            return send_part(functools.partial(original, self), kit, here, turn, options)
-        try:
-            with turn:
-                response = original(self, request, **kit.options(turn, self, options))
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        return response
+            return send_part(functools.partial(original, self), kit.module, here, turn, options)
+        with turn:
+            return original(self, request, **kit.options(turn, self, options))
 
     return send
 
@@ -126,17 +120,11 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, request, **options)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, request))
-        turn = turn_for(here, request, step, play=kit.play, decode=kit.decode)
+        turn = turn_for(here, request, step, is_origins=kit.is_origins, play=kit.play, decode=kit.decode)
         if turn.lead is not None:
-            return await send_part_async(functools.partial(original, self), kit, here, turn, options)
-        try:
-            with turn:
-                response = await original(self, request, **kit.options(turn, self, options))
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        return response
+            return await send_part_async(functools.partial(original, self), kit.module, here, turn, options)
+        with turn:
+            return await original(self, request, **kit.options(turn, self, options))
 
     return send
 

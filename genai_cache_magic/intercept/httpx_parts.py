@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.intercept.portions import CODINGS, Portion, without_lengths
 from genai_cache_magic.intercept.turns import Turn
@@ -16,32 +16,14 @@ if TYPE_CHECKING:
     from genai_cache_magic.intercept.active import Active
 
 
-class Kit(Protocol):
-    """What is known of the library."""
-
-    @property
-    def module(self) -> ModuleType:
-        """The library."""
-
-    def is_origins(self, error: BaseException) -> bool:
-        """Return whether anyone who asks the origin now would get `error`."""
-
-
-def send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, options: dict[str, Any]) -> Any:
-    """Send the part of a call whose answer is not known, and return that of the whole call."""
+def send_part(send: Callable[..., Any], module: ModuleType, here: Active, turn: Turn, options: dict[str, Any]) -> Any:
+    """Send the part of a call whose answer is not known, and return that of the whole call; `module` is the library."""
     request, portion = turn.request, Portion(here, turn)
-    part = portion.request(functools.partial(_with_body, kit.module, request))
+    part = portion.request(functools.partial(_with_body, module, request))
     if part is not None:
-        try:
-            with turn:
-                received = send(part, **{**options, "stream": False})
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        answer = portion.answer(
-            received, received.status_code, functools.partial(_exchanged, kit.module, received, request)
-        )
+        with turn:
+            received = send(part, **{**options, "stream": False})
+        answer = _answer(portion, module, received, request)
         if answer is not None:
             return answer
     portion.ask_whole()
@@ -49,26 +31,26 @@ def send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, opti
         return send(request, **options)
 
 
-async def send_part_async(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn, options: dict[str, Any]) -> Any:
+async def send_part_async(
+    send: Callable[..., Any], module: ModuleType, here: Active, turn: Turn, options: dict[str, Any]
+) -> Any:
     """Do the same for an asynchronous client."""
     request, portion = turn.request, Portion(here, turn)
-    part = portion.request(functools.partial(_with_body, kit.module, request))
+    part = portion.request(functools.partial(_with_body, module, request))
     if part is not None:
-        try:
-            with turn:
-                received = await send(part, **{**options, "stream": False})
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
-        answer = portion.answer(
-            received, received.status_code, functools.partial(_exchanged, kit.module, received, request)
-        )
+        with turn:
+            received = await send(part, **{**options, "stream": False})
+        answer = _answer(portion, module, received, request)
         if answer is not None:
             return answer
     portion.ask_whole()
     with Turn(request):
         return await send(request, **options)
+
+
+def _answer(portion: Portion, module: ModuleType, received: Any, request: Any) -> Any:
+    make = functools.partial(_exchanged, module, received, request)
+    return portion.answer(received, received.status_code, make)
 
 
 def _with_body(module: ModuleType, request: Any, body: bytes) -> Any:

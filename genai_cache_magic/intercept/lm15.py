@@ -58,18 +58,12 @@ def _stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(self, request))
-        turn = turn_for(here, request, step, play=kit.play)
+        turn = turn_for(here, request, step, is_origins=kit.is_origins, play=kit.play)
         if turn.outcome is not None:
             return kit.delivered(turn.outcome, kit.played)
-        try:
-            with turn:
-                response = original(self, request)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        response = kit.recorded(turn, kit.call(self, request), response, kit.taped)
-        turn.returned()
-        return response
+        with turn:
+            response = original(self, request)
+            return kit.recorded(turn, kit.call(self, request), response, kit.taped)
 
     return stream
 
@@ -83,18 +77,12 @@ def _do_stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return await original(self, request)
         while isinstance(step, Follow):
             step = await wait_async(here, step, _read_timeout(self, request))
-        turn = turn_for(here, request, step, play=kit.play)
+        turn = turn_for(here, request, step, is_origins=kit.is_origins, play=kit.play)
         if turn.outcome is not None:
             return kit.delivered(turn.outcome, kit.played_async)
-        try:
-            with turn:
-                response = await original(self, request)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        response = kit.recorded(turn, kit.call(self, request), response, kit.taped_async)
-        turn.returned()
-        return response
+        with turn:
+            response = await original(self, request)
+            return kit.recorded(turn, kit.call(self, request), response, kit.taped_async)
 
     return _do_stream
 

@@ -58,21 +58,23 @@ def _send(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return original(self, request, *args, **options)
         while isinstance(step, Follow):
             step = wait(here, step, _read_timeout(args, options))
-        turn = turn_for(here, request, step, play=functools.partial(kit.play, self, request), decode=kit.decode)
+        turn = turn_for(
+            here,
+            request,
+            step,
+            is_origins=kit.is_origins,
+            play=functools.partial(kit.play, self, request),
+            decode=kit.decode,
+        )
         if isinstance(turn.outcome, BaseException):
             raise turn.outcome
         if turn.outcome is not None:
             return turn.outcome
         if turn.lead is not None:
             return _send_part(functools.partial(original, self), kit, here, turn, (self, route, args, options))
-        try:
-            with turn:
-                response = original(self, request, *args, **options)
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        kit.record(turn.recording, request, route, response)
-        turn.returned()
+        with turn:
+            response = original(self, request, *args, **options)
+            kit.record(turn.recording, request, route, response)
         return response
 
     return send
@@ -90,15 +92,10 @@ def _send_part(
     request, portion = turn.request, Portion(here, turn)
     part = portion.request(functools.partial(kit.with_body, request))
     if part is not None:
-        try:
-            with turn:
-                received = send(part, *args, **options)
-                kit.record(turn.recording, part, route, received)
-                received.content  # noqa: B018 - reads it
-        except BaseException as exc:
-            turn.failed(exc, is_origins=kit.is_origins(exc))
-            raise
-        turn.returned()
+        with turn:
+            received = send(part, *args, **options)
+            kit.record(turn.recording, part, route, received)
+            received.content  # noqa: B018 - reads it
         exchanged = functools.partial(kit.exchanged, adapter, request, received)
         answer = portion.answer(received, received.status_code, exchanged)
         if answer is not None:

@@ -36,40 +36,48 @@ class Turn:
         What receives the network's answer.
     lead
         The call, where another body is sent in the place of its caller's: see `calls.steps.Lead`.
+    is_origins
+        Tells whether anyone who asks the origin now would get an error.
     """
 
-    __slots__ = ("_token", "is_over", "last", "lead", "outcome", "recording", "request")
+    __slots__ = ("_is_origins", "_token", "is_over", "last", "lead", "outcome", "recording", "request")
 
     def __init__(
-        self, request: Any, *, outcome: Any = None, recording: Recording | None = None, lead: Lead | None = None
+        self,
+        request: Any,
+        *,
+        outcome: Any = None,
+        recording: Recording | None = None,
+        lead: Lead | None = None,
+        is_origins: Callable[[BaseException], bool] = lambda _: False,
     ) -> None:
         self.request = request
         self.outcome = outcome
         self.recording = recording
         self.lead = lead
+        self._is_origins = is_origins
         self.last: Any = None  # the client's own response to what it sent last, where it may send again
         self.is_over = False
 
     def __enter__(self) -> None:
         self._token: Token[Turn | None] = active_turn.set(self)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         # What the client started and left running is owned by no one from now on.
         self.is_over = True
         try:  # noqa: SIM105 - `suppress` takes as long as all the rest of this
             active_turn.reset(self._token)
         except ValueError:
             pass  # a coroutine that is closed by the garbage collector ends in another context: nothing to restore
-
-    def failed(self, error: BaseException, *, is_origins: bool) -> None:
-        """Note that the client raised `error` instead of returning a response."""
         if self.recording is not None:
-            self.recording.failed(error, is_origins=is_origins)
+            self._end(self.recording, error)
 
-    def returned(self) -> None:
-        """Note that the client returned the response to its caller."""
-        if self.recording is not None:
-            self.recording.returned()
+    def _end(self, recording: Recording, error: BaseException | None) -> None:
+        """Tell `recording` that the client returned a response, or raised `error` instead."""
+        if error is None:
+            recording.returned()
+        else:
+            recording.failed(error, is_origins=self._is_origins(error))
 
 
 active_turn: ContextVar[Turn | None] = ContextVar("genai_cache_turn", default=None)
@@ -142,11 +150,12 @@ def was_decided(client: Any) -> bool:
     return True
 
 
-def turn_for(
+def turn_for(  # noqa: PLR0913 - what clients differ in, by name
     here: Active,
     request: Any,
     step: Step | None,
     *,
+    is_origins: Callable[[BaseException], bool],
     play: Callable[[Response | BaseException], Any],
     decode: Decode | None = None,
 ) -> Turn:
@@ -156,6 +165,8 @@ def turn_for(
     ----------
     request
         The client's own request.
+    is_origins
+        As for `Turn`.
     play
         Makes what takes the place of the network, of a stored answer or of what another caller got: the client's own
         kind of response, or an error of its own to raise, a new one, since the other's has a traceback.
@@ -172,7 +183,8 @@ def turn_for(
             if not step.is_recorded:  # an upload is nothing to record
                 opened(step)
         is_divided = step.batch is not None and step.batch.body is not None
-        return Turn(request, recording=Recording(here, step, decode), lead=step if is_divided else None)
+        lead = step if is_divided else None
+        return Turn(request, recording=Recording(here, step, decode), lead=lead, is_origins=is_origins)
     if isinstance(step, Answered | Rejected):
         with Guarded(here):
             return Turn(request, outcome=play(replay.marked(step) if isinstance(step, Answered) else step.error))
