@@ -13,8 +13,8 @@ from genai_cache_magic.calls.tasks import Waiter
 from genai_cache_magic.calls.telling import bypass, not_sent, unrecognised
 from genai_cache_magic.calls.uploads import UploadDesk
 from genai_cache_magic.core.options import Mode
-from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import CellInterrupt, NotSent, ReplayMiss, UncacheableRequest
+from genai_cache_magic.events import trouble
 from genai_cache_magic.intercept import interrupts
 from genai_cache_magic.providers import uploads
 from genai_cache_magic.providers.batches import fixed

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.host import create_private, flush_directory, move, set_time
 from genai_cache_magic.stores.faults import lacks_room, map_os_errors
+from genai_cache_magic.stores.files import read_regular
 from genai_cache_magic.stores.keys import check_blob
 from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _COARSEST_TIMESTAMP_NS = 2_000_000_000  # FAT keeps times to 2 s; every other file system is finer
 
@@ -65,18 +68,21 @@ class FileDocument:
         The wall clock [ns], from which version tokens start.
     ensure
         Makes the directory if it is not there; called before anything is written.
+    most_bytes
+        No value is larger [bytes].
     make_room
         Called where there is no room for the new value, which is then tried once more: what makes room by
         forgetting answers has to say so first, on a full disk too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         path: Path,
         *,
         lock_timeout_s: float = 10.0,
         clock_ns: Callable[[], int] = time.time_ns,
         ensure: Callable[[], None] = lambda: None,
+        most_bytes: int = 1 << 26,
         make_room: Callable[[], None] | None = None,
     ) -> None:
         self._path = os.fspath(path)
@@ -86,12 +92,13 @@ class FileDocument:
         self._lock_timeout_s = lock_timeout_s
         self._clock_ns = clock_ns
         self._ensure = ensure
+        self._most_bytes = most_bytes
         self._make_room = make_room
 
     def version(self) -> object:
         """Return the file's time, number and size, which no two values share; None if absent."""
         try:
-            status = os.stat(self._path)  # noqa: PTH116 - asked on every look-up: a Path would double its cost
+            status = os.lstat(self._path)
         except FileNotFoundError:
             return None
         except OSError:
@@ -100,13 +107,18 @@ class FileDocument:
         return status.st_mtime_ns, status.st_ino, status.st_size
 
     def load(self) -> bytes | None:
-        """Return the whole value, or None if it was never written."""
+        """Return the whole value, or None if it was never written.
+
+        A link, a pipe or a device in its place is an empty value: damage, which the next value takes the place of.
+        """
         with map_os_errors(f"reading {self._path}"):
             try:
-                with open(self._path, "rb") as file:  # noqa: PTH123 - the path is kept as text
-                    return file.read()
+                content = read_regular(self._path, lambda size: size <= self._most_bytes)
+                if content is None and stat.S_ISDIR(os.lstat(self._path).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "")
             except FileNotFoundError:
                 return None
+            return content or b""
 
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Write `new` if the value is still `expected` (None: absent); return whether it was written."""
@@ -153,7 +165,7 @@ class FileDocument:
         file that the first removed, so the time that the kernel sets does not tell versions apart.
         """
         try:
-            before_ns = Path(self._path).stat().st_mtime_ns
+            before_ns = os.lstat(self._path).st_mtime_ns
         except FileNotFoundError:
             return
         for step_ns in (1, _COARSEST_TIMESTAMP_NS):

@@ -22,6 +22,36 @@ _is_name = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val").fullmatch
 _is_shard = re.compile(r"[0-9a-f]{2}").fullmatch
 
 
+def read_regular(path: str, fits: Callable[[int], bool]) -> bytes | None:
+    """Return what is in a file; None if a link, a pipe, a directory or a device is in its place, or its size is wrong.
+
+    SECURITY: asked before anything is read: who can put a pipe or a link in its place keeps nobody waiting, and sends
+    nobody to ``/dev/zero``.
+
+    Parameters
+    ----------
+    fits
+        Says whether a file of this size [bytes] may be ours.
+
+    Raises
+    ------
+    OSError
+        It is absent, or the medium or the process is in trouble.
+    """
+    try:
+        descriptor = open_to_read(path)
+    except OSError as error:
+        if error.errno in FOREIGN_FILE_ERRNOS:
+            return None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or not fits(status.st_size):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 class ValueFiles:
     """The value files ``xx/yy/<28 hex>.val`` of one directory.
 
@@ -59,20 +89,9 @@ class ValueFiles:
         if path is None:
             return None
         try:
-            descriptor = open_to_read(path)
+            return read_regular(path, lambda found: found == size)  # a row can't make us fill memory from a huge file
         except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno in FOREIGN_FILE_ERRNOS:
-                return None
-            raise
-        status = os.fstat(descriptor)
-        # Checked before anything is read: a row can't make us fill memory from a huge file.
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            os.close(descriptor)
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
 
     def remove(self, name: object) -> None:
         """Remove a file and its directories if that empties them; does nothing if it can't."""

@@ -98,6 +98,25 @@ class TestFileDocument(DocumentContract):
             document.replace(b"x", expected=None)
         assert document.replace(b"x", expected=None)
 
+    @pytest.mark.parametrize("kind", ["pipe", "device", "link", "dangling", "loop", "huge"])
+    def test_what_is_no_file_in_its_place_is_damage(self, document, path, tmp_path, kind):
+        """It keeps nobody waiting, fills no memory and leads nowhere; the next value takes its place."""
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"precious")
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "huge":
+            path.write_bytes(b"")
+            os.truncate(path, 1 << 40)
+        else:
+            path.symlink_to({"device": "/dev/zero", "link": victim, "dangling": "nowhere", "loop": path}[kind])
+        assert document.version() is not None
+        assert document.load() == b""
+        assert document.replace(b"x", expected=b"")
+        assert document.load() == b"x"
+        assert stat.S_ISREG(path.lstat().st_mode)
+        assert victim.read_bytes() == b"precious"
+
     def test_a_directory_in_its_place_is_unavailable(self, document, path):
         """Errors of the file system arrive as the one class that callers expect."""
         path.mkdir()

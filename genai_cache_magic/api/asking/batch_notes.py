@@ -16,7 +16,7 @@ import orjson
 from genai_cache_magic.api.requests_file import Wanted
 from genai_cache_magic.core.options import Options
 from genai_cache_magic.crypto.aead import SALT_BYTES, derive_key, open_box, seal_box
-from genai_cache_magic.errors import ConfigurationError, DecryptionError
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable
 from genai_cache_magic.stores.documents import FileDocument
 from genai_cache_magic.stores.locks import FileLock
 
@@ -151,13 +151,13 @@ class Notes:
 
     def _read(self, path: Path) -> Note:
         try:
-            content = path.read_bytes()
+            content = FileDocument(path).load() or b""
             plain = open_box(self._key, _DOMAIN, content.removeprefix(_HEAD), associated=_HEAD)
             fields = orjson.loads(plain)
             fields.pop("version")
             requests = tuple(Asked(**one) for one in fields.pop("requests"))
             return Note(**fields, requests=requests)
-        except (OSError, DecryptionError, ValueError, TypeError, KeyError) as exc:
+        except (StoreUnavailable, DecryptionError, ValueError, TypeError, KeyError) as exc:
             raise ConfigurationError(
                 f"the note of a batch can't be read ({type(exc).__name__}): what it says was submitted would be asked "
                 f"twice. Remove {path.name} from the cache's directory if that may be"
