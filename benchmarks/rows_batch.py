@@ -22,7 +22,7 @@ from harness import BenchmarkError, Finding, Row, take_turns
 from surroundings import own_directory, team_settings, told
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.factory import origins_of
+from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.key import entry_id

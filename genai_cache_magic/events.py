@@ -111,6 +111,11 @@ class Trouble:
     message: str
 
 
+def trouble(where: str, error: Exception) -> Trouble:
+    """Return the event that says what failed on our side."""
+    return Trouble(where, type(error).__name__, str(error))
+
+
 Event: TypeAlias = CallRecord | Trouble
 
 

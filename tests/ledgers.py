@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from genai_cache_magic.crypto.columns import ColumnSeal
-from genai_cache_magic.entries.entries import Keys
+from genai_cache_magic.entries.keys import Keys
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.ledger import accounts

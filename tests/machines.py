@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import memory_vault
 import orjson
 
-from genai_cache_magic.api import custody, factory
+from genai_cache_magic.api import custody, factory, storage
 from genai_cache_magic.api.team_line import TeamLine
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
@@ -150,7 +150,8 @@ class Team:
     @contextmanager
     def _lined(self, line: TeamLine):
         with self._monkeypatch.context() as patch:
-            patch.setattr(factory, "team_line", lambda *_: line)
+            for module in (factory, storage):
+                patch.setattr(module, "team_line", lambda *_: line)
             yield
 
     def close(self) -> None:

@@ -25,9 +25,10 @@ from genai_cache_magic.entries import team as teams
 from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.drain import Drain
-from genai_cache_magic.entries.entries import Entries, Keys
+from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
+from genai_cache_magic.entries.keys import Keys
 from genai_cache_magic.entries.link import Looked
 from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
@@ -290,7 +291,7 @@ def call_of(text: str):
         call = HttpCall(
             "POST", "https", "api.openai.com", None, "/v1/chat/completions", "", headers, orjson.dumps(body)
         )
-        from genai_cache_magic.api.factory import origins_of
+        from genai_cache_magic.api.origins import origins_of
 
         _calls[text] = recognise(call, origins_of(Settings()))
     return _calls[text]

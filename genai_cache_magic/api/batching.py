@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -21,16 +21,23 @@ from genai_cache_magic.api.asking.batch_notes import Asked, Note, Notes, kept_op
 from genai_cache_magic.api.asking.clients import Clients, kind_of
 from genai_cache_magic.api.asking.given import GivenAnswers
 from genai_cache_magic.api.asking.outcomes import Collected, Submitted
-from genai_cache_magic.api.asking.scopes import MOST_SHOWN, dry, in_scope, key_options, new_scope, recorded
+from genai_cache_magic.api.asking.scopes import (
+    MOST_SHOWN,
+    call_options,
+    dry,
+    in_scope,
+    key_options,
+    new_scope,
+    recorded,
+    spending_of,
+)
 from genai_cache_magic.api.asking.vendors import MOST_BYTES, MOST_REQUESTS, batch_api, refused, was_refused
 from genai_cache_magic.api.asking.wanting import wanting
 from genai_cache_magic.calls.scope import total
 from genai_cache_magic.calls.spending import in_cents
-from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import ConfigurationError, NotSent
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept.threads import in_force
-from genai_cache_magic.settings.units import parse_duration, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,9 +87,8 @@ class WarmsByBatch:
         ConfigurationError
             As `warm`; or the provider, or whoever is asked in its place, took no batch.
         """
-        options = _options(key_options(self, ignore, salt), run, tags, ttl)
-        limit = None if budget is None else parse_usd(budget, name="budget")
-        unknown = None if budget_unknown is None else parse_usd(budget_unknown, name="budget_unknown", may_be_zero=True)
+        options = call_options(key_options(self, ignore, salt), run=run, tags=tags, ttl=ttl)
+        limit, unknown = spending_of(budget, budget_unknown)
         wanted = wanting(requests, self.runs, endpoint=endpoint, from_run=from_run)
         with _notes(self) as notes, Clients() as clients:
             known, _ = _settled(notes, clients)
@@ -337,9 +343,3 @@ def _store(clients: Clients, given: GivenAnswers, one: Wanted, result: Result, s
         so_far.fail(one.line, str(exc))
     except Exception as exc:  # noqa: BLE001 - of whichever SDK; its text may hold what was asked
         so_far.fail(one.line, type(exc).__name__)
-
-
-def _options(keyed: Options, run: str, tags: Iterable[str], ttl: str | None) -> Options:
-    return replace(
-        keyed, run=run, tags=checked_tags(tags), ttl_s=None if ttl is None else parse_duration(ttl, name="ttl")
-    )

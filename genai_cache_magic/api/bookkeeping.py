@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.policy import Fetch
     from genai_cache_magic.entries.codec import Seal
-    from genai_cache_magic.entries.entries import Found, Keys
+    from genai_cache_magic.entries.entries import Found
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.state import Columns
     from genai_cache_magic.entries.team import TeamClock
     from genai_cache_magic.events import Event

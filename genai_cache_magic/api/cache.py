@@ -20,10 +20,10 @@ from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.core.policy import Fetch, Filled
-from genai_cache_magic.entries.entries import Found, trouble
+from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
-from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.events import Event, Trouble, trouble
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
 
 if TYPE_CHECKING:

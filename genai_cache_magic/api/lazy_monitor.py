@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.events import Trouble
+from genai_cache_magic.events import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,5 +58,5 @@ class LazyMonitor:
         try:
             return make_monitor(settings.monitoring, self._caches, has_team=bool(settings.l2), tell=self._tell)
         except ConfigurationError as exc:
-            tell(Trouble("monitoring", type(exc).__name__, str(exc)))
+            tell(trouble("monitoring", exc))
             return None

@@ -21,8 +21,8 @@ from genai_cache_magic.calls.telling import bypass
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Why
-from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import GenaiCacheError, KeyThrottled, KeyUnavailable, ReplayMiss
+from genai_cache_magic.events import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.entries.counting import Counts
-    from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.permits import Permits
     from genai_cache_magic.entries.state import StateFile
     from genai_cache_magic.entries.team import Team

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from genai_cache_magic import host
 from genai_cache_magic.api.custody import is_slow
-from genai_cache_magic.api.factory import build_cache, origins_of
+from genai_cache_magic.api.factory import build_cache
 from genai_cache_magic.api.lazy_monitor import LazyMonitor
 from genai_cache_magic.api.opening import ClosedCache, ClosedDesk, Opening, OpeningCache, acquaint
+from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
 from genai_cache_magic.core.options import Mode, Options, Samples, checked_semantic, checked_tags
 from genai_cache_magic.core.policy import STORE_KINDS
-from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError
-from genai_cache_magic.events import Trouble
+from genai_cache_magic.events import Trouble, trouble
 from genai_cache_magic.runs.recorder import RunRecorder
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.shelf import ShelvedAnswers

@@ -20,10 +20,10 @@ from genai_cache_magic.core.canonical import canonical_bytes, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import QUESTION, Entry, EntryId, KeySpace, Metadata
 from genai_cache_magic.core.policy import Why
-from genai_cache_magic.entries.entries import Found, trouble
+from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
-from genai_cache_magic.events import Trouble
+from genai_cache_magic.events import Trouble, trouble
 from genai_cache_magic.providers.questions import question_of
 from genai_cache_magic.stores.workers import Workers
 from genai_cache_magic.vectors import INSTALL_LOCAL
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.model import Header
     from genai_cache_magic.entries.catalogue import Catalogue
-    from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.team import Team
     from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Document

@@ -14,7 +14,7 @@ from genai_cache_magic.api.vector_index import VectorIndex
 from genai_cache_magic.core.model import EntryId, Response
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.events import trouble
 from genai_cache_magic.settings.units import parse_seconds
 from genai_cache_magic.vectors import INSTALL_LOCAL
 from genai_cache_magic.vectors.measures import measure_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.entries.catalogue import Invalidation
+    from genai_cache_magic.events import Event
     from genai_cache_magic.vectors.measures import Measure
 
 _DIMENSION = 1536
@@ -306,7 +307,7 @@ class VectorCache:
                 accepts=lambda one: where is None or where(_near(*one)),
             )
         except StoreUnavailable as exc:
-            self._on_event(Trouble("L1", type(exc).__name__, str(exc)))
+            self._on_event(trouble("L1", exc))
             return []
         return [_near(*one) for one in found]
 

@@ -10,7 +10,7 @@ from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata
 from genai_cache_magic.core.policy import Why
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import EntryUndecodable
-from genai_cache_magic.events import Event, Trouble
+from genai_cache_magic.events import trouble
 from genai_cache_magic.vectors.record import FLOAT_BYTES, Record, read_record
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.core.model import Stamp
+    from genai_cache_magic.events import Event
 
 _ID = b"genai-cache vector key 1\0"
 
@@ -63,7 +64,7 @@ class VectorEntries:
             try:
                 record = read_record(found.response)
             except EntryUndecodable as exc:
-                self._on_event(Trouble("L1", type(exc).__name__, str(exc)))
+                self._on_event(trouble("L1", exc))
                 continue
             if len(record.vector) == FLOAT_BYTES * self.dimension:
                 records[found_id] = record

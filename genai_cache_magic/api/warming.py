@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.api.asking.clients import Clients
 from genai_cache_magic.api.asking.rounds import Round
-from genai_cache_magic.api.asking.scopes import dry, in_scope, key_options, new_scope, recorded, told
+from genai_cache_magic.api.asking.scopes import call_options, dry, in_scope, key_options, new_scope, recorded, told
 from genai_cache_magic.api.asking.shared_out import SharedOut, check_executor
 from genai_cache_magic.api.asking.wanting import wanting
 from genai_cache_magic.api.held import held_to_budget
 from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.calls.estimates import Estimate, Foreseen, Range
 from genai_cache_magic.core.model import EntryId
-from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import ConfigurationError, NotSent
-from genai_cache_magic.settings.units import parse_duration, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.asking.outcomes import Warmed
     from genai_cache_magic.api.asking.scopes import Warmable
+    from genai_cache_magic.api.asking.wanting import Wanting
+    from genai_cache_magic.core.options import Options
 
 _MAX_WORKERS: Final = 64
 _MAX_ELSEWHERE: Final = 1024
@@ -121,30 +121,34 @@ class Warms:
         most = _MAX_WORKERS if executor is None else _MAX_ELSEWHERE
         if type(max_workers) is not int or not 1 <= max_workers <= most:
             raise ConfigurationError(f"max_workers is {max_workers!r}: write a whole number from 1 to {most}")
-        options = replace(
-            key_options(self, ignore, salt),
-            run=run,
-            tags=checked_tags(tags),
-            ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
-            budget_usd=None if budget is None else parse_usd(budget, name="budget"),
-            budget_unknown_usd=None
-            if budget_unknown is None
-            else parse_usd(budget_unknown, name="budget_unknown", may_be_zero=True),
-        )
+        keyed = key_options(self, ignore, salt)
+        options = call_options(keyed, run=run, tags=tags, ttl=ttl, spending=(budget, budget_unknown))
         wanted = wanting(requests, self.runs, endpoint=endpoint, from_run=from_run)
         if executor is not None:
             check_executor(executor)
             with bar_of(len(wanted.different), 0, progress, name="warm") as bar:
                 return SharedOut(self, options, wanted, executor, max_workers).run(bar.show)
-        round_ = Round(wanted.different)
-        scope = new_scope(self, options)
-        with (
-            in_scope(wanted.only(held_to_budget(recorded(self, scope), scope)), scope),
-            Clients() as clients,
-            bar_of(len(wanted.different), 0, progress, name="warm") as bar,
-        ):
-            round_.run(clients, max_workers, bar.show)
-        return told(scope, round_, wanted)
+        return _asked_here(self, options, wanted, max_workers, progress=progress)
+
+
+def _asked_here(
+    cache: Warmable,
+    options: Options,
+    wanted: Wanting,
+    max_workers: int,
+    *,
+    progress: bool | Callable[[int, int], None] | None,
+) -> Warmed:
+    """Ask in threads of this process."""
+    round_ = Round(wanted.different)
+    scope = new_scope(cache, options)
+    with (
+        in_scope(wanted.only(held_to_budget(recorded(cache, scope), scope)), scope),
+        Clients() as clients,
+        bar_of(len(wanted.different), 0, progress, name="warm") as bar,
+    ):
+        round_.run(clients, max_workers, bar.show)
+    return told(scope, round_, wanted)
 
 
 def _run_again(cache: Warmable, run: str) -> Foreseen:

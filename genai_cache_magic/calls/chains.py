@@ -12,8 +12,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import dumps
-from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.events import trouble
 from genai_cache_magic.providers.base import STATEFUL, GivesIds
 from genai_cache_magic.providers.reading import as_object, put
 

@@ -1,8 +1,7 @@
 """The life of a model call, as a step machine: ``begin``, then ``commit`` or ``abort``.
 
-An interceptor drives it in its caller's own colour. Nothing here waits on an origin or knows an HTTP
-library; a follower gets a future and decides itself how to wait. What is kept of a call and what is told of
-it are decided next door.
+An interceptor drives it in its caller's own colour. Nothing here waits on an origin or knows an HTTP library; a
+follower gets a future and decides itself how to wait. What is kept and what is told of a call is decided next door.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from genai_cache_magic.calls.steps import Answered, Follow, Lead, Made, Rejected
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Fetch, Why
-from genai_cache_magic.entries.entries import Entries, Found, Keys
+from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier, Trouble
 from genai_cache_magic.providers import lookups
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.similar import Likens
     from genai_cache_magic.core.model import EntryId, Metadata, Response
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit, Permits
     from genai_cache_magic.entries.team import Team

@@ -16,11 +16,10 @@ from genai_cache_magic.core.model import Entry, EntryId, Header, KeySpace, Metad
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Fetch, Filled, Refuse, Why, admissible
 from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
-from genai_cache_magic.entries.entries import Entries, Found, Keys, trouble
 from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.entries.given import GivenIds
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import Outcome, trouble
 from genai_cache_magic.providers.base import Answer, Divides, End, ModelCall
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.similar import Likens
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.key import TagKind
+    from genai_cache_magic.entries.entries import Entries, Found
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.team import Team
 
 _LEAST_LIFE_MS: Final = 1000

@@ -13,10 +13,10 @@ from genai_cache_magic.core.model import Usage
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Filled, Serve
 from genai_cache_magic.core.validity import MAX_ENTRY_RECORDS
-from genai_cache_magic.entries.entries import Entries, Found, trouble
+from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
-from genai_cache_magic.events import Outcome
+from genai_cache_magic.events import Outcome, trouble
 from genai_cache_magic.providers.batches import shares_of
 
 if TYPE_CHECKING:

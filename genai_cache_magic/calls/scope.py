@@ -12,7 +12,7 @@ from genai_cache_magic.calls.estimates import NOT_SENT, UNKNOWN, Foreseen
 from genai_cache_magic.calls.interrupts import Interrupts
 from genai_cache_magic.calls.reports import Reports
 from genai_cache_magic.errors import CellInterrupt, GenaiCacheError
-from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble
+from genai_cache_magic.events import CallRecord, Event, EventHook, Outcome, Trouble, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -245,7 +245,7 @@ class CellScope:
             try:
                 self.recording.flush()
             except GenaiCacheError as exc:
-                self.emit(Trouble("run file", type(exc).__name__, str(exc)))
+                self.emit(trouble("run file", exc))
         if self.budgets is not None:
             self.budgets.settled()
         self._gather()

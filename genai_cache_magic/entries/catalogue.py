@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import EntryId, Header, Metadata
-    from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.rows import Rows
     from genai_cache_magic.entries.shared_rows import SharedRows
     from genai_cache_magic.events import Event

@@ -16,7 +16,7 @@ from genai_cache_magic.stores.guarded import guarded, guarded_write
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.stores.base import Counted, Counters
     from genai_cache_magic.stores.breaker import Breaker
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.key import keyed_owner, keyed_place, keyed_tag
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Fetch, Filled, Serve, Why, decide
 from genai_cache_magic.core.validity import Change
@@ -19,13 +18,12 @@ from genai_cache_magic.entries.reasons import EVICTED, reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.events import Event, Tier, Trouble
+from genai_cache_magic.events import Event, Tier, trouble
 from genai_cache_magic.stores.base import SupportsDeleteMany, SupportsErase, SupportsGetMany
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.validity import Generations
     from genai_cache_magic.entries.codec import Codec, Sealed
     from genai_cache_magic.entries.filling import Shares
@@ -46,31 +44,6 @@ class Found:
     sealed: Sealed
     response: Response
     tier: Tier
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What the ids and tags of a namespace are made with: its name, and two secrets of 32 bytes each."""
-
-    namespace: str
-    id_key: bytes
-    mac_key: bytes
-
-    def __repr__(self) -> str:
-        """Show no secret."""
-        return f"<Keys of {self.namespace!r}>"
-
-    def tag(self, kind: TagKind, name: str) -> bytes:
-        """Return the keyed tag for a `kind` (``user``, ``run``, ``cell``, ``model``, ``person``)."""
-        return keyed_tag(kind, name, self.mac_key)
-
-    def fingerprint(self, place: str) -> str:
-        """Return 16 hex digits by which this namespace, in the store at `place`, is known; they tell of neither."""
-        return keyed_place(self.namespace, place, self.mac_key).hex()
-
-    def owner(self, digest: bytes) -> bytes:
-        """Return what stands in the ledger for the names of a digest: bytes, shape (16,)."""
-        return keyed_owner(digest, self.mac_key)
 
 
 class Entries:
@@ -444,8 +417,3 @@ class Entries:
                     yield entry_id, sealed.header, sealed.metadata()
             except (DecryptionError, EntryUndecodable):
                 continue
-
-
-def trouble(where: str, error: Exception) -> Trouble:
-    """Return the event that says what failed on our side."""
-    return Trouble(where, type(error).__name__, str(error))

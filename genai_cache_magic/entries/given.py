@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.core.model import EntryId, Header, Request
-    from genai_cache_magic.entries.entries import Entries, Keys
+    from genai_cache_magic.entries.entries import Entries
+    from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.events import Event
 
 _LABEL: Final = b"genai-cache given id 1\0"

@@ -30,8 +30,8 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
 from genai_cache_magic.core.options import checked_tags
-from genai_cache_magic.entries.entries import trouble
 from genai_cache_magic.errors import EntryUndecodable, UncacheableRequest
+from genai_cache_magic.events import trouble
 from genai_cache_magic.integrations.admission import is_whole, stands_aside
 from genai_cache_magic.settings.units import parse_seconds
 

@@ -21,7 +21,7 @@ from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.errors import DecryptionError
 
 if TYPE_CHECKING:
-    from genai_cache_magic.entries.entries import Keys
+    from genai_cache_magic.entries.keys import Keys
 
 VERSION: Final = 1
 MAX_CONTENT_BYTES: Final = 8 * 1024**2

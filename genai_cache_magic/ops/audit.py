@@ -10,7 +10,8 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.api.custody import key_wrapper
-from genai_cache_magic.api.factory import build_cache, home_of
+from genai_cache_magic.api.factory import build_cache
+from genai_cache_magic.api.storage import home_of
 from genai_cache_magic.api.team_line import team_line
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.crypto.envelope import MAGIC

@@ -8,7 +8,8 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.api.factory import build_cache, home_of
+from genai_cache_magic.api.factory import build_cache
+from genai_cache_magic.api.storage import home_of
 from genai_cache_magic.errors import (
     DecryptionError,
     GenaiCacheError,

@@ -7,7 +7,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.factory import home_of
+from genai_cache_magic.api.storage import home_of
 from genai_cache_magic.api.team_line import REDIS, kind_of, redis_at, team_line
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox

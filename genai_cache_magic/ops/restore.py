@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.api.custody import key_wrapper, made_home
-from genai_cache_magic.api.factory import build_cache, home_of, public_keys
+from genai_cache_magic.api.factory import build_cache
 from genai_cache_magic.api.keysets import keyset_of
 from genai_cache_magic.api.progress import bar_of
+from genai_cache_magic.api.storage import home_of, public_keys
 from genai_cache_magic.api.team_line import KEYSET, team_line
 from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.core.validity import PRUNED

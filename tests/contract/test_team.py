@@ -523,7 +523,7 @@ def test_a_closed_cache_joins_nobody(team, a):
 def test_who_is_refused_is_told_and_tries_no_more(team, a, monkeypatch, why):
     """Wrong credentials, or a key that opens nothing here, need another kernel."""
     c = team.machine("c", is_away=True)
-    monkeypatch.setattr(factory, "_team_parts", lambda *_: raised(why))
+    monkeypatch.setattr(factory, "team_storage", lambda *_: raised(why))
     c.tier.is_away = False
     awaited(lambda: len(c.events) > 1)
     assert str(why) in c.events[-1].message

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from genai_cache_magic.api.factory import origins_of
+from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import tilde
 from genai_cache_magic.settings.files import check_syntax

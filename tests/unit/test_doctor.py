@@ -11,8 +11,8 @@ from memory_vault import machine, ready_vault
 from services import answering
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.factory import home_of
 from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.storage import home_of
 from genai_cache_magic.api.team_line import team_line
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.validity import Change

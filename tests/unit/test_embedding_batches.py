@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import openai
 import pytest
+from embeddings import MODEL, asked, embed, texts, vectors
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
@@ -21,29 +22,11 @@ from genai_cache_magic.jupyter.words import dollars
 from genai_cache_magic.providers import batches
 from genai_cache_magic.testing.simulated.call import Fault
 
-MODEL = "text-embedding-3-small"
-
 
 @pytest.fixture
 def client(isolated, server):
     with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
         yield client
-
-
-def texts(*numbers):
-    return [f"text number {number}" for number in numbers]
-
-
-def embed(client, inputs, **options):
-    return client.embeddings.create(model=MODEL, input=inputs, **options)
-
-
-def asked(server):
-    return [json.loads(request.body)["input"] for request in server.requests]
-
-
-def vectors(answer):
-    return [one.embedding for one in answer.data]
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64", None])

@@ -11,6 +11,7 @@ import httpx
 import openai
 import orjson
 import pytest
+from embeddings import MODEL, asked, embed, texts, vectors
 from machines import Team
 
 from genai_cache_magic import llm_cache
@@ -27,29 +28,11 @@ from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.testing.simulated.call import Fault
 
-MODEL = "text-embedding-3-small"
-
 
 @pytest.fixture
 def client(isolated, server):
     with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
         yield client
-
-
-def texts(*numbers):
-    return [f"text number {number}" for number in numbers]
-
-
-def embed(client, inputs, **options):
-    return client.embeddings.create(model=MODEL, input=inputs, **options)
-
-
-def asked(server):
-    return [json.loads(request.body)["input"] for request in server.requests]
-
-
-def vectors(answer):
-    return [one.embedding for one in answer.data]
 
 
 class Embedder:

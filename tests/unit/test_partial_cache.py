@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api import bookkeeping, custody, factory, joining, keysets
+from genai_cache_magic.api import bookkeeping, custody, factory, joining, keysets, storage
 from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.team_line import TeamLine
 from genai_cache_magic.entries.catalogue import Catalogue
@@ -85,7 +85,7 @@ def tier(isolated, monkeypatch, open_things):
         made[-1].is_away = server.is_away
         return TeamLine(made[-1], Breaker("memory", BreakerConfig(first_pause_s=0.0, longest_pause_s=0.0)), 3600.0)
 
-    monkeypatch.setattr(factory, "team_line", line)
+    monkeypatch.setattr(storage, "team_line", line)
     monkeypatch.setattr(keysets, "team_line", line)
     return server
 
@@ -123,7 +123,7 @@ def test_whatever_book_can_not_be_made(settings, tier, open_things, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    "what", [(custody, "highest_keyset"), (custody, "key_wrapper"), (factory, "_sealed"), (TeamLine, "settle")]
+    "what", [(custody, "highest_keyset"), (custody, "key_wrapper"), (storage, "_sealed"), (TeamLine, "settle")]
 )
 def test_whatever_fails_before(settings, tier, open_things, monkeypatch, what):
     """What guards the key, the directory, the limits of the server."""

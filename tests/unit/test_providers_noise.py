@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from unit.model_calls import CHAT, CLAUDE, EMBEDDINGS, HELLO, RESPONSES, call
 
-from genai_cache_magic.api.factory import origins_of
+from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.model import KeySpace
 from genai_cache_magic.errors import ConfigurationError

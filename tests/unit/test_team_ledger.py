@@ -13,7 +13,7 @@ import pytest
 from ledgers import ALL, KEYS, Machine, Tier
 
 from genai_cache_magic.crypto.columns import ColumnSeal
-from genai_cache_magic.entries.entries import Keys
+from genai_cache_magic.entries.keys import Keys
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.ledger import team_usage

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.factory import origins_of
+from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.api.session import Session, current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError

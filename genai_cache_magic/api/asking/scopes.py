@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from genai_cache_magic.api.asking.outcomes import Warmed
@@ -11,16 +12,18 @@ from genai_cache_magic.api.placeholders import placeholders
 from genai_cache_magic.budgets.dry import DryAnswers, Tell
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
-from genai_cache_magic.core.options import Options
+from genai_cache_magic.core.options import Options, checked_tags
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept.active import Active, Answers
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.intercept.threads import in_force
 from genai_cache_magic.runs.recorder import RunRecorder
 from genai_cache_magic.runs.watching import WatchedAnswers
+from genai_cache_magic.settings.units import parse_duration, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from decimal import Decimal
 
     from genai_cache_magic.api.asking.rounds import Round
     from genai_cache_magic.api.asking.wanting import Wanting
@@ -92,6 +95,42 @@ def key_options(cache: Warmable, ignore: Iterable[str] | None, salt: str) -> Opt
     """Return the options that decide where an answer is found; raises ``ConfigurationError``."""
     rules = combined(cache.ignore, checked_rules(ignore))
     return Options(namespace=cache.namespace, ignore=rules, salt=salt)
+
+
+def call_options(
+    keyed: Options, *, run: str, tags: Iterable[str], ttl: str | None, spending: tuple[object, object] = (None, None)
+) -> Options:
+    """Return the options that what is asked for beforehand has, as those of a cell are written.
+
+    Parameters
+    ----------
+    keyed
+        From `key_options`.
+    spending
+        The budget, and what counts where nobody knows a price, both [USD]; None where there is no limit.
+
+    Raises
+    ------
+    ConfigurationError
+        One of them is written wrong.
+    """
+    limit, unknown = spending_of(*spending)
+    return replace(
+        keyed,
+        run=run,
+        tags=checked_tags(tags),
+        ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
+        budget_usd=limit,
+        budget_unknown_usd=unknown,
+    )
+
+
+def spending_of(budget: object, unknown: object) -> tuple[Decimal | None, Decimal | None]:
+    """Return a budget, and what counts where nobody knows a price [USD]; raises ``ConfigurationError``."""
+    return (
+        None if budget is None else parse_usd(budget, name="budget"),
+        None if unknown is None else parse_usd(unknown, name="budget_unknown", may_be_zero=True),
+    )
 
 
 @contextmanager
