@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Event, Trouble
-from genai_cache_magic.stores.database import Closer, connect_file, file_identity
+from genai_cache_magic.stores.database import Closer, connect_file, ensure_file, file_identity
 from genai_cache_magic.stores.faults import damage, describe, is_damage
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class StateFile:
         self._retry_at = time.monotonic() + _RETRY_S
         for access in ("mode=ro", "mode=ro&immutable=1"):
             with contextlib.suppress(sqlite3.Error, OSError):
+                ensure_file(path)
                 uri = f"{Path(path).absolute().as_uri()}?{access}"
                 return self._prepared(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False))
         return self._prepared(_in_memory())

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -113,6 +114,7 @@ def connect_file(path: str, timeout_s: float, access: Access = Access.CREATE) ->
     if access is Access.CREATE:
         with contextlib.suppress(FileExistsError):
             os.close(create_private(path))
+    ensure_file(path)
     # SQLite itself never makes the file: the umask would decide who may read it.
     connection = sqlite3.connect(
         f"{Path(path).absolute().as_uri()}?{access.value}",
@@ -130,6 +132,16 @@ def connect_file(path: str, timeout_s: float, access: Access = Access.CREATE) ->
             connection.execute(pragma).fetchall()
         undo.pop_all()
     return connection
+
+
+def ensure_file(path: str) -> None:
+    """Raise the error for damage if a pipe, a directory or a device is where a database should be.
+
+    SQLite would wait for whoever opens the pipe at its other end, and say of the others that they can't be opened.
+    """
+    with contextlib.suppress(OSError):  # it says so itself
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - kept as text
+            raise damage("no file is in its place")
 
 
 def audit_to_read(connection: sqlite3.Connection) -> None:

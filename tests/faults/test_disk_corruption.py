@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import pytest
@@ -33,6 +34,34 @@ def test_no_database_at_all(tmp_path, content):
         store.put(key_of("a"), b"a", ttl_s=60)
         assert store.get(key_of("a")) == b"a"
     assert len(aside) == (1 if content else 0)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_no_file_at_all(tmp_path, kind):
+    """What is no file is put aside like a damaged one, and keeps nobody waiting."""
+    home = tmp_path / "l1"
+    with closing(DiskStore(home)) as store:
+        store.put(key_of("a"), b"a", ttl_s=60)
+    path = home / "cache.db"
+    path.unlink()
+    put_in_place(path, kind)
+    aside = []
+    with closing(DiskStore(home, on_loss=aside.append)) as store:
+        assert store.get(key_of("a")) is None
+        store.put(key_of("a"), b"b", ttl_s=60)
+        assert store.get(key_of("a")) == b"b"
+    assert len(aside) == 1
+
+
+def put_in_place(path, kind):
+    """Make what is no file where a database should be."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+        (path / "x").write_bytes(b"x")
 
 
 def test_damage_met_by_every_operation(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -124,6 +125,23 @@ def test_a_damaged_file_is_put_aside(path, told, damage):
     assert numbers(again) == [2]
     assert len(told) == (1 if damage else 0)
     again.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_what_is_no_file_is_put_aside(path, told, kind):
+    """It keeps nobody waiting, and what is noted from now on is kept."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with closing(StateFile(path, SCHEMA, tell=told.append)) as state:
+        insert(state, 1)
+        assert numbers(state) == [1]
+    assert [event.error for event in told] == ["StateLost"]
+    with closing(StateFile(path, SCHEMA)) as again:
+        assert numbers(again) == [1]
 
 
 @pytest.mark.parametrize(
