@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genai_cache_magic.api.following import Passport
-from genai_cache_magic.api.opened import OpenCell, put_in_force
+from genai_cache_magic.api.opened import OpenCell, scope_to_open
 from genai_cache_magic.api.session import checked_options, current_session
 from genai_cache_magic.core.options import checked_tags
 from genai_cache_magic.errors import CellInterrupt, ConfigurationError, NotSent, make_ordinary
@@ -29,15 +29,24 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-def open_cell(session: Session, options: Options, *, cell: str = "", hooks: Iterable[EventHook] = ()) -> OpenCell:
-    """Put a new scope in force for this context and what it starts."""
+def open_cell(
+    session: Session,
+    options: Options,
+    *,
+    cell: str = "",
+    hooks: Iterable[EventHook] = (),
+    keep: Callable[[OpenCell], None] = lambda _: None,
+) -> OpenCell:
+    """Put a new scope in force for this context and what it starts; `keep` gets what closes it before it is."""
     outer = active.get()
     if outer is not None and outer.scope.options.estimate:
         options = options.dry()  # within an estimate nothing is sent, whatever is opened there
     scope = session.scope(options, cell=cell, hooks=hooks)
-    opened = put_in_force(session, scope)
+    opened = scope_to_open(session, scope)
     budgets = () if scope.budgets is None else scope.budgets.terms
     scope.passport = Passport(options, cell, session.settings, scope.reports.directory, budgets)
+    keep(opened)
+    opened.begin()
     return opened
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
-from genai_cache_magic.api.opened import put_in_force
+from genai_cache_magic.api.opened import scope_to_open
 from genai_cache_magic.api.session import Session, current_session
 from genai_cache_magic.budgets.budget import Budget, Budgets
 from genai_cache_magic.budgets.purse import Purse
@@ -96,8 +96,9 @@ class Passport:
         if self.budgets:
             around = [Budget(terms, scope, _sessions.purse(terms.place)) for terms in self.budgets]
             scope.budgets = Budgets(scope, None, around)
-        opened = put_in_force(session, scope)
+        opened = scope_to_open(session, scope)
         try:
+            opened.begin()
             yield
         finally:
             opened.close()

@@ -12,7 +12,6 @@ from genai_cache_magic.api.session import current_session
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.intercept.active import Active
-from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.shelf import ShelvedAnswers
 
@@ -60,7 +59,7 @@ def answering_from(
     answers = ShelvedAnswers(inner, file, now_ms=lambda: time.time_ns() // 1_000_000, on_miss=on_miss)
     opened = OpenCell(session, scope, Active(held_to_budget(answers, scope), scope))
     try:
-        patcher.install()
+        opened.begin()
         yield scope
     finally:
         opened.close()

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class OpenCell:
-    """A scope that is in force. ``close`` ends it; calls still on their way are recorded to it all the same."""
+    """A scope that can be put in force. ``close`` ends it; calls still on their way are recorded to it all the same.
+
+    An interrupt may come between any two lines: so at the end what others would notice is undone first.
+    """
 
     def __init__(self, session: Session, scope: CellScope, answers: Active) -> None:
         self.scope = scope
@@ -25,39 +28,46 @@ class OpenCell:
         self.here = answers
         self._outer = active.own()
         self._is_open = True
-        if not scope.options.sends:
-            placeholders.fill()
-        active.set(answers)
+        self._fills = False
 
     @property
     def is_in_force(self) -> bool:
         """Whether model calls of the present context belong to this scope."""
         return active.own() is self.here
 
+    def begin(self) -> None:
+        """Put the scope in force for this context and what it starts; whoever is interrupted here has closed it."""
+        try:
+            if not self.scope.options.sends:
+                placeholders.fill()
+                self._fills = True
+            active.set(self.here)
+            # In force already, so that a library whose calls can't be seen is told to this very cell.
+            patcher.install()
+        except BaseException:  # an interrupt: no scope may stay in force that nobody will end
+            self.close()
+            raise
+
     def close(self) -> None:
         """End the scope; may be called twice."""
-        if self._is_open:
-            self._is_open = False
+        # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
+        # in another context than it began in, and what is in force there is none of ours.
+        if self.is_in_force:
+            active.set(self._outer)
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
             self.scope.end()
-            # Never reset(token): an asynchronous cell, or a coroutine that the garbage collector closes, ends
-            # in another context than it began in, and what is in force there is none of ours.
-            if self.is_in_force:
-                active.set(self._outer)
-            if not self.scope.options.sends:
+        finally:
+            if self._fills:
                 placeholders.take_back()
             self._session.last = self.scope
 
 
-def put_in_force(session: Session, scope: CellScope) -> OpenCell:
-    """Put `scope` in force for this context and what it starts."""
-    opened = OpenCell(session, scope, Active(_held(session.answers(scope), scope), scope))
-    try:
-        # In force already, so that a library whose calls can't be seen is told to this very cell.
-        patcher.install()
-    except BaseException:  # an interrupt: no scope may stay in force that nobody will end
-        opened.close()
-        raise
-    return opened
+def scope_to_open(session: Session, scope: CellScope) -> OpenCell:
+    """Return `scope`, held to its budgets, to be put in force."""
+    return OpenCell(session, scope, Active(_held(session.answers(scope), scope), scope))
 
 
 def _held(answers: Answers, scope: CellScope) -> Answers:

@@ -113,7 +113,16 @@ class CellScopes:
 
     def post_run_cell(self, result: ExecutionResult | None) -> None:
         """Close what the cell opened, and show what it did."""
-        self._end(self._take(result), result)
+        taken: list[Frame] = []
+        try:
+            self._take(result, taken)
+            self._end(taken, result)
+        except BaseException:  # an interrupt: the cell is over all the same, and nothing of it stays in force
+            if not taken:
+                self._take(result, taken)
+            for frame in reversed(taken):
+                self._close(frame)
+            raise
 
     def close(self) -> None:
         """Close what this thread's cells have opened: the extension goes, and their end will not be heard."""
@@ -205,18 +214,16 @@ class CellScopes:
             frames = self._local.frames = []
         return frames
 
-    def _take(self, result: ExecutionResult | None) -> list[Frame]:
-        """Remove and return the frame of the cell that ended, with frames above it that lost their end."""
+    def _take(self, result: ExecutionResult | None, taken: list[Frame]) -> None:
+        """Move the frame of the cell that ended to `taken`, with frames above it that lost their end."""
         frames = self._frames
         info = None if result is None else result.info
         own = next((i for i, frame in enumerate(frames) if info is not None and frame.info is info), None)
         if own is None and frames and (info is None or (_has_run(info) and frames[-1].is_of(info))):
             own = len(frames) - 1  # an interrupt costs IPython its record of the cell: the innermost it is
-        if own is None:
-            return []
-        taken = frames[own:]
-        del frames[own:]
-        return taken
+        if own is not None:
+            taken += frames[own:]
+            del frames[own:]
 
     def _end(self, frames: list[Frame], result: ExecutionResult | None) -> None:
         """End the cell of `frames`; with what was missing in its threads and tasks, if it came to a good end."""
@@ -289,9 +296,13 @@ class CellScopes:
             is_captured=self.views.is_captured,
             clearing=self.views.clearing(),
         )
-        cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,))
-        cell.scope.notices += self.views.hints(status, frame.name)
-        frame.opened.append(Opened(line, cell, badge))
+        hints = self.views.hints(status, frame.name)
+
+        def keep(cell: OpenCell) -> None:
+            frame.opened.append(Opened(line, cell, badge))
+
+        cell = open_cell(session, options, cell=frame.name, hooks=(badge.note,), keep=keep)
+        cell.scope.notices += hints
         badge.start(cell.scope)
 
     def _remember(self, options: Options) -> None:
