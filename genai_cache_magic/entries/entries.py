@@ -351,6 +351,7 @@ class Entries:
         again = self._codec.open(entry_id, blob)
         if again.response() != entry.response or again.header != entry.header:
             raise EntryUndecodable("the answer does not survive being stored")
+        again.metadata()  # raises for what is too long to be read again, such as a model's name
         return blob
 
     def settle(self) -> None:

@@ -298,3 +298,16 @@ def test_process_that_reads_far_beyond_the_limit():
     report = run_streams(100_000_000)
     assert len(report.lines) == len(READERS)
     assert report.faults == []
+
+
+def test_a_model_whose_name_is_a_book(isolated):
+    """What is too long to be listed is not stored: it could never be read again, and would be paid for each time."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
+    answer = {"object": "chat.completion", "model": "m" * 2_000_000, "choices": [choice]}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+    with httpx2.Client(transport=transport, base_url="https://api.openai.com/v1") as client, llm_cache() as cell:
+        for _ in range(2):
+            body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            assert client.post("/chat/completions", json=body).json() == answer
+    assert [(call.outcome, call.stored) for call in cell.calls] == [(Outcome.REFUSED, False)] * 2
+    assert cell.troubles == ()
