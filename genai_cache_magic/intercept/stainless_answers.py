@@ -1,9 +1,10 @@
 """Stored answers as the objects that an SDK makes of them: by its own code, or by pydantic's where they agree.
 
 The SDKs build their models loosely, field by field in Python; pydantic's reader builds the same ones from JSON in a
-tenth of the time, where the JSON is as the models say. Whether it is, is tried with each answer that comes by again,
-and remembered by its digest alone. While it stays in memory the next ones are made by a recipe, see
-`stainless_recipes`. Each caller gets objects of its own.
+tenth of the time, where the JSON is as the models say. Whether it is, is tried with each answer that comes by a second
+time, and remembered by its digest alone. Where it has stayed in memory since the first time, the next ones are made by
+a recipe instead, see `stainless_recipes`. Most answers are asked for once in a process: of those nothing is tried.
+Each caller gets objects of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Answers:
         self._models = sys.modules[f"{sdk.package}._models"]
         self._id_header = sdk.id_header
         self._pydantic = sys.modules["pydantic"].BaseModel
-        self._agrees: dict[tuple[type, int, int], bool | None] = {}  # each operation on it is atomic
+        # None of one that came by once, of which nothing was tried; each operation on it is atomic.
+        self._agrees: dict[tuple[type, int, int], bool | None] = {}
         self._are_models: dict[Any, bool] = {}  # likewise
         self._recipes = Recipes(self._pydantic, self.are_alike)
 
@@ -61,24 +63,28 @@ class Answers:
     def whole(self, client: Any, cast_to: Any, response: Response) -> Any:
         """Return what `client` returns of `response`, where its call has no function of its own for that."""
         made = self._recipes.make(response, cast_to)
-        if made is not None:
-            return made
-        is_repeated = self._tried(cast_to, response.body) in self._agrees
-        made = self.labelled(self.model(client, cast_to, response.body), response)
-        if is_repeated:
-            self._recipes.keep(response, cast_to, made)
+        if made is None:
+            is_here_again = self._recipes.meets_again(response)
+            made = self.labelled(self.model(client, cast_to, response.body, tries=not is_here_again), response)
+            if is_here_again:
+                self._recipes.keep(response, cast_to, made)
         return made
 
-    def model(self, client: Any, cast_to: Any, body: bytes) -> Any:
-        """Return a new object of `cast_to`, as `client` makes it of `body`."""
+    def model(self, client: Any, cast_to: Any, body: bytes, *, tries: bool = True) -> Any:
+        """Return a new object of `cast_to`, as `client` makes it of `body`.
+
+        One that comes by again shows whether pydantic agrees, unless something better is to be tried (not `tries`).
+        """
         tried = self._tried(cast_to, body)
         agrees = self._agrees.get(tried)
         if agrees:
             return cast_to.model_validate_json(body)
         made = client._process_response_data(data=json.loads(body), cast_to=cast_to, response=None)  # noqa: SLF001
-        if agrees is None:
+        if tried not in self._agrees:
             if len(self._agrees) >= _MOST_TRIED:
                 self._agrees.clear()
+            self._agrees[tried] = None
+        elif agrees is None and tries:
             self._agrees[tried] = self._is_read_alike(cast_to, body, made)
         return made
 

@@ -120,6 +120,22 @@ class Recipes:
         self._are_alike = are_alike
         # By the id of an answer, as long as it lives; each operation on it is atomic.
         self._kept: dict[int, tuple[ref[Response], Any, Recipe | None]] = {}
+        self._met: dict[int, ref[Response]] = {}  # those of which nothing was kept yet; likewise
+
+    def meets_again(self, response: Response) -> bool:
+        """Tell whether this very `response` was asked about before, and nothing was kept of it.
+
+        So it stays in memory: a recipe of it is of use to whoever comes next.
+        """
+        number = id(response)
+        met = self._met.get(number)
+        if met is not None and met() is response:
+            return number not in self._kept
+        if len(response.body) <= _LARGEST:
+            if len(self._met) >= _MOST:
+                self._met.clear()
+            self._met[number] = ref(response, self._forgetting(number))
+        return False
 
     def make(self, response: Response, cast_to: Any) -> Any:
         """Return a new object like the one that was kept for `response` as `cast_to`; None if none was."""
@@ -140,9 +156,13 @@ class Recipes:
             is_right = False  # not asked again
         if len(self._kept) >= _MOST:
             self._kept.clear()
-        kept = self._kept
+        self._kept[number] = (ref(response, self._forgetting(number)), cast_to, recipe if is_right else None)
+
+    def _forgetting(self, number: int) -> Callable[[object], None]:
+        kept, met = self._kept, self._met
 
         def forget(_: object) -> None:
             kept.pop(number, None)
+            met.pop(number, None)
 
-        kept[number] = (ref(response, forget), cast_to, recipe if is_right else None)
+        return forget

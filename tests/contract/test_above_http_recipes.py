@@ -63,12 +63,44 @@ def test_what_is_made_by_a_recipe(isolated, unique_server, made_by_recipe, sdk):
     client, ask = sdk(unique_server.url)
     with client, llm_cache():
         answers = [ask() for _ in range(6)]
-    assert len(made_by_recipe) >= 3  # the first is the origin's, and two are read, unless such a one was read before
+    assert len(made_by_recipe) >= 3  # the first is the origin's, and two are the SDK's own
     assert [answer.model_dump() for answer in answers] == [answers[0].model_dump()] * 6
     assert {answer._request_id for answer in answers} == {answers[0]._request_id} != {None}
     assert [answer.model_fields_set for answer in answers] == [answers[0].model_fields_set] * 6
     ids = collections.Counter(id(part) for answer in answers for part in mutable(answer))
     assert set(ids.values()) == {1}
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """What was compared with what the SDK had made: by pydantic's reader, or by a recipe."""
+    told, reads, keep = [], Answers._is_read_alike, recipes.Recipes.keep
+
+    def read(self, *args):
+        told.append("reader")
+        return reads(self, *args)
+
+    def kept(self, *args):
+        told.append("recipe")
+        keep(self, *args)
+
+    monkeypatch.setattr(Answers, "_is_read_alike", read)
+    monkeypatch.setattr(recipes.Recipes, "keep", kept)
+    return told
+
+
+@pytest.mark.parametrize("memory", ["64MiB", "0"])
+def test_what_is_tried_of_an_answer(isolated, unique_server, monkeypatch, tried, memory):
+    """Nothing of one that is asked for once in a process; then the quickest way there is for where it is kept."""
+    monkeypatch.setenv("GENAI_CACHE_MEMORY", memory)
+    asked = [{"role": "user", "content": f"What is tried with {memory} of memory?"}]
+    with llm_cache() as scope, openai.OpenAI(base_url=f"{unique_server.url}/v1", api_key="simulated") as client:
+        answers = []
+        for times in range(6):
+            answers.append(client.chat.completions.create(model="gpt-4.1-mini", messages=asked))
+            assert tried == ([] if times < 2 else ["reader" if memory == "0" else "recipe"])
+    assert (scope.hits, scope.misses) == (5, 1)
+    assert [answer.model_dump() for answer in answers] == [answers[0].model_dump()] * 6
 
 
 def test_an_answer_that_leaves_memory_takes_its_recipe_along():
@@ -82,6 +114,20 @@ def test_an_answer_that_leaves_memory_takes_its_recipe_along():
     assert answers[:2] == [{"value": 1}, [None, None]]
     assert answers[2]() is None
     assert kept._kept == {}
+
+
+def test_an_answer_that_comes_again_is_the_very_same():
+    """Another one with the same words does not stay in memory, as far as can be told, nor does a long one count."""
+    kept = recipes.Recipes(pydantic.BaseModel, lambda one, other: one == other)
+    one, same = (Response(200, (), b"{}") for _ in range(2))
+    assert [kept.meets_again(response) for response in (one, same, one, same)] == [False, False, True, True]
+    kept.keep(one, dict, {"value": 1})
+    assert not kept.meets_again(one)
+    long = Response(200, (), b" " * (1 << 15))
+    assert [kept.meets_again(long) for _ in range(2)] == [False, False]
+    del one, same
+    gc.collect()
+    assert (kept._kept, kept._met) == ({}, {})
 
 
 class Kind(enum.Enum):
