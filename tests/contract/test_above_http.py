@@ -783,7 +783,7 @@ FAMILY = {
 def test_another_of_the_family(isolated, unique_server, by_http, name, is_async):
     """What the same generator has made for others is served above HTTP, too: whole answers and streams."""
     package, kind, options = FAMILY[name]
-    sdk = pytest.importorskip(package, reason=f"pip install {name}")
+    sdk = pytest.importorskip(package, reason=f"pip install --no-deps {name}, and detect-agent for together")
     client = getattr(sdk, f"Async{kind}" if is_async else kind)
     options = {"api_key": "simulated", "base_url": unique_server.url, **options}
     with llm_cache() as scope:
