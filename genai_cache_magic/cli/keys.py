@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 keys_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Replace = Annotated[bool, typer.Option("--replace", help="In the place of another key, which is kept beside it.")]
 
 
 @keys_app.callback(invoke_without_command=True)
@@ -178,8 +179,11 @@ def export(*, as_json: AsJson = False) -> None:
 
 
 @keys_app.command("import")
-def import_(*, as_json: AsJson = False) -> None:
-    """Read a key that `keys export` printed from standard input; another key is never overwritten."""
+def import_(*, replace: Replace = False, as_json: AsJson = False) -> None:
+    """Read a key that `keys export` printed from standard input; another key is never overwritten.
+
+    Kernels that are open go on with what they have until they are restarted.
+    """
     settings = _settings()
     _require_local(settings)
     # SECURITY: never an argument, which would stand in the shell's history and in the list of processes.
@@ -187,11 +191,11 @@ def import_(*, as_json: AsJson = False) -> None:
     if settings.encryption == "keyring":
         from genai_cache_magic.crypto.wrappers.keyring import OsKeyring
 
-        key: LocalKey = OsKeyring.import_text(settings.key_name, text, directory=settings.dir)
+        key: LocalKey = OsKeyring.import_text(settings.key_name, text, directory=settings.dir, replaces=replace)
     else:
         from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 
-        key = LocalKeyFile.import_text(settings.key_file, text, cache_directory=settings.dir)
+        key = LocalKeyFile.import_text(settings.key_file, text, cache_directory=settings.dir, replaces=replace)
     place = _place(settings)
     tell({"fingerprint": key.fingerprint, "place": place}, f"{key.fingerprint}  {place}", as_json=as_json)
 

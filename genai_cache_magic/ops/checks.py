@@ -94,7 +94,7 @@ CHECKS: Final = {
         KEY,
         _ERROR,
         "the keyset was wrapped by another key, is damaged, or older than one that was seen",
-        "`genai-cache keys export` on the machine that has the key, `genai-cache keys import` here",
+        "`genai-cache keys export` on the machine that has the key, `genai-cache keys import --replace` here",
     ),
     "directory-unusable": Check(
         L1,
@@ -125,7 +125,10 @@ CHECKS: Final = {
         L2, _WARNING, "the tier lets this machine read alone", "`genai-cache access check`; or `role = Cache.Reader`"
     ),
     "tier-keyset": Check(
-        L2, _ERROR, "the team's keyset was wrapped by another key", "`genai-cache keys import` the team's key"
+        L2,
+        _ERROR,
+        "the team's keyset was wrapped by another key",
+        "`genai-cache keys import --replace` with the team's key, and restart the kernel",
     ),
     "tier-part-away": Check(L2, _WARNING, "of Redis and container only one can be used", "what the message says"),
     "tier-evicts": Check(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +14,12 @@ from machines import Origin, Team
 from memory_vault import machine, ready_vault
 
 from genai_cache_magic import create_cache
+from genai_cache_magic.cli.main import main
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest, open_table, write_manifest
 from genai_cache_magic.crypto.wrappers.azure_key_vault import SIGNING
+from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import DecryptionError, KeyUnavailable
+from genai_cache_magic.events import Tier
 from genai_cache_magic.stores.documents import MemoryDocument
 
 WAIT_S = 30
@@ -177,16 +182,29 @@ def test_a_tier_that_is_away_leaves_a_member_uncached_not_unsealed(team, vault, 
         team.machine("ben", vault=vault, is_away=True)
 
 
-def test_two_keys_on_one_tier_are_told_in_words(team, origin):
-    """The second laptop works on its own, with a keyset and a directory of its own, and is told the way out."""
+def test_two_keys_on_one_tier_are_told_in_words(team, origin, tmp_path, monkeypatch):
+    """The second laptop works on its own, with a keyset and a directory of its own, and is told the way out.
+
+    What is printed works when it is typed as it stands, and is all that is needed.
+    """
     ada, ben = team.machine("ada"), team.machine("ben", key="another")
     ada.ask(origin)
     ada.told()
     assert ben.ask(origin)[1].tier is None
     assert ben.cache._team is None
     (event,) = [event for event in ben.events if event.where == "L2"]
-    assert "genai-cache keys import" in event.message
     assert ben.ask(origin)[1].tier == "L1"
+    command = re.search(r"`genai-cache (keys import[^`]*)`", event.message)
+    assert command is not None
+    assert "restart the kernel" in event.message
+    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(team.key_file("another")))
+    exported = LocalKeyFile.load(team.key_file(), cache_directory=tmp_path / "ada").export_text()
+    monkeypatch.setattr("sys.stdin", io.StringIO(exported))
+    with pytest.raises(SystemExit) as ended:
+        main(command[1].split())
+    assert not ended.value.code
+    restarted = team.machine("ben", key="another")
+    assert restarted.ask(origin)[1].tier is Tier.L2
 
 
 @pytest.mark.service

@@ -302,9 +302,31 @@ def test_an_import_never_overwrites(path, load_or_create, import_text):
     load_or_create(path)
     other = load_or_create(path.with_name("other"))
     content = path.read_bytes()
-    with pytest.raises(ConfigurationError, match="move the file away"):
+    with pytest.raises(ConfigurationError, match="keys import --replace"):
         import_text(path, other.export_text())
     assert path.read_bytes() == content
+
+
+def test_a_key_that_is_replaced_is_kept(path, load, load_or_create, cache_directory):
+    """It lies beside the new one, opens what it sealed, and is never overwritten either."""
+    mine = load_or_create(path)
+    content = path.read_bytes()
+    theirs = load_or_create(path.with_name("theirs"))
+    for key in (theirs, theirs, mine, theirs):
+        put = LocalKeyFile.import_text(path, key.export_text(), cache_directory=cache_directory, replaces=True)
+        assert (put.fingerprint, mode_of(path)) == (key.fingerprint, 0o600)
+    kept = path.with_name(f"{path.name}.{mine.fingerprint}")
+    assert (kept.read_bytes(), mode_of(kept)) == (content, 0o600)
+    kept.unlink()
+    kept.write_bytes(path.with_name("theirs").read_bytes())
+    kept.chmod(0o600)
+    path.with_name("other").write_bytes(content)
+    path.unlink()
+    path.with_name("other").chmod(0o600)
+    path.symlink_to(path.with_name("other"))
+    with pytest.raises(KeyUnavailable, match="another key"):
+        LocalKeyFile.import_text(path, theirs.export_text(), cache_directory=cache_directory, replaces=True)
+    assert load(path).fingerprint == mine.fingerprint
 
 
 @pytest.mark.parametrize("text", ["", "hello", "genai-cache-key-v1:", "genai-cache-key-v1:AAAA:00000000", "ключ:é"])

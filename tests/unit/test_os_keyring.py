@@ -46,6 +46,9 @@ def test_a_key_travels_between_keyring_and_file(os_keyring, tmp_path):
         OsKeyring.import_text("cache-key", other, directory=tmp_path)
     with pytest.raises(ConfigurationError, match="not a key"):
         OsKeyring.import_text("cache-key", "x", directory=tmp_path)
+    put = OsKeyring.import_text("cache-key", other, directory=tmp_path, replaces=True)
+    assert (put.export_text(), OsKeyring.load("cache-key").export_text()) == (other, other)
+    assert OsKeyring.load(f"cache-key.{there.fingerprint}").export_text() == line
 
 
 def test_a_keyring_that_can_not_be_used_is_said_in_words(os_keyring, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import hmac
 import os
 import re
 import shlex
@@ -113,7 +114,20 @@ def publish_key(path: Path, kek: bytes) -> None:
     return _publish(path, kek)
 
 
-def _publish(path: Path, kek: bytes) -> None:
+def replace_key(path: Path, kek: bytes, *, kept: Path) -> None:
+    """Put `kek` in the place of the key at `path`, which lies at `kept` then. Nothing is lost, whatever kills us.
+
+    Raises KeyUnavailable if `kept` is another key, and OSError from the operating system; see `translated`.
+    """
+    path = path.resolve()
+    before = read_key(path)
+    publish_key(kept, before)
+    if not hmac.compare_digest(read_key(kept), before):
+        raise KeyUnavailable(f"key file {kept} is another key than {path}: move it away, then import again")
+    _publish(path, kek, replaces=True)
+
+
+def _publish(path: Path, kek: bytes, *, replaces: bool = False) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(8).hex()}{_DRAFT_END}")
     descriptor = create_private(draft)
     try:
@@ -123,8 +137,11 @@ def _publish(path: Path, kek: bytes) -> None:
             file.write(f"{format_key(kek)}\n".encode("ascii"))
             file.flush()
             os.fsync(descriptor)
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
+            if replaces:
+                draft.replace(path)
+            else:
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     flush_directory(path.parent)

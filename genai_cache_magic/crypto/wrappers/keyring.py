@@ -64,13 +64,24 @@ class OsKeyring(LocalKey):
         return cls(_read(name), random=random)
 
     @classmethod
-    def import_text(cls, name: str, text: str, *, directory: Path, random: Callable[[int], bytes] = os.urandom) -> Self:
+    def import_text(
+        cls,
+        name: str,
+        text: str,
+        *,
+        directory: Path,
+        replaces: bool = False,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Self:
         """Put a key that `export_text` gave elsewhere into the keyring; harmless if it is there already.
+
+        A different one that is there stays beside it if the new one `replaces` it: its name ends with its fingerprint
+        then.
 
         Raises
         ------
         ConfigurationError
-            If `text` is not a key, or the keyring holds a different one of that name.
+            If `text` is not a key, or the keyring holds a different one of that name that it shall not replace.
         KeyUnavailable
             As `load_or_create`.
         """
@@ -82,10 +93,13 @@ class OsKeyring(LocalKey):
                 there = cls.load(name, random=random)
                 if there.is_same(kek):
                     return there
-                raise ConfigurationError(
-                    f"the keyring holds another key called {name} ({there.fingerprint}), which is never overwritten: "
-                    "export it first, or set GENAI_CACHE_KEY_NAME to another name, then import again"
-                )
+                if not replaces:
+                    raise ConfigurationError(
+                        f"the keyring holds another key called {name} ({there.fingerprint}), which is never "
+                        "overwritten: `genai-cache keys import --replace` puts this one in its place, and keeps that "
+                        "one beside it"
+                    )
+                _write(f"{name}.{there.fingerprint}", _read(name))
             _write(name, kek)
             return cls.load(name, random=random)
 

@@ -12,6 +12,7 @@ from genai_cache_magic.crypto.wrappers.key_file import (
     publish_key,
     read_key,
     remove_drafts,
+    replace_key,
     require_outside,
     translated,
 )
@@ -59,14 +60,23 @@ class LocalKeyFile(LocalKey):
 
     @classmethod
     def import_text(
-        cls, path: Path, text: str, *, cache_directory: Path, random: Callable[[int], bytes] = os.urandom
+        cls,
+        path: Path,
+        text: str,
+        *,
+        cache_directory: Path,
+        replaces: bool = False,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> Self:
         """Put a key that `export_text` gave elsewhere at `path`, and return it; harmless if it is there already.
+
+        If it `replaces` a different one, that is kept beside it, with its fingerprint at the end of its name.
 
         Raises
         ------
         ConfigurationError
-            If `text` is not a key, or `path` holds a different one or lies inside `cache_directory`.
+            If `text` is not a key, or `path` holds a different one that it shall not replace, or lies inside
+            `cache_directory`.
         KeyUnavailable
             If the file can't be read or made.
         """
@@ -77,9 +87,13 @@ class LocalKeyFile(LocalKey):
         with translated("make", path):
             publish_key(path, kek)
         there = cls.load(path, cache_directory=cache_directory, random=random)
-        if not there.is_same(kek):
+        if there.is_same(kek):
+            return there
+        if not replaces:
             raise ConfigurationError(
-                f"{path} holds another key ({there.fingerprint}), which is never overwritten: export it first, "
-                "move the file away, then import again"
+                f"{path} holds another key ({there.fingerprint}), which is never overwritten: "
+                "`genai-cache keys import --replace` puts this one in its place, and keeps that one beside it"
             )
-        return there
+        with translated("replace", path):
+            replace_key(path, kek, kept=path.with_name(f"{path.name}.{there.fingerprint}"))
+        return cls.load(path, cache_directory=cache_directory, random=random)

@@ -25,7 +25,8 @@ class LocalKey:
     kind: Final = "local"
     signature_algorithm: Final = "HMAC-SHA256"
     remedy: Final = (
-        "run `genai-cache keys export` on the machine that has the key, `genai-cache keys import` here, "
+        "run `genai-cache keys export` on the machine that has the key, `genai-cache keys import --replace` here (the "
+        "key that is here is kept beside it), and restart the kernel; "
         "or choose another GENAI_CACHE_NAMESPACE"
     )
 
