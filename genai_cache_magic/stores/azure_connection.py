@@ -166,6 +166,10 @@ class BlobTarget:
         return path.rstrip("/").rpartition("/")[0]
 
 
+class _ContainerMissing(StoreUnavailable):
+    """The account can be asked, and has no container of that name."""
+
+
 class BlobConnection(Connection):
     """The client of one container. That a blob is not there, or is not the expected one, is for its users to handle.
 
@@ -182,6 +186,17 @@ class BlobConnection(Connection):
         self.target = target
         self._private = private
         self._host = ""  # of a name in a connection string, which takes a client to be told
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Any]:
+        """Give the client to a block, as any connection does; what was removed is made anew, if asked for."""
+        try:
+            with super().use() as client:
+                yield client
+        except _ContainerMissing:
+            if self.target.create_container:
+                self.close()  # the next client makes it
+            raise
 
     def _ensure_private(self) -> None:
         if self._private is not None:
@@ -288,7 +303,10 @@ def _http_error(name: str, error: Any) -> StoreUnavailable:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return StoreDenied(_denied(name, error))
     if code == "ContainerNotFound":
-        return StoreDenied(f"{name} is no container of that account: create it, or set l2_create_container = true")
+        # No denial: it may be there a moment later, and then it is used without a restart.
+        return _ContainerMissing(
+            f"{name} is no container of that account: create it, or set l2_create_container = true"
+        )
     if status in _THROTTLED:
         return StoreThrottled(f"{name} is busy (status {status})", retry_after_s=_retry_after_s(error))
     if status in _NOT_THERE:

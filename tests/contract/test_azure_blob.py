@@ -14,6 +14,8 @@ from genai_cache_magic.stores import azure_blob, azure_rows
 from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
 from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
+from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
+from genai_cache_magic.stores.guarded import guard_store
 from genai_cache_magic.testing.contracts.document import DocumentContract
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
 from genai_cache_magic.testing.contracts.tier import SharedTierContract
@@ -212,7 +214,28 @@ class TestErrors:
 
     def test_no_container(self, azurite):
         """A container that is not there is trouble, not an empty cache."""
-        assert "is no container" in self.said(f"{azurite.account_url}/nowhere", StoreDenied)
+        assert "is no container" in self.said(f"{azurite.account_url}/nowhere")
+
+    @pytest.mark.parametrize("is_made", [True, False])
+    def test_a_container_that_was_removed_meanwhile(self, azurite, team, is_made):
+        """It is made anew by who was asked to make it, and used again when somebody else did; without a restart."""
+        how = {"account_key": AZURITE_KEY, "create_container": is_made}
+        with (
+            connected(f"{azurite.account_url}/{team}", **{**how, "create_container": True}) as other,
+            connected(f"{azurite.account_url}/{team}", **how) as connection,
+        ):
+            with other.use() as client:
+                breaker = Breaker("blob", BreakerConfig(failures=1, first_pause_s=0.0, longest_pause_s=0.0))
+                store = guard_store(BlobStore(connection, team), breaker)
+                store.put(key_of("a"), b"a", ttl_s=60)
+                client.delete_container()
+                with pytest.raises(StoreUnavailable, match="is no container"):
+                    store.get(key_of("a"))
+                if not is_made:
+                    client.create_container()
+            assert store.get(key_of("a")) is None
+            store.put(key_of("a"), b"b", ttl_s=60)
+            assert store.get(key_of("a")) == b"b"
 
     def test_wrong_key(self, azurite):
         """A key of another account is a denial, and so is one that is none."""
