@@ -51,6 +51,27 @@ def test_clocks_that_are_off_by_a_day(machine, time, writer, reader, server):
     assert all(one.ask(origin, "another", tags=["t"])[0] > invalidated for one in (b, c))
 
 
+@pytest.mark.parametrize("jump_s", [-DAY_S, -60 * MINUTE_S, 60 * MINUTE_S, DAY_S])
+@pytest.mark.parametrize("whose", ["writer", "reader", "server"])
+def test_a_clock_that_jumps_meanwhile(machine, time, whose, jump_s):
+    """What is invalidated stays so, and what was valid is served; only the tier's clock says what is too old."""
+    origin, shared = Origin(), SharedMemory(time)
+    a, b = machine(shared, "a", 0.0), machine(shared, "b", 0.0)
+    a.ask(origin, "question", tags=["t"], ttl_s=int(2 * DAY_S))
+    assert a.tell()
+    assert b.ask(origin, "question", tags=["t"])[1].tier is Tier.L2
+    if whose == "server":
+        clock = shared.server.clock
+        shared.server.clock = lambda: clock() + jump_s
+    else:
+        {"writer": a, "reader": b}[whose].skew_s += jump_s
+    time.now_s += 6
+    assert [one.ask(origin, "question", tags=["t"])[0] for one in (a, b)] == [1, 1]
+    a.invalidate_tag("t")
+    time.now_s += 6
+    assert all(one.ask(origin, "question", tags=["t"])[0] > 1 for one in (b, a))
+
+
 @pytest.mark.parametrize(("mode", "where"), [("use", "here"), ("use", "with the team"), ("refresh", "here")])
 def test_a_refetch_never_shortens_the_stored_time_to_live(machine, time, mode, where):
     """Who wants no old answer gets a new one; for the others that lives as long as what it replaced."""
