@@ -16,7 +16,7 @@ from genai_cache_magic.core.ignoring import NOTHING, OWN, SHIPPED
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.ledger.usage import BY
+from genai_cache_magic.ledger import BY
 
 if TYPE_CHECKING:
     from argparse import Action, ArgumentParser, Namespace

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic.calls.estimates import NO_PAST, Past
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.ledger import BY
 from genai_cache_magic.ledger.accounts import DAY_MS, Sums, usd
 from genai_cache_magic.settings.units import parse_duration
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.ledger.books import Books
     from genai_cache_magic.ledger.shared_books import SharedBooks
 
-BY: Final = ("day", "model", "provider", "run", "person")
 _EPOCH: Final = date(1970, 1, 1)
 _DAY_S: Final = 86_400
 _PAST_DAYS: Final = 30

@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = {
     "openai", "anthropic", "httpx", "httpx2", "redis", "azure", "numpy", "ipywidgets", "anywidget", "pydantic",
-    "requests", "aiohttp", "diskcache", "cryptography", "zstandard",
+    "requests", "aiohttp", "diskcache", "cryptography", "zstandard", "orjson",
 }  # fmt: skip
 
 IMPORT = "import genai_cache_magic; genai_cache_magic.__all__"
