@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
@@ -17,9 +17,12 @@ from genai_cache_magic.events import Trouble
 from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from genai_cache_magic.calls.scope import CellScope, Counts
+
+T = TypeVar("T")
 
 NAME: Final = "budget of run {}"
 FIELD: Final = "nano USD, spent or reserved"
@@ -29,7 +32,6 @@ _PAUSE_S: Final = 30.0
 """So long nobody is asked again who did not answer [s]."""
 _SETTLING_S: Final = 5.0
 """How long the end of a scope waits until what its calls have cost is counted [s]."""
-_TRIES: Final = 3
 
 
 class RunShare:
@@ -65,16 +67,12 @@ class RunShare:
             wait([last], _SETTLING_S)
 
     def _reserve(self, amount: int) -> int | None:
-        for _ in range(_TRIES):
-            committed = self._added(amount)
-            if committed is None or committed <= self._limit:
-                return None
-            left = self._added(-amount)
-            others = committed - amount if left is None else left
-            if others + amount > self._limit:
-                return others
-            # Somebody else had reserved more than there was, too, and has given it back meanwhile.
-        return others
+        # In one step for all who share the count: so what is too much for one is never in the way of another.
+        added = self._asked(amount, lambda counts: counts.add_within(self._name, FIELD, amount, at_most=self._limit))
+        if added is None:
+            return None
+        is_reserved, committed = added
+        return None if is_reserved else committed
 
     def _count(self, amount: int) -> None:
         self._added(amount)
@@ -84,8 +82,11 @@ class RunShare:
         if amount and reserved.result() is None:  # it is there: all is done in its order
             self._added(amount)
 
-    def _added(self, amount: int) -> int | None:
-        """Add `amount`, and what is owed; return what is committed then, None if nobody could be asked."""
+    def _added(self, amount: int) -> None:
+        self._asked(amount, lambda counts: counts.add(self._name, FIELD, amount))
+
+    def _asked(self, amount: int, ask: Callable[[Counts], T]) -> T | None:
+        """Add what is owed, then `ask`, which adds `amount`; return None if nobody could be asked."""
         counts: Counts | None = self._scope.counts
         now = time.monotonic()
         if counts is None:
@@ -95,11 +96,10 @@ class RunShare:
             return None
         owed = counts.take_owed(self._name)  # also by an earlier scope, which ended while nobody could be asked
         try:
-            return within(
-                _DEADLINE_S,
-                lambda: counts.add(self._name, FIELD, amount + owed),
-                overdue=lambda: f"no answer within {_DEADLINE_S:g} s",
-            )
+            if owed:
+                within(_DEADLINE_S, lambda: counts.add(self._name, FIELD, owed), overdue=_overdue)
+                owed = 0
+            return within(_DEADLINE_S, lambda: ask(counts), overdue=_overdue)
         except (StoreUnavailable, ConfigurationError) as exc:
             # Perhaps it was counted all the same: then the run is held to less than its budget, never to more.
             counts.owe(self._name, owed + max(0, amount))
@@ -112,3 +112,7 @@ class RunShare:
                 )
             )
             return None
+
+
+def _overdue() -> str:
+    return f"no answer within {_DEADLINE_S:g} s"

@@ -76,6 +76,9 @@ class Counts(Protocol):
     def add(self, name: str, field: object, amount: int) -> int:
         """Add `amount` and return what the count is then; raises ``StoreUnavailable``."""
 
+    def add_within(self, name: str, field: object, amount: int, *, at_most: int) -> tuple[bool, int]:
+        """Add `amount` unless the count would be more than `at_most`; return whether, and the count; raises so too."""
+
     def owe(self, name: str, amount: int) -> None:
         """Keep what could not be added under `name`, until `take_owed`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from genai_cache_magic import host
@@ -57,6 +58,16 @@ class Counts:
         ConfigurationError
             The amount is no whole number, or the count would leave the range of 64 bits.
         """
+        return self._added(name, field, amount, self._counters.add)
+
+    def add_within(self, name: str, field: object, amount: int, *, at_most: int) -> tuple[bool, int]:
+        """Add `amount` unless the count would be more than `at_most` then, in one step for all who share it.
+
+        Returns whether it was added, and what the count is then; raises as `add`.
+        """
+        return self._added(name, field, amount, partial(self._counters.add_within, at_most=at_most))
+
+    def _added(self, name: str, field: object, amount: int, add: Callable[[str, str, int, bytes], T]) -> T:
         if type(amount) is not int or abs(amount) > _MOST:
             given = "this is a larger one" if type(amount) is int else f"not {type(amount).__name__}"
             raise ConfigurationError(f"hincrby counts whole numbers up to 2**53 at once, {given}")
@@ -64,7 +75,7 @@ class Counts:
         name_id, field_id = self._ids(name, text)
         label = self._seal.seal(text.encode("utf-8", "surrogatepass"), place=_place(name_id, field_id))
         try:
-            return self._counters.add(name_id, field_id, amount, label)
+            return add(name_id, field_id, amount, label)
         except ValueError as exc:
             raise ConfigurationError(f"hincrby: {exc}") from exc
 
@@ -115,6 +126,11 @@ class TeamCounters:
     def add(self, name: str, field: str, amount: int, label: bytes) -> int:
         """Return what the tier's does; raises ``StoreUnavailable`` also where nobody knows whether it was counted."""
         return self._soon(guarded_write(self._breaker)(lambda: self._inner.add(name, field, amount, label)))
+
+    def add_within(self, name: str, field: str, amount: int, label: bytes, *, at_most: int) -> tuple[bool, int]:
+        """Return what the tier's does; raises as `add`."""
+        add = partial(self._inner.add_within, name, field, amount, label, at_most=at_most)
+        return self._soon(guarded_write(self._breaker)(add))
 
     def read(self, name: str) -> dict[str, Counted]:
         """Return what the tier's does."""

@@ -326,13 +326,19 @@ class Counted:
 class Counters(Protocol):
     """Counts, by name and field (64 hex digits each), that many change at once.
 
-    Any method may raise ``StoreUnavailable``; when `add` does, it is not known whether it was counted.
+    Any method may raise ``StoreUnavailable``; when `add` or `add_within` does, it is not known whether it was counted.
     """
 
     def add(self, name: str, field: str, amount: int, label: bytes) -> int:
         """Add `amount` to a count, in one step for all who share it, and return what it is then.
 
         Raises ``ValueError`` if that would leave the range of 64 bits; nothing is changed.
+        """
+
+    def add_within(self, name: str, field: str, amount: int, label: bytes, *, at_most: int) -> tuple[bool, int]:
+        """Add `amount` unless the count would be more than `at_most` then, in one step for all who share it.
+
+        Returns whether it was added, and what the count is then. The bound is exact up to 2**53.
         """
 
     def read(self, name: str) -> dict[str, Counted]:

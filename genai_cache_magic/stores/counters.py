@@ -41,6 +41,10 @@ class DocumentCounters:
 
     def add(self, name: str, field: str, amount: int, label: bytes) -> int:
         """Add `amount` to a count and return what it is then."""
+        return self.add_within(name, field, amount, label, at_most=LARGEST_COUNT)[1]
+
+    def add_within(self, name: str, field: str, amount: int, label: bytes, *, at_most: int) -> tuple[bool, int]:
+        """Add `amount` unless the count would be more than `at_most` then; return whether, and what it is then."""
         document = self._of(name, field)
         give_up_at = time.monotonic() + _PATIENCE_S
         with self._lock:
@@ -51,9 +55,11 @@ class DocumentCounters:
                 count = (known.count if known else 0) + amount
                 if abs(count) > LARGEST_COUNT:
                     raise ValueError("the count would leave the range of 64 bits")
+                if count > at_most:
+                    return False, count - amount
                 counts[field] = Counted(count, known.label if known else label)
                 if document.replace(_encoded(counts), expected=before):
-                    return count
+                    return True, count
                 time.sleep(chance.uniform(0, 0.01))  # another process was faster
         raise StoreUnavailable("a count changes faster than it can be written: try again")
 

@@ -29,7 +29,12 @@ end
 redis.call('HINCRBY', KEYS[1], 'c:' .. ARGV[1], ARGV[2])
 redis.call('HSETNX', KEYS[1], 'n:' .. ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return redis.call('HGET', KEYS[1], 'c:' .. ARGV[1])
+local count = redis.call('HGET', KEYS[1], 'c:' .. ARGV[1])
+if ARGV[5] and tonumber(count) > tonumber(ARGV[5]) then
+  redis.call('HINCRBY', KEYS[1], 'c:' .. ARGV[1], ARGV[6])
+  return {0, redis.call('HGET', KEYS[1], 'c:' .. ARGV[1])}
+end
+return {1, count}
 """
 _READ: Final = f"""
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' or redis.call('HLEN', KEYS[1]) > {2 * _MOST_FIELDS} then return {{}} end
@@ -54,6 +59,13 @@ class RedisCounters:
 
     def add(self, name: str, field: str, amount: int, label: bytes) -> int:
         """Add `amount` to a count and return what it is then."""
+        return self._added(name, field, amount, label)[1]
+
+    def add_within(self, name: str, field: str, amount: int, label: bytes, *, at_most: int) -> tuple[bool, int]:
+        """Add `amount` unless the count would be more than `at_most` then; return whether, and what it is then."""
+        return self._added(name, field, amount, label, at_most, -amount)
+
+    def _added(self, name: str, field: str, amount: int, label: bytes, *bound: int) -> tuple[bool, int]:
         from redis.exceptions import ResponseError
 
         check_key(field)
@@ -63,7 +75,9 @@ class RedisCounters:
             # A cluster's client sends again what was cut off, which may have been counted, unless it is told the node.
             at = {"target_nodes": client.get_node_from_key(key)} if self._connection.target.is_cluster else {}
             try:
-                return int(client.execute_command("EVAL", _ADD, 1, key, field, amount, label, _LIFE_MS, **at))
+                words = (key, field, amount, label, _LIFE_MS, *bound)
+                is_added, count = client.execute_command("EVAL", _ADD, 1, *words, **at)
+                return bool(is_added), int(count)
             except ResponseError as error:
                 if "overflow" not in str(error):
                     raise

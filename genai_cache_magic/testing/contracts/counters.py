@@ -51,6 +51,27 @@ class CountersContract:
         assert counters.add(key_of("a"), key_of("x"), -1, b"x") == LARGEST_COUNT - 1
         assert counters.read(key_of("a"))[key_of("x")].count == LARGEST_COUNT - 1
 
+    def test_a_bound_is_never_passed(self, counters: Counters, other: Counters) -> None:
+        """What would be more is not added, and changes nothing; what is just enough is."""
+        assert counters.add_within(key_of("a"), key_of("x"), 60, b"x", at_most=100) == (True, 60)
+        assert other.add_within(key_of("a"), key_of("x"), 41, b"x", at_most=100) == (False, 60)
+        assert counters.add_within(key_of("a"), key_of("x"), 40, b"x", at_most=100) == (True, 100)
+        assert counters.add_within(key_of("a"), key_of("x"), -1, b"x", at_most=10) == (False, 100)
+        assert other.read(key_of("a")) == {key_of("x"): Counted(100, b"x")}
+        assert counters.add_within(key_of("b"), key_of("x"), 7, b"z", at_most=3) == (False, 0)
+        assert counters.add(key_of("b"), key_of("x"), 2, b"z") == 2
+
+    def test_all_at_once_take_what_there_is(self, counters: Counters, other: Counters) -> None:
+        """Those who ask for too much are in nobody's way: of all who ask at once, some get just what is there."""
+        amounts = [amount for _ in range(_EACH // 5) for one in (counters, other) for amount in ((one, 90), (one, 20))]
+        assert counters.add(key_of("a"), key_of("x"), 20, b"x") == 20
+        with ThreadPoolExecutor(_THREADS) as pool:
+            got = list(
+                pool.map(lambda a: a[0].add_within(key_of("a"), key_of("x"), a[1], b"x", at_most=100)[0], amounts)
+            )
+        assert [amount for (_, amount), is_added in zip(amounts, got, strict=True) if is_added] == [20] * 4
+        assert counters.read(key_of("a"))[key_of("x")].count == 100
+
     def test_many_at_once_lose_nothing(self, counters: Counters, other: Counters) -> None:
         """Of threads that count at once, over two views, each sees a count of its own, and the sum is right."""
         turns = [(one, n) for n in range(_EACH) for one in (counters, other)]
@@ -65,5 +86,7 @@ class CountersContract:
         for name, field in ((wrong, key_of("x")), (key_of("a"), wrong)):
             with pytest.raises(ValueError, match="64"):
                 counters.add(name, field, 1, b"x")
+            with pytest.raises(ValueError, match="64"):
+                counters.add_within(name, field, 1, b"x", at_most=1)
         with pytest.raises(ValueError, match="64"):
             counters.read(wrong)
