@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.canonical import dumps
+from genai_cache_magic.core.credentials import readable, readable_address, readable_header
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import JsonObject, Request
@@ -27,14 +28,14 @@ def portable_form(request: Request, salt: str = "") -> JsonObject:
     form: JsonObject = {
         "schema": SCHEMA,
         "surface": request.surface,
-        "origin": request.origin,
+        "origin": readable_address(request.origin),
         "model": request.model,
-        "body": request.body,
+        "body": readable(request.body),
     }
     more: JsonObject = {
         "api_version": request.api_version,
         "form": request.form,
-        "headers": [list(header) for header in request.headers],
+        "headers": [[name, readable_header(name, text)] for name, text in request.headers],
         "ignored": list(request.ignored),
         "media": list(request.media),
         "rules": list(request.rules),

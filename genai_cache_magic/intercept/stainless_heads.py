@@ -11,10 +11,10 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from genai_cache_magic.core.credentials import is_credential
 from genai_cache_magic.intercept import httpx
 from genai_cache_magic.intercept.stainless_shapes import told_apart
 from genai_cache_magic.providers.base import HttpCall
-from genai_cache_magic.providers.headers import is_credential
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -7,9 +7,9 @@ knows is not in the key, since proxies and tracers add headers to every call.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
+from genai_cache_magic.core.credentials import digest_of, is_credential
 from genai_cache_magic.errors import UncacheableRequest
 
 if TYPE_CHECKING:
@@ -108,20 +108,6 @@ SILENT_PREFIXES: Final = ("x-amz-", "x-aws-ec2-", "x-fern-", "x-goog-upload-", "
 _FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta", "x-anthropic-beta"})
 """Headers that hold a set of flags, comma-separated."""
 
-# A credential in the key stops a team from sharing, so none is there unless somebody configures it to keep people
-# apart. SECURITY: then only its digest is, so that no request, and nothing that shows or lists one, holds it.
-_CREDENTIALS: Final = frozenset({"cookie", "helicone-auth", "set-cookie", "x-functions-key"})
-_CREDENTIAL_ENDS: Final = (
-    "api-key",  # Azure, Anthropic, Google, gateways
-    "apikey",
-    "authorization",  # proxies and gateways put a word before it
-    "-password",
-    "-secret",
-    "-access-key",  # Amazon's
-    "subscription-key",  # Azure API Management
-    "-token",  # Amazon's sessions, Google's, bearers under other names
-)
-
 
 def semantic_headers(call: HttpCall, extra: frozenset[str]) -> Headers:
     """Return the headers that decide the answer, sorted; lines of one in their order, flags as a sorted set.
@@ -154,11 +140,6 @@ def is_semantic(name: str) -> bool:
     return name.startswith(SEMANTIC_PREFIXES) and name not in SILENT and not is_credential(name)
 
 
-def is_credential(name: str) -> bool:
-    """Tell whether a header, `name` in lower case, says who asks: such a header is in no key as it stands."""
-    return name in _CREDENTIALS or name.endswith(_CREDENTIAL_ENDS)
-
-
 def _values(call: HttpCall, name: str) -> Iterable[str]:
     """Return the values of a header, one for each of its lines; a set of flags is one, in however many lines."""
     if name in _FLAG_LISTS:
@@ -166,4 +147,6 @@ def _values(call: HttpCall, name: str) -> Iterable[str]:
     lines = [line.strip() for line in call.repeated.get(name) or (call.headers[name],)]
     if not is_credential(name):
         return lines
-    return [f"sha256={hashlib.sha256(line.encode('utf-8', 'surrogatepass')).hexdigest()}" for line in lines]
+    # A credential in the key stops a team from sharing, so none is there unless somebody configures it to keep people
+    # apart. SECURITY: then only its digest is, so that no request, and nothing that shows or lists one, holds it.
+    return [digest_of(line) for line in lines]

@@ -137,6 +137,54 @@ def test_a_file_holds_no_clock_no_place_and_no_secret(url, isolated, monkeypatch
     assert {name for name, _ in headers} == {"content-type"}
 
 
+def test_credentials_that_a_request_holds_are_digests(url, elsewhere):
+    """In its body, for servers of tools, in addresses, in headers of gateways: calls of two stay two, none is read."""
+
+    def ask_with(secret):
+        with openai.OpenAI(
+            base_url=url,
+            api_key="k",
+            max_retries=0,
+            default_query={"auth": f"{secret}-auth"},
+            default_headers={"x-portkey-config": f'{{"api_key": "{secret}-config"}}', "x-portkey-virtual-key": secret},
+        ) as client:
+            more = {
+                "api_key": f"{secret}-body",
+                "config": {"clientSecret": f"{secret}-camel", "items": [{"access_token": f"{secret}-nested"}]},
+                "server": {"authorization": f"{secret}-mcp", "headers": {"X-Own": f"{secret}-header"}},
+                "server_url": f"https://user:{secret}-user@mcp.example/p?t={secret}-query",
+            }
+            messages = [{"role": "user", "content": "what is an api_key?"}]
+            return client.chat.completions.create(model="m", messages=messages, extra_body=more).id
+
+    with llm_cache(mode="record", run_file=FILE):
+        one, other = ask_with("secret"), ask_with("secreter")
+    assert one != other
+    text = Path(FILE).read_text()
+    assert "secret" not in text.replace("clientSecret", "")
+    assert "what is an api_key?" in text
+    assert "https://sha256=" in text
+    elsewhere()
+    with llm_cache(mode="replay", run_file=FILE):
+        assert [ask_with("secreter"), ask_with("secret")] == [other, one]
+        with pytest.raises(ReplayMiss, match=r"differs in body\.api_key"):
+            ask_with("wrong")
+
+
+def test_a_schema_that_names_a_credential_is_left_as_it_is():
+    """What is no text under such a name is none; nor is any text elsewhere, however deep a request is."""
+    deep = [{"properties": {"api_key": {"type": "string"}, "token": {}}, "required": ["password"]}]
+    for _ in range(180):
+        deep = [deep]
+    body = {
+        "messages": [{"role": "user", "content": "token: abc"}],
+        "tools": deep,
+        "max_tokens": 5,
+        "url": "no address",
+    }
+    assert portable_form(Request("s", "https://h.example/v1", "m", body))["body"] is body
+
+
 def test_only_what_changed_is_another_line(url):
     """A changed prompt adds a line and leaves the others as they are."""
     recorded(url, "a", "b")
