@@ -322,7 +322,7 @@ class CallDesk:
     def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
         self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
-        return Answered(response, Tier.L1, lead.sample, lead.entry_id)
+        return Answered(response, Tier.L1, lead.sample, lead.entry_id, not_stored=lead.not_stored)
 
     def _put_together(self, lead: Lead, looked: Mapping[EntryId, Looked] | None = None) -> Answered | None:
         """Serve what `lead` asks for of the entries of its items, if they are all there."""
@@ -334,7 +334,7 @@ class CallDesk:
         self._let_go(lead)
         self._batching.served(lead, batch, response)
         self._teller.hit_by_parts(lead, batch)
-        return Answered(response, batch.tier, lead.sample, lead.entry_id)
+        return Answered(response, batch.tier, lead.sample, lead.entry_id, not_stored=lead.not_stored)
 
     def _resume_batch(self, lead: Lead, batch: Batch, landing: Landed | Failed | Promoted | Released) -> Step:
         """Decide anew after another call has come to its end that asked about some of the same."""

@@ -121,7 +121,7 @@ class Explainer:
             why = ", ".join(filter(None, (f"a hit, from {call.tier or 'a call in flight'}", call.reason)))
             return Explanation(call.outcome, why, call.model, entry=call.entry_id[:_SHOWN_DIGITS])
         found = Explanation(call.outcome, _why(call), call.model, call.differs, call.entry_id[:_SHOWN_DIGITS])
-        if call.outcome is Outcome.SIMILAR:
+        if call.outcome is Outcome.SIMILAR and call.similar_to:
             return self._likened(found, EntryId(call.entry_id), EntryId(call.similar_to))
         is_new = call.outcome is Outcome.MISS and call.reason in {"", STORES_NOTHING}
         is_missed_replay = bool(call.entry_id) and call.reason == f"replay: {_ABSENT}"

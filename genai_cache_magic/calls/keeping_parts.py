@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.providers.base import Answer
 
 
+_APART: Final = "stored text by text alone"
+_TOO_LARGE: Final = f"{_APART}: the whole is larger than max_response"
+
 _MOST_RECORDS: Final = MAX_ENTRY_RECORDS // 4
 """So many records of entries that texts may add to."""
 
@@ -130,6 +133,7 @@ class PartsKeeper:
         options = lead.scope.options
         may_write = options.sends and options.mode is not Mode.READ and not self._keeper.is_refused(lead)
         is_small = len(joined.body) <= self._keeper.limits.max_response_bytes
+        lead.not_stored = _APART if is_small else _TOO_LARGE
         if not may_write or not is_small or self._keeper.stamp(lead).stamp is None:
             return
         try:
@@ -139,6 +143,7 @@ class PartsKeeper:
                 usage, cost = batch.saved()
                 metadata = replace(entry.metadata, usage=usage, cost_usd=cost)
                 self._entries.fill(lead.entry_id, replace(entry, header=header, metadata=metadata))
+                lead.not_stored = ""
         except (EntryUndecodable, StoreUnavailable) as exc:
             lead.scope.emit(trouble("L1", exc))
 
@@ -150,6 +155,7 @@ class PartsKeeper:
         try:
             entries = self._items(lead, batch, answer, fresh)
             whole = self._whole(lead, batch, received, answer, fresh)
+            lead.not_stored = _TOO_LARGE if whole is None else ""
             filled = self._entries.fill_many(entries if whole is None else {**entries, lead.entry_id: whole}, wanted)
         except EntryUndecodable:
             return Verdict(Outcome.REFUSED, "can't be stored faithfully")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.model import EntryId, Response, Stamp
     from genai_cache_magic.core.policy import Why
     from genai_cache_magic.entries.permits import Permit
-    from genai_cache_magic.events import Tier
+    from genai_cache_magic.events import Outcome, Tier
     from genai_cache_magic.providers.base import ModelCall
 
 
@@ -65,6 +65,8 @@ class Answered:
     entry_id: str = field(repr=False, default="")
     is_similar: bool = False
     """It is the answer to another question, much alike."""
+    not_stored: str = ""
+    """Why it does not lie under `entry_id`, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,10 @@ class Lead:
     """Whether L1 had nothing to serve when it was last looked in."""
     is_done: bool = False
     is_recorded: bool = False
+    outcome: Outcome | None = None
+    """As it was recorded."""
+    not_stored: str = ""
+    """Why its answer does not lie under `entry_id`, in words, once it is recorded."""
     spent_usd: Decimal | None = None
     """What the call has cost [USD], once it is recorded; None is unknown."""
     ticket: int = 0

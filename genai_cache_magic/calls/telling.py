@@ -114,7 +114,9 @@ class Teller:
         differs: tuple[str, ...] = (),
         similar: Similar | None = None,
     ) -> None:
-        lead.is_recorded, lead.spent_usd = True, spent
+        lead.is_recorded, lead.spent_usd, lead.outcome = True, spent, outcome
+        if not stored:
+            lead.not_stored = reason or "not stored"
         lead.scope.emit(
             CallRecord(
                 outcome,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path  # noqa: TC003 - typer reads it
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from genai_cache_magic.cli.opening import Namespace, opened
 from genai_cache_magic.cli.overview import Commands
 from genai_cache_magic.cli.showing import AsJson, print_table, shown
 from genai_cache_magic.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from genai_cache_magic.runs.summaries import Written
 
 runs_app = typer.Typer(cls=Commands, rich_markup_mode=None)
 
@@ -87,7 +90,7 @@ def runs_pin(
     namespace: Namespace = None,
 ) -> None:
     """Keep the answers of a run as they are now, for replay: past their time, past clear and refresh."""
-    from genai_cache_magic.jupyter.runs import written
+    from genai_cache_magic.jupyter.runs import left_out, written
 
     with opened(namespace) as cache:
         if remove:
@@ -96,8 +99,11 @@ def runs_pin(
             typer.echo(json.dumps({"run": name, "pinned": False}) if as_json else says)
             return
         done = cache.runs.pin(name)
-    about = {"run": name, "pinned": True, "calls": done.count, "changed": done.changed, "team": done.is_told}
-    typer.echo(json.dumps(about) if as_json else written("pinned", name, done))
+    if as_json:
+        typer.echo(json.dumps({"run": name, "pinned": True, **_counts(done), "team": done.is_told}))
+        return
+    for line in (written("pinned", name, done), *left_out(done)):
+        typer.echo(shown(line))
 
 
 @runs_app.command("export")
@@ -110,12 +116,15 @@ def runs_export(
     namespace: Namespace = None,
 ) -> None:
     """Write a run into one file, sealed for those who share the namespace unless --plaintext is given."""
-    from genai_cache_magic.jupyter.runs import written
+    from genai_cache_magic.jupyter.runs import left_out, written
 
     with opened(namespace) as cache:
         done = cache.runs.export(name, file, plaintext=plaintext)
-    about = {"run": name, "file": str(file), "calls": done.count, "changed": done.changed}
-    typer.echo(json.dumps(about) if as_json else written(f"written to {file}", name, done))
+    if as_json:
+        typer.echo(json.dumps({"run": name, "file": str(file), **_counts(done)}))
+        return
+    for line in (written(f"written to {file}", name, done), *left_out(done)):
+        typer.echo(shown(line))
 
 
 @runs_app.command("import")
@@ -173,12 +182,15 @@ def runs_replay(  # noqa: PLR0913 - one parameter for each option of the command
 ) -> None:
     """Execute a notebook or a script with the run's answers: no model is called, no key is needed."""
     from genai_cache_magic.cli.replaying import bundle_in, replay
+    from genai_cache_magic.jupyter.runs import left_out
 
     with tempfile.TemporaryDirectory(prefix="genai-cache-") as folder:
         bundle = bundle_in(folder, name)
         with opened(namespace) as cache:
-            cache.runs.write_bundle(name, bundle)
+            done = cache.runs.write_bundle(name, bundle)
             chosen = cache.namespace
+        for line in () if done is None else left_out(done):
+            typer.echo(shown(line), err=True)
         # What a script prints is not for who reads our object.
         prints_to = _STDERR if as_json else None
         code = replay(bundle, file, arguments or [], output, namespace=chosen, prints_to=prints_to)
@@ -186,6 +198,12 @@ def runs_replay(  # noqa: PLR0913 - one parameter for each option of the command
         about = {"run": name, "file": str(file), "output": None if output is None else str(output), "code": code}
         typer.echo(json.dumps(about))
     raise typer.Exit(code)
+
+
+def _counts(done: Written) -> dict[str, Any]:
+    """Return plain values of what was written."""
+    left_out = dict(done.left_out)
+    return {"calls": done.count, "changed": done.changed, "similar": done.similar, "left_out": left_out}
 
 
 def _show(table: object, *notes: str) -> None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
     from genai_cache_magic.jupyter.panel import Panel
+    from genai_cache_magic.runs.summaries import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +183,18 @@ def _runs(line: str) -> Report:
         case ["diff", one, other]:
             return _noted(differences(one, other, runs.diff(one, other)), runs.notes)
         case ["pin", name]:
-            return Report(written("pinned", name, runs.pin(name)))
+            return _written("pinned", name, runs.pin(name))
         case ["export", name, file, *flags]:
-            return Report(written(f"written to {file}", name, runs.export(name, Path(file), plaintext=bool(flags))))
+            return _written(f"written to {file}", name, runs.export(name, Path(file), plaintext=bool(flags)))
         case ["import", file, name, source, log]:
             rules = (NOTHING, *session.options().ignore)
             done = runs.import_(Path(file), name, source=source, log=Path(log) if log else None, ignore=rules)
-            return Report(written("imported", name, done), notes=left_out(done))
+            return _written("imported", name, done)
     raise ConfigurationError(f"%llm_cache runs {line}: see %llm_cache help")
+
+
+def _written(what: str, name: str, done: Written) -> Report:
+    return Report(written(what, name, done), notes=left_out(done))
 
 
 def _noted(report: Report, notes: Iterable[str]) -> Report:

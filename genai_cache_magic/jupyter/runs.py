@@ -45,7 +45,7 @@ def described(run: Run) -> Report:
             call.cell[:_DIGITS],
             call.model,
             f"{call.sample}",
-            call.outcome,
+            f"{call.outcome} ({call.not_stored})" if call.not_stored else call.outcome,
             _count(call.input_tokens),
             _count(call.output_tokens),
             _money(call.spent_usd if call.saved_usd is None else None),
@@ -68,7 +68,7 @@ def described(run: Run) -> Report:
 def differences(one: str, other: str, found: RunDiff) -> Report:
     """Return what tells two runs apart, a call a row."""
     rows = (
-        *((*_named(d), "answered otherwise", "") for d in found.changed),
+        *((*_named(d), "answered otherwise", _similar(one, other, d)) for d in found.changed),
         *((*_named(d), "asked otherwise", ", ".join(d.parts)) for d in found.differing),
         *((*_call(call), f"in {one} alone", "") for call in found.only_one),
         *((*_call(call), f"in {other} alone", "") for call in found.only_other),
@@ -80,17 +80,24 @@ def differences(one: str, other: str, found: RunDiff) -> Report:
 def written(what: str, name: str, done: Written) -> str:
     """Return what was done with the answers of a run."""
     changed = f"; {counted(done.changed, 'answer')} changed since the run" if done.changed else ""
+    similar = f", {done.similar:,} of them similar (the answer to another question)" if done.similar else ""
     told = {True: ", for the team too", False: "; the team is told as soon as it can be reached"}.get(done.is_told, "")  # type: ignore[arg-type]  # None is no team
-    return f"run {name}, {counted(done.count, 'call')}, is {what}{told}{changed}"
+    return f"run {name}, {counted(done.count, 'call')}{similar}, is {what}{told}{changed}"
 
 
 def left_out(done: Written) -> tuple[str, ...]:
-    """Return what a recording of another tool holds beside the calls that were taken, a line a kind."""
+    """Return what is not among the calls that were taken, a line a kind."""
     if not done.left_out:
         return ()
     kinds = [f"{count:,} left out: {what}" for what, count in done.left_out.items()]
     more = sum([*done.left_out.values()][_KINDS:])
     return (*kinds[:_KINDS], *((f"{more:,} left out for other reasons",) if more else ()))
+
+
+def _similar(one: str, other: str, pair: Differing) -> str:
+    """Return in which of the runs it got the answer to another question."""
+    names = [name for name, call in ((one, pair.one), (other, pair.other)) if call.is_similar]
+    return f"similar in {' and '.join(names)}" if names else ""
 
 
 def _named(pair: Differing) -> tuple[str, str, str]:

@@ -166,7 +166,9 @@ def summarise(scope: CellScope) -> Summary:
         refused=outcomes[Outcome.REFUSED],
         open=outcomes[Outcome.OPEN],
         unrecognised=_hosts(calls),
-        from_files=tuple(sorted(Counter(c.reason for c in calls if c.tier is Tier.FILE).items())),
+        from_files=tuple(
+            sorted(Counter(c.reason for c in calls if c.outcome is Outcome.HIT and c.tier is Tier.FILE).items())
+        ),
         reasons=_reasons(calls),
         totals=_row(calls) if calls else None,
         calls=calls,

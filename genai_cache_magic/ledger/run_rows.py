@@ -17,6 +17,7 @@ import orjson
 
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.errors import DecryptionError, UncacheableRequest
+from genai_cache_magic.events import Outcome
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,6 +33,10 @@ SCHEMA: Final = (
     ),
     "CREATE INDEX run_call_run ON run_call (run, n)",
 )
+IMPORTED: Final = "imported"
+"""The outcome of a call that came from a file: it is this machine's alone, and never told."""
+IMPORTED_SIMILAR: Final = "imported, similar"
+
 _PART_BYTES: Final = 8
 _MONEY: Final = ("spent_usd", "saved_usd")
 _MOST: Final = 2**62
@@ -55,6 +60,8 @@ class RunCall:
         A keyed digest of each part of the request, by its name.
     at_ms
         When it was answered, by the clock of the team's tier where there is one [ms since the epoch]; 0 where unknown.
+    not_stored
+        Why its answer lay in no entry when it came, in words; empty where it did.
     """
 
     run: str
@@ -78,6 +85,17 @@ class RunCall:
     surroundings: Mapping[str, str] = field(repr=False, default_factory=dict)
     parts: Mapping[str, str] = field(repr=False, default_factory=dict)
     at_ms: int = 0
+    not_stored: str = ""
+
+    @property
+    def is_similar(self) -> bool:
+        """Whether it got the answer to another question, much alike."""
+        return self.outcome in {Outcome.SIMILAR.value, IMPORTED_SIMILAR}
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it came from a file."""
+        return self.outcome in {IMPORTED, IMPORTED_SIMILAR}
 
     def as_fields(self) -> dict[str, Any]:
         """Return it as JSON keeps it: money is a decimal text."""
@@ -149,7 +167,7 @@ _KINDS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
             ("run", "cell", "passing", "digest", "entry_id", "surface", "model", "outcome", "asked", "content"),
             _is_text,
         ),
-        "person": _is_text,
+        **dict.fromkeys(("person", "not_stored"), _is_text),
         **dict.fromkeys(("sample", "day", "cached_input_tokens", "at_ms"), _is_count),
         **dict.fromkeys(("input_tokens", "output_tokens"), lambda value: value is None or _is_count(value)),
         **dict.fromkeys(_MONEY, _is_money),

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 RUN: Final = "run"
 INDEX: Final = "runs"
-IMPORTED: Final = "imported"
-"""The outcome of a call that came from a file: it is this machine's alone, and never told."""
 
 _PAGE_BYTES: Final = 256 * 1024
 _LARGEST_CALL_BYTES: Final = 64 * 1024
@@ -83,7 +81,7 @@ class RunSource:
             if head is not None and (head.last, head.calls) == (last, count):
                 lines.append(self._sharing.seal.open_own(label, head.title))
                 continue
-            calls = [call for call in self._accounts.calls_of_label(label) if call.outcome != IMPORTED]
+            calls = [call for call in self._accounts.calls_of_label(label) if not call.is_imported]
             line = _line(headline_of(calls[0].run, calls)) if calls else None
             lines.append(line)
             now = Head(last, count, self._sharing.seal.seal_own(label, line))

@@ -65,6 +65,8 @@ class RecordedCall:
         `portable.portable_form`; None where only its digest is known.
     asked
         In which form the answer was asked for.
+    is_similar
+        Whether it is the answer to another question, much alike.
     """
 
     name: CallName
@@ -73,6 +75,7 @@ class RecordedCall:
     response: Response
     asked: str = ""
     request: JsonObject | None = field(default=None, repr=False)
+    is_similar: bool = False
 
 
 def encode_line(call: RecordedCall) -> bytes:
@@ -94,6 +97,8 @@ def encode_line(call: RecordedCall) -> bytes:
     }
     if call.request is not None:
         line["request"] = call.request
+    if call.is_similar:
+        line["similar"] = True
     return dumps({**line, "check": _check(line)})
 
 
@@ -122,6 +127,9 @@ def decode_line(raw: bytes) -> RecordedCall:
         raise ValueError("it names no request")
     if request is not None and portable_digest(request) != name.digest:
         raise ValueError("its digest is not that of its request")
+    is_similar = line.get("similar", False)
+    if type(is_similar) is not bool:
+        raise ValueError("similar is neither true nor false")
     return RecordedCall(
         name,
         _text(line, "surface"),
@@ -129,6 +137,7 @@ def decode_line(raw: bytes) -> RecordedCall:
         _response(answer),
         _text(line, "asked"),
         request,
+        is_similar,
     )
 
 

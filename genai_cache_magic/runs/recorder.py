@@ -70,6 +70,7 @@ class RunRecorder:
             person=scope.person,
             surroundings={**surroundings(), **_semantic(scope)},
             at_ms=books.now_ms(),
+            not_stored=seen.not_stored,
         )
         books.note_run(RunNote(noted, seen.asked.form, seen.response))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
-from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable
-from genai_cache_magic.runs.lines import HEAD, decode_file, decode_line, encode_file, encode_line
+from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable, UncacheableRequest
+from genai_cache_magic.runs.lines import HEAD, MAX_LINE_BYTES, decode_file, decode_line, encode_file, encode_line
 from genai_cache_magic.runs.sealing import is_sealed, open_file, seal_file
 from genai_cache_magic.stores.faults import map_os_errors
 from genai_cache_magic.stores.locks import FileLock, lock_elsewhere
@@ -123,9 +123,16 @@ class RunFile:
     def keep(self, call: RecordedCall, *, instead: bool = False) -> None:
         """Add `call` unless it is there; `instead` puts it in the place of one that could not be used.
 
-        It is in the file after `flush`. Raises ``UncacheableRequest`` for what can't be said in JSON.
+        It is in the file after `flush`.
+
+        Raises
+        ------
+        UncacheableRequest
+            It can't be said in JSON, or is longer than a line may be.
         """
         line = encode_line(call)
+        if len(line) > MAX_LINE_BYTES:
+            raise UncacheableRequest(f"the answer is longer than a line may be ({MAX_LINE_BYTES:,} bytes)")
         with self._lock:
             if instead or (call.name not in self._lines and call.name not in self._new):
                 self._new[call.name] = line
@@ -195,6 +202,10 @@ class RunFile:
 
     def _write(self, lines: dict[CallName, bytes]) -> None:
         content = encode_file(lines.items())
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigurationError(
+                f"run file {self.label} would be larger than {MAX_FILE_BYTES:,} bytes: record into several files"
+            )
         if self._is_to_be_sealed():
             content = seal_file(content, self._seal_key())
         target = Path(os.path.realpath(self.path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.ignoring import checked_rules, combined
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.ledger.run_rows import RunCall, RunNote, merged
-from genai_cache_magic.ledger.team_runs import IMPORTED
+from genai_cache_magic.ledger.run_rows import IMPORTED, IMPORTED_SIMILAR, RunCall, RunNote, merged
 from genai_cache_magic.runs.foreign import foreign_calls, likely_source
-from genai_cache_magic.runs.lines import CallName, RecordedCall
 from genai_cache_magic.runs.rekeying import under_rules
 from genai_cache_magic.runs.run_file import RunFile
 from genai_cache_magic.runs.summaries import Run, Written, compared, name_of, summary_from, summary_of
+from genai_cache_magic.runs.taken import Taken
 from genai_cache_magic.runs.team_pins import TeamPins
 
 if TYPE_CHECKING:
@@ -32,10 +30,10 @@ if TYPE_CHECKING:
     from genai_cache_magic.ledger.sharing import Learnt
     from genai_cache_magic.ledger.team_runs import Headline
     from genai_cache_magic.providers.base import Origins
+    from genai_cache_magic.runs.lines import RecordedCall
     from genai_cache_magic.runs.summaries import RunDiff, RunSummary
     from genai_cache_magic.stores.base import Pages
 
-_MOST_NAMED = 5
 _TELLING_S = 30.0
 """How long who pins a run waits until its team has it [s]."""
 
@@ -190,9 +188,9 @@ class Runs:
         file = self._bundle(name)
         if file is None:
             raise ConfigurationError("a cache in memory pins nothing: use one on disk")
-        recorded, changed = self._recorded(name)
-        file.replace(recorded)
-        return Written(len(recorded), changed, is_told=self._tell(name, is_pinned=True))
+        taken = self._taken(name)
+        file.replace(taken.recorded.values())
+        return taken.written(is_told=self._tell(name, is_pinned=True))
 
     def _tell(self, name: str, *, is_pinned: bool) -> bool | None:
         """Tell the team of a pin; return whether it knows, None where there is no team."""
@@ -202,14 +200,15 @@ class Runs:
         self._shared.tell_now(within_s=_TELLING_S)
         return self._team_pins.is_told(name)
 
-    def write_bundle(self, name: str, path: Path) -> None:
-        """Write the file from which a run is replayed: that of its pin, else its answers as they are now; as `pin`."""
+    def write_bundle(self, name: str, path: Path) -> Written | None:
+        """Write the file from which a run is replayed: that of its pin (None), else its answers as they are now."""
         pinned = self.pinned(name)
         if pinned is not None:
             shutil.copyfile(pinned.path, path)
-            return
-        recorded, _ = self._recorded(name)
-        RunFile(path, seal_key=self._key, is_sealed=self._seal_key is not None).replace(recorded)
+            return None
+        taken = self._taken(name)
+        RunFile(path, seal_key=self._key, is_sealed=self._seal_key is not None).replace(taken.recorded.values())
+        return taken.written()
 
     def unpin(self, name: str) -> bool:
         """Remove what `pin` made, in a team for all; return whether there was anything."""
@@ -226,10 +225,10 @@ class Runs:
         """
         if not plaintext and self._seal_key is None:
             raise ConfigurationError("encryption is off, so nothing can be sealed: export with --plaintext")
-        recorded, changed = self._recorded(name)
+        taken = self._taken(name)
         file = RunFile(Path(path).absolute(), seal_key=self._key, is_sealed=not plaintext)
-        file.replace(recorded)
-        return Written(len(recorded), changed)
+        file.replace(taken.recorded.values())
+        return taken.written()
 
     def import_(
         self,
@@ -274,7 +273,7 @@ class Runs:
             self._team_pins.leave(name)
         today = self._books.today()
         self._accounts.replace_run(name, [_imported(call, name, today) for call in calls])
-        return Written(len(calls), left_out=left_out)
+        return Written(len(calls), left_out=left_out, similar=sum(call.is_similar for call in calls))
 
     def calls_in(self, path: Path) -> Sequence[RecordedCall]:
         """Return the calls of a run file, every line of which is checked first; raises as `import_`."""
@@ -332,52 +331,31 @@ class Runs:
             raise ConfigurationError("it is sealed, and encryption is off here: ask for a plain one")
         return self._seal_key
 
-    def _recorded(self, name: str) -> tuple[Sequence[RecordedCall], int]:
-        """Return the answers of a run as they are now, and how many are others than it got."""
+    def _taken(self, name: str) -> Taken:
+        """Return the answers of a run as they are now; raises as `pin`."""
         calls = self.show(name).calls
         wanted = {call.entry_id for call in calls if call.entry_id}  # one that was imported has no entry
-        names = {name_of(call) for call in calls}
         found, troubles = self._find(wanted)  # type: ignore[arg-type]  # ids, as they were noted
         is_whole = all(isinstance(found.get(call.entry_id), Found) for call in calls)  # type: ignore[call-overload]  # as above
         bundle = None if is_whole else self.pinned(name)
         if bundle is not None:
             bundle.load()
-        recorded: dict[CallName, RecordedCall] = {}
-        changed: set[CallName] = set()
-        missing: dict[CallName, RunCall] = {}
-        for call in calls:
-            one, is_same = self._answer(call, found, bundle)
-            if one is None:
-                missing[name_of(call)] = call
-                continue
-            recorded[one.name] = one
-            if not is_same:
-                changed.add(one.name)
-        if missing:
-            named = ", ".join(f"{call.model} {call.digest[:8]}" for call in [*missing.values()][:_MOST_NAMED])
-            said = f"{len(missing)} of {len(names)} answers of run {name!r} are not in the cache"
+        taken = Taken.of(calls, found, bundle)
+        if taken.missing:
+            count = len({name_of(call) for call in calls})
+            said = f"{len(taken.missing)} of {count} answers of run {name!r} are not in the cache"
+            named = taken.missing_in_words
             if troubles:
                 raise StoreUnavailable(f"{said} of this machine ({named}), and the team can't be asked: {troubles[0]}")
             raise ConfigurationError(f"{said} any more ({named}): execute the run again, in mode use")
-        return list(recorded.values()), len(changed)
-
-    @staticmethod
-    def _answer(
-        call: RunCall, found: Mapping[EntryId, Found | Fetch], bundle: RunFile | None
-    ) -> tuple[RecordedCall | None, bool]:
-        name = name_of(call)
-        one = found.get(call.entry_id)  # type: ignore[call-overload]  # an id, as it was noted
-        if not isinstance(one, Found):
-            pinned = None if bundle is None else bundle.find(name)
-            return pinned, True
-        asked = one.sealed.account().asked or call.asked
-        content = hashlib.sha256(one.response.body).hexdigest()
-        is_same = asked != call.asked or content == call.content
-        return RecordedCall(name, call.surface, call.model, one.response, asked), is_same
+        if not taken.recorded:
+            why = "; ".join(taken.written().left_out)
+            raise ConfigurationError(f"run {name!r} has no answer that a file could hold ({why})")
+        return taken
 
 
 def _is_imported(calls: Sequence[RunCall]) -> bool:
-    return bool(calls) and all(call.outcome == IMPORTED for call in calls)
+    return bool(calls) and all(call.is_imported for call in calls)
 
 
 def _notes(learnt: Learnt) -> tuple[str, ...]:
@@ -404,7 +382,7 @@ def _imported(call: RecordedCall, run: str, day: int) -> RunNote:
         entry_id="",
         surface=call.surface,
         model=call.model,
-        outcome=IMPORTED,
+        outcome=IMPORTED_SIMILAR if call.is_similar else IMPORTED,
         asked=call.asked,
         content="",
         day=day,

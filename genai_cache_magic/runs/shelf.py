@@ -7,7 +7,6 @@ its caller and goes nowhere else: a file may come from anybody, and answers only
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -96,17 +95,20 @@ class ShelfDesk:
         scope, call = asked.scope, asked.call
         number, give_back = self._sample(asked)
         recorded = self._file.find(CallName(asked.digest, number))
+        if recorded is not None and recorded.is_similar and scope.options.mode is not Mode.REPLAY:
+            recorded = None  # what another question was answered is what that run got; who asks now asks for its own
         response = None if recorded is None else _suited(call, recorded)
         if recorded is None or response is None:
             give_back()
             return None
         answer = call.provider.read(recorded.response)
         saved = cost_usd(call, answer, now_ms=self._now_ms())
+        is_similar, source = recorded.is_similar, f"from {self._file.label}"
         scope.emit(
             CallRecord(
-                Outcome.HIT,
+                Outcome.SIMILAR if is_similar else Outcome.HIT,
                 tier=Tier.FILE,
-                reason=f"from {self._file.label}",
+                reason=f"similar, {source}" if is_similar else source,
                 provider=call.provider.surface,
                 model=answer.model or recorded.model or call.request.model,
                 input_tokens=answer.usage.input_tokens,
@@ -119,7 +121,8 @@ class ShelfDesk:
                 entry_id=asked.digest,
             )
         )
-        return Answered(response, Tier.FILE, number, EntryId(asked.digest))
+        entry_id = EntryId(asked.digest)
+        return Answered(response, Tier.FILE, number, entry_id, is_similar=is_similar, not_stored=source)
 
     def _sample(self, asked: Asked) -> tuple[int, Callable[[], None]]:
         """Return which sample `asked` is to have, and what gives that number back."""
@@ -144,9 +147,13 @@ class ShelfDesk:
         model = answer.model or call.request.model
         surface = call.provider.surface
         recorded = RecordedCall(name, surface, model, seen.response, call.wants.asked, seen.asked.form)
-        with suppress(UncacheableRequest):
-            there = self._file.find(name)
-            self._file.keep(recorded, instead=there is not None and _suited(call, there) is None)
+        there = self._file.find(name)
+        is_unfit = there is not None and (there.is_similar or _suited(call, there) is None)
+        try:
+            self._file.keep(recorded, instead=is_unfit)
+        except UncacheableRequest as exc:
+            said = f"an answer of {model} is not recorded in {self._file.label}: {exc}"
+            scope.emit(Trouble(_PART, type(exc).__name__, said))
         if scope.is_over or self._file.is_due():
             flush(self._file, scope)
 

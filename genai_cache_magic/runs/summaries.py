@@ -125,15 +125,18 @@ class Written:
     changed
         Of so many the answer is another than the run got.
     left_out
-        What a recording of another tool holds beside them: how many, by what they are.
+        What is not among them, of a run or of a recording of another tool: how many, by what they are.
     is_told
         Whether the team has what was pinned; False: it is told as soon as it can be; None: it is this machine's alone.
+    similar
+        Of so many the answer is that to another question, much alike.
     """
 
     count: int
     changed: int = 0
     left_out: Mapping[str, int] = field(repr=False, default_factory=dict)
     is_told: bool | None = None
+    similar: int = 0
 
 
 def summary_of(name: str, calls: Sequence[RunCall], *, is_pinned: bool) -> RunSummary:
@@ -163,9 +166,7 @@ def compared(one: Iterable[RunCall], other: Iterable[RunCall]) -> RunDiff:
     mine, theirs = ({name_of(call): call for call in calls} for calls in (one, other))
     both = mine.keys() & theirs.keys()
     changed = [Differing(mine[name], theirs[name], ("answer",)) for name in mine if name in both]
-    changed = [
-        pair for pair in changed if pair.one.content != pair.other.content and pair.one.asked == pair.other.asked
-    ]
+    changed = [pair for pair in changed if _is_answered_otherwise(pair.one, pair.other)]
     left = [call for name, call in mine.items() if name not in both]
     right = [call for name, call in theirs.items() if name not in both]
     ranked = sorted(
@@ -187,6 +188,11 @@ def compared(one: Iterable[RunCall], other: Iterable[RunCall]) -> RunDiff:
         only_one=tuple(call for n, call in enumerate(left) if n not in pairs),
         only_other=tuple(call for m, call in enumerate(right) if m not in taken),
     )
+
+
+def _is_answered_otherwise(one: RunCall, other: RunCall) -> bool:
+    """Return whether two calls that ask the same got other answers; whose question it answered is part of one."""
+    return one.is_similar != other.is_similar or (one.content != other.content and one.asked == other.asked)
 
 
 def name_of(call: RunCall) -> CallName:

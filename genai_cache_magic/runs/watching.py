@@ -53,6 +53,8 @@ class Witnessed:
     ----------
     refused
         Why the answer may not be stored, as was known before it came.
+    not_stored
+        Why the answer does not lie under `entry_id`, in words; empty where it does.
     """
 
     asked: Asked
@@ -61,6 +63,7 @@ class Witnessed:
     sample: int
     entry_id: str = field(repr=False)
     refused: tuple[str, ...] = ()
+    not_stored: str = ""
 
 
 class WatchedAnswers:
@@ -102,7 +105,9 @@ def watched(step: Step, asked: Asked, witness: Callable[[Witnessed], None]) -> S
     """Return `step`, whose answer will be told to `witness`, if it has not come already."""
     if isinstance(step, Answered):
         outcome = Outcome.SIMILAR if step.is_similar else Outcome.HIT
-        witness(Witnessed(asked, step.response, outcome, step.sample, step.entry_id))
+        witness(
+            Witnessed(asked, step.response, outcome, step.sample, step.entry_id, not_stored=step.not_stored),
+        )
     elif isinstance(step, Lead):
         step.desk = _WatchedDesk(step.desk, asked, witness)
     elif isinstance(step, Follow):
@@ -129,4 +134,6 @@ class _WatchedDesk(PassingDesk):
         self._desk.commit(lead, response)
         if not was_done:
             refused = tuple(lead.call.refused)
-            self._witness(Witnessed(self._asked, response, Outcome.MISS, lead.sample, lead.entry_id, refused))
+            outcome = lead.outcome or Outcome.MISS
+            seen = Witnessed(self._asked, response, outcome, lead.sample, lead.entry_id, refused, lead.not_stored)
+            self._witness(seen)

@@ -29,6 +29,7 @@ from genai_cache_magic.events import Outcome
 from genai_cache_magic.jupyter.arguments import parse_cell
 from genai_cache_magic.jupyter.badge import as_text
 from genai_cache_magic.jupyter.call_report import as_json
+from genai_cache_magic.jupyter.runs import differences, written
 from genai_cache_magic.jupyter.summary import summarise
 from genai_cache_magic.settings.trust import decides_trust
 from genai_cache_magic.vectors import INSTALL_LOCAL
@@ -327,6 +328,67 @@ def test_a_run_says_how_alike_questions_had_to_be():
     assert [call.outcome for call in calls] == ["miss", "similar"]
     assert {call.surroundings["semantic"] for call in calls} == {"0.95"}
     assert [call.saved_usd is not None for call in calls] == [False, True]
+
+
+@pytest.mark.parametrize("plaintext", [True, False])
+def test_a_run_that_is_carried_on_says_what_was_similar(unique_server, plaintext):
+    """A file, a pin and who takes them over give it as what it was: by its outcome, its mark, its line, in `show`."""
+    first, _ = asked(ONE, run="r")
+    asked(OTHER, run="r")
+    runs = current_session().cache("default").runs
+    file = Path("r.jsonl" if plaintext else "r.run")
+    for done in (runs.export("r", file, plaintext=plaintext), runs.pin("r"), runs.import_(file, "theirs")):
+        assert (done.count, done.similar, done.left_out) == (2, 1, {})
+    if plaintext:
+        assert [b'"similar":true' in line for line in sorted(file.read_bytes().splitlines()[1:])].count(True) == 1
+    assert "2 calls, 1 of them similar (the answer to another question), is pinned" in written("pinned", "r", done)
+    asked_before = unique_server.count
+    for options in ({"run": "theirs"}, {"run": "r"}, {"run_file": file}):
+        current_session().cache("default").clear()
+        with llm_cache(mode="replay", **options) as cell, openai.OpenAI() as client:
+            assert ask(ONE) == first
+            raw = client.chat.completions.with_raw_response.create(**body(OTHER))
+        assert raw.headers["x-genai-cache"] == "similar"
+        assert raw.parse().choices[0].message.content == first
+        assert [call.outcome for call in cell.calls] == [Outcome.HIT, Outcome.SIMILAR]
+        assert (cell.hits, cell.similar) == (1, 1)
+        label = {"theirs": "pinned run theirs", "r": "pinned run r"}.get(options.get("run"), file.name)
+        assert f"1 hit (from {label}), 1 similar, 0 misses" in as_text(summarise(cell))
+        assert "similar, from" in current_session().cache("default").explain(cell)[0].reason
+    assert unique_server.count == asked_before
+    assert [call.outcome for call in runs.show("theirs").calls].count("imported, similar") == 1
+    assert runs.export("theirs", file, plaintext=True).similar == 1
+
+
+def test_who_does_not_replay_asks_for_an_answer_of_its_own(unique_server):
+    """A file's similar answer is given in a replay alone; recording puts the own one in its place."""
+    asked(ONE, run="r")
+    asked(OTHER, run="r")
+    runs, file = current_session().cache("default").runs, Path("r.jsonl")
+    runs.export("r", file, plaintext=True)
+    current_session().cache("default").clear()
+    first, _ = asked(ONE, semantic=None, run_file=file)
+    assert outcome(OTHER, semantic=None, run_file=file, mode="read") is Outcome.MISS
+    own, cell = asked(OTHER, semantic=None, run_file=file, mode="record")
+    assert cell.calls[0].outcome is Outcome.MISS
+    assert own != first
+    again, cell = asked(OTHER, semantic=None, run_file=file, mode="replay")
+    assert (again, cell.calls[0].outcome) == (own, Outcome.HIT)
+    assert b'"similar"' not in file.read_bytes()
+
+
+def test_two_runs_differ_where_one_got_the_answer_to_another_question(monkeypatch, server):
+    """Also where the words are the same."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)  # says the same each time
+    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({server.url: "openai"}))
+    reset_session()
+    asked(ONE, run="similar")
+    asked(OTHER, run="similar")
+    asked(ONE, semantic=None, run="plain")
+    asked(OTHER, semantic=None, run="plain", mode="refresh")
+    found = current_session().cache("default").runs.diff("similar", "plain")
+    assert (found.same, len(found.changed), found.differing) == (1, 1, ())
+    assert differences("similar", "plain", found).table.rows[0][-2:] == ("answered otherwise", "similar in similar")
 
 
 def test_the_ledger_counts_no_hit():

@@ -41,7 +41,9 @@ def test_a_line_has_its_outcome(vector):
         with pytest.raises(ValueError, match=r"."):
             decode_line(raw)
         return
-    response = decode_line(raw).response
+    call = decode_line(raw)
+    response = call.response
+    assert call.is_similar is vector.get("similar", False)
     assert response.body == base64.b64decode(vector["body64"])
     assert [list(header) for header in response.headers] == vector["headers"]
 
