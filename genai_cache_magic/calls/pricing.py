@@ -164,16 +164,18 @@ def price_usd(  # noqa: PLR0913 - who is asked, for what, on which terms, when
 
 
 def _counts(usage: Usage, bill: Bill) -> dict[str, int]:
-    """Return what is billed by its names in genai-prices; empty if the input is not known."""
+    """Return what is billed by its names in genai-prices; empty if the input or the output is not known."""
     if usage.input_tokens is None:
         return {"audio_seconds": bill.units["audio_seconds"]} if "audio_seconds" in bill.units else {}
+    if usage.output_tokens is None:
+        return {}
     plain = {
         "cache_read_tokens": usage.cached_input_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
     }
     return {
         "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens or 0,
+        "output_tokens": usage.output_tokens,
         **{name: n for name, n in plain.items() if n},
         **bill.units,
     }

@@ -65,7 +65,7 @@ class Answered:
     entry_id: str = field(repr=False, default="")
     is_similar: bool = False
     """It is the answer to another question, much alike."""
-    not_stored: str = ""
+    not_stored: str = field(repr=False, default="")
     """Why it does not lie under `entry_id`, in words."""
 
 
@@ -105,7 +105,7 @@ class Lead:
     is_recorded: bool = False
     outcome: Outcome | None = None
     """As it was recorded."""
-    not_stored: str = ""
+    not_stored: str = field(repr=False, default="")
     """Why its answer does not lie under `entry_id`, in words, once it is recorded."""
     spent_usd: Decimal | None = None
     """What the call has cost [USD], once it is recorded; None is unknown."""

@@ -85,7 +85,7 @@ class RunCall:
     surroundings: Mapping[str, str] = field(repr=False, default_factory=dict)
     parts: Mapping[str, str] = field(repr=False, default_factory=dict)
     at_ms: int = 0
-    not_stored: str = ""
+    not_stored: str = field(repr=False, default="")
 
     @property
     def is_similar(self) -> bool:

@@ -150,10 +150,11 @@ def decode_file(text: bytes) -> dict[CallName, bytes]:
         It is no run file of this version, or any of its lines is not right: the message names the line.
     """
     head, *rest = text.split(b"\n")
-    if head != HEAD:
+    if head.removesuffix(b"\r") != HEAD:  # git may have turned the ends of its lines into those of Windows
         raise ConfigurationError(_wrong_head(head))
     found: dict[CallName, bytes] = {}
-    for number, raw in enumerate(rest, start=2):
+    for number, line in enumerate(rest, start=2):
+        raw = line.removesuffix(b"\r")
         if not raw.strip():
             continue
         try:
@@ -234,8 +235,10 @@ def _why(raw: bytes, error: Exception) -> str:
 
 
 def _wrong_head(head: bytes) -> str:
-    if head == HEAD + b"\r":
-        return "its lines end in CR LF, into which git may have turned them: mark it as -text in .gitattributes"
+    if not head:
+        return "it is empty, so it is no run file: take it again from who recorded it, or remove it and record anew"
+    if head.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "an editor has put a mark of its encoding before it: save it as UTF-8 without one"
     try:
         said = parse_body(head)
     except UncacheableRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -155,8 +156,11 @@ class RunFile:
             if not self._new:
                 return
             self._flushed_at = time.monotonic()
+            before = self._lines
             with self._locked():
-                merged = {**self._lines, **self._new}
+                # A file that was removed meanwhile lacks what has answered from it: a replay will ask that too.
+                lost = {name: before[name] for name in self._used & before.keys()} if self._seen is None else {}
+                merged = {**lost, **self._lines, **self._new}
                 if merged != self._lines or self._seen is None:
                     self._write(merged)
                 self._lines, self._new = merged, {}
@@ -268,9 +272,19 @@ def content_of(path: Path, label: str, limit: int) -> bytes:
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when the file is written; None if there is none."""
+    """Return what changes when the file is written: device, number, size, time; None if there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        No file can have that name.
+    """
     try:
         status = path.stat()
-    except OSError:
+    except ValueError:
+        raise ConfigurationError(f"run file {path.name!r}: no file can be called so") from None
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            raise ConfigurationError(f"run file {path.name[:40]}...: no file can have so long a name") from None
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

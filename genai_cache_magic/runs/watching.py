@@ -63,7 +63,7 @@ class Witnessed:
     sample: int
     entry_id: str = field(repr=False)
     refused: tuple[str, ...] = ()
-    not_stored: str = ""
+    not_stored: str = field(repr=False, default="")
 
 
 class WatchedAnswers:

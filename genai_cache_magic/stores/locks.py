@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,6 +173,8 @@ class KeyLocks:
 
 def lock_elsewhere(path: Path) -> Path:
     """Return the lock of all processes of this user that write `path`: not beside it, where it would be committed."""
-    name = hashlib.sha256(os.path.realpath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    # Of one name where a file system knows no case, or spells accents its own way; elsewhere two take turns.
+    folded = unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+    name = hashlib.sha256(folded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     owner = user_id()
     return Path(tempfile.gettempdir(), f"genai-cache-run-files-{'own' if owner is None else owner}", f"{name}.lock")

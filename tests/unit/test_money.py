@@ -739,6 +739,8 @@ class TestNotUnderstood:
     def test_gemini_and_bedrock(self):
         """And in Google's and Amazon's."""
         assert gemini({"promptTokenCount": 10, "candidatesTokenCount": 1, "mysteryTokenCount": 1}) is None
+        assert gemini({"promptTokenCount": 10, "candidatesTokenCount": -1}) is None
+        assert gemini({"promptTokenCount": 10}) == gemini({"promptTokenCount": 10, "candidatesTokenCount": 0})
         assert converse({"inputTokens": 10, "outputTokens": 1, "mysteryTokens": 1}) is None
 
     def test_an_answer_that_failed_after_it_began(self):

@@ -47,6 +47,7 @@ def test_provider_cached_tokens_are_cheaper():
         ("", "my-deployment", Usage(1, 1)),
         ("no-such-vendor", "gpt-4.1-mini", Usage(1, 1)),
         ("openai", "gpt-4.1-mini", Usage(None, None)),
+        ("openai", "gpt-4.1-mini", Usage(10, None)),
         ("openai", "", Usage(1, 1)),
         ("azure", "team-gpt-4o", Usage(1, 1)),
         ("azure", "gpt-4o-of-ours", Usage(1, 1)),

@@ -34,6 +34,7 @@ from genai_cache_magic.runs.lines import (
     encode_line,
 )
 from genai_cache_magic.runs.run_file import RunFile
+from genai_cache_magic.stores.locks import lock_elsewhere
 from genai_cache_magic.testing.model_server import Fault
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -305,6 +306,7 @@ sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from unit.test_run_file import made
 from genai_cache_magic.runs.run_file import RunFile
+from genai_cache_magic.stores.locks import lock_elsewhere
 file = RunFile(Path(sys.argv[1]), seal_key=bytes)
 for number in range(20):
     file.keep(made(number))
@@ -352,9 +354,10 @@ LINE = encode_line(made(1))
             HEAD + b"\n<<<<<<< HEAD\n" + LINE + b"\n",
             "line 2 can't be used, so none is: a merge has left it there",
         ),
-        (HEAD + b"\r\n" + LINE + b"\r\n", "its lines end in CR LF"),
+        (b"\xef\xbb\xbf" + HEAD + b"\n", "save it as UTF-8 without one"),
+        ((HEAD + b"\n").decode().encode("utf-16"), "save it as UTF-8 without one"),
     ],
-    ids=["empty", "other", "newer", "cut", "edited", "twice", "conflict", "converted"],
+    ids=["empty", "other", "newer", "cut", "edited", "twice", "conflict", "mark", "utf-16"],
 )
 def test_a_file_that_is_not_right_answers_nothing(url, unique_server, content, said):
     """All of it is checked before any of it is used: what is wrong is named, and no call is made."""
@@ -369,6 +372,53 @@ def test_a_file_that_is_not_right_answers_nothing(url, unique_server, content, s
         assert said in str(caught.value)
     assert unique_server.count == 0
     assert Path(FILE).read_bytes() == content
+
+
+def test_ends_of_lines_may_be_those_of_windows(url, unique_server):
+    """As git writes them there; what is recorded beside is a file as ever, and what was there answers."""
+    first, _ = recorded(url, "a", "b")
+    path, asked = Path(FILE), unique_server.count
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with llm_cache(mode="replay", run_file=FILE):
+        assert [ask(url, text).id for text in ("a", "b")] == first
+    before = path.read_bytes()
+    recorded(url, "a")
+    assert (path.read_bytes(), unique_server.count) == (before, asked)
+    recorded(url, "c")
+    assert b"\r" not in path.read_bytes()
+    assert len(path.read_bytes().splitlines()) == 4
+
+
+def test_a_file_that_is_removed_meanwhile_lacks_nothing_that_was_asked(url, unique_server):
+    """What it answered before is in the new one, what nobody of this session asked is not."""
+    recorded(url, "a", "b")
+    reset_session()
+    with llm_cache(mode="record", run_file=FILE):
+        ask(url, "a")
+        Path(FILE).unlink()
+        ask(url, "c")
+    current_session().cache("default").clear()
+    with llm_cache(mode="replay", run_file=FILE):
+        ask(url, "a")
+        ask(url, "c")
+        with pytest.raises(ReplayMiss):
+            ask(url, "b")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jsonl", "a\0b.jsonl"])
+def test_a_name_that_no_file_can_have(url, unique_server, name):
+    """It is said in words, in every mode, before a call is made."""
+    for mode in ("record", "replay"):
+        with pytest.raises(ConfigurationError, match="no file can"), llm_cache(mode=mode, run_file=name):
+            ask(url, "a")
+    assert unique_server.count == 0
+
+
+def test_spellings_that_a_file_system_takes_for_one_have_one_lock(tmp_path):
+    """By case and by the composition of accents: whoever writes under another spelling waits."""
+    spellings = ("Sweep-\u00e9.jsonl", "sweep-e\u0301.jsonl")
+    assert len({lock_elsewhere(tmp_path / name) for name in spellings}) == 1
+    assert lock_elsewhere(tmp_path / "other.jsonl") != lock_elsewhere(tmp_path / spellings[0])
 
 
 def rewritten(change):

@@ -21,6 +21,7 @@ _COUNTS: Final = (
     "thoughtsTokenCount",
     "totalTokenCount",
 )
+_ANSWERED: Final = frozenset({"candidatesTokenCount", "thoughtsTokenCount"})
 _DETAILS: Final = {
     "promptTokensDetails": "input_{}_tokens",
     "toolUsePromptTokensDetails": "input_{}_tokens",
@@ -43,7 +44,8 @@ def read_usage(usage: JsonObject) -> Counted:
     """Return what `usage` says; counts of zero are left out of it, and thoughts are counted apart."""
     prompt, tools, cached, said, thought, total = (count(usage.get(name)) for name in _COUNTS)
     asked = None if prompt is None else prompt + (tools or 0)
-    answered = None if said is None and thought is None else (said or 0) + (thought or 0)
+    is_told = any(name in usage for name in _ANSWERED) or prompt is None  # what is zero is left out
+    answered = None if said is None and thought is None and is_told else (said or 0) + (thought or 0)
     if asked is not None and total is not None and total - asked > (answered or 0):
         answered = total - asked
     kinds, unclear = _kinds(usage)
