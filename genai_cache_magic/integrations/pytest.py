@@ -3,6 +3,9 @@
 ``replay`` answers from the files alone: no model, no key, no cache of the user's. A call that is not there fails its
 test, with the difference to the nearest recorded request. ``record`` adds what is missing, by the user's cache or the
 model, and drops what no test asks any more, once all tests of a module have passed. It works under pytest-xdist too.
+
+What a fixture of a package or of the session asks is no module's own: whichever test comes first sets it up. It stands
+in a file of its own, beside the ``conftest.py`` that has the fixture.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 FOLDER: Final = "__genai_cache__"
 _MODES: Final = ("replay", "record", "use")
 _OUTPUT: Final = "genai_cache_modules"
+_CONFTEST: Final = "conftest.py"
+_WIDE: Final = frozenset({"package", "session"})
 _TITLE: Final = "genai-cache: - nearest recorded request, + this one"
 
 
@@ -77,23 +82,40 @@ class Recorded:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the tests of each module."""
         for item in session.items:
-            self._module(item).collected += 1
+            self._module(item.path).collected += 1
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """Take note of tests that will not run: what they ask is still wanted."""
         for item in items:
-            self._module(item).is_partial = True
+            self._module(item.path).is_partial = True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Answer what fixtures ask."""
-        with self._in_force(item):
+        with self._in_force(self._module(item.path)):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Answer what the test asks."""
-        with self._in_force(item):
+        with self._in_force(self._module(item.path)):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Answer what is asked in the end."""
+        with self._in_force(self._module(item.path)):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        """Answer what a fixture asks that serves several modules from the file of where it stands."""
+        if fixturedef.scope not in _WIDE:
+            return (yield)
+        place = request.config.rootpath / fixturedef.baseid
+        with self._in_force(self._module(place if place.is_file() else place / _CONFTEST)):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -101,7 +123,7 @@ class Recorded:
         """Show in what a call that was not recorded differs, and count what passed."""
         report = yield
         if call.when == "call" and report.outcome == "passed":
-            self._module(item).passed += 1
+            self._module(item.path).passed += 1
         if report.outcome == "failed":
             report.sections += [(_TITLE, difference(*miss)) for miss in self._misses]
         self._misses = []
@@ -130,10 +152,18 @@ class Recorded:
         if workeroutput is not None:
             workeroutput[_OUTPUT] = {str(path): self._told(module) for path, module in self._modules.items()}
             return
-        for module in self._modules.values():
-            is_whole = 0 < module.collected == module.passed and not (module.is_partial or self._is_partial)
-            if is_whole:
+        for path, module in self._modules.items():
+            if self._is_whole(path, module):
                 module.file.retain(module.used)
+
+    def _is_whole(self, path: Path, module: Module) -> bool:
+        """Tell whether all tests that may ask what is in the file of `module` have run and passed."""
+        if path.name != _CONFTEST:
+            return 0 < module.collected == module.passed and not (module.is_partial or self._is_partial)
+        start = self._config.invocation_params.dir
+        is_covered = any(path.is_relative_to((start / argument).resolve()) for argument in self._config.args)
+        below = [one for one in self._modules if one.name != _CONFTEST and one.is_relative_to(path.parent)]
+        return is_covered and all(self._is_whole(one, self._modules[one]) for one in below)
 
     @staticmethod
     def _told(module: Module) -> dict[str, Any]:
@@ -145,15 +175,13 @@ class Recorded:
         }
 
     @contextmanager
-    def _in_force(self, item: pytest.Item) -> Iterator[None]:
+    def _in_force(self, module: Module) -> Iterator[None]:
         from genai_cache_magic.api.from_file import answering_from
 
-        module = self._module(item)
         with answering_from(module.file, mode=self._mode, on_miss=lambda *miss: self._misses.append(miss)):
             yield
 
-    def _module(self, item: pytest.Item) -> Module:
-        path = item.path
+    def _module(self, path: Path) -> Module:
         if path not in self._modules:
             self._modules[path] = Module(self._file(path))
         return self._modules[path]

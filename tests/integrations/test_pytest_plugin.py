@@ -100,6 +100,43 @@ def test_record_drops_what_no_test_asks(run, unique_server):
     assert unique_server.count == 5
 
 
+SHARED = """
+from test_cases import ask
+import pytest
+
+@pytest.fixture(scope="session")
+def shared():
+    return ask("session")
+
+@pytest.fixture(scope="module")
+def own():
+    yield ask("module")
+    ask("the end")
+"""
+USES = "def test_it(shared, own):\n    assert shared\n"
+
+
+def test_what_serves_several_modules_stands_beside_its_conftest(run, unique_server, tmp_path):
+    """Each module replays alone, whichever set the fixture up first; what is asked in the end is answered."""
+    Path("conftest.py").write_text(SHARED)
+    for name in ("test_first.py", "test_second.py"):
+        Path(name).write_text(USES)
+    code, said = run("--genai-cache=record", "test_first.py", "test_second.py")
+    assert code == 0, said
+    asked = unique_server.count
+    for arguments in (["test_second.py"], ["test_first.py", "test_second.py", "-n", "2"]):
+        code, said = run("--genai-cache=replay", *arguments, GENAI_CACHE_DIR=str(tmp_path / "e"), OPENAI_API_KEY="")
+        assert code == 0, said
+    assert unique_server.count == asked
+    shared = Path("__genai_cache__/conftest.jsonl")
+    assert [len(decode_file(file.read_bytes())) for file in (shared, shared.with_name("test_first.jsonl"))] == [1, 2]
+    Path("conftest.py").write_text(SHARED.replace('"session")\n\n', '"changed")\n\n'))
+    assert run("--genai-cache=record", "test_first.py")[0] == 0
+    assert len(decode_file(shared.read_bytes())) == 2  # other modules may ask what was there
+    assert run("--genai-cache=record")[0] == 0
+    assert len(decode_file(shared.read_bytes())) == 1
+
+
 def test_the_page_s_example_works_as_it_is_written(run, unique_server, monkeypatch, tmp_path):
     """Recorded beside the tests, where the page says, and replayed by who has neither key nor network."""
     page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
