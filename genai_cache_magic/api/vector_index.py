@@ -194,11 +194,12 @@ class VectorIndex:
         if not _has("numpy"):
             raise ConfigurationError(f"comparing vectors needs numpy: {EXTRA}")
         from genai_cache_magic.vectors.collection import Collection, Member
+        from genai_cache_magic.vectors.index import kept_as
         from genai_cache_magic.vectors.saved import IndexFile
 
         name, dimension = self._entries.name, self._entries.dimension
         tag = parts.keys.tag("vectors", name)
-        about = {"dimension": dimension, "kept_as": self._measure.kept_as, "metric": self._measure.metric}
+        about = {"dimension": dimension, "kept_as": kept_as(self._measure, dimension), "metric": self._measure.metric}
         file = None
         if parts.file is not None:
             document = parts.file(f"vectors-{self._measure.name}-{tag.hex()}")

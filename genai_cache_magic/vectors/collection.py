@@ -16,7 +16,7 @@ import numpy as np
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.vectors.index import FEW, Flat, Graph
+from genai_cache_magic.vectors.index import FEW, Flat, Kept, made
 from genai_cache_magic.vectors.saved import Slot
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Collection:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._index: Flat | Graph = Flat(self._measure, self._dimension)
+        self._index: Flat | Kept = Flat(self._measure, self._dimension)
         self._slots: list[Slot] = []
         self._slot_of: dict[EntryId, int] = {}
         self._awaited: dict[EntryId, _Awaited] = {}
@@ -129,7 +129,7 @@ class Collection:
             return
         loaded = self._loaded()
         if loaded is None:
-            self._index = Graph(self._measure, self._dimension)
+            self._index = made(self._measure, self._dimension)
             return
         slots, self._index = loaded
         live = set(there)
@@ -151,11 +151,11 @@ class Collection:
             found += page
         return found
 
-    def _loaded(self) -> tuple[list[Slot], Graph] | None:
+    def _loaded(self) -> tuple[list[Slot], Kept] | None:
         with suppress(EntryUndecodable, DecryptionError, StoreUnavailable):
             found = None if self._file is None else self._file.load()
             if found is not None:
-                graph = Graph(self._measure, self._dimension, found[1])
+                graph = made(self._measure, self._dimension, found[1])
                 if len(graph) == len(found[0]):
                     return found[0], graph
         return None
@@ -180,7 +180,7 @@ class Collection:
         if new:
             self._add(new)
         self._after = max(self._after, *(member.n for member in members))
-        if self._unsaved >= _SAVE_AFTER and isinstance(self._index, Graph):
+        if self._unsaved >= _SAVE_AFTER:
             self.save()
 
     def _look_again(self) -> None:
@@ -202,7 +202,7 @@ class Collection:
         joined = b"".join(vector for _, vector in new.values())
         rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(new), self._dimension)
         if isinstance(self._index, Flat) and self._has_graphs and len(self._index) + len(new) > FEW:
-            graph = Graph(self._measure, self._dimension)
+            graph = made(self._measure, self._dimension)
             graph.add(self._index.vectors)
             self._index = graph
         self._index.add(self._measure.prepared(rows))
@@ -237,7 +237,7 @@ class Collection:
     def save(self) -> None:
         """Write the graph for the next process, if there is one and it has grown; trouble with that is left alone."""
         with self._lock:
-            if self._file is None or not self._unsaved or not isinstance(self._index, Graph):
+            if self._file is None or not self._unsaved or isinstance(self._index, Flat):
                 return
             self._unsaved = 0
             with suppress(StoreUnavailable):

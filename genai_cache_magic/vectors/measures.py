@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Similarity = Literal["cosine", "dot", "euclidean"]
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """By how much float32 may be off in a product of unit vectors."""
 _AT_LEAST = 0.999
 """Of a distance that was added up in float32, so much is true at least."""
@@ -73,9 +73,9 @@ class Measure:
                 return _near(np.sqrt(squared) * _AT_LEAST)
             found: NDArray[np.float64] = (vectors @ query).astype(np.float64)
         if self.name == "cosine":
-            return np.clip(found, -1.0, 1.0) + _ROUNDING
+            return np.clip(found, -1.0, 1.0) + ROUNDING
         largest = float(np.abs(vectors).max(initial=0)) * math.sqrt(len(query))
-        found += _ROUNDING * max(1.0, largest * float(np.linalg.norm(query.astype(np.float64))))
+        found += ROUNDING * max(1.0, largest * float(np.linalg.norm(query.astype(np.float64))))
         return np.where(np.isfinite(found), found, np.inf)
 
     def at_most_of(self, distances: NDArray[np.float32]) -> NDArray[np.float64]:

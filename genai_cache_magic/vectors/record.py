@@ -87,6 +87,10 @@ def packed(vector: Any, *, dimension: int, needs_direction: bool) -> bytes:
 
 
 def _floats(vector: Iterable[Any]) -> array[float]:
+    if getattr(vector, "dtype", None) == "float32" and getattr(vector, "ndim", 0) == 1 and hasattr(vector, "tobytes"):
+        floats = array("f")
+        floats.frombytes(vector.tobytes())  # as numpy has them: no object for each number
+        return floats
     flat = getattr(vector, "tolist", lambda: vector)()
     if not isinstance(flat, (list, tuple)):
         raise ConfigurationError(f"a vector is a list of numbers or an array, not {type(vector).__name__}")

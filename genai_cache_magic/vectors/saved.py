@@ -32,6 +32,7 @@ _LENGTH = struct.Struct(">I")
 _SLOT = struct.Struct(">Q32s8s")
 _MAGIC, _MAJOR = b"GCVI", 1
 _SLOTS = "slots"
+_MOST_HEAD = 4096
 _PIECE_BYTES = 1 << 26
 """What is sealed at once: AES-GCM takes up to 2^31 - 1 bytes, and memory should not be taken twice."""
 
@@ -64,7 +65,7 @@ class IndexFile:
         self._about = about
         self._place = place
 
-    def load(self) -> tuple[list[Slot], bytes] | None:
+    def load(self) -> tuple[list[Slot], memoryview] | None:
         """Return the slots and the graph; None if there is no file.
 
         Raises
@@ -79,7 +80,7 @@ class IndexFile:
         blob = self._document.load()
         return None if blob is None else self._read(memoryview(blob))
 
-    def write(self, slots: Sequence[Slot], graph: bytes) -> None:
+    def write(self, slots: Sequence[Slot], graph: bytes | memoryview) -> None:
         """Put a graph in place of what is there; raises ``StoreUnavailable``.
 
         Of two processes that write at once one is left out: either file is right, since each is compared with the
@@ -96,7 +97,7 @@ class IndexFile:
             written += (_LENGTH.pack(len(piece)), piece)
         self._document.replace(b"".join(written), expected=self._document.load())
 
-    def _read(self, blob: memoryview) -> tuple[list[Slot], bytes]:
+    def _read(self, blob: memoryview) -> tuple[list[Slot], memoryview]:
         try:
             magic, major, count = _HEAD.unpack_from(blob)
             if magic != _MAGIC or major != _MAJOR:
@@ -107,8 +108,8 @@ class IndexFile:
                 at += _LENGTH.size
                 pieces.append(self._seal.open(blob[at : at + length].tobytes(), place=self._piece_place(number, count)))
                 at += length
-            plain = b"".join(pieces)
-            head_end = plain.index(b"\n") + 1
+            plain = memoryview(b"".join(pieces))
+            head_end = bytes(plain[:_MOST_HEAD]).index(b"\n") + 1
             head = orjson.loads(plain[:head_end])
             graph_at = head_end + _SLOT.size * head.pop(_SLOTS)
             packed = _SLOT.iter_unpack(plain[head_end:graph_at])

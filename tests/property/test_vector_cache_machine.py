@@ -18,7 +18,7 @@ from genai_cache_magic.vectors.measures import measure_of
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
 
-from genai_cache_magic.vectors import collection  # noqa: E402 - needs numpy
+from genai_cache_magic.vectors import collection, index  # noqa: E402 - need numpy
 
 DIMENSION = 6
 TEXTS = st.sampled_from([f"text {n}" for n in range(30)])
@@ -33,7 +33,9 @@ def vector(seed: int):
 
 
 class VectorCacheMachine(RuleBasedStateMachine):
-    """A vector cache on disk beside a dictionary; graphs begin with four vectors."""
+    """A vector cache on disk beside a dictionary; graphs begin with four vectors, signs at `long` numbers."""
+
+    long = 768
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class VectorCacheMachine(RuleBasedStateMachine):
         patch = self.undo.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(collection, "FEW", 4)
         patch.setattr(vector_index, "_LEAST", 1)
+        patch.setattr(index, "_LONG", self.long)
         self.home = tempfile.mkdtemp()
         self.undo.callback(shutil.rmtree, self.home)
         patch.setenv("GENAI_CACHE_DIR", f"{self.home}/cache")
@@ -125,5 +128,13 @@ def similarity(a, b) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+class SignsMachine(VectorCacheMachine):
+    """The same with graphs of signs, which say next to nothing of six numbers: what int8 say of them counts."""
+
+    long = 1
+
+
 TestVectorCacheMachine = VectorCacheMachine.TestCase
+TestSignsMachine = SignsMachine.TestCase
+TestSignsMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TestVectorCacheMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

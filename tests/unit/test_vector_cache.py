@@ -18,7 +18,7 @@ from genai_cache_magic.vectors.record import Record, read_record
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
-from genai_cache_magic.vectors import collection  # noqa: E402 - needs numpy
+from genai_cache_magic.vectors import collection, index  # noqa: E402 - needs numpy
 
 DIMENSION = 16
 
@@ -50,12 +50,14 @@ def cache(isolated, events):
     assert not events
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """Graphs begin with few vectors, so that a test need not make thousands."""
+@pytest.fixture(params=["Graph", "Signs"])
+def few(request, monkeypatch):
+    """Graphs begin with few vectors, and those of signs with short ones, so that a test need not make thousands."""
     pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
     monkeypatch.setattr(collection, "FEW", 20)
-    return 20
+    if request.param == "Signs":
+        monkeypatch.setattr(index, "_LONG", 1)
+    return request.param
 
 
 def texts_of(found):
@@ -117,16 +119,15 @@ def test_many_are_found_as_few_are(isolated, few):
         cache.add_many({f"text {n}": n for n in range(300)})
         for n in range(0, 300, 7):
             assert texts_of(cache.nearest(near(f"text {n}"), similarity=0.5)) == [f"text {n}"]
-        assert type(cache._index._collection._index).__name__ == "Graph"
+        assert type(cache._index._collection._index).__name__ == few
 
 
-def test_a_graph_reaches_all_that_was_added(few):
+@pytest.mark.parametrize("dimension", [384, 768])
+def test_a_graph_reaches_all_that_was_added(few, dimension):
     """No vector of a large addition is left without a link: each is found by itself."""
-    from genai_cache_magic.vectors.index import Graph
-
-    added = np.random.default_rng(1).standard_normal((3_000, 384)).astype(np.float32)
+    added = np.random.default_rng(1).standard_normal((3_000, dimension)).astype(np.float32)
     measure = measure_of("cosine")
-    graph = Graph(measure, 384)
+    graph = index.made(measure, dimension)
     graph.add(measure.prepared(added))
     assert [n for n, one in enumerate(measure.prepared(added)) if n not in graph.search(one, 4)[0]] == []
 
@@ -345,6 +346,18 @@ def _noted(read):
         return entry_id
 
     return note
+
+
+def test_a_graph_of_another_kind_is_made_anew(isolated, few, monkeypatch):
+    """What was kept of vectors in another way, by another release say, is not taken for what is needed now."""
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        cache.add_many({f"text {n}": n for n in range(60)})
+        cache.build()
+    monkeypatch.setattr(index, "_LONG", 1 if few == "Graph" else 768)
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
+        assert cache.build() == 60
+        assert type(cache._index._collection._index).__name__ == ("Signs" if few == "Graph" else "Graph")
+        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "version", "empty", "foreign"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from genai_cache_magic import create_vector_cache
+from genai_cache_magic.errors import EntryUndecodable
 from genai_cache_magic.vectors.measures import measure_of
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
-from genai_cache_magic.vectors import collection  # noqa: E402 - needs numpy
+from genai_cache_magic.vectors import collection, index  # noqa: E402 - need numpy
 
 DIMENSION = 16
 SCALES = (1e-8, 1.0, 1e3, 1e5, 1e18)
@@ -85,3 +86,46 @@ def test_no_index_takes_anything_for_farther_than_it_is(measure, scale):
     added, asked = vectors(500, scale), vectors(501, scale)[-1]
     rows = one.prepared(np.vstack([asked, added]))
     assert (one.at_most(rows[1:], rows[0]) >= one.similarities(added, asked)).all()
+
+
+@pytest.mark.parametrize("dimension", [768, 770, 1536])
+def test_signs_find_what_comparing_with_all_finds(dimension):
+    """Long vectors of many subjects: of new ones too the nearest is found, and taken for no farther than it is."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    rng = np.random.default_rng(16)
+    directions = rng.standard_normal((20, dimension))
+    measure = measure_of("cosine")
+    made = rng.standard_normal((2_100, 20)) @ directions + rng.standard_normal((2_100, dimension))
+    rows = measure.prepared(made.astype(np.float32))
+    added, asked = rows[:2_000], rows[2_000:]
+    found = index.made(measure, dimension)
+    found.add(added[:7])
+    found.add(added[7:])
+    again = index.made(measure, dimension, found.save())
+    again.add(added[:3])
+    assert isinstance(again, index.Signs)
+    assert len(again) == 2_003
+    best = np.argmax(asked @ added.T, axis=1)
+    hits = 0
+    for query, nearest in zip(asked, best, strict=True):
+        places, at_most = found.search(query, 8)
+        assert (at_most >= measure.similarities(added[places], query)).all()
+        assert list(at_most) == sorted(at_most, reverse=True)
+        assert list(again.search(query, 8)[0] % 2_000)[:1] == list(places)[:1]
+        hits += int(nearest in places)
+    assert hits >= 99
+
+
+def test_signs_of_another_number_of_vectors_are_refused():
+    """A graph whose vectors are missing in part, or that is none, is never searched."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    measure = measure_of("cosine")
+    signs = index.made(measure, 768)
+    assert [len(found) for found in signs.search(vectors(1)[0].repeat(768 // DIMENSION), 3)] == [0, 0]
+    signs.add(measure.prepared(np.random.default_rng(1).standard_normal((30, 768)).astype(np.float32)))
+    saved = bytes(signs.save())
+    for damaged in (saved[:-1], saved + b"\0", b"", saved[:8] + bytes(len(saved) - 8)):
+        with pytest.raises(EntryUndecodable):
+            index.made(measure, 768, damaged)
+    with pytest.raises(EntryUndecodable):
+        index.made(measure, 1536, saved)
