@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -132,11 +131,9 @@ class Collection:
             self._index = made(self._measure, self._dimension)
             return
         slots, self._index = loaded
-        live = set(there)
+        live = dict(there)
         self._slots = slots
-        self._slot_of = {
-            slot.entry_id: place for place, slot in enumerate(slots) if Member(slot.n, slot.entry_id) in live
-        }
+        self._slot_of = {slot.entry_id: place for place, slot in enumerate(slots) if live.get(slot.n) == slot.entry_id}
         self.done = len(self._slot_of)
         known = {slot.n for slot in slots}
         # What was noted before the file was written is in it; whatever is not, is read now.
@@ -174,7 +171,7 @@ class Collection:
             slot = Slot(member.n, member.entry_id, hashlib.blake2b(vector, digest_size=8).digest())
             place = self._slot_of.get(member.entry_id)
             if place is not None and self._slots[place].digest == slot.digest:
-                self._slots[place] = replace(self._slots[place], n=member.n)  # stored again, or brought from the team
+                self._slots[place] = self._slots[place]._replace(n=member.n)  # stored again, or brought from the team
             else:
                 new[member.entry_id] = slot, vector
         if new:

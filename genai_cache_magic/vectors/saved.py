@@ -13,8 +13,7 @@ the vector (8), then the graph.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -37,8 +36,7 @@ _PIECE_BYTES = 1 << 26
 """What is sealed at once: AES-GCM takes up to 2^31 - 1 bytes, and memory should not be taken twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """Whose vector is in a slot: the entry, the number of its row when it was read, and a digest of the vector."""
 
     n: int
