@@ -202,8 +202,11 @@ def _changed_words(one: str, other: str) -> str | None:
             return "words of opposite meaning"
     if not removed and not added:
         return None if ours == theirs else "another order of words"
-    if not Counter(ours) & Counter(theirs):
+    common = Counter(ours) & Counter(theirs)
+    if not common:
         return "no word in common"
+    if [word for word in ours if word in common] != [word for word in theirs if word in common]:
+        return "another order of words"  # whatever was said around them
     # Both among those that say something, and among all: of five words one is much, and four stand in their place.
     is_near = _shared(ours, theirs) >= _OTHER_WORDS
     is_swapped = bool(removed and added) and _shared(_words(one), _words(other)) >= _OTHER_WORDS
@@ -216,7 +219,8 @@ def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 def _opposites(text: str) -> list[Counter[str]]:
     words = Counter(_words(text))
-    return [Counter({word: words[word] for word in group if word in words}) for group in _known().opposites]
+    words["not"] += sum(count for word, count in words.items() if word.endswith(_CONTRACTED))
+    return [Counter({word: words[word] for word in group if words[word]}) for group in _known().opposites]
 
 
 def _are_opposites(one: str, other: str) -> bool:

@@ -29,6 +29,39 @@ def test_what_was_changed_is_noticed(kind):
     assert let_through == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Does rock beat paper?", "Does paper beat rock? Explain your reasoning step by step."),
+        (
+            "Please answer briefly. Does smoking cause stress or cancer?",
+            "Does smoking cause cancer or stress? Explain it.",
+        ),
+        (
+            "Is the number 91 non-prime? Explain your reasoning step by step.",
+            "Please answer briefly. Is the number 91 prime?",
+        ),
+        (
+            "Is Python newer than Java? Explain your reasoning step by step.",
+            "Please answer briefly. Is Python faster than Java?",
+        ),
+        (
+            "Which is heavier, a meter or a yard? Explain it step by step.",
+            "Please answer briefly. Which is longer, a meter or a yard?",
+        ),
+        ("Please answer briefly. Tell me everything but the ending", "Tell me everything about the ending"),
+        (
+            "Was the treaty never ratified in the end?",
+            "Was the treaty not ratified in the end? Explain it step by step.",
+        ),
+    ],
+)
+def test_what_is_said_around_a_change_hides_none(one, other):
+    """A word that turns the answer is noticed where the rest differs too, by what was asked for beside it."""
+    assert differs(one, other) is not None
+    assert differs(other, one) is not None
+
+
 def test_some_that_ask_the_same_may_share():
     """The guard is no wall: of two ways to ask the same, it lets the greater part through."""
     assert sum(differs(one, other) is None for one, other in SAME) >= len(SAME) // 2
