@@ -29,14 +29,18 @@ def stats(
     """Show how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most."""
     from rich.filesize import decimal
 
-    from genai_cache_magic.jupyter.insight import growth_note, hit_line, holdings_note, tables
+    from genai_cache_magic.jupyter.insight import growth_note, hit_line, holdings_note, room_notes, tables
     from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.ops.rooms import FEW, rooms_of
+    from genai_cache_magic.settings.reading import load_settings
 
     with opened(namespace) as cache:
         found, used = cache.stats(), cache.insight.statistics(since, has_holdings=holdings or None)
         grown = cache.insight.growth(found.size_bytes)
+        rooms, untold = rooms_of(cache, load_settings()) if holdings or found.entries <= FEW else ((), "")
     if as_json:
-        typer.echo(json.dumps({**found.as_json(), **used.as_json(), "growth": asdict(grown)}))
+        told = {"growth": asdict(grown), "rooms": [one.as_json() for one in rooms]}
+        typer.echo(json.dumps({**found.as_json(), **used.as_json(), **told}))
         return
     typer.echo(f"namespace {used.namespace}: {counted(found.entries, 'answer')}, {decimal(found.size_bytes)}")
     if found.synced:
@@ -44,8 +48,9 @@ def stats(
     if found.oldest and found.newest:
         typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")
-    for line in (*growth_note(grown), hit_line(used), *holdings_note(used)):
-        typer.echo(line)
+    for line in (*growth_note(grown), *room_notes(rooms), untold, hit_line(used), *holdings_note(used)):
+        if line:
+            typer.echo(line)
     for heading, table in tables(used):
         typer.echo(f"\n{heading}")
         print_table(table.header, [tuple(map(shown, row)) for row in table.rows])

@@ -247,11 +247,15 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 @app.command()
 def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
     """Remove what is expired, invalid, damaged or left over."""
+    from genai_cache_magic.jupyter.insight import room_notes
     from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.ops.rooms import rooms_of
+    from genai_cache_magic.settings.reading import load_settings
 
     with opened(namespace) as cache:
         removed = cache.collect()
         is_shared = cache.team is not None
+        rooms, untold = rooms_of(cache, load_settings())
     if as_json:
         shared = {
             "shared_entries": removed.shared_entries,
@@ -259,7 +263,8 @@ def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
             "records": removed.records,
         }
         here = {"entries": removed.entries, "orphan_files": removed.orphan_files}
-        typer.echo(json.dumps({**here, **(shared if is_shared else {})}))
+        told = {"rooms": [one.as_json() for one in rooms]}
+        typer.echo(json.dumps({**here, **(shared if is_shared else {}), **told}))
         return
     typer.echo(f"{counted(removed.entries, 'answer')} and {counted(removed.orphan_files, 'orphan file')} removed")
     if is_shared:
@@ -267,6 +272,9 @@ def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
         typer.echo(f"from the team's tier {answers} and {records} of what was invalidated removed")
         if removed.shared_orphans:
             typer.echo(f"and {counted(removed.shared_orphans, 'large answer')} there that nothing pointed to any more")
+    for line in (*room_notes(rooms), untold):
+        if line:
+            typer.echo(line)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.comparing import Comparison
-from genai_cache_magic.entries.holdings import Holding, holdings
+from genai_cache_magic.entries.holdings import Holding, Stock, holdings, stock
 from genai_cache_magic.entries.questions import Questions
 from genai_cache_magic.entries.reasons import EVICTED, reason
 from genai_cache_magic.entries.rows import Gone, View
@@ -169,6 +169,12 @@ class Catalogue:
         """Return how many entries there are of each model, tag and run, and the room that they take, largest first."""
         self._settle()
         return holdings(self.rows, *self._questions.holdings(self._view()), self.sizes())
+
+    def stock(self, sizes: Mapping[str, int], limits: Mapping[tuple[str, str], int]) -> Stock:
+        """Return what is known of entries that take `sizes` [bytes] in some tier, and of what has limits."""
+        self._settle()
+        view = self._view()
+        return stock(self.rows, *self._questions.holdings(view), sizes, limits, now_ms=view.now_ms)
 
     def keys(self, pattern: str) -> list[str]:
         """Return the keys of values that match a shell pattern, sorted."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.noise import joining_keys
+from genai_cache_magic.entries.holdings import Kept
 from genai_cache_magic.entries.rows import PART_BYTES, ROW, SWEPT, present_rows, row_of, split
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ class Questions:
 
         return self._rows.state.read(work)
 
-    def holdings(self, view: View) -> tuple[dict[int, tuple[EntryId, bytes]], list[tuple[int, bytes]]]:
-        """Return the live entries by row, with the keyed tag of each one's model; and every tag of a row."""
-        labels = f"SELECT n, id, label FROM entry WHERE {_LIVE}{_BUT_DEAD}"
+    def holdings(self, view: View) -> tuple[dict[int, Kept], list[tuple[int, bytes]]]:
+        """Return the live entries by row; and every tag of a row."""
+        labels = f"SELECT n, id, label, created_ms, expires_ms FROM entry WHERE {_LIVE}{_BUT_DEAD}"
         tagged = f"SELECT n, tag FROM tag WHERE {_LIVE_TAG.removeprefix('tag = :tag AND ')}{_BUT_DEAD}"
 
         def work(db: sqlite3.Connection) -> tuple[list[Any], list[tuple[int, bytes]]]:
@@ -99,7 +100,7 @@ class Questions:
             return db.execute(labels, bounds).fetchall(), db.execute(tagged, bounds).fetchall()
 
         entries, tags = self._rows.state.read(work)
-        return {n: (EntryId(raw.hex()), label) for n, raw, label in entries}, tags
+        return {n: Kept(EntryId(raw.hex()), *rest) for n, raw, *rest in entries}, tags
 
     def ids(self, view: View, *, tags: Sequence[bytes] = (), before_ms: int | None = None) -> set[EntryId]:
         """Return the live entries that carry one of `tags`, or that were stored before a time [ms]."""

@@ -23,7 +23,14 @@ from genai_cache_magic.jupyter.arguments import (
 )
 from genai_cache_magic.jupyter.cell import current
 from genai_cache_magic.jupyter.explaining import explained
-from genai_cache_magic.jupyter.insight import advice_report, hit_line, holdings_note, tables
+from genai_cache_magic.jupyter.insight import (
+    advice_report,
+    growth_note,
+    hit_line,
+    holdings_note,
+    room_notes,
+    tables,
+)
 from genai_cache_magic.jupyter.report import Report, Table
 from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
 from genai_cache_magic.jupyter.summary import summarise
@@ -150,6 +157,8 @@ def _config() -> Report:
 
 
 def _stats(line: str) -> Report:
+    from genai_cache_magic.ops.rooms import FEW, rooms_of
+
     given = parse_insight("stats", line)
     session = current()
     namespace = session.options().namespace
@@ -157,7 +166,10 @@ def _stats(line: str) -> Report:
     stats = cache.stats()
     title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {rounded_size(stats.size_bytes)}"
     used = cache.insight.statistics(given.since or "30d", has_holdings=given.holdings or None)
-    notes = [hit_line(used), f"kept in {tilde(stats.directory)}"]
+    notes = [*growth_note(cache.insight.growth(stats.size_bytes)), hit_line(used), f"kept in {tilde(stats.directory)}"]
+    if given.holdings or stats.entries <= FEW:
+        rooms, untold = rooms_of(cache, session.settings)
+        notes += [*room_notes(rooms), *([untold] if untold else [])]
     if stats.synced is not None:
         notes.append(f"with what the team had at {stats.synced:%Y-%m-%d %H:%M}")
     if stats.oldest is not None and stats.newest is not None:

@@ -11,11 +11,12 @@ from genai_cache_magic.jupyter.words import counted, money
 from genai_cache_magic.settings.units import rounded_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from genai_cache_magic.api.insight import Statistics
     from genai_cache_magic.entries.growth import Growth
     from genai_cache_magic.ledger.advice import Advice
+    from genai_cache_magic.ops.rooms import TierRoom
 
 _WHY: Final = {
     "new": "not in the cache",
@@ -32,6 +33,7 @@ _WHY: Final = {
 }
 """Why a model was asked -> the words for it."""
 
+_HERE: Final = "L1"
 _HOLDINGS: Final = 20
 _NUMBERS: Final = frozenset({"answers", "size", "calls", "spent", "p50", "p90", "p99", "reads", "saved", "would save"})
 
@@ -86,6 +88,39 @@ def growth_note(found: Growth) -> tuple[str, ...]:
     if found.full_in_days == 0:
         return (f"{grows}: {limit} are full, and what was stored first goes",)
     return (f"{grows}: {limit} are full in {counted(found.full_in_days, 'day')}, and then what was stored first goes",)
+
+
+def room_notes(found: Iterable[TierRoom]) -> tuple[str, ...]:
+    """Return a sentence on each of the team's tiers, and on all that has a limit of its own: L1's are told apart."""
+    notes: list[str] = []
+    for room in found:
+        if room.name != _HERE:
+            notes.append(_room_note(room))
+        for one in room.limited:
+            grown = one.growth
+            takes = f"{counted(one.entries, 'answer')}, {rounded_size(grown.size_bytes)} of {rounded_size(grown.limit_bytes)}"
+            full = 0 if grown.size_bytes >= grown.limit_bytes else grown.full_in_days
+            notes.append(f"{one.kind} {one.name} in {room.name}: {takes}{_forecast(grown.daily_bytes, full)}")
+    return tuple(notes)
+
+
+def _room_note(room: TierRoom) -> str:
+    takes = f"{room.name}: {counted(room.entries, 'answer')}, {rounded_size(room.size_bytes)}"
+    takes += f" and {rounded_size(room.beside_bytes)} beside them" if room.beside_bytes else ""
+    full = room.full_in_days
+    if room.limit_bytes:
+        used = room.size_bytes + room.beside_bytes if room.used_bytes is None else room.used_bytes
+        takes += f"; {rounded_size(used)} of {rounded_size(room.limit_bytes)} are taken"
+        full = 0 if used >= room.limit_bytes else full
+    return takes + _forecast(room.daily_bytes, full)
+
+
+def _forecast(daily_bytes: int | None, full_in_days: int | None) -> str:
+    grows = f"; {rounded_size(daily_bytes)} are added in a day" if daily_bytes else ""
+    if full_in_days is None:
+        return grows
+    when = f"full in {counted(full_in_days, 'day')}" if full_in_days else "full"
+    return f"{grows}: {when}" if grows else f"; {when}"
 
 
 def _reasons(found: Statistics) -> tuple[tuple[str, ...], ...]:

@@ -40,6 +40,7 @@ from genai_cache_magic.settings.kinds import (
     Timeout,
     reported,
 )
+from genai_cache_magic.settings.limits import LimitSettings, spelled_limits
 from genai_cache_magic.settings.monitoring import MonitoringSettings
 from genai_cache_magic.settings.network import NetworkSettings, spelled_network
 from genai_cache_magic.settings.places import own_directory, parse_place
@@ -305,6 +306,7 @@ class Settings(BaseSettings):
     max_stale: Duration | None = None
     offline_trust: Duration = Field(default=86_400, validate_default=False)
     size_limit: Size = Field(default=1024**3, ge=1024**2)
+    limits: Annotated[LimitSettings, Spelled(spelled_limits)] = Field(default_factory=LimitSettings)
     memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)
     compression: CompressionSettings = Field(default_factory=CompressionSettings)

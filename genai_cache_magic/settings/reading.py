@@ -18,6 +18,7 @@ from genai_cache_magic.host import tilde, what_is_unchecked
 from genai_cache_magic.settings.edges import CdnRule, CdnSettings
 from genai_cache_magic.settings.files import complaints, read_layers
 from genai_cache_magic.settings.kinds import Spelled
+from genai_cache_magic.settings.limits import LimitSettings
 from genai_cache_magic.settings.model import (
     AZURES_OWN,
     PREFIX,
@@ -44,6 +45,7 @@ _PARTS = {
     "cdn": (*CdnSettings.model_fields, *CdnRule.model_fields),
     "compression": tuple(CompressionSettings.model_fields),
     "ignore": tuple(IgnoreSettings.model_fields),
+    "limits": tuple(LimitSettings.model_fields),
     "monitoring": tuple(MonitoringSettings.model_fields),
     "network": tuple(NetworkSettings.model_fields),
     "retry": tuple(RetrySettings.model_fields),
@@ -74,6 +76,7 @@ _JSON = {
     "ignore": '{"names": ["memory-address"]}',
     "key_exclude": '["user"]',
     "key_include": '["user"]',
+    "limits": '{"container": "50GB", "tags": {"baseline": "2GB"}}',
     "network": '{"private_endpoint": true}',
     "origins": '{"https://gateway.example.com": "openai"}',
     "monitoring": '{"exporter": "prometheus"}',

@@ -50,6 +50,8 @@ LARGE_BYTES = 1024**2
 
 _POINTER = b"\0GCLARGE"
 _NAME_BYTES = 32
+POINTER_BYTES = len(_POINTER) + _NAME_BYTES
+"""So long is what stands for a large value [bytes]."""
 _LONGER_S = 60.0
 """A large value outlives its pointer: the service that holds it tells time to the second [s]."""
 _WORKERS = 8
@@ -375,7 +377,7 @@ def pointed_to(value: bytes) -> str | None:
 
 
 def _is_pointer(value: bytes) -> bool:
-    return len(value) == len(_POINTER) + _NAME_BYTES and value.startswith(_POINTER)
+    return len(value) == POINTER_BYTES and value.startswith(_POINTER)
 
 
 def _name(pointer: bytes) -> str:
