@@ -12,6 +12,7 @@ from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.entries.highest import highest_keyset, keep_keyset, keep_revoked, revoked_epochs
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, KeyDenied, KeysetUnusable, KeyUnavailable
 from genai_cache_magic.host import tilde
+from genai_cache_magic.stores.keys import LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from genai_cache_magic.stores.home import Home, Losses
 
 _KNOWN = "known-keys"
-_LAYOUT = "v1"
 _held = HeldKeys()
 """One, as the memory of a process is: all its caches and sessions together ask a vault once."""
 
@@ -90,10 +90,18 @@ def vault_wrapper(settings: Settings) -> AzureKeyVault:
     )
 
 
+def layout_directory(layout: int) -> str:
+    """Return the name of the directory in which all of a major version lies."""
+    return f"v{layout}"
+
+
 def inside(settings: Settings, namespace: str, line: TeamLine | None) -> list[tuple[str, ...]]:
     """Return the names of the directories below the cache's own in which a namespace lies."""
     # Plain entries have a directory of their own: a cache that was sealed is never filled with them.
-    names: list[tuple[str, ...]] = [(_LAYOUT, namespace), *([("plain",)] if settings.encryption == "off" else [])]
+    names: list[tuple[str, ...]] = [
+        (layout_directory(LAYOUT), namespace),
+        *([("plain",)] if settings.encryption == "off" else []),
+    ]
     return [*names, (line.place,)] if line else names
 
 

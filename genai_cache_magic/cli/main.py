@@ -245,8 +245,22 @@ def clear(*, namespace: Namespace = None, dry_run: DryRun = False, yes: Yes = Fa
 
 
 @app.command()
-def gc(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
+def gc(
+    *,
+    old_versions: Annotated[
+        bool,
+        typer.Option("--old-versions", help="Instead: what older major versions have left; says what would go first."),
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+) -> None:
     """Remove what is expired, invalid, damaged or left over."""
+    if old_versions:
+        from genai_cache_magic.cli.leaving import give_up_old
+
+        give_up_old(namespace, yes=yes, as_json=as_json)
+        return
     from genai_cache_magic.jupyter.insight import room_notes
     from genai_cache_magic.jupyter.words import counted
     from genai_cache_magic.ops.rooms import rooms_of

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.base import LARGEST_VALUE
+from genai_cache_magic.stores.keys import LAYOUT
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,9 +26,9 @@ _TTL_DIGITS = 15
 _ENDLESS = "endless"
 
 
-def name_prefix(namespace: str) -> str:
+def name_prefix(namespace: str, layout: int = LAYOUT) -> str:
     """Return what all blobs of `namespace` start with."""
-    return f"genai-cache/1/{namespace}/"
+    return f"genai-cache/{layout}/{namespace}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import re
 from genai_cache_magic.stores.base import LARGEST_PAGE
 
 KEY_DIGITS = 64
+LAYOUT = 1
+"""The major version of how names are made at rest; each has a place of its own, and none reads another's."""
 _is_key = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}").fullmatch
 _is_prefix = re.compile(rf"[0-9a-f]{{0,{KEY_DIGITS}}}").fullmatch
 

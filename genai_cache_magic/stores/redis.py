@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, Held, LookUp, Put
-from genai_cache_magic.stores.keys import KEY_DIGITS, check_blob, check_key, key_range
+from genai_cache_magic.stores.keys import KEY_DIGITS, LAYOUT, check_blob, check_key, key_range
 from genai_cache_magic.stores.redis_counters import RedisCounters
 from genai_cache_magic.stores.redis_limits import RedisLimits
 from genai_cache_magic.stores.redis_pages import RedisPages
@@ -118,9 +118,9 @@ return redis.call('DEL', KEYS[1])
 """
 
 
-def key_prefix(namespace: str) -> str:
+def key_prefix(namespace: str, layout: int = LAYOUT) -> str:
     """Return what all keys of `namespace` start with."""
-    return f"genai-cache:1:{namespace}:"
+    return f"genai-cache:{layout}:{namespace}:"
 
 
 def document_key(namespace: str, name: str) -> str:

@@ -42,12 +42,12 @@ def room_of(connection: RedisConnection, namespace: str) -> Room:
     with connection.use() as client:
         names = client.scan_iter(match=f"{prefix.decode()}*", count=_AT_ONCE)
         while batch := list(itertools.islice(names, _AT_ONCE)):
-            for name, taken, value in _taken(client, batch, is_cluster=connection.target.is_cluster):
+            for name, size_bytes, value in taken(client, batch, is_cluster=connection.target.is_cluster):
                 key = name[len(values) :].decode("ascii", "replace") if name.startswith(values) else ""
                 if len(key) != KEY_DIGITS or key_range(key) is None:
-                    beside[name] = taken
+                    beside[name] = size_bytes
                     continue
-                sizes[key] = taken
+                sizes[key] = size_bytes
                 if (large := pointed_to(value)) is not None:
                     pointed[key] = large
     used, most = memory_of(connection)
@@ -62,7 +62,7 @@ def room_of(connection: RedisConnection, namespace: str) -> Room:
     )
 
 
-def _taken(client: Any, names: Sequence[bytes], *, is_cluster: bool) -> list[tuple[bytes, int, bytes]]:
+def taken(client: Any, names: Sequence[bytes], *, is_cluster: bool) -> list[tuple[bytes, int, bytes]]:
     """Return what each of `names` takes [bytes], and its value if that is as long as a pointer."""
     if not is_cluster:
         told = client.eval(_TAKEN, len(names), *names, POINTER_BYTES)
