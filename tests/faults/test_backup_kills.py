@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from backups import NAMESPACE, Machine, values
 from dying import Killed, dies_at
 
-from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.stores import records
 from genai_cache_magic.stores.records import RecordFile
 
 KEYS = tuple("abcdefgh")
@@ -110,6 +112,29 @@ def test_killed_by_the_system(here, there, file, what, point):
         unfinished(here, there, file)
     else:
         goes_on(there, file)
+
+
+@pytest.mark.parametrize("point", [0, 1, 5, POINTS // 2 - 1])
+def test_a_disk_that_fills(here, there, file, monkeypatch, point):
+    """With half of a record written: it is said, what was whole stays, and with room again the backup is made."""
+    stored, left = records._stored, [point]
+
+    def until_full(opened, content):
+        left[0] -= 1
+        if left[0] >= 0:
+            return stored(opened, content)
+        opened.write(content[: len(content) // 2])
+        opened.flush()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        dies_at(-1, patch.setattr)  # one answer a record
+        patch.setattr(records, "_stored", until_full)
+        with pytest.raises(StoreUnavailable, match=r"lab\.backup"):
+            here.backs_up(file)
+    assert len(list(RecordFile(file).read())) == point
+    assert list(file.parent.glob(".lab.backup.*")) == []
+    unfinished(here, there, file)
 
 
 def test_a_second_backup_killed(here, there, file, monkeypatch):

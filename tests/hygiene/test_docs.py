@@ -20,6 +20,7 @@ from genai_cache_magic.core.policy import STORE_KINDS
 from genai_cache_magic.jupyter.grammar import COMMANDS, option_strings
 from genai_cache_magic.providers.base import End
 from genai_cache_magic.settings.edges import CdnSettings
+from genai_cache_magic.settings.limits import LimitSettings
 from genai_cache_magic.settings.model import PREFIX, CompressionSettings, OriginSettings, RetrySettings, Settings
 from genai_cache_magic.settings.monitoring import ALERTS, METRICS, MonitoringSettings
 from genai_cache_magic.settings.network import NetworkSettings
@@ -56,7 +57,7 @@ def variables(model, prefix=PREFIX):
 
 def named_by_settings():
     parts = {"CDN": CdnSettings, "COMPRESSION": CompressionSettings, "MONITORING": MonitoringSettings}
-    parts |= {"NETWORK": NetworkSettings, "RETRY": RetrySettings}
+    parts |= {"LIMITS": LimitSettings, "NETWORK": NetworkSettings, "RETRY": RetrySettings}
     return variables(Settings).union(*(variables(model, f"{PREFIX}{name}__") for name, model in parts.items()))
 
 
