@@ -174,7 +174,8 @@ def _roles(show: _Show) -> None:
     table = Table("user of the Redis", "compared with", "may", "exit code", "which means")
     for (user, role), (code, (found,)) in zip(pairs, stage.at_once(*(check(*pair) for pair in pairs)), strict=True):
         may = [one["right"] for one in found["tried"] if one["state"] == "allowed"]
-        promise((code == 0) == (user == role), f"access check of {user} as {role} ended with {code}")
+        untold = "".join(f"; {one['right']}: {one['says']}" for one in found["tried"] if one["state"] == "unknown")
+        promise((code == 0) == (user == role), f"access check of {user} as {role} ended with {code}{untold}")
         promise(found["fits"] == user, f"the rights of {user} are said to be those of {found['fits']}")
         wide = ", ".join(one["right"] for one in found["too_much"])
         table.add_row(user, role, ", ".join(may), str(code), f"too much: {wide}" if wide else "no less and no more")
