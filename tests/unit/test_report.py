@@ -240,6 +240,19 @@ def test_many_rows_are_cut():
     assert "and 50 more rows" in html
 
 
+def test_a_hundred_thousand_calls():
+    """Not one is lost, and the page does not grow with them."""
+    calls, runs = 100_000, 500
+    with create_cache() as cache:
+        for number in range(calls):
+            noted(cache, outcome=Outcome.HIT if number % 4 else Outcome.MISS, run=f"run {number % runs}")
+            if number % 5_000 == 0:
+                cache.ledger.books.flush()  # what waits to be counted takes room
+        facts = facts_of(cache, None)
+    assert (facts.whole.total.hits, facts.whole.total.misses) == (calls * 3 // 4, calls // 4)
+    assert len(page(facts)) < 200_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
