@@ -226,6 +226,7 @@ def _back_up(show: _Show) -> None:
     who = show.ben if tier else show.ada
     _, (done,) = who.command("invalidate", "--tag", INVALIDATED, "--yes")
     promise(done["count"] == _GONE, f"{_GONE} answers were to be made invalid, and {done} was said")
+    promise(not tier or done["published"] == "published", "the team did not answer in time, and hears of that later")
     stage.says("Backup:", f"{saved['answers']} answers, sealed and read back. Then {who.name} invalidated {_GONE}.")
     if tier:
         newcomer = stage.member("dan", "Cache.Admin", tier)

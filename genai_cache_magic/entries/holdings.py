@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from genai_cache_magic.entries.growth import DAY_MS, Crop, Growth, growth
 
@@ -26,11 +26,12 @@ class Holding:
     size_bytes: int
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Kept:
     """An entry as its row has it: `label` is the keyed tag of its model; times in milliseconds since the epoch."""
 
-    entry_id: EntryId
-    label: bytes
+    entry_id: EntryId = field(repr=False)
+    label: bytes = field(repr=False)
     created_ms: int
     expires_ms: int
 
@@ -42,7 +43,7 @@ class Limited:
     kind: str
     name: str
     entries: int
-    growth: Growth
+    growth: Growth = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Stock:
 
     crops: Sequence[Crop] = field(repr=False)
     size_bytes: int
-    limited: tuple[Limited, ...]
+    limited: tuple[Limited, ...] = field(repr=False)
 
 
 def holdings(

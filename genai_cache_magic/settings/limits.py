@@ -13,9 +13,9 @@ class LimitSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    container: Size | None = None
-    tags: dict[str, Size] = Field(default_factory=dict)
-    models: dict[str, Size] = Field(default_factory=dict)
+    container: Size | None = Field(default=None, repr=False)
+    tags: dict[str, Size] = Field(default_factory=dict, repr=False)
+    models: dict[str, Size] = Field(default_factory=dict, repr=False)
 
     def by_name(self) -> dict[tuple[str, str], int]:
         """Return the limits of tags and models [bytes], by kind and name, as holdings have them."""

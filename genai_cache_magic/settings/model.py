@@ -306,7 +306,7 @@ class Settings(BaseSettings):
     max_stale: Duration | None = None
     offline_trust: Duration = Field(default=86_400, validate_default=False)
     size_limit: Size = Field(default=1024**3, ge=1024**2)
-    limits: Annotated[LimitSettings, Spelled(spelled_limits)] = Field(default_factory=LimitSettings)
+    limits: Annotated[LimitSettings, Spelled(spelled_limits)] = Field(default_factory=LimitSettings, repr=False)
     memory: Size = 32 * 1024**2
     max_response: Size = Field(default=8 * 1024**2, le=32 * 1024**2)
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
