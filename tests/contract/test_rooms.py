@@ -31,12 +31,6 @@ from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer
 MB = 1 << 20
 DAYS, EACH, VALUE_BYTES = 5, 4, 18_000
 
-service = [
-    pytest.mark.service,
-    # The SDK leaves the socket of a download that fails to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _collected():
@@ -162,6 +156,7 @@ def test_tags_and_models_have_limits_in_each_tier(used, redis_server, monkeypatc
     assert any(line.startswith("tag even in L1: 10 answers, ") and "full in" in line for line in lines)
 
 
+@pytest.mark.service
 def test_what_others_have_in_a_redis_is_theirs(redis_server, team):
     """Neither another namespace's nor what is no value of ours is counted as an answer."""
     with contextlib.closing(RedisConnection(RedisTarget(redis_server.url))) as connection:
@@ -178,6 +173,7 @@ def test_what_others_have_in_a_redis_is_theirs(redis_server, team):
     assert room.limit_bytes is None
 
 
+@pytest.mark.service
 def test_who_may_not_ask_for_memory_is_told_lengths(redis_server, team):
     """A reader's rights are enough: what values take is told by their lengths, and the server's limit is not."""
     with contextlib.closing(RedisConnection(RedisTarget(redis_server.url))) as admin, admin.use() as client:
