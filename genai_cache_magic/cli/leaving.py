@@ -14,9 +14,9 @@ from genai_cache_magic.cli.showing import confirm
 def give_up_old(namespace: str | None, *, yes: bool, as_json: bool) -> None:
     """Show what is left, and remove it if `yes`, or whoever is asked, says so."""
     from genai_cache_magic.api.session import Session
-    from genai_cache_magic.jupyter.insight import size
     from genai_cache_magic.jupyter.words import counted
     from genai_cache_magic.ops.old_versions import look, remove
+    from genai_cache_magic.settings.units import rounded_size
 
     session = Session()
     try:
@@ -26,7 +26,9 @@ def give_up_old(namespace: str | None, *, yes: bool, as_json: bool) -> None:
         session.close()
     found = look(settings, name)
     for one in () if as_json else found:
-        typer.echo(f"version {one.version} in {one.where}: {counted(one.count, 'value')}, {size(one.size_bytes)}")
+        typer.echo(
+            f"version {one.version} in {one.where}: {counted(one.count, 'value')}, {rounded_size(one.size_bytes)}"
+        )
     is_removed = bool(found) and (yes or _is_wanted(name, as_json=as_json))
     if is_removed:
         remove(settings, found)

@@ -98,7 +98,8 @@ def room_notes(found: Iterable[TierRoom]) -> tuple[str, ...]:
             notes.append(_room_note(room))
         for one in room.limited:
             grown = one.growth
-            takes = f"{counted(one.entries, 'answer')}, {rounded_size(grown.size_bytes)} of {rounded_size(grown.limit_bytes)}"
+            taken = f"{rounded_size(grown.size_bytes)} of {rounded_size(grown.limit_bytes)}"
+            takes = f"{counted(one.entries, 'answer')}, {taken}"
             full = 0 if grown.size_bytes >= grown.limit_bytes else grown.full_in_days
             notes.append(f"{one.kind} {one.name} in {room.name}: {takes}{_forecast(grown.daily_bytes, full)}")
     return tuple(notes)
