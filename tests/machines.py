@@ -113,17 +113,18 @@ class Machine:
 
 
 class Team:
-    """The machines of a team, and what they share."""
+    """The machines of a team, and what they share: `way` makes each one's way to it, which can be `is_away`."""
 
-    def __init__(self, base: Path, monkeypatch) -> None:
+    def __init__(self, base: Path, monkeypatch, *, way: Callable[[], Any] | None = None) -> None:
         self.server = MemoryServer()
+        self._way = way or (lambda: MemoryTier(self.server))
         self._base = base
         self._monkeypatch = monkeypatch
         self.machines: list[Machine] = []
 
     def machine(self, name: str, *, key: str = "key", is_away: bool = False, vault: Any = None) -> Machine:
         """Return a machine, or (the same name) another process of it, whose key `vault` guards if one is given."""
-        tier = MemoryTier(self.server)
+        tier = self._way()
         tier.is_away = is_away
         breaker = Breaker(tier.name, BreakerConfig(first_pause_s=0.0, longest_pause_s=0.0))
         events: list = []

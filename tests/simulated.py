@@ -18,6 +18,8 @@ from genai_cache_magic.calls import keeping, telling
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
+from genai_cache_magic.core.key import entry_id
+from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
 from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.crypto.columns import ColumnSeal
@@ -25,15 +27,18 @@ from genai_cache_magic.entries import team as teams
 from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.drain import Drain
-from genai_cache_magic.entries.entries import Entries
+from genai_cache_magic.entries.entries import Entries, Found
+from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.keys import Keys
 from genai_cache_magic.entries.link import Looked
 from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.pending import Pending
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
-from genai_cache_magic.entries.team import GENERATIONS, Pending, Team, TeamClock
+from genai_cache_magic.entries.team import GENERATIONS, Team
+from genai_cache_magic.entries.team_clock import TeamClock
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
@@ -49,6 +54,7 @@ from genai_cache_magic.testing.tier import MemoryServer, MemoryTier
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Document, LookUp, SharedTier
 
 KEYS = Keys("default", b"i" * 32, b"m" * 32)
@@ -155,9 +161,9 @@ class AtOnce:
         self._ask = ask
 
     def look_up_many(self, asked) -> None:
-        for entry_id, deliver in asked:
-            found, trouble = self._ask((entry_id,))
-            deliver(Looked(found.get(entry_id), trouble))
+        for one, deliver in asked:
+            found, trouble = self._ask((one,))
+            deliver(Looked(found.get(one), trouble))
 
 
 class Simulated:
@@ -179,6 +185,7 @@ class Simulated:
         self.slept_s = 0.0
         self.disk = Disk(MemoryStore(clock=self.wall_s))
         self.told: list[str] = []
+        self.events: list[Event] = []
         self._tier = Reached(shared.tier(name), self.network)
         self._has_catalogue = has_catalogue
         self.start()
@@ -193,7 +200,7 @@ class Simulated:
         """Begin another process on what the last one left, which was killed."""
         disk = self.disk
         breaker = Breaker("team", BreakerConfig(first_pause_s=0.0, longest_pause_s=0.0))
-        self.clock = TeamClock(self.wall_s)
+        self.clock = TeamClock(self.wall_s, monotonic=self.monotonic_s)
         self.snapshot = SnapshotDocument(
             self._tier.document(GENERATIONS), disk.copy, clock=self.monotonic_s, wall_clock=self.wall_s
         )
@@ -211,7 +218,7 @@ class Simulated:
             begin=self.snapshot.begin,
         )
         self.live.recall()
-        codec = Codec(Unsealed(), Compression())
+        codec = self.codec = Codec(Unsealed(), Compression())
         self.shared = Entries(guard_store(self._tier.store, breaker), codec, self.live, clock=self.clock)
         self.team = Team(
             self._tier,
@@ -230,6 +237,7 @@ class Simulated:
         self.entries = Entries(
             disk.store, codec, self.live, rows=self.rows, recent_bytes=1 << 20, clock=self.clock, team=self.team
         )
+        self.team.guards(self.entries, self.events.append)
         self.desk = CallDesk(self.entries, KEYS, team=self.team)
 
     @property
@@ -248,6 +256,30 @@ class Simulated:
             assert isinstance(step, Answered), step
             response = step.response
         return number_of(response), scope.calls[-1]
+
+    def set_value(self, key: str, number: int, tags: Sequence[str] = ()) -> int:
+        """Set a value as `Cache.set` does; return how many are not kept."""
+        try:
+            birth = self.entries.stamp()
+        except StoreUnavailable:
+            self.team.trouble()
+            birth = self.entries.stamp()
+        header = self.entries.header(birth, ttl_s=30 * 86_400, tags=[KEYS.tag("user", tag) for tag in tags])
+        entry = Entry(header, Metadata(surface=VALUE, key=key), Response(0, (("type", "json"),), str(number).encode()))
+        return self.entries.overwrite({value_id(key): entry})
+
+    def get_value(self, key: str) -> int | None:
+        """Return the number last set under `key`, as `Cache.get` does."""
+        found, _ = find_everywhere(self.entries, self.team, [value_id(key)], tell=self.events.append)
+        one = found[value_id(key)]
+        return int(one.response.body) if isinstance(one, Found) else None
+
+    def delete_value(self, key: str) -> None:
+        self.entries.overwrite({}, removed=[value_id(key)])
+
+    def number_in(self, envelope: bytes | None, key: str) -> int | None:
+        """Return the number in what a store holds under a key."""
+        return None if envelope is None else int(self.codec.open(value_id(key), envelope).response().body)
 
     def entry_id(self, text: str):
         """Return the id of the entry that answers `text`."""
@@ -278,6 +310,11 @@ class Simulated:
         with contextlib.suppress(StoreUnavailable):
             self.team._drain.once()
         return self.disk.outbox.count() == (0, 0)
+
+
+def value_id(key: str) -> EntryId:
+    """Return the id of what is set under `key`."""
+    return entry_id(b"value " + key.encode(), KEYS.id_key)
 
 
 _calls: dict[str, object] = {}

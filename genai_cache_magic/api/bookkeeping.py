@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.entries import Found
     from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.state import Columns
-    from genai_cache_magic.entries.team import TeamClock
+    from genai_cache_magic.entries.team_clock import TeamClock
     from genai_cache_magic.events import Event
     from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.stores.home import Home

@@ -36,7 +36,7 @@ from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.rows import Rows
 from genai_cache_magic.entries.shared_rows import SharedRows
-from genai_cache_magic.entries.team import Team, TeamClock
+from genai_cache_magic.entries.team_clock import TeamClock
 from genai_cache_magic.entries.trust import Trust
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Trouble
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.entries.codec import Seal
+    from genai_cache_magic.entries.team import Team
     from genai_cache_magic.events import Event
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.runs.runs import Runs
@@ -166,7 +167,7 @@ def _base_of(
 def _parts_upon(base: _Base, settings: Settings, tell: Callable[[Event], None]) -> CacheParts:
     storage, keys, home, line, books = base.storage, base.storage.keys, base.storage.home, base.storage.line, base.books
     team = _team_upon(base)
-    entries = _entries_upon(base, settings, team)
+    entries = _entries_upon(base, settings, team, tell)
     permits = None if home is None else make_permits(home.path, line, team)
     shared = None if team is None else SharedRows(team.store, base.codec, base.rows, view=team.seen)
     catalogue = Catalogue(entries, base.rows, keys, random_bytes=os.urandom, tell=tell, shared=shared)
@@ -221,7 +222,7 @@ def _team_upon(base: _Base) -> Team | None:
     return make_team(storage.line, waiting, storage.generations, base.live, base.codec, base.clock, emptied)
 
 
-def _entries_upon(base: _Base, settings: Settings, team: Team | None) -> Entries:
+def _entries_upon(base: _Base, settings: Settings, team: Team | None, tell: Callable[[Event], None]) -> Entries:
     """Return the entries of this machine, trusted without their team for so long as the settings say."""
     ruling = base.storage.generations
     trust = Trust(base.storage.state, base.live, longest_s=settings.offline_trust, clock=base.clock)
@@ -238,6 +239,9 @@ def _entries_upon(base: _Base, settings: Settings, team: Team | None) -> Entries
     if isinstance(ruling, SnapshotDocument):
         trust.guards(entries)
         ruling.watched_by(trust.sees)
+    if team is not None:
+        team.guards(entries, tell)
+        team.ensure_seen()  # after `watched_by`: whatever is seen is watched
     return entries
 
 

@@ -15,8 +15,9 @@ from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.entries.link import DEADLINE_S, within
 from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.pending import Pending
 from genai_cache_magic.entries.permits import Permits
-from genai_cache_magic.entries.team import GENERATIONS, Pending, Team, TeamClock
+from genai_cache_magic.entries.team import GENERATIONS, Team
 from genai_cache_magic.errors import (
     ConfigurationError,
     GenaiCacheError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.generations import LiveGenerations
+    from genai_cache_magic.entries.team_clock import TeamClock
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.azure_connection import BlobConnection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
@@ -195,3 +195,7 @@ class Entry:
     header: Header
     metadata: Metadata
     response: Response
+
+    def born(self, birth: Stamp, *, now_ms: int) -> Entry:
+        """Return it as one that was born at `birth` and is complete now [ms since the epoch]."""
+        return replace(self, header=replace(self.header, birth=birth, created_ms=now_ms))

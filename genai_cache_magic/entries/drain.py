@@ -1,4 +1,4 @@
-"""A thread that tells the team what is still to be told: invalidations first, then entries."""
+"""A thread that tells the team what is still to be told: invalidations, then values that were set, then entries."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.core.validity import Change
-    from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.entries.outbox import Outbox, SetValue, Waiting
     from genai_cache_magic.stores.locks import FileLock
 
 _BATCH = 1_000
+_VALUES = 100
 _OTHERS_S = 0.5
 """How long to leave the queue to another process before looking at it again [s]."""
 _MOST_DOUBLINGS = 16
@@ -65,6 +66,12 @@ class Receives(Protocol):
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Publish invalidations, in this order, as one change."""
+
+    def settle(self, values: Sequence[SetValue], own_changes: Sequence[Change]) -> None:
+        """Take values that were set off the queue: as entries where they count, else for good.
+
+        `own_changes` were published a moment ago, and may have made some of them invalid.
+        """
 
     def fill(self, waiting: Sequence[Waiting]) -> None:
         """Store entries that would still be served, where nothing valid stands; leave out what nobody can read."""
@@ -234,6 +241,7 @@ class Drain:
             self._outbox.drop_changes(number for number, _ in changes)
             self._told()
         late: dict[EntryId, PartUnavailable] = {}
+        self._settle_all([change for _, change in changes], late)
         while batch := [waiting for waiting in self._outbox.entries(_BATCH) if waiting.entry_id not in late]:
             try:
                 self._fill(batch)
@@ -243,6 +251,20 @@ class Drain:
                 self._fill_one_by_one(batch, late)  # it may be one of them alone that the tier does not take
         if late:
             raise next(iter(late.values()))
+
+    def _settle_all(self, changes: Sequence[Change], late: dict[EntryId, PartUnavailable]) -> None:
+        """Settle values; note as `late` those that take a part of the tier which can't be asked now."""
+        while batch := [value for value in self._outbox.values(_VALUES) if value.entry_id not in late]:
+            try:
+                self._team.settle(batch, changes)
+            except StoreUnavailable as error:
+                if len(batch) == 1 and not isinstance(error, PartUnavailable):
+                    raise
+                for value in batch:
+                    try:
+                        self._team.settle([value], changes)
+                    except PartUnavailable as part:
+                        late[value.entry_id] = part
 
     def _fill_one_by_one(self, batch: Sequence[Waiting], late: dict[EntryId, PartUnavailable]) -> None:
         """Tell of each alone, and note as `late` what a part of the tier does not take now: no other waits for it."""

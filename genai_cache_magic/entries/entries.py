@@ -210,8 +210,13 @@ class Entries:
         """
         return self.fill_many({entry_id: entry}, wanted)[entry_id]
 
-    def fill_many(self, entries: Mapping[EntryId, Entry], wanted: Wanted = ANY) -> dict[EntryId, Filled]:
-        """Store many at once, each as `fill` does; nothing is stored if one of them would not come back."""
+    def fill_many(
+        self, entries: Mapping[EntryId, Entry], wanted: Wanted = ANY, *, supersedes: bool = False
+    ) -> dict[EntryId, Filled]:
+        """Store many at once, each as `fill` does; nothing is stored if one of them would not come back.
+
+        Values that were set while a team was away, and wait, give way if these `supersede` them.
+        """
         placed = {
             entry_id: Placed(self._encoded(entry_id, entry), entry.header, entry.metadata)
             for entry_id, entry in entries.items()
@@ -219,7 +224,7 @@ class Entries:
         filled = self.places.place(placed, wanted)
         stored = {entry_id: placed[entry_id].envelope for entry_id, what in filled.items() if what is Filled.STORED}
         if stored and self._team is not None:
-            self._team.keep(stored)
+            self._team.keep(stored, supersedes=supersedes)
         return filled
 
     def fill_envelopes(self, envelopes: Mapping[EntryId, bytes], *, longest_ms: int) -> None:
@@ -275,8 +280,8 @@ class Entries:
         """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.
 
         Their births are set here. Of two that overwrite the same entry, the one that published last stays. Returns how
-        many are not kept: something has made them invalid meanwhile, or what they replace could only be queued as
-        invalid. Raises as `fill`.
+        many are not kept: something has made them invalid meanwhile, or a team can't be reached and they would not hold
+        here. Raises as `fill`.
         """
         pending, doomed, outdated = dict(entries), list(removed), 0
         for _ in range(_ATTEMPTS):
@@ -284,14 +289,14 @@ class Entries:
             if there:
                 for entry_id, entry in pending.items():
                     self._encoded(entry_id, entry)  # raises before anything is lost
-            birth = self.publish(map(EntryId, there)) if there else self.stamp()
+            birth = self._published(map(EntryId, there)) if there else self.stamp()
+            if birth is None:
+                return outdated + self._set_away(pending, doomed)
             self._drop(doomed)
             doomed = []
-            born = {
-                entry_id: replace(entry, header=replace(entry.header, birth=birth))
-                for entry_id, entry in pending.items()
-            }
-            for entry_id, filled in self.fill_many(born).items():
+            now_ms = self.now_ms()  # what the tier's clock shows was heard a moment ago
+            born = {entry_id: entry.born(birth, now_ms=now_ms) for entry_id, entry in pending.items()}
+            for entry_id, filled in self.fill_many(born, supersedes=True).items():
                 outdated += filled is Filled.OUTDATED
                 if filled is not Filled.KEPT:
                     del pending[entry_id]
@@ -299,14 +304,27 @@ class Entries:
                 return outdated
         raise StoreUnavailable("an entry changes faster than it can be written: try again")
 
+    def _set_away(self, entries: Mapping[EntryId, Entry], removed: Collection[EntryId]) -> int:
+        """Set values here alone for now; return how many are not kept, what is there being queued as invalid."""
+        if removed:
+            self.publish(removed)
+            self._drop(removed)
+        birth, now_ms = self.stamp(), self.now_ms()
+        envelopes = {one: self._encoded(one, entry.born(birth, now_ms=now_ms)) for one, entry in entries.items()}
+        kept = () if self._team is None else self._team.set_away(envelopes)
+        if lost := [entry_id for entry_id in entries if entry_id not in kept]:
+            self.publish(lost)
+        return len(lost)
+
     def _there(self, entry_ids: Collection[EntryId]) -> list[str]:
         """Return those of `entry_ids` that are there: here, or with the team, as far as that can be asked."""
         there = list(held_many(self.places.fills, entry_ids))
         others = set(entry_ids).difference(map(EntryId, there))
         if self._team is not None and others:
             # What the team has must not stay; where it can't be asked, that may be anything.
-            looked = self._team.looked_up(others)
-            there += [entry_id for entry_id, one in looked.items() if one.envelope is not None or one.trouble]
+            unsettled = self._team.unsettled
+            looked = self._team.looked_up(others).items()
+            there += [one for one, found in looked if found.envelope is not None or found.trouble or one in unsettled]
         return there
 
     def publish(self, entry_ids: Iterable[EntryId]) -> Stamp:
@@ -325,6 +343,14 @@ class Entries:
             return generations.invalidating_entries(ids, now_ms=now_ms, outlived=outlived)
 
         return self.change(how, Change(now_ms, entry_ids=frozenset(ids))).stamp
+
+    def _published(self, entry_ids: Iterable[EntryId]) -> Stamp | None:
+        """As `publish`; None if a team can't be told now, and nothing is queued."""
+        if self._team is None:
+            return self.publish(entry_ids)
+        change = Change(self.now_ms(), entry_ids=frozenset(entry_ids))
+        published = self._team.try_invalidate(change.apply, change)
+        return None if published is None else published.stamp
 
     def change(self, how: Callable[[Generations], Generations], change: Change) -> Generations:
         """Publish `how`, or queue it as `change` where a team can't be reached; return what is published then.

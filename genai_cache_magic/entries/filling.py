@@ -35,14 +35,24 @@ ANY = Wanted()
 class Shares(Protocol):
     """A team, as its entries see it; `team.Team` says more."""
 
-    def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
-        """Give entries to the team, as soon as it can be reached."""
+    def keep(self, envelopes: Mapping[EntryId, bytes], *, supersedes: bool = False) -> None:
+        """Give entries to the team, as soon as it can be reached; values that wait give way if it `supersedes` them."""
+
+    def set_away(self, envelopes: Mapping[EntryId, bytes]) -> Collection[EntryId]:
+        """Store values here that can't be told now, and queue them; return those that are."""
+
+    @property
+    def unsettled(self) -> Collection[EntryId]:
+        """The ids of values that were set here while the team was away, and wait."""
 
     def looked_up(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Looked]:
         """Look many up in one round, and wait for what comes of it."""
 
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
         """Publish an invalidation, or (None) queue it."""
+
+    def try_invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
+        """Publish an invalidation, or (None) do nothing."""
 
     @property
     def is_behind(self) -> bool:

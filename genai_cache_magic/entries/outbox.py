@@ -1,14 +1,16 @@
-"""What is still to be told to the team: invalidations and new entries, safe from a killed kernel.
+"""What is still to be told to the team: invalidations, values that were set, new entries. Safe from a killed kernel.
 
 ``outbox.db`` holds sealed entries and keyed ids only, and evicts nothing. Invalidations go first, in the order they
 were made, and are never dropped. An entry goes only while it would still be served, and takes the place of nothing
-valid.
+valid. A value that was set while the team was away takes the place of what was there before, and of nothing later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,12 @@ _SCHEMA = (
     "CREATE INDEX pending_entry_id ON pending_entry (id)",
 )
 _ID_BYTES = 32
+# Values are marks, and not a table: each version takes a schema that is not to the letter its own for damage.
+_VALUE_NAME = "set value 1 "
+_VALUE_NAMES = (_VALUE_NAME, f"{_VALUE_NAME}g")  # an id is hex digits
+_HEX_ID = re.compile("[0-9a-f]{64}")
+_READ_VALUES = "SELECT name, value FROM mark WHERE name >= ? AND name < ? ORDER BY name"
+_VALUE_HEAD = struct.Struct(">QQ32s")
 _DROP_MISSHAPEN = f"""
 DELETE FROM pending_entry WHERE typeof(id) <> 'blob' OR length(id) <> {_ID_BYTES} OR typeof(envelope) <> 'blob'
 """  # noqa: S608 - a constant
@@ -44,6 +52,32 @@ class Waiting:
     number: int
     entry_id: EntryId = field(repr=False)
     envelope: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """A value that was set while the team was away, under its number in the queue (0: it is still to be queued).
+
+    Attributes
+    ----------
+    envelope
+        As it lies here. Its birth is what was known of the team's document when it was set.
+    replaced
+        SHA-256 of what lay here before; zeros for nothing.
+    set_ms
+        A time that the tier's clock had come to by then [ms since the epoch]; 0 is unknown.
+    """
+
+    entry_id: EntryId = field(repr=False)
+    envelope: bytes = field(repr=False)
+    replaced: bytes = field(repr=False, default=bytes(32))
+    set_ms: int = 0
+    number: int = 0
+
+    @property
+    def digest(self) -> bytes:
+        """Return the SHA-256 of what lies here."""
+        return hashlib.sha256(self.envelope).digest()
 
 
 class Outbox:
@@ -62,19 +96,91 @@ class Outbox:
     def __init__(self, path: Path | None, *, tell: Callable[[Event], None] = lambda _: None) -> None:
         self._file = StateFile(path, _SCHEMA, tell=tell)
 
-    def add_entries(self, envelopes: Mapping[EntryId, bytes]) -> None:
-        """Queue entries, each in place of an older one of the same id; all of them or none."""
-        rows = [(bytes.fromhex(entry_id), envelope) for entry_id, envelope in envelopes.items()]
+    def add_entries(self, envelopes: Mapping[EntryId, bytes], *, supersedes: bool = False) -> None:
+        """Queue entries, each in place of an older one of the same id; all of them or none.
+
+        Those that were set with the team's knowledge (`supersedes`) also take the place of values that wait.
+        """
 
         def work(db: sqlite3.Connection) -> None:
-            # Before the older ones go: theirs may be the highest there is, and a clock can be set back.
-            number = _next_number(db, "SELECT max(number) FROM pending_entry")
-            db.executemany("DELETE FROM pending_entry WHERE id = ?", [row[:1] for row in rows])
-            numbered = [(number + place, *row) for place, row in enumerate(rows)]
-            db.executemany("INSERT INTO pending_entry VALUES (?, ?, ?)", numbered)
+            _add_entries(db, envelopes)
+            if supersedes:
+                db.executemany("DELETE FROM mark WHERE name = ?", [(_VALUE_NAME + one,) for one in envelopes])
+
+        if envelopes:
+            self._file.write(work)
+
+    def add_values(self, values: Iterable[SetValue]) -> None:
+        """Queue values that were set, each in place of one of the same key; all of them or none."""
+        rows = list(values)
+
+        def work(db: sqlite3.Connection) -> None:
+            for value in rows:
+                name = _VALUE_NAME + value.entry_id
+                before = _value(db.execute("SELECT name, value FROM mark WHERE name = ?", (name,)).fetchone())
+                # What was set here over a value that waits is set over what that one replaced.
+                is_next = before is not None and before.digest == value.replaced
+                replaced = before.replaced if before is not None and is_next else value.replaced
+                number = max(time.time_ns(), before.number + 1 if before is not None else 0)
+                head = _VALUE_HEAD.pack(number, value.set_ms, replaced)
+                db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (name, head + value.envelope))
 
         if rows:
             self._file.write(work)
+
+    def value_ids(self) -> frozenset[EntryId]:
+        """Return the ids of the values that wait."""
+        statement = "SELECT name FROM mark WHERE name >= ? AND name < ?"
+        rows = self._file.read(lambda db: db.execute(statement, _VALUE_NAMES).fetchall())
+        return frozenset(EntryId(name.removeprefix(_VALUE_NAME)) for (name,) in rows)
+
+    def values(self, limit: int, limit_bytes: int = 4 * 1024**2) -> list[SetValue]:
+        """Return up to `limit` of the values that wait, and up to about `limit_bytes` of them [bytes]."""
+
+        def work(db: sqlite3.Connection) -> tuple[list[SetValue], list[tuple[str]]]:
+            found: list[SetValue] = []
+            misshapen, size_bytes = [], 0
+            with contextlib.closing(db.execute(_READ_VALUES, _VALUE_NAMES)) as cursor:
+                while size_bytes < limit_bytes and len(found) < limit and (row := cursor.fetchone()):
+                    value = _value(row)
+                    if value is None:
+                        misshapen.append(row[:1])
+                    else:
+                        found.append(value)
+                        size_bytes += len(value.envelope)
+            return found, misshapen
+
+        found, misshapen = self._file.read(work)
+        if misshapen:  # somebody else wrote them: no value of ours
+            self._file.write(lambda db: db.executemany("DELETE FROM mark WHERE name = ?", misshapen))
+        return found
+
+    def settle_values(self, settled: Iterable[SetValue], queued: Mapping[EntryId, bytes]) -> None:
+        """Take values off the queue, and queue those of them that are to be told as entries: all at once.
+
+        One that was set anew meanwhile stays, and what it replaced is not told.
+        """
+        rows = list(settled)
+
+        def work(db: sqlite3.Connection) -> None:
+            told = {}
+            for value in rows:
+                name = _VALUE_NAME + value.entry_id
+                now = _value(db.execute("SELECT name, value FROM mark WHERE name = ?", (name,)).fetchone())
+                if now is not None and now.number == value.number:
+                    db.execute("DELETE FROM mark WHERE name = ?", (name,))
+                    if value.entry_id in queued:
+                        told[value.entry_id] = queued[value.entry_id]
+            _add_entries(db, told)
+
+        if rows:
+            self._file.write(work)
+
+    def drop_values(self, entry_ids: Iterable[EntryId]) -> None:
+        """Take values off the queue, whatever they are by now."""
+        rows = [(_VALUE_NAME + entry_id,) for entry_id in entry_ids]
+        if rows:
+            self._file.write(lambda db: db.executemany("DELETE FROM mark WHERE name = ?", rows))
 
     def has_entry(self, entry_id: EntryId) -> bool:
         """Return whether an entry of that id waits."""
@@ -146,18 +252,39 @@ class Outbox:
             self._file.write(lambda db: db.executemany("DELETE FROM pending_change WHERE number = ?", rows))
 
     def count(self) -> tuple[int, int]:
-        """Return how many invalidations and how many entries wait."""
+        """Return how many invalidations and how many entries wait, values that were set among them."""
         rows = self._file.read(
             lambda db: db.execute(
-                "SELECT (SELECT count(*) FROM pending_change), (SELECT count(*) FROM pending_entry)"
+                "SELECT (SELECT count(*) FROM pending_change), (SELECT count(*) FROM pending_entry), "
+                "(SELECT count(*) FROM mark WHERE name >= ? AND name < ?)",
+                _VALUE_NAMES,
             ).fetchall()
         )
-        changes, entries = rows[0]
-        return changes, entries
+        changes, entries, values = rows[0]
+        return changes, entries + values
 
     def close(self) -> None:
         """Give up the file; may be called twice."""
         self._file.close()
+
+
+def _add_entries(db: sqlite3.Connection, envelopes: Mapping[EntryId, bytes]) -> None:
+    rows = [(bytes.fromhex(entry_id), envelope) for entry_id, envelope in envelopes.items()]
+    # Before the older ones go: theirs may be the highest there is, and a clock can be set back.
+    number = _next_number(db, "SELECT max(number) FROM pending_entry")
+    db.executemany("DELETE FROM pending_entry WHERE id = ?", [row[:1] for row in rows])
+    numbered = [(number + place, *row) for place, row in enumerate(rows)]
+    db.executemany("INSERT INTO pending_entry VALUES (?, ?, ?)", numbered)
+
+
+def _value(row: tuple[Any, ...] | None) -> SetValue | None:
+    """Return the value that a mark holds; None if there is none, or it is not of our shape."""
+    name, blob = row or ("", None)
+    entry_id = name.removeprefix(_VALUE_NAME)
+    if type(blob) is not bytes or len(blob) <= _VALUE_HEAD.size or not _HEX_ID.fullmatch(entry_id):
+        return None
+    number, set_ms, replaced = _VALUE_HEAD.unpack_from(blob)
+    return SetValue(EntryId(entry_id), blob[_VALUE_HEAD.size :], replaced, set_ms, number)
 
 
 def _next_number(db: sqlite3.Connection, highest: str) -> int:

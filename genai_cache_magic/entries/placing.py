@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.core.model import EntryId, Header, Metadata, Stamp
+from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Stamp
 from genai_cache_magic.core.policy import Filled, Serve, gives_way
 from genai_cache_magic.entries.filling import ANY, LookThenPut, Wanted, held_many, put_many
 from genai_cache_magic.entries.heads import Heads
@@ -92,6 +92,16 @@ class Places:
         """Open an envelope from elsewhere; raises ``DecryptionError`` or ``EntryUndecodable`` if it is none of ours."""
         sealed = self._codec.open(entry_id, envelope)
         return Placed(envelope, sealed.header, sealed.metadata())
+
+    def reborn(self, entry_id: EntryId, envelope: bytes, birth: Stamp) -> Placed:
+        """Return what an envelope of ours holds as an entry that was born at `birth`; raises as `opened`.
+
+        A clock may have been ahead when it was made: it is not younger than now.
+        """
+        sealed = self._codec.open(entry_id, envelope)
+        created_ms = min(sealed.header.created_ms, self._judge.now_ms())
+        entry = Entry(sealed.header, sealed.metadata(), sealed.response()).born(birth, now_ms=created_ms)
+        return Placed(self._codec.encode(entry_id, entry), entry.header, entry.metadata)
 
     def missing_of_head(self, entry_id: EntryId, head: bytes) -> bool:
         """Open how an envelope begins, and return whether that takes more of it; raises as `opened`."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.copies import sift
@@ -17,6 +15,7 @@ from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, within
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
+from genai_cache_magic.entries.settling import LONGEST_MS, Settling
 from genai_cache_magic.errors import StoreUnavailable, WriteRefused
 from genai_cache_magic.stores.base import SupportsEdge
 from genai_cache_magic.stores.breaker import Circuit
@@ -29,9 +28,12 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.drain import Retries
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.generations import LiveGenerations
-    from genai_cache_magic.entries.outbox import Outbox, Waiting
+    from genai_cache_magic.entries.outbox import Outbox, SetValue, Waiting
+    from genai_cache_magic.entries.pending import Pending
     from genai_cache_magic.entries.placing import Places
     from genai_cache_magic.entries.pruning import Pruned
+    from genai_cache_magic.entries.team_clock import TeamClock
+    from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Document, LookUp, SharedTier, Store
     from genai_cache_magic.stores.breaker import Breaker
     from genai_cache_magic.stores.locks import FileLock
@@ -39,73 +41,6 @@ if TYPE_CHECKING:
 
 GENERATIONS = "generations"
 """The name of the document that rules what is valid."""
-
-_SAME_TIME_S = 2.0
-"""Clocks that differ by less are taken to agree: an answer takes its time."""
-_LONGEST_QUEUED_MS = 24 * 3600 * 1000
-"""Records of single entries live as long, so an older entry can't be judged any more."""
-
-
-class TeamClock:
-    """The time by the shared tier's clock, as far as it was heard; else this machine's [s since the epoch]."""
-
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._shift_s = 0.0  # how far the tier's clock is ahead; replaced as a whole, so needs no lock
-
-    def __call__(self) -> float:
-        """Return the time now."""
-        shift_s = self._shift_s
-        return self._clock() + (0.0 if abs(shift_s) < _SAME_TIME_S else shift_s)
-
-    def count(self) -> int:
-        """Return the tier's time, as precisely as it was heard [µs since the epoch]."""
-        return int((self._clock() + self._shift_s) * 1e6)
-
-    def hear(self, now_s: float) -> None:
-        """Take note that the tier's clock shows `now_s`."""
-        self._shift_s = now_s - self._clock()
-
-
-class Pending:
-    """The queued invalidations, as this process last read them: they hold here before they are published.
-
-    What another process of this machine publishes leaves the queue, and holds here until the document that says so is
-    seen: so a change is forgotten only after a look that began when it waited no more, or after a publication.
-    """
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._lock = host.process_lock()
-        self._waiting: dict[int, Change] = {}  # replaced as a whole, under _lock
-        self.read()
-
-    def __call__(self) -> Sequence[Change]:
-        """Return them."""
-        return tuple(self._waiting.values())
-
-    def read(self) -> None:
-        """Read them anew, after a publication of all that waited; what can't be read stays as it was."""
-        with self._lock, suppress(StoreUnavailable):
-            self._waiting = dict(self._outbox.changes())
-
-    def read_more(self) -> None:
-        """Read what waits beside those that are known, other processes' included."""
-        with self._lock, suppress(StoreUnavailable):
-            self._waiting = self._waiting | dict(self._outbox.changes())
-
-    def published(self) -> Collection[int]:
-        """Return the numbers of those that wait no more, since another process has published them."""
-        if self._waiting:
-            with suppress(StoreUnavailable):
-                return self._waiting.keys() - dict(self._outbox.changes()).keys()
-        return ()
-
-    def forget(self, numbers: Collection[int]) -> None:
-        """Forget changes: what they made invalid is known from the document."""
-        if numbers:
-            with self._lock:
-                self._waiting = {number: one for number, one in self._waiting.items() if number not in numbers}
 
 
 class Team:
@@ -163,6 +98,15 @@ class Team:
         self._emptied = emptied
         self._link = Link(self._ask, overdue=self._overdue, round_size=tier.round_size)
         self._refreshes = Link(self._publish, overdue=self._overdue)
+        self._settling = Settling(
+            outbox,
+            generations,
+            shared,
+            look=self._look,
+            published=lambda ids: self._forget_near(Change(shared.now_ms(), entry_ids=frozenset(ids))),
+            is_known=lambda: not snapshot.is_provisional,
+            set_ms=clock.earliest_ms,
+        )
         self._drain = Drain(outbox, self, lock=lock, told=pending.read, retries=retries)
 
     @property
@@ -189,6 +133,11 @@ class Team:
             self._look()
             self._generations.ensure()
         return View(self._generations.current(), self._shared.now_ms())
+
+    def ensure_seen(self) -> None:
+        """See what is valid if this machine never has; trouble is told by the first look-up."""
+        if self._snapshot.load() is None:
+            self.trouble()
 
     def look_anew(self) -> Generations:
         """Return what is valid now, by the tier itself and not by what was last seen; raises ``StoreUnavailable``."""
@@ -232,15 +181,30 @@ class Team:
             return
         self._refreshes.look_up_many(asked)
 
-    def keep(self, envelopes: Mapping[EntryId, bytes]) -> None:
+    def keep(self, envelopes: Mapping[EntryId, bytes], *, supersedes: bool = False) -> None:
         """Give entries to the team as soon as it can be reached; raises ``StoreUnavailable`` if they can't wait.
 
-        Where the tier is only read they are this machine's alone.
+        Values that wait give way if these `supersede` them. Where the tier is only read they are this machine's alone.
         """
         if not self._breaker.rights.is_tried:
             return
-        self._outbox.add_entries(envelopes)
+        self._outbox.add_entries(envelopes, supersedes=supersedes)
         self._drain.poke()
+
+    def set_away(self, envelopes: Mapping[EntryId, bytes]) -> Collection[EntryId]:
+        """Store values here that can't be told now, and queue them; see `Settling.keep`."""
+        kept = self._settling.keep(envelopes)
+        self._drain.poke()
+        return kept
+
+    @property
+    def unsettled(self) -> Collection[EntryId]:
+        """The ids of values that were set here while the team was away, and wait."""
+        return self._settling.waiting
+
+    def guards(self, own: Entries, tell: Callable[[Event], None]) -> None:
+        """Let `own` be the entries here, and `tell` hear how many values that were set are not kept."""
+        self._settling.guards(own, tell)
 
     def invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
         """Publish an invalidation and return what is valid then, or None: it could not be published and is queued.
@@ -249,6 +213,21 @@ class Team:
         ------
         StoreUnavailable
             It could be neither published nor queued; ``WriteRefused``: it may not be published from here.
+        """
+        published = self.try_invalidate(how, change)
+        if published is None:
+            self._outbox.add_change(change)
+            self._pending.read_more()
+            self._drain.poke()
+        return published
+
+    def try_invalidate(self, how: Callable[[Generations], Generations], change: Change) -> Generations | None:
+        """Publish an invalidation and return what is valid then, or None: it could not be published.
+
+        Raises
+        ------
+        WriteRefused
+            It may not be published from here.
         """
         self._breaker.rights.ensure_tried()
 
@@ -263,9 +242,6 @@ class Team:
         except WriteRefused:
             raise
         except StoreUnavailable:
-            self._outbox.add_change(change)
-            self._pending.read_more()
-            self._drain.poke()
             return None
 
     def prune(self, *, lowest: int | None) -> Pruned:
@@ -332,16 +308,23 @@ class Team:
         for change in changes:
             self._forget_near(change)
 
+    def settle(self, values: Sequence[SetValue], own_changes: Sequence[Change]) -> None:
+        """Compare values that were set with what the team has; see `Receives`."""
+        self._settling.settle(values, own_changes)
+
     def fill(self, waiting: Sequence[Waiting]) -> None:
         """Store queued entries in the tier; see `Receives`."""
         if not self.is_fresh:
             self._look()
             self._generations.ensure()
         envelopes = {one.entry_id: one.envelope for one in waiting}
-        self._shared.fill_envelopes(envelopes, longest_ms=_LONGEST_QUEUED_MS)
+        self._shared.fill_envelopes(envelopes, longest_ms=LONGEST_MS)
 
     def _ask(self, entry_ids: Sequence[EntryId]) -> tuple[Mapping[EntryId, bytes], str]:
-        tier = self._tier
+        tier, settling = self._tier, self._settling
+        if settling.waiting:
+            settling.read()
+        unsettled = settling.waiting  # before the look: what the team has is told as soon as it counts
         try:
             if entry_ids and isinstance(tier, SupportsEdge):
                 found = self._look_near(tier, entry_ids)
@@ -350,10 +333,12 @@ class Team:
             self._generations.ensure()
         except StoreUnavailable as error:
             self._pending.read_more()
+            settling.read()
             return {}, str(error)
         self._drain_if_waiting()
         unread = dict.fromkeys(map(EntryId, found.unread), UNREAD)
-        return {EntryId(key): blob for key, blob in found.blobs.items() if blob} | unread, ""
+        brought = {EntryId(key): blob for key, blob in found.blobs.items() if blob} | unread
+        return {one: blob for one, blob in brought.items() if one not in unsettled}, ""
 
     def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:
         """Ask for what is valid now, the tier's time and some entries, in one round; raises ``StoreUnavailable``."""
@@ -422,7 +407,7 @@ class Team:
             self._tier.forget(None if change.new_root else change.entry_ids)
 
     def _drain_if_waiting(self) -> None:
-        if self._pending():
+        if self._pending() or self._settling.waiting:
             self._drain.poke()
         self._drain.wake()
 

@@ -3,6 +3,11 @@
 An answer is *stale* for a machine if its model was asked before an invalidation that this machine can know of: one
 that it made, one that it has seen, or one that was published longer ago than the bound while it reaches the tier.
 Every answer carries the moment of its call, so each hit is checked.
+
+A value that is set carries its moment too. One that is set while the tier is away holds on its machine until the team
+is told of it: until then that machine gets this one or none. When it is told it comes after all that was published, or
+is gone for good. So a value is judged by two moments: an invalidation by name is about what was set before it, and an
+overwriting about what was published before it.
 """
 
 from __future__ import annotations
@@ -14,21 +19,28 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from machines import Origin
-from simulated import KEYS, MAX_STALE_S, START_S, SharedMemory, Simulated, Time, nothing_by_itself
+from simulated import KEYS, MAX_STALE_S, START_S, SharedMemory, Simulated, Time, nothing_by_itself, value_id
 
 from genai_cache_magic.core.validity import decode_generations
 from genai_cache_magic.crypto.document_mac import verify_document
 from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.errors import StoreUnavailable
 
 MACHINES = 8
 QUESTIONS = ("one", "two", "three")
-TAGS = {"one": ("a",), "two": ("a", "b"), "three": ("b",)}
+KEYS_SET = ("first", "second")
+TAGS = {"one": ("a",), "two": ("a", "b"), "three": ("b",), "first": ("a",), "second": ("b",)}
+NAMED = (*QUESTIONS, *KEYS_SET)
+OVER = {key: f"{key}, set" for key in KEYS_SET}
+"""Under which name it is noted what was overwritten."""
+ALL = (*NAMED, *OVER.values())
 DAY_S = 86_400.0
 SKEWS_S = (0.0, 0.0, 30.0, -30.0, 3_600.0, -3_600.0, DAY_S, -DAY_S)
 _STEP_S = 0.001
 
 _machine = st.integers(0, MACHINES - 1)
 _question = st.sampled_from(QUESTIONS)
+_key = st.sampled_from(KEYS_SET)
 _tag = st.sampled_from("ab")
 
 
@@ -44,6 +56,11 @@ class Figures:
     losses: int = 0
     thirds: int = 0
     kills: int = 0
+    sets: int = 0
+    away: int = 0
+    arrived: int = 0
+    not_kept: int = 0
+    values: int = 0
     first_error: BaseException | None = None
     """What ended an example first: an example that does not fail again is reported by Hypothesis without it."""
 
@@ -52,8 +69,14 @@ class Figures:
             f"{self.steps:,} steps in {self.examples} teams of {MACHINES} machines: {self.hits:,} hits, 0 stale; "
             f"{self.misses:,} misses, {self.invalidations:,} invalidations, {self.kills:,} kills; "
             f"{self.losses:,} documents lost or put back, at most one new root for each; "
-            f"{self.thirds:,} third machines hit after invalidation and refill"
+            f"{self.thirds:,} third machines hit after invalidation and refill; {self.sets:,} values set, "
+            f"{self.values:,} got, 0 stale; {self.away:,} set while away, of which {self.arrived:,} arrived "
+            f"and {self.not_kept:,} were not kept, 0 resurrected"
         )
+
+
+def _read(blob):
+    return decode_generations(verify_document(KEYS.mac_key, f"generations/{KEYS.namespace}", blob))
 
 
 class TeamMachine(RuleBasedStateMachine):
@@ -73,9 +96,14 @@ class TeamMachine(RuleBasedStateMachine):
         self.document = self.shared.tier("outsider").document(GENERATIONS)
         self.origin = Origin()
         # Of each question: what the document says, when it came to say so; and what each machine knows.
-        self.published = [(self.time.now_s, dict.fromkeys(QUESTIONS, 0))]
-        self.known = [dict.fromkeys(QUESTIONS, 0) for _ in self.machines]
+        self.published = [(self.time.now_s, dict.fromkeys(ALL, 0))]
+        self.known = [dict.fromkeys(ALL, 0) for _ in self.machines]
         self.queued = [{} for _ in self.machines]
+        # Of each machine: which value waits to be told under a key; of each value, when it was published last.
+        self.waiting = [{} for _ in self.machines]
+        self.told = {}
+        self.gone = set()
+        self.outsider = self.shared.tier("outsider").store
         self.asked_to_clear = 0
         self.lost = 0
         self.roots = set()
@@ -102,14 +130,83 @@ class TeamMachine(RuleBasedStateMachine):
     def invalidate_tag(self, number, tag):
         """Published where the tier can be reached, else queued, and in force here at once."""
         self.machines[number].invalidate_tag(tag)
-        self._invalidated(number, [question for question in QUESTIONS if tag in TAGS[question]], self.origin.answers)
+        self._invalidated(number, [name for name in NAMED if tag in TAGS[name]], self.origin.answers)
         self._looked_at()
 
     @rule(number=_machine)
     def clear(self, number):
         self.asked_to_clear += 1
         self.machines[number].clear()
-        self._invalidated(number, QUESTIONS, self.origin.answers)
+        self._invalidated(number, NAMED, self.origin.answers)
+        self._looked_at()
+
+    @rule(number=_machine, key=_key)
+    def set_value(self, number, key):
+        """Set a value, with the tier or without it."""
+        self._sets(number, key)
+        self._looked_at()
+
+    @rule(number=_machine, key=_key)
+    def get_value(self, number, key):
+        """No value that was invalidated or overwritten, for who can know it; and what was set here, while it waits."""
+        self._gets(number, key)
+        self._looked_at()
+
+    @rule(number=_machine, key=_key)
+    def delete_value(self, number, key):
+        self.machines[number].delete_value(key)
+        self._invalidated(number, [key], self.origin.answers)
+        self._looked_at()
+
+    @rule(numbers=st.permutations(range(MACHINES)), key=_key, how=st.sampled_from(("tag", "clear", "delete", "set")))
+    def set_away_and_change_meanwhile(self, numbers, key, how):
+        """What the team has published meanwhile counts, and what was set away never comes back."""
+        first, second, third = numbers[:3]
+        for number in (first, second, third):
+            self.machines[number].network.is_cut = False
+            assert self._tells(number)
+        for number in (first, second, third):
+            self.machines[number].look()
+        self.machines[first].network.is_cut = True
+        self._sets(first, key)
+        record = self._record(key)
+        if how == "set":
+            self._sets(second, key)
+        elif how == "clear":
+            self.clear(second)
+        elif how == "tag":
+            self.invalidate_tag(second, TAGS[key][0])
+        else:
+            self.delete_value(second, key)
+        has_ruled = how != "set" or self._record(key) != record
+        self.machines[first].network.is_cut = False
+        arrived = self.figures.arrived
+        for number in (first, second):
+            assert self._tells(number)
+        assert not has_ruled or self.figures.arrived == arrived
+        self.time.now_s += MAX_STALE_S + 0.1
+        for number in (first, second, third):
+            self._gets(number, key)
+        self._looked_at()
+
+    @rule(numbers=st.permutations(range(MACHINES)), key=_key)
+    def set_away_and_get_elsewhere(self, numbers, key):
+        """What is set while away is got by another machine, if the team has not changed it meanwhile."""
+        first, second = numbers[:2]
+        for number in (first, second):
+            self.machines[number].network.is_cut = False
+            assert self._tells(number)
+        for number in (first, second, first):
+            self.machines[number].look()  # each may say by a new root that a document was put back
+        self.time.now_s += 30  # so that nobody doubts what was set earlier
+        self.machines[first].network.is_cut = True
+        value = self._sets(first, key)
+        self._gets(first, key)
+        assert self.machines[first].get_value(key) == value
+        self.machines[first].network.is_cut = False
+        assert self._tells(first)
+        self.time.now_s += MAX_STALE_S + 0.1
+        assert self._gets(second, key) == value
         self._looked_at()
 
     @rule(number=_machine)
@@ -137,9 +234,7 @@ class TeamMachine(RuleBasedStateMachine):
             self.machines[number].look()
         first, second, third = numbers
         self.machines[first].invalidate_tag(TAGS[question][0])
-        self._invalidated(
-            first, [other for other in QUESTIONS if TAGS[question][0] in TAGS[other]], self.origin.answers
-        )
+        self._invalidated(first, [other for other in NAMED if TAGS[question][0] in TAGS[other]], self.origin.answers)
         self.time.now_s += MAX_STALE_S + 0.1
         refilled = self._asks(second, question, "use")
         assert self._tells(second)
@@ -215,6 +310,74 @@ class TeamMachine(RuleBasedStateMachine):
             self._invalidated(number, [question], before)  # it published before it asked, or queued that
         return answer
 
+    def _sets(self, number, key):
+        machine = self.machines[number]
+        self.origin.answers += 1
+        value = self.origin.answers
+        was_cut, calls, record = machine.network.is_cut, machine.network.calls, self._record(key)
+        try:
+            lost = machine.set_value(key, value, TAGS[key])
+        except StoreUnavailable:
+            return value  # what is valid can't be told here: nothing was set
+        self.figures.sets += 1
+        if was_cut:
+            self.figures.away += 1
+        if was_cut and not lost:
+            self.waiting[number][key] = value
+            return value
+        self.waiting[number].pop(key, None)
+        if was_cut:
+            self.figures.not_kept += 1
+            self.gone.add(value)
+            self._invalidated(number, [OVER[key]], value)
+            return value
+        if machine.network.calls > calls:
+            self._knows(number, self.published[-1][1])
+        self._knows(number, {OVER[key]: value - 1})
+        if self._record(key) != record:
+            self._says({OVER[key]: value - 1})
+        return value
+
+    def _record(self, key):
+        """Return what the document says of a key."""
+        blob = self.document.load()
+        return None if blob is None else _read(blob).entries.get(value_id(key))
+
+    def _gets(self, number, key):
+        machine = self.machines[number]
+        was_cut, calls = machine.network.is_cut, machine.network.calls
+        if not was_cut:
+            self._knows(number, self._published_before(self.time.now_s - MAX_STALE_S))
+        value = machine.get_value(key)
+        if not was_cut and machine.network.calls > calls:
+            self._knows(number, self.published[-1][1])
+        if value is None:
+            return None
+        self.figures.values += 1
+        assert value not in self.gone, f"machine {number}: value {value} was not kept"
+        known = self.known[number]
+        assert value > known[key], f"machine {number}: value {value}, invalidated at {known[key]}"
+        if key in self.waiting[number]:
+            assert value == self.waiting[number][key], f"machine {number}: value {value} while another waits"
+        else:
+            told = self.told.get(value, value)
+            assert told > known[OVER[key]], f"machine {number}: value {value} of {told}, overwritten {known[OVER[key]]}"
+        return value
+
+    def _settled(self, number):
+        """See what became of the values of a machine that waited."""
+        for key, value in self.waiting[number].items():
+            self.origin.answers += 1
+            if self.machines[number].number_in(self.outsider.get(value_id(key)), key) == value:
+                self.figures.arrived += 1
+                self.told[value] = self.origin.answers
+                self._says({OVER[key]: self.origin.answers - 1})
+                self._knows(number, {OVER[key]: self.origin.answers - 1})
+            else:
+                self.figures.not_kept += 1
+                self.gone.add(value)
+        self.waiting[number] = {}
+
     def _published_before(self, moment_s):
         return next((said for at_s, said in reversed(self.published) if at_s <= moment_s), {})
 
@@ -237,6 +400,7 @@ class TeamMachine(RuleBasedStateMachine):
         if not machine.network.is_cut:
             self._says(self.queued[number])
             self.queued[number] = {}
+            self._settled(number)
         return is_all
 
     def _says(self, what):
@@ -258,8 +422,7 @@ class TeamMachine(RuleBasedStateMachine):
         self.time.now_s += _STEP_S
         blob = self.document.load()
         if blob is not None:
-            context = f"generations/{KEYS.namespace}"
-            self.roots.add(decode_generations(verify_document(KEYS.mac_key, context, blob)).root)
+            self.roots.add(_read(blob).root)
         allowed = 1 + self.asked_to_clear + self.lost
         assert len(self.roots) <= allowed, (
             f"{len(self.roots)} roots for {self.lost} losses, {self.asked_to_clear} clears"

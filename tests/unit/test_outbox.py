@@ -13,7 +13,7 @@ import pytest
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, Generations, decode_change
 from genai_cache_magic.entries.drain import Drain, Retries
-from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.outbox import Outbox, SetValue
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.testing.contracts.store import key_of
@@ -32,12 +32,21 @@ class FakeTeam:
         self.undecodable = set()
         self.refused = set()
         self.late = set()
+        self.late_values = set()
+        self.outbox = None
         self.heard = threading.Semaphore(0)
 
     def publish(self, changes):
         self._reach()
         self.told.append(tuple(changes))
         self.heard.release()
+
+    def settle(self, values, own_changes):
+        self._reach()
+        if self.late_values.intersection(value.entry_id for value in values):
+            raise PartUnavailable("late")
+        self.told += [value.entry_id for value in values]
+        self.outbox.settle_values(values, {})
 
     def fill(self, waiting):
         self._reach()
@@ -367,3 +376,61 @@ def test_what_a_part_of_the_team_does_not_take_holds_nothing_up(outbox, team):
     team.late = set()
     drain.once()
     assert set(team.told[248:]) == {b"large", b"larger"}
+
+
+def test_values_that_were_set_wait_apart(tmp_path):
+    """Each in place of one of its key; they are told before entries, and become entries in the same step."""
+    path = tmp_path / "outbox.db"
+    outbox = Outbox(path)
+    outbox.add_values([SetValue(A, b"1", bytes([7] * 32), 5), SetValue(B, b"b")])
+    other, first = outbox.values(10)
+    assert (first.entry_id, first.envelope, first.replaced, first.set_ms) == (A, b"1", bytes([7] * 32), 5)
+    outbox.add_values([SetValue(A, b"2", first.digest)])
+    _, second = outbox.values(10)
+    assert second.envelope == b"2"
+    assert second.replaced == bytes([7] * 32)  # what both of them replace
+    assert second.number > first.number
+    assert outbox.count() == (0, 2)
+    outbox.settle_values([first, other], {A: b"reborn 1", B: b"reborn b"})  # the first was set anew meanwhile
+    assert [waiting.envelope for waiting in outbox.entries(10)] == [b"reborn b"]
+    assert outbox.value_ids() == {A}
+    outbox.close()
+    again = Outbox(path)
+    assert [value.envelope for value in again.values(10)] == [b"2"]
+    again.add_entries({A: b"later"}, supersedes=True)
+    assert not again.values(10)
+    again.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        # SECURITY: a version that does not know of values takes any other schema for damage.
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == {"mark", "pending_change", "pending_entry"}
+
+
+def test_values_that_somebody_else_wrote_are_none(tmp_path):
+    """What is not of their shape is left out and removed; of a later shape it is left alone."""
+    path = tmp_path / "outbox.db"
+    outbox = Outbox(path)
+    outbox.add_values([SetValue(B, b"b")])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        rows = [(f"set value 1 {A}", b"short"), ("set value 1 0", b"x" * 99), (f"set value 2 {A}", b"x" * 99)]
+        db.executemany("INSERT INTO mark VALUES (?, ?)", rows)
+        db.commit()
+    assert [value.entry_id for value in outbox.values(10)] == [B]
+    assert outbox.value_ids() == {B}
+    assert outbox.count() == (0, 1)
+    outbox.close()
+
+
+def test_a_value_that_waits_for_a_part_of_the_tier_holds_up_nothing(outbox, team):
+    """The others are settled, entries are told, and it is tried again."""
+    outbox.add_values([SetValue(A, b"a"), SetValue(B, b"b")])
+    outbox.add_entries({EntryId(key_of("c")): b"c"})
+    team.outbox, team.late_values = outbox, {A}
+    with pytest.raises(PartUnavailable):
+        Drain(outbox, team).once()
+    assert outbox.value_ids() == {A}
+    assert team.told == [B, b"c"]
+    team.late_values = set()
+    Drain(outbox, team).once()
+    assert team.told == [B, b"c", A]
+    assert outbox.count() == (0, 0)
