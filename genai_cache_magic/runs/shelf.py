@@ -18,7 +18,7 @@ from genai_cache_magic.core.noise import joining
 from genai_cache_magic.core.options import Mode, Samples
 from genai_cache_magic.core.policy import Store, admissible
 from genai_cache_magic.errors import GenaiCacheError, ReplayMiss, UncacheableRequest
-from genai_cache_magic.events import CallRecord, Outcome, Tier, trouble
+from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble, trouble
 from genai_cache_magic.providers.reading import as_object
 from genai_cache_magic.runs.differences import in_words, nearest
 from genai_cache_magic.runs.lines import CallName, RecordedCall
