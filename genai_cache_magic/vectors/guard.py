@@ -202,11 +202,14 @@ def _changed_words(one: str, other: str) -> str | None:
             return "words of opposite meaning"
     if not removed and not added:
         return None if ours == theirs else "another order of words"
-    common = Counter(ours) & Counter(theirs)
+    counts = Counter(ours), Counter(theirs)
+    common = counts[0] & counts[1]
     if not common:
         return "no word in common"
-    if [word for word in ours if word in common] != [word for word in theirs if word in common]:
-        return "another order of words"  # whatever was said around them
+    # Whatever was said around them; of a word that is repeated nobody knows which one is which.
+    once = {word for word in common if counts[0][word] == counts[1][word] == 1}
+    if [word for word in ours if word in once] != [word for word in theirs if word in once]:
+        return "another order of words"
     # Both among those that say something, and among all: of five words one is much, and four stand in their place.
     is_near = _shared(ours, theirs) >= _OTHER_WORDS
     is_swapped = bool(removed and added) and _shared(_words(one), _words(other)) >= _OTHER_WORDS
