@@ -116,6 +116,21 @@ def test_signs_find_what_comparing_with_all_finds(dimension):
     assert hits >= 99
 
 
+@pytest.mark.parametrize("first", [1, 500, 1_000])
+def test_signs_find_what_lies_all_in_one_direction(first):
+    """Without a negative number, all much alike: each is found, also after a load."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    rng = np.random.default_rng(3)
+    measure = measure_of("cosine")
+    made = np.abs(rng.standard_normal((1_000, 20)) @ rng.standard_normal((20, 768))) + 0.1
+    rows = measure.prepared(made.astype(np.float32))
+    found = index.made(measure, 768)
+    found.add(rows[:first])
+    found.add(rows[first:])
+    again = index.made(measure, 768, found.save())
+    assert [n for n, row in enumerate(rows) if not n == found.search(row, 4)[0][0] == again.search(row, 4)[0][0]] == []
+
+
 def test_signs_of_another_number_of_vectors_are_refused():
     """A graph whose vectors are missing in part, or that is none, is never searched."""
     pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
