@@ -21,8 +21,16 @@ _ENDS: Final = (
     "-token",  # Amazon's sessions, Google's, bearers under other names
 )
 _FIELDS: Final = frozenset({"bearer", "credential", "credentials", "password", "secret", "token"})
-_FIELD_ENDS: Final = ("-virtual-key", "-credentials", "-private-key", "service-account-json", "private-key")
+_FIELD_ENDS: Final = (
+    *("-virtual-key", "-credentials", "service-account-json", "private-key"),
+    "connection-string",  # Azure's data sources
+    "api-key-string",  # Google's retrieval from others
+)
 _HEADERS: Final = frozenset({"extra-headers", "headers", "http-headers"})
+_SCHEMAS: Final = frozenset({"$defs", "definitions", "properties"})
+"""What lies in these is what a value looks like, and none."""
+_BENEATH: Final = {"key": "authentication", "value": "domain-secrets"}
+"""Ordinary words, but in an object of that name, or in a list of it: of Azure's data sources, OpenAI's containers."""
 _ADDRESSES: Final = ("url", "uri", "endpoint", "api-base")
 _ADDRESS: Final = re.compile(r"(https?|wss?)://", re.IGNORECASE)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -38,18 +46,23 @@ def digest_of(text: str) -> str:
     return f"sha256={hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def readable(value: Any, name: str = "", *, is_header: bool = False) -> Any:
-    """Return a part of a body, which is called `name`, as people may read it; itself if nothing of it is hidden."""
+def readable(value: Any, name: str = "", *, is_header: bool = False, holder: str = "") -> Any:
+    """Return a part of a body as people may read it; itself if nothing of it is hidden.
+
+    It is called `name`, and lies in what is called `holder`, be that an object or a list.
+    """
     kind = type(value)
     if kind is str:
-        return digest_of(value) if is_header else _text(name, value)
+        is_hidden = is_header or (name in _BENEATH and _plain(holder) == _BENEATH[name])
+        return digest_of(value) if is_hidden else _text(name, value)
     if kind is not dict and kind is not list:
         return value
-    is_of_headers = kind is dict and _plain(name) in _HEADERS
+    is_of_headers = is_header or (kind is dict and holder not in _SCHEMAS and _plain(name) in _HEADERS)
     changed = {}
     places: Any = value if kind is dict else range(len(value))
     for at in places:
-        shown = readable(value[at], at if kind is dict else "", is_header=is_of_headers)
+        own = at if kind is dict else ""
+        shown = readable(value[at], own, is_header=is_of_headers, holder=name or holder)
         if shown is not value[at]:
             changed[at] = shown
     if not changed:

@@ -172,9 +172,30 @@ def test_credentials_that_a_request_holds_are_digests(url, elsewhere):
             ask_with("wrong")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data_sources": [{"parameters": {"authentication": {"type": "api_key", "key": "hidden"}}}]},
+        {"data_sources": [{"parameters": {"authentication": {"connection_string": "hidden"}}}]},
+        {"tools": [{"environment": {"network_policy": {"domain_secrets": [{"name": "n", "value": "hidden"}]}}}]},
+        {"tools": [{"retrieval": {"externalApi": {"apiAuth": {"apiKeyConfig": {"apiKeyString": "hidden"}}}}}]},
+        {"tools": [{"type": "mcp", "headers": {"X-Own": ["hidden", "hidden too"]}}]},
+    ],
+)
+def test_credentials_under_the_names_of_vendors_are_digests(body):
+    """As Azure, OpenAI and Google document them, where the word itself is an ordinary one."""
+    shown = json.dumps(portable_form(Request("s", "https://h.example/v1", "m", body))["body"])
+    assert "hidden" not in shown
+    assert "sha256=" in shown
+    plain = {"filters": {"type": "eq", "key": "region", "value": "us"}, "authentication": {"type": "api_key"}}
+    assert portable_form(Request("s", "https://h.example/v1", "m", plain))["body"] is plain
+
+
 def test_a_schema_that_names_a_credential_is_left_as_it_is():
     """What is no text under such a name is none; nor is any text elsewhere, however deep a request is."""
     deep = [{"properties": {"api_key": {"type": "string"}, "token": {}}, "required": ["password"]}]
+    deep[0]["properties"]["headers"] = {"type": "object", "description": "of the request", "properties": {"X": {}}}
+    deep[0]["$defs"] = {"Headers": {"title": "Headers"}}
     for _ in range(180):
         deep = [deep]
     body = {
