@@ -30,6 +30,8 @@ _MODES: Final = ("replay", "record", "use")
 _OUTPUT: Final = "genai_cache_modules"
 _CONFTEST: Final = "conftest.py"
 _WIDE: Final = frozenset({"package", "session"})
+_NARROWING: Final = ("ignore", "ignore_glob", "lf")
+"""Options by which modules are left out without a word."""
 _TITLE: Final = "genai-cache: - nearest recorded request, + this one"
 
 
@@ -89,6 +91,12 @@ class Recorded:
         for item in items:
             self._module(item.path).is_partial = True
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Take note of modules that are skipped, or can't be read, as a whole."""
+        path = self._config.rootpath / report.nodeid.partition("::")[0]
+        if report.outcome != "passed" and path.is_file():
+            self._module(path).is_partial = True
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Answer what fixtures ask."""
@@ -114,7 +122,7 @@ class Recorded:
         """Answer what a fixture asks that serves several modules from the file of where it stands."""
         if fixturedef.scope not in _WIDE:
             return (yield)
-        place = request.config.rootpath / fixturedef.baseid
+        place = request.config.rootpath / fixturedef.baseid.partition("::")[0]  # it may stand in a class
         with self._in_force(self._module(place if place.is_file() else place / _CONFTEST)):
             return (yield)
 
@@ -160,6 +168,8 @@ class Recorded:
         """Tell whether all tests that may ask what is in the file of `module` have run and passed."""
         if path.name != _CONFTEST:
             return 0 < module.collected == module.passed and not (module.is_partial or self._is_partial)
+        if any(self._config.getoption(name, None) for name in _NARROWING):
+            return False
         start = self._config.invocation_params.dir
         is_covered = any(path.is_relative_to((start / argument).resolve()) for argument in self._config.args)
         below = [one for one in self._modules if one.name != _CONFTEST and one.is_relative_to(path.parent)]

@@ -131,10 +131,39 @@ def test_what_serves_several_modules_stands_beside_its_conftest(run, unique_serv
     shared = Path("__genai_cache__/conftest.jsonl")
     assert [len(decode_file(file.read_bytes())) for file in (shared, shared.with_name("test_first.jsonl"))] == [1, 2]
     Path("conftest.py").write_text(SHARED.replace('"session")\n\n', '"changed")\n\n'))
-    assert run("--genai-cache=record", "test_first.py")[0] == 0
-    assert len(decode_file(shared.read_bytes())) == 2  # other modules may ask what was there
+    for arguments in (["test_first.py"], ["--ignore=test_second.py"]):
+        assert run("--genai-cache=record", *arguments)[0] == 0
+        assert len(decode_file(shared.read_bytes())) == 2  # other modules may ask what was there
+    Path("test_second.py").write_text(f"import pytest\npytest.importorskip('no_such_module')\n{USES}")
+    for arguments in ([], ["-n", "2"]):
+        assert run("--genai-cache=record", *arguments)[0] == 0
+        assert len(decode_file(shared.read_bytes())) == 2
+    Path("test_second.py").write_text(USES)
     assert run("--genai-cache=record")[0] == 0
     assert len(decode_file(shared.read_bytes())) == 1
+
+
+IN_A_CLASS = """
+from test_cases import ask
+import pytest
+
+class TestIt:
+    @pytest.fixture(scope="session")
+    def shared(self):
+        return ask("in a class")
+
+    def test_it(self, shared):
+        assert shared
+"""
+
+
+def test_what_stands_in_a_class_stands_in_the_file_of_its_module(run, unique_server):
+    """A fixture of the session too, which no other module can ask for."""
+    Path("test_class.py").write_text(IN_A_CLASS)
+    code, said = run("--genai-cache=record", "test_class.py")
+    assert code == 0, said
+    assert len(decode_file(Path("__genai_cache__/test_class.jsonl").read_bytes())) == 1
+    assert not list(Path().glob("*::*"))
 
 
 def test_the_page_s_example_works_as_it_is_written(run, unique_server, monkeypatch, tmp_path):
