@@ -34,6 +34,8 @@ _LINKS, _SIGNS_EXPANSION = 32, 128
 """Signs are compared so fast that more links and a wider search cost little, and make up for what they don't tell."""
 _SIFTED = 64
 """Of so many that the signs propose, or four times what is asked for, the int8 say which are nearest."""
+_AT_ONCE = 1_024
+"""So many are compared at once: who asks for all of a large collection needs no memory for it."""
 _STEPS = 127
 _COUNT_BYTES = 8
 
@@ -210,8 +212,11 @@ class Signs:
         slots = self._graph.search(self._signs(query), sifted, threads=1).keys.astype(np.int64)
         rounding = self._rounding[slots]
         # What rounding left of a vector adds no more to a product than its own length, since the query's is 1.
-        # Not by ``@``: of so few, BLAS would wait for a second thread longer than it takes.
-        products = np.einsum("ij,j->i", self._rows[slots].astype(np.float32), query)
+        products = np.empty(len(slots), np.float32)
+        for start in range(0, len(slots), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            # Not by ``@``: of so few, BLAS would wait for a second thread longer than it takes.
+            products[some] = np.einsum("ij,j->i", self._rows[slots[some]].astype(np.float32), query)
         found = products * rounding[:, 0] + rounding[:, 1] + ROUNDING
         order = np.argsort(-found, kind="stable")[:count]
         return slots[order], found[order].astype(np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from genai_cache_magic import create_vector_cache
@@ -129,6 +131,24 @@ def test_signs_find_what_lies_all_in_one_direction(first):
     found.add(rows[first:])
     again = index.made(measure, 768, found.save())
     assert [n for n, row in enumerate(rows) if not n == found.search(row, 4)[0][0] == again.search(row, 4)[0][0]] == []
+
+
+def test_signs_need_no_memory_for_all_that_is_asked_for():
+    """A condition that nothing meets ends in a search for everything: it takes a fraction of what the numbers would."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    measure = measure_of("cosine")
+    rows = measure.prepared(np.random.default_rng(1).standard_normal((3_000, 768)).astype(np.float32))
+    found = index.made(measure, 768)
+    found.add(rows)
+    tracemalloc.start()
+    try:
+        places, at_most = found.search(rows[7], len(rows))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(set(places.tolist())) > 0.99 * len(rows)
+    assert (at_most >= measure.similarities(rows[places], rows[7])).all()
+    assert peak_bytes < rows.nbytes * 0.7
 
 
 def test_signs_of_another_number_of_vectors_are_refused():
