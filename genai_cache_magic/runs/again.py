@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic import host
 from genai_cache_magic.core.canonical import dumps
+from genai_cache_magic.core.credentials import readable
 from genai_cache_magic.core.ignoring import OPEN
 from genai_cache_magic.errors import NotSent
 from genai_cache_magic.providers.reading import as_object
@@ -60,8 +61,10 @@ def again(call: RecordedCall) -> Again | str:
     if path is None:
         return f"of the wire API {_shown(call.surface)}, which is not asked here"
     body = as_object(form.get("body"))
-    if form.get("media"):
-        return "with images, sounds or files, of which digests are recorded"
+    # SECURITY: what stands in the place of a credential is none, and nobody's server is to get it as one.
+    hidden = "" if readable(body) is body else "credentials or queries of addresses"
+    if digests := "images, sounds or files" if form.get("media") else hidden:
+        return f"with {digests}, of which digests are recorded"
     if form.get("rules") and OPEN in dumps(body).decode():
         return "with noise, of which --ignore left marks"
     if form.get("ignored"):

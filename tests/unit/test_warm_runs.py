@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(100)
 
 MODEL = "gpt-4.1-mini"
 NOISY = "look at <A object at 0x7f3a5c0b1d90>"
+KEYED = {"api_key": "of a model behind a gateway"}
 PICTURE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
 
 
@@ -72,12 +73,13 @@ def test_a_run_file_is_asked_again(cache, tmp_path, unique_server, name):
 
 
 def test_what_the_file_does_not_know_is_not_asked(cache, tmp_path, unique_server):
-    """Marks in the place of noise, and digests in that of images, are never sent to a model; it is said how many."""
+    """Marks of noise, digests of images and of credentials are never sent to a model; it is said how many."""
     path = tmp_path / "sweep.jsonl"
-    record(path, body(NOISY), body("a"), body(PICTURE), ignore=("memory-address",))
+    record(path, body(NOISY), body("a"), body(PICTURE), body("b", extra_body=KEYED), ignore=("memory-address",))
     asked = unique_server.count
     done = cache.warm(path, ignore=("memory-address",), progress=False)
-    assert (done.stored, done.failed, sum(done.left_out.values())) == (1, 0, 2)
+    assert (done.stored, done.failed, sum(done.left_out.values())) == (1, 0, 3)
+    assert any("credentials" in why for why in done.left_out)
     assert any("--ignore" in why for why in done.left_out)
     assert any("images" in why for why in done.left_out)
     assert unique_server.count == asked + 1
