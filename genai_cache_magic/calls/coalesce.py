@@ -22,7 +22,7 @@ from genai_cache_magic import host
 from genai_cache_magic.calls.tasks import current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from genai_cache_magic.calls.alike import Similar
     from genai_cache_magic.core.model import EntryId
@@ -89,7 +89,14 @@ class Likened:
     similar: Similar | None = field(repr=False)
 
 
-Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | LookedUpMany | Admitted | Likened
+@dataclass(frozen=True, slots=True)
+class PutTogether:
+    """A thread has looked many items up: `go_on` says what becomes of their call."""
+
+    go_on: Callable[[], Any] = field(repr=False)
+
+
+Landing: TypeAlias = Landed | Failed | Released | Promoted | LookedUp | LookedUpMany | Admitted | Likened | PutTogether
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls.aside import answered_or
 from genai_cache_magic.calls.batching import Batching
 from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
 from genai_cache_magic.calls.coalesce import (
@@ -26,6 +27,7 @@ from genai_cache_magic.calls.coalesce import (
     LookedUpMany,
     Promoted,
     Pulse,
+    PutTogether,
     Released,
     Seat,
 )
@@ -142,7 +144,7 @@ class CallDesk:
         elif isinstance(landing, Promoted):
             lead.flight = landing.flight
             return self._lead_on(lead)
-        elif isinstance(landing, LookedUp | LookedUpMany | Likened):
+        elif isinstance(landing, LookedUp | LookedUpMany | Likened | PutTogether):
             with Made(self, lead):
                 return self._decide_with(lead, landing)
         elif isinstance(landing, Admitted):
@@ -258,9 +260,8 @@ class CallDesk:
         found = self._keeper.find(lead, is_last=self._look_up is None)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        if (answered := self._put_together(lead)) is not None:
-            return answered
-        return self._missed(lead, found) if self._look_up is None else self._ask(lead, self._look_up)
+        how = self._look_up
+        return self._served_or(lead, lambda: self._missed(lead, found) if how is None else self._ask(lead, how))
 
     def _ask(self, lead: Lead, how: Gathered, about: Sequence[EntryId] = ()) -> Follow:
         """Ask the team; the caller waits in its own colour, as for a call in flight."""
@@ -272,8 +273,11 @@ class CallDesk:
             how.ask_all(entry_ids, seat.looked_up_many, is_async=lead.is_async)
         return Follow(lead, seat)
 
-    def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany | Likened) -> Step:
+    def _decide_with(self, lead: Lead, landing: LookedUp | LookedUpMany | Likened | PutTogether) -> Step:
         """Decide about `lead` with what the team has, or why it can't be asked, or with what is much alike."""
+        if isinstance(landing, PutTogether):
+            step: Step = landing.go_on()
+            return step
         if isinstance(landing, Likened):
             return self._depart(lead) if landing.similar is None else self._serve_similar(lead, landing.similar)
         many = landing.looked if isinstance(landing, LookedUpMany) else {lead.entry_id: landing.looked}
@@ -289,9 +293,7 @@ class CallDesk:
             found = self._keeper.take_in(lead, looked.envelope)
         if isinstance(found, Found):
             return self._serve(lead, found)
-        if (answered := self._put_together(lead, many)) is not None:
-            return answered
-        return self._missed(lead, found, looked)
+        return self._served_or(lead, lambda: self._missed(lead, found, looked), many)
 
     def _missed(self, lead: Lead, found: Fetch, looked: Looked | None = None) -> Step:
         lead.why, lead.because = found.why, found.text
@@ -324,6 +326,12 @@ class CallDesk:
         self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
         return Answered(response, Tier.L1, lead.sample, lead.entry_id, not_stored=lead.not_stored)
 
+    def _served_or(
+        self, lead: Lead, otherwise: Callable[[], Step], looked: Mapping[EntryId, Looked] | None = None
+    ) -> Step:
+        """Serve what `lead` asks for of the entries of its items; if they are not all there, do `otherwise`."""
+        return answered_or(self, lead, lambda: self._put_together(lead, looked), otherwise)
+
     def _put_together(self, lead: Lead, looked: Mapping[EntryId, Looked] | None = None) -> Answered | None:
         """Serve what `lead` asks for of the entries of its items, if they are all there."""
         batch = lead.batch
@@ -342,9 +350,7 @@ class CallDesk:
             batch.flights[landing.flight.entry_id] = landing.flight
         if not isinstance(landing, Landed):
             batch.waits_left = 0
-        if (answered := self._put_together(lead)) is not None:
-            return answered
-        return self._depart(lead)
+        return self._served_or(lead, lambda: self._depart(lead))
 
     def _leave(self, lead: Lead) -> Lead:
         """Send `lead` on its way to its origin."""

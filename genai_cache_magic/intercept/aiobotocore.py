@@ -69,7 +69,10 @@ def _send_request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]
         if turn.lead is not None:
             return await _send_part(functools.partial(original, self), kit, here, turn, operation_model)
         with turn:
-            return await original(self, request_dict, operation_model)
+            made = await original(self, request_dict, operation_model)
+        if turn.is_unended:
+            await turn.end()
+        return made
 
     return _send_request
 
@@ -85,6 +88,8 @@ async def _send_part(send: Callable[..., Any], kit: _Kit, here: Active, turn: Tu
         with turn:
             made = await send(part, operation)
             await kit.read(made)
+        if turn.is_unended:
+            await turn.end()
         answer = portion.answer(made, made[0].status_code, functools.partial(kit.play, asked["url"]))
         if answer is made:
             return made

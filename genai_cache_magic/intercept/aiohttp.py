@@ -83,6 +83,8 @@ def _request(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             response = await original(self, method, str_or_url, **options)
             if turn.recording is not None:
                 kit.record(turn.recording, response, is_decoded=_is_decoded(self, options))
+        if turn.is_unended:
+            await turn.end()
         return response
 
     return _request

@@ -43,6 +43,8 @@ async def send_part(send: Callable[..., Any], kit: Kit, here: Active, turn: Turn
             received = await send(**part)
             asked.record(turn.recording, received)
             await received.read()
+        if turn.is_unended:
+            await turn.end()
         answer = portion.answer(received, received.status, functools.partial(kit.exchanged, received))
         if answer is not None:
             return answer

@@ -124,7 +124,10 @@ def _send_async(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
         if turn.lead is not None:
             return await send_part_async(functools.partial(original, self), kit.module, here, turn, options)
         with turn:
-            return await original(self, request, **kit.options(turn, self, options))
+            response = await original(self, request, **kit.options(turn, self, options))
+        if turn.is_unended:
+            await turn.end()
+        return response
 
     return send
 

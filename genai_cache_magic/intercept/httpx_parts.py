@@ -40,6 +40,8 @@ async def send_part_async(
     if part is not None:
         with turn:
             received = await send(part, **{**options, "stream": False})
+        if turn.is_unended:
+            await turn.end()
         answer = _answer(portion, module, received, request)
         if answer is not None:
             return answer

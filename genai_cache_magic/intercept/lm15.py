@@ -82,7 +82,10 @@ def _do_stream(original: Callable[..., Any], kit: _Kit) -> Callable[..., Any]:
             return kit.delivered(turn.outcome, kit.played_async)
         with turn:
             response = await original(self, request)
-            return kit.recorded(turn, kit.call(self, request), response, kit.taped_async)
+            recorded = kit.recorded(turn, kit.call(self, request), response, kit.taped_async)
+        if turn.is_unended:
+            await turn.end()
+        return recorded
 
     return _do_stream
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
+from genai_cache_magic.calls.aside import MANY
 from genai_cache_magic.calls.uploads import UploadDesk
 from genai_cache_magic.core.model import Form, Headers, Response
 from genai_cache_magic.errors import UncacheableRequest
@@ -245,6 +246,12 @@ class Recording:
         self._is_closed = True
         if self._is_returned:
             self._settle()
+
+    @property
+    def is_much(self) -> bool:
+        """Whether handing the answer over takes too long for an event loop: many items are told apart and stored."""
+        batch = self._lead.batch
+        return self._lead.is_async and batch is not None and len(batch.asked or batch.ids) >= MANY
 
     def returned(self) -> None:
         """Note that the client returned the response to its caller."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
+from genai_cache_magic.calls.aside import done_aside
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Rejected
 from genai_cache_magic.calls.telling import opened
 from genai_cache_magic.intercept import replay
@@ -40,7 +41,7 @@ class Turn:
         Tells whether anyone who asks the origin now would get an error.
     """
 
-    __slots__ = ("_is_origins", "_token", "is_over", "last", "lead", "outcome", "recording", "request")
+    __slots__ = ("_is_origins", "_token", "is_over", "is_unended", "last", "lead", "outcome", "recording", "request")
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Turn:
         self.lead = lead
         self._is_origins = is_origins
         self.last: Any = None  # the client's own response to what it sent last, where it may send again
-        self.is_over = False
+        self.is_over = self.is_unended = False
 
     def __enter__(self) -> None:
         self._token: Token[Turn | None] = active_turn.set(self)
@@ -74,10 +75,18 @@ class Turn:
 
     def _end(self, recording: Recording, error: BaseException | None) -> None:
         """Tell `recording` that the client returned a response, or raised `error` instead."""
-        if error is None:
+        if error is None and recording.is_much:
+            self.is_unended = True  # whose caller goes on with `end`
+        elif error is None:
             recording.returned()
         else:
             recording.failed(error, is_origins=self._is_origins(error))
+
+    async def end(self) -> None:
+        """Do on an event loop what `is_unended` says is left to do: by a thread, since it takes long."""
+        self.is_unended = False
+        if self.recording is not None:
+            await done_aside(self.recording.returned)
 
 
 active_turn: ContextVar[Turn | None] = ContextVar("genai_cache_turn", default=None)

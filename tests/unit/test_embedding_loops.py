@@ -1,0 +1,127 @@
+"""Large batches of texts on an event loop, which stands still neither while they are looked up nor while stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+
+import httpx
+import openai
+import pytest
+
+from genai_cache_magic import llm_cache
+from genai_cache_magic.calls import keeping_parts
+from genai_cache_magic.calls.batch import Batch
+from genai_cache_magic.entries.entries import Entries
+from genai_cache_magic.events import Outcome
+
+MODEL = "text-embedding-3-small"
+
+
+def texts(*numbers):
+    return [f"text number {number}" for number in numbers]
+
+
+def embed(client, inputs, **options):
+    return client.embeddings.create(model=MODEL, input=inputs, **options)
+
+
+def asked(server):
+    return [json.loads(request.body)["input"] for request in server.requests]
+
+
+@pytest.mark.parametrize("library", ["httpx", "aiohttp"])
+def test_an_event_loop_goes_on_while_many_texts_are_looked_up_and_stored(isolated, server, monkeypatch, library):
+    """What takes long of a batch is done by another thread, and by the time that it is answered."""
+    threads = {}
+
+    def noted(kind, name):
+        original = getattr(kind, name)
+
+        def method(*args, **options):
+            threads.setdefault(name, []).append(threading.current_thread())
+            return original(*args, **options)
+
+        monkeypatch.setattr(kind, name, method)
+
+    noted(Entries, "fill_many")
+    noted(keeping_parts.PartsKeeper, "find")
+    noted(Batch, "joined")
+
+    async def ask(url, body):
+        if library == "aiohttp":
+            aiohttp = pytest.importorskip("aiohttp", reason="pip install aiohttp")
+            async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+                return await response.json()
+        async with httpx.AsyncClient() as client:
+            return (await client.post(url, json=body)).json()
+
+    async def main():
+        url = f"{server.openai_url}/embeddings"
+        with llm_cache() as cell:
+            for first, last in ((0, 80), (5, 75), (40, 200)):
+                body = {"model": MODEL, "input": texts(*range(first, last)), "dimensions": 8}
+                assert len((await ask(url, body))["data"]) == last - first
+        return cell
+
+    cell = asyncio.run(main())
+    assert asked(server) == [texts(*range(80)), texts(*range(80, 200))]
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT, Outcome.MISS]
+    assert (len(threads["fill_many"]), len(threads["joined"])) == (3, 1)
+    # What turned out to be missing is looked for once more, when it is asked for: that takes no time. A caller of
+    # aiohttp reads its own answer after it has got it: that of a part is read for it.
+    stored = threads["fill_many"][1:] if library == "aiohttp" else threads["fill_many"]
+    noted_by = [threads["find"][0], *threads["joined"], *stored]
+    assert {thread.name for thread in noted_by} == {"genai-cache-aside"}
+
+
+def test_tasks_run_while_a_batch_is_stored(isolated, server, monkeypatch):
+    """A batch is not stored before another task of the loop has run, which could not if the loop stored it."""
+    ticked, original = threading.Event(), Entries.fill_many
+
+    async def main():
+        loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+        def stored(*args, **options):
+            loop.call_soon_threadsafe(began.set)
+            assert ticked.wait(60)
+            return original(*args, **options)
+
+        monkeypatch.setattr(Entries, "fill_many", stored)
+        async with openai.AsyncOpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
+            with llm_cache() as cell:
+                asking = asyncio.ensure_future(embed(client, texts(*range(100)), dimensions=8))
+                await began.wait()
+                ticked.set()
+                await asking
+        return cell
+
+    cell = asyncio.run(main())
+    assert [(call.outcome, call.stored) for call in cell.calls] == [(Outcome.MISS, True)]
+
+
+def test_a_batch_that_can_not_be_looked_up_is_asked_for(isolated, server, monkeypatch):
+    """What fails in that thread breaks no call, and whoever goes away leaves nobody waiting."""
+
+    def fails(*_, **__):
+        raise RuntimeError("of ours")
+
+    async def main():
+        async with openai.AsyncOpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
+            with llm_cache() as cell:
+                with monkeypatch.context() as patch:
+                    patch.setattr(keeping_parts.PartsKeeper, "find", fails)
+                    assert len((await embed(client, texts(*range(100)), dimensions=8)).data) == 100
+                gone = asyncio.ensure_future(embed(client, texts(*range(100)), dimensions=8))
+                await asyncio.sleep(0)
+                gone.cancel()
+                with suppress(asyncio.CancelledError):
+                    await gone
+                answer = await asyncio.wait_for(embed(client, texts(*range(100)), dimensions=8), 60)
+                assert len(answer.data) == 100
+        return cell
+
+    cell = asyncio.run(main())
+    assert cell.calls[-1].outcome in {Outcome.MISS, Outcome.HIT}
