@@ -13,6 +13,7 @@ import pytest
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api import batching
 from genai_cache_magic.api.asking import vendors
+from genai_cache_magic.api.asking.batch_notes import Asked, Note, Notes
 from genai_cache_magic.api.asking.outcomes import Submitted
 from genai_cache_magic.api.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
@@ -117,6 +118,17 @@ def test_a_note_tells_nobody_what_was_asked(cache, unique_server):
     with pytest.raises(ConfigurationError, match=note.name):
         cache.submit_batch([body("a secret")])
     assert unique_server.batches.created == 1
+
+
+def test_a_note_of_a_large_batch_can_be_read_again(tmp_path):
+    """A batch may hold 100 MB of questions, images say: what was paid for it is collected by its note."""
+    notes = Notes(tmp_path, bytes(32))
+    asked = Asked(1, "/v1/chat/completions", body("x" * (2 * vendors.MOST_BYTES // 3)), "0" * 64)
+    note = Note(notes.new_name(), "openai", "https://api.openai.com", 0.0, (asked,), {"tags": (), "ignore": ()})
+    notes.submitted(notes.write(note), "batch_1")
+    (found,) = notes.all()
+    assert found.remote == "batch_1"
+    assert found.requests == (asked,)
 
 
 def test_items_that_fail_or_expire(cache, unique_server):

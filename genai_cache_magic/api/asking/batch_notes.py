@@ -29,6 +29,8 @@ _DOMAIN: Final = b"genai-cache-magic/batch-note/v1"
 _HEAD: Final = b"genai-cache batch note 1\0"
 _PREFIX: Final = "batch-"
 _SUFFIX: Final = ".note"
+_MOST_BYTES: Final = 1 << 31
+"""More than the requests come to that a batch may hold, or that a file of requests may."""
 _PATIENCE_S: Final = 600.0
 """How long somebody else may submit or collect [s]: large files are sent meanwhile."""
 
@@ -131,7 +133,7 @@ class Notes:
         """Keep `note` before anything else is done, in the place of what was there; return it."""
         plain = orjson.dumps({**asdict(note), "version": 1})
         sealed = seal_box(self._key, _DOMAIN, plain, associated=_HEAD, salt=os.urandom(SALT_BYTES))
-        document = FileDocument(self._path(note.name))
+        document = FileDocument(self._path(note.name), most_bytes=_MOST_BYTES)
         while not document.replace(_HEAD + sealed, expected=document.load()):
             pass  # somebody else wrote it, who should have waited for the lock
         return note
@@ -151,7 +153,7 @@ class Notes:
 
     def _read(self, path: Path) -> Note:
         try:
-            content = FileDocument(path).load() or b""
+            content = FileDocument(path, most_bytes=_MOST_BYTES).load() or b""
             plain = open_box(self._key, _DOMAIN, content.removeprefix(_HEAD), associated=_HEAD)
             fields = orjson.loads(plain)
             fields.pop("version")
