@@ -50,7 +50,7 @@ def stats(
     typer.echo(f"kept in {tilde(found.directory)}")
     for line in (*growth_note(grown), *room_notes(rooms), untold, hit_line(used), *holdings_note(used)):
         if line:
-            typer.echo(line)
+            typer.echo(shown(line))
     for heading, table in tables(used):
         typer.echo(f"\n{heading}")
         print_table(table.header, [tuple(map(shown, row)) for row in table.rows])

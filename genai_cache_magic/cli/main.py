@@ -288,7 +288,7 @@ def gc(
             typer.echo(f"and {counted(removed.shared_orphans, 'large answer')} there that nothing pointed to any more")
     for line in (*room_notes(rooms), untold):
         if line:
-            typer.echo(line)
+            typer.echo(shown(line))
 
 
 @app.command()

@@ -235,6 +235,13 @@ def test_a_machine_alone_tells_its_own(isolated, monkeypatch, capsys):
     assert "tag a in L1: 1 answer, " in said(capsys, "stats")
 
 
+@pytest.mark.parametrize("command", ["stats", "gc"])
+def test_no_name_of_a_limit_commands_the_terminal(isolated, monkeypatch, capsys, command):
+    """A project's file may name any: it is shown as it would be in a table."""
+    monkeypatch.setenv("GENAI_CACHE_LIMITS__TAGS", json.dumps({"a\x1b[2J": "1MB"}))
+    assert "tag a\N{REPLACEMENT CHARACTER}[2J in L1: " in said(capsys, command)
+
+
 def room(**given):
     usual = {"name": "redis://x", "entries": 2, "size_bytes": MB, "beside_bytes": 0, "used_bytes": 2 * MB}
     rest = {"limit_bytes": 10 * MB, "daily_bytes": MB, "full_in_days": 9, "limited": ()}
