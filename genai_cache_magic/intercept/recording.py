@@ -143,8 +143,9 @@ class Recording:
         lead, origins = self._lead, self._here.cache.origins
         if isinstance(lead.desk, UploadDesk):
             return lead.desk.is_same(now)
-        asked = spelt(self._here)
-        call = None if asked is None else origins.remembered.get(asked)
+        call = None
+        with suppress(Exception):  # what can't be spelt is looked into, here as where it was looked up
+            call = origins.remembered.get(spelt(self._here))
         if call is None:
             try:
                 call = recognise(now, origins)

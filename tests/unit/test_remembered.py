@@ -10,6 +10,7 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.api.session import current_session
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept import base, recording
+from genai_cache_magic.intercept import httpx as http_level
 from genai_cache_magic.providers.base import Uploads
 from genai_cache_magic.providers.remembered import Remembered
 
@@ -67,6 +68,20 @@ def test_what_is_sent_as_it_was_looked_up_is_known_at_once(isolated, unique_serv
             client.post(f"{unique_server.openai_url}/chat/completions", json={**BODY, "seed": 1})
     assert set(seen) == {"2"}
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS]
+
+
+def test_a_release_of_which_requests_can_not_be_known_again(isolated, unique_server, monkeypatch):
+    """What is built differently inside costs a closer look at each request; its answers are stored all the same."""
+
+    def spelt(*_, **__):
+        raise AttributeError("_uri_reference")
+
+    monkeypatch.setattr(http_level, "_spelt", spelt)
+    with llm_cache() as cell:
+        ask(unique_server)
+        ask(unique_server)
+    assert [(call.outcome, call.reason) for call in cell.calls] == [(Outcome.MISS, ""), (Outcome.HIT, "")]
+    assert cell.troubles == ()
 
 
 def test_what_differs_anywhere_is_looked_into(isolated, unique_server, recognised):
