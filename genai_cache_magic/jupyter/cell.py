@@ -121,7 +121,7 @@ class CellScopes:
             if not taken:
                 self._take(result, taken)
             for frame in reversed(taken):
-                self._close(frame)
+                self._abandon(frame)
             raise
 
     def close(self) -> None:
@@ -154,12 +154,13 @@ class CellScopes:
         """
         arguments = parse_cell(line)
         frame = Frame(None, self._identity(None, body))
-        self._open(frame, line, arguments)
-        self._frames.append(frame)
         try:
+            self._open(frame, line, arguments)
+            self._frames.append(frame)
             result = self._shell.run_cell(body)  # type: ignore[no-untyped-call]
         finally:
-            self._frames.remove(frame)
+            if frame in self._frames:
+                self._frames.remove(frame)
             lost = self._finish(frame)
         result.raise_error()
         if lost is not None:
@@ -239,9 +240,19 @@ class CellScopes:
 
     def _finish(self, frame: Frame) -> CellInterrupt | None:
         """Close and show what `frame` opened; return what is still to be raised."""
-        lost = self._close(frame)
-        self._show(frame)
+        try:
+            lost = self._close(frame)
+            self._show(frame)
+        except BaseException:  # as in `post_run_cell`
+            self._abandon(frame)
+            raise
         return lost
+
+    def _abandon(self, frame: Frame) -> None:
+        """Close what `frame` opened, whose end was interrupted, and show no more of its progress: under other cells."""
+        self._close(frame)
+        for opened in frame.opened:
+            opened.badge.stop()
 
     def _close(self, frame: Frame) -> CellInterrupt | None:
         for opened in reversed(frame.opened):

@@ -13,6 +13,7 @@ from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.jupyter.cell import CellScopes
+from genai_cache_magic.jupyter.live import LiveBadge
 from genai_cache_magic.jupyter.views import CellViews
 
 
@@ -67,6 +68,7 @@ def interrupted_once(monkeypatch, of, name, *, after):
     "method",
     [
         (CellViews, "hints"),
+        (LiveBadge, "start"),
         (OpenCell, "begin"),
         (type(patcher), "install"),
         (CellScopes, "_take"),
@@ -76,12 +78,18 @@ def interrupted_once(monkeypatch, of, name, *, after):
         (CellScope, "outstanding"),
     ],
 )
-def test_nothing_of_an_interrupted_cell_stays(shell, asked, monkeypatch, method, after):
-    """A plain cell behind it asks the model, and a cell with the magic is answered from the cache."""
+@pytest.mark.parametrize(
+    "cell", ["%%llm_cache\nask('a')", "get_ipython().run_cell_magic('llm_cache', '', 'ask(\"a\")')"]
+)
+def test_nothing_of_an_interrupted_cell_stays(shell, asked, monkeypatch, method, after, cell):  # noqa: PLR0917
+    """A plain cell behind it asks the model, a cell with the magic is answered from the cache; no progress is shown."""
     shell.run_cell("%%llm_cache\nask('a')")
+    begun = []
+    monkeypatch.setattr(LiveBadge, "start", lambda badge, _: begun.append(badge))
     interrupted_once(monkeypatch, *method, after=after)
-    shell.run_cell("%%llm_cache\nask('a')")
+    shell.run_cell(cell)
     assert active.get() is None
+    assert all(badge._is_over for badge in begun)
     before = len(asked)
     shell.run_cell("ask('a')").raise_error()
     assert len(asked) == before + 1
