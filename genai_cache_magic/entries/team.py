@@ -193,6 +193,7 @@ class Team:
 
     def set_away(self, envelopes: Mapping[EntryId, bytes]) -> Collection[EntryId]:
         """Store values here that can't be told now, and queue them; see `Settling.keep`."""
+        self._pending.read_more()  # another process of this machine may have invalidated what is set now
         kept = self._settling.keep(envelopes)
         self._drain.poke()
         return kept

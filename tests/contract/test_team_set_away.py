@@ -256,6 +256,21 @@ def test_over_an_invalidation_that_waits_it_is_not_kept(a, b):
     assert everywhere([a, b], "key") == ["again", "again"]
 
 
+@pytest.mark.parametrize("tags", [[], ["t"]])
+def test_over_an_invalidation_that_another_process_has_queued_it_is_not_kept(team, a, b, tags):
+    """That is said at once too, and not found out when both are told."""
+    b.cache.set("key", "old", tags=tags)
+    b.told()
+    other = team.machine("b")
+    with away(b, other):
+        other.cache.invalidate_tag("t") if tags else other.cache.clear()
+        b.cache.set("key", "mine", tags=tags)
+        assert len(lost_at_once(b)) == 1
+        assert b.cache.get("key") is None
+    b.told()
+    assert everywhere([a, b, other], "key") == [None, None, None]
+
+
 def test_what_is_set_again_with_the_team_takes_its_place(a, b, monkeypatch):
     """What waited is not told, and not missed."""
     monkeypatch.setattr(Drain, "poke", lambda _: None)
