@@ -22,7 +22,7 @@ from genai_cache_magic.errors import EntryUndecodable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from genai_cache_magic.events import Event
@@ -155,14 +155,14 @@ class Outbox:
             self._file.write(lambda db: db.executemany("DELETE FROM mark WHERE name = ?", misshapen))
         return found
 
-    def settle_values(self, settled: Iterable[SetValue], queued: Mapping[EntryId, bytes]) -> None:
+    def settle_values(self, settled: Iterable[SetValue], queued: Mapping[EntryId, bytes]) -> Collection[EntryId]:
         """Take values off the queue, and queue those of them that are to be told as entries: all at once.
 
-        One that was set anew meanwhile stays, and what it replaced is not told.
+        One that was set anew meanwhile stays, and what it replaced is not told. Returns which are.
         """
         rows = list(settled)
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> Collection[EntryId]:
             told = {}
             for value in rows:
                 name = _VALUE_NAME + value.entry_id
@@ -172,15 +172,23 @@ class Outbox:
                     if value.entry_id in queued:
                         told[value.entry_id] = queued[value.entry_id]
             _add_entries(db, told)
+            return told.keys()
+
+        return self._file.write(work) if rows else ()
+
+    def drop_values(self, values: Iterable[SetValue]) -> None:
+        """Take values off the queue, whatever their numbers; one that was set anew meanwhile stays."""
+        rows = list(values)
+
+        def work(db: sqlite3.Connection) -> None:
+            for value in rows:
+                name = _VALUE_NAME + value.entry_id
+                now = _value(db.execute("SELECT name, value FROM mark WHERE name = ?", (name,)).fetchone())
+                if now is not None and now.envelope == value.envelope:
+                    db.execute("DELETE FROM mark WHERE name = ?", (name,))
 
         if rows:
             self._file.write(work)
-
-    def drop_values(self, entry_ids: Iterable[EntryId]) -> None:
-        """Take values off the queue, whatever they are by now."""
-        rows = [(_VALUE_NAME + entry_id,) for entry_id in entry_ids]
-        if rows:
-            self._file.write(lambda db: db.executemany("DELETE FROM mark WHERE name = ?", rows))
 
     def has_entry(self, entry_id: EntryId) -> bool:
         """Return whether an entry of that id waits."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.core.validity import Generations
 from genai_cache_magic.entries.filling import ANY, Wanted, held_many
 from genai_cache_magic.entries.outbox import SetValue
@@ -176,8 +177,9 @@ class Settling:
     def keep(self, envelopes: Mapping[EntryId, bytes]) -> Collection[EntryId]:
         """Queue values, and store them here in place of what is there; return those that are.
 
-        Not those that could never be told, or would not hold here: where the document was never seen, or an
-        invalidation that covers them waits itself. Raises ``StoreUnavailable`` if they can't wait.
+        Not those that could never be told, or would not hold here: where the document was never seen, an invalidation
+        that covers them waits itself, or another process, which has seen a later one, has stored something by that.
+        Raises ``StoreUnavailable`` if they can't wait.
         """
         own = self._own
         if own is None or not self._is_known():
@@ -188,13 +190,17 @@ class Settling:
         placed = {one: what for one, what in placed.items() if current.is_valid(one, what.header)}
         there = {key: _digest(held.blob) for key, held in held_many(own.places.fills, placed).items()}
         set_ms = self._set_ms()
-        self._outbox.add_values(
-            SetValue(entry_id, one.envelope, there.get(entry_id, bytes(32)), set_ms) for entry_id, one in placed.items()
-        )
-        self.read()
+        values = {
+            entry_id: SetValue(entry_id, one.envelope, there.get(entry_id, bytes(32)), set_ms)
+            for entry_id, one in placed.items()
+        }
+        self._outbox.add_values(values.values())
         # After the queue: what lies here and would never be told could not be known for that by anybody.
-        own.places.place(placed, _IN_ITS_PLACE)
-        return placed.keys()
+        filled = own.places.place(placed, _IN_ITS_PLACE)
+        hidden = [entry_id for entry_id, what in filled.items() if what is not Filled.STORED]
+        self._outbox.drop_values([values.pop(entry_id) for entry_id in hidden])
+        self.read()
+        return values.keys()
 
     def settle(self, values: Sequence[SetValue], own_changes: Iterable[Change] = ()) -> None:
         """Compare values with what the team has, and take them off the queue, as entries to be told or for good.
@@ -222,11 +228,11 @@ class Settling:
         count = len(lost) + len(values) - len(ours)
         if count:  # before they are off the queue: rather twice than never
             self._tell(Trouble("L2", "NotKept", _NOT_KEPT.format(count=count)))
-        self._outbox.settle_values(values, {entry_id: one.envelope for entry_id, one in reborn.items()})
+        told = self._outbox.settle_values(values, {entry_id: one.envelope for entry_id, one in reborn.items()})
         self.read()
         if self._own is not None:
             with suppress(StoreUnavailable):  # the team will have them
-                self._own.places.place(reborn, ANY)
+                self._own.places.place({entry_id: reborn[entry_id] for entry_id in told}, ANY)
 
     def _ruled(
         self, values: Mapping[EntryId, SetValue], headers: Mapping[EntryId, Header]

@@ -405,6 +405,50 @@ def test_killed_while_it_is_told(team, monkeypatch, point, has_changed):
         assert found == ["mine"] * 2 or (found == [None] * 2 and said)
 
 
+def test_over_what_another_process_has_set_with_the_team_it_is_not_kept(team, a, b):
+    """What this process knows of what is valid is older than that, so it would not hold here: that is said at once."""
+    other = team.machine("b")
+    b.cache.set("key", "old")
+    b.told()
+    assert everywhere([a, other], "key") == ["old", "old"]
+    with away(other):
+        b.cache.set("key", "older")
+        b.told()
+        other.cache.set("key", "newer")
+        assert len(lost_at_once(other)) == 1
+        assert other.cache.get("key") is None
+    other.told()
+    assert everywhere([a, b, other], "key") == [None, None, None]
+    assert b.cache.team.waiting() == (0, 0)
+
+
+def test_what_is_set_while_the_one_before_is_told_is_not_hidden_by_it(team, a, b, monkeypatch):
+    """By another process of the machine, which does not reach the team yet: the older one is served to nobody."""
+    other = team.machine("b")
+    a.cache.set("key", "old")
+    a.told()
+    assert everywhere([b, other], "key") == ["old", "old"]
+    settle = Outbox.settle_values
+
+    def overtaken(outbox, settled, queued):
+        patch.setattr(Outbox, "settle_values", settle)
+        with away(other):
+            other.cache.set("key", "newer")
+        return settle(outbox, settled, queued)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drain, "poke", lambda _: None)
+        patch.setattr(Outbox, "settle_values", overtaken)
+        with away(b, other):
+            b.cache.set("key", "older")
+        b.cache._team._drain.once()
+        assert Outbox.settle_values is settle
+    b.told()
+    found = everywhere([a, b, other], "key")
+    assert found in ([None] * 3, ["newer"] * 3)
+    assert found[0] or not_kept(b)
+
+
 # In simulated time
 
 
