@@ -233,4 +233,4 @@ class Link:
 
 
 def _looked(value: bytes | None, trouble: str) -> Looked:
-    return Looked(None, _TOO_MUCH) if value == UNREAD else Looked(value, trouble)
+    return Looked(None, _TOO_MUCH, is_offline=False) if value == UNREAD else Looked(value, trouble)

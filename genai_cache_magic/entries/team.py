@@ -267,7 +267,8 @@ class Team:
 
     def is_away(self, entry_ids: Sequence[EntryId]) -> bool:
         """Return whether the tier can't be asked for any of these entries; waits in this thread."""
-        return any(looked.trouble for looked in self.looked_up(entry_ids).values())
+        # What is only too much to be sent in time is there, and its holder is about to give its lease back.
+        return any(looked.trouble and looked.is_offline for looked in self.looked_up(entry_ids).values())
 
     def is_told(self, entry_id: EntryId) -> bool:
         """Return whether the team was told of what is stored for `entry_id`, as far as it will be soon."""

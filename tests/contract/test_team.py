@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from machines import Origin, Team
@@ -140,6 +141,21 @@ def test_nobody_is_held_up_by_what_can_not_be_told(a, origin):
     assert team.is_told(entry_id)
     a.breaker.reset()
     assert not team.is_told(entry_id)
+
+
+def test_who_waits_is_not_let_go_by_what_is_large(a, origin, monkeypatch):
+    """A tier that has an answer, and more of them than it can send in time, is not away."""
+    _, record = a.ask(origin, "before")
+    a.told()
+    team, entry_id = a.cache._team, EntryId(record.entry_id)
+    other = EntryId("0" * 64)
+    assert not team.is_away([entry_id, other])
+    look_up = a.tier.look_up
+    monkeypatch.setattr(a.tier, "look_up", lambda name, keys: replace(look_up(name, keys), blobs={}, unread=[entry_id]))
+    assert team.looked_up([entry_id])[entry_id].trouble
+    assert not team.is_away([entry_id, other])
+    a.tier.is_away = True
+    assert team.is_away([entry_id, other])
 
 
 def test_an_invalidation_without_the_tier_holds_here_at_once(a, b, origin):
