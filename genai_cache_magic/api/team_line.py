@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.codec import Codec
     from genai_cache_magic.entries.generations import LiveGenerations
     from genai_cache_magic.entries.team_clock import TeamClock
@@ -259,7 +260,12 @@ def make_permits(directory: Path, line: TeamLine | None, team: Team | None) -> P
         return Permits(locks)
     inner = line.tier.leases
     leases = GuardedLeases(inner, line.breaker)
-    return Permits(locks, leases, is_told=team.is_told, is_away=team.is_away, returns=inner.release)
+
+    def returns(entry_id: EntryId, token: bytes) -> None:
+        team.tell_past_breaker(entry_id)  # or who gets the lease would ask the model once more
+        inner.release(entry_id, token)
+
+    return Permits(locks, leases, is_told=team.is_told, is_away=team.is_away, returns=returns)
 
 
 def may_join_later(error: GenaiCacheError) -> bool:

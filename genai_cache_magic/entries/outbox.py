@@ -197,6 +197,13 @@ class Outbox:
             self._file.read(lambda db: db.execute("SELECT 1 FROM pending_entry WHERE id = ?", (key,)).fetchall())
         )
 
+    def envelope(self, entry_id: EntryId) -> bytes | None:
+        """Return the entry of that id that waits, None if none does."""
+        key = bytes.fromhex(entry_id)
+        statement = "SELECT envelope FROM pending_entry WHERE id = ?"
+        rows = self._file.read(lambda db: db.execute(statement, (key,)).fetchall())
+        return rows[0][0] if rows and type(rows[0][0]) is bytes else None
+
     def entries(self, limit: int, limit_bytes: int = 4 * 1024**2) -> list[Waiting]:
         """Return of the entries that wait longest up to `limit`, and up to about `limit_bytes` of them [bytes]."""
         statement = "SELECT number, id, envelope FROM pending_entry ORDER BY number LIMIT ?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, wit
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.entries.settling import LONGEST_MS, Settling
-from genai_cache_magic.errors import StoreUnavailable, WriteRefused
-from genai_cache_magic.stores.base import SupportsEdge
+from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable, WriteRefused
+from genai_cache_magic.stores.base import SupportsEdge, SupportsFill
 from genai_cache_magic.stores.breaker import Circuit
 from genai_cache_magic.stores.guarded import GuardedDocument, guarded
 
@@ -278,6 +278,20 @@ class Team:
             return not self._outbox.has_entry(entry_id)
         except StoreUnavailable:
             return True
+
+    def tell_past_breaker(self, entry_id: EntryId) -> None:
+        """Store what waits for `entry_id` where nothing is, though the tier is left alone for now.
+
+        Its lease is about to be given back, and who gets that looks for it. What fails waits on.
+        """
+        store = self._tier.store
+        with suppress(StoreUnavailable, DecryptionError, EntryUndecodable):
+            envelope = self._outbox.envelope(entry_id)
+            if envelope is None or not isinstance(store, SupportsFill):
+                return
+            header = self._shared.places.opened(entry_id, envelope).header
+            if self._generations.current().is_valid(entry_id, header):
+                store.put_if(entry_id, envelope, ttl_s=self._shared.judge.remaining_s(header), held=None)
 
     def tell(self, *, within_s: float) -> bool:
         """Tell the team what waits, for at most about `within_s` [s]; return whether nothing is left."""

@@ -418,6 +418,25 @@ class TestLeases:
                 redis_nodes.await_complete()
                 leases.release(entry_id, first.permit.token)
 
+    def test_what_waits_is_told_before_a_lease_is_given_back_past_the_breaker(
+        self, isolated, machine, redis_server, team
+    ):
+        """A hiccup between its holder and a tier that is well costs no second call: who gets the lease finds it."""
+        with (
+            create_cache("redis", l2=redis_server.url, namespace=team, dir=str(isolated / "mine")) as cache,
+            contextlib.closing(RedisTier(RedisConnection(RedisTarget(redis_server.url)), team)) as tier,
+        ):
+            entry_id, first, second = cache._value_id("key"), Waiter(), Waiter()
+            cache.calls._permits.take(entry_id, first)
+            assert first.wait().token is not None
+            machine("theirs").take(entry_id, second)
+            cache.team._breaker.trip(StoreUnavailable("a hiccup"))
+            assert cache.fill("key", "value", birth=cache._entries.stamp())
+            cache.calls._permits.release(first.permit)
+            assert second.wait().token is not None
+            assert tier.store.get(entry_id) is not None
+            cache.team._breaker.reset()
+
     def test_closing_gives_back(self, machine):
         """A kernel that ends in the middle of a call holds nobody up."""
         mine, theirs = machine("mine"), machine("theirs")
