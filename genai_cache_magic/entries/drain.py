@@ -254,7 +254,7 @@ class Drain:
 
     def _settle_all(self, changes: Sequence[Change], late: dict[EntryId, PartUnavailable]) -> None:
         """Settle values; note as `late` those that take a part of the tier which can't be asked now."""
-        while batch := [value for value in self._outbox.values(_VALUES) if value.entry_id not in late]:
+        while batch := self._outbox.values(_VALUES, without=late):
             try:
                 self._team.settle(batch, changes)
             except StoreUnavailable as error:

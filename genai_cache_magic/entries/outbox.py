@@ -134,8 +134,10 @@ class Outbox:
         rows = self._file.read(lambda db: db.execute(statement, _VALUE_NAMES).fetchall())
         return frozenset(EntryId(name.removeprefix(_VALUE_NAME)) for (name,) in rows)
 
-    def values(self, limit: int, limit_bytes: int = 4 * 1024**2) -> list[SetValue]:
-        """Return up to `limit` of the values that wait, and up to about `limit_bytes` of them [bytes]."""
+    def values(
+        self, limit: int, limit_bytes: int = 4 * 1024**2, *, without: Collection[EntryId] = ()
+    ) -> list[SetValue]:
+        """Return up to `limit` of the values that wait, but for some, and up to about `limit_bytes` of them [bytes]."""
 
         def work(db: sqlite3.Connection) -> tuple[list[SetValue], list[tuple[str]]]:
             found: list[SetValue] = []
@@ -145,7 +147,7 @@ class Outbox:
                     value = _value(row)
                     if value is None:
                         misshapen.append(row[:1])
-                    else:
+                    elif value.entry_id not in without:
                         found.append(value)
                         size_bytes += len(value.envelope)
             return found, misshapen

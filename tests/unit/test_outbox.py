@@ -421,16 +421,17 @@ def test_values_that_somebody_else_wrote_are_none(tmp_path):
     outbox.close()
 
 
-def test_a_value_that_waits_for_a_part_of_the_tier_holds_up_nothing(outbox, team):
-    """The others are settled, entries are told, and it is tried again."""
-    outbox.add_values([SetValue(A, b"a"), SetValue(B, b"b")])
+@pytest.mark.parametrize(("late", "other"), [(A, B), (B, A)])
+def test_a_value_that_waits_for_a_part_of_the_tier_holds_up_nothing(outbox, team, late, other):
+    """The others are settled, however large it is, entries are told, and it is tried again."""
+    outbox.add_values([SetValue(late, bytes(5 * 1024**2)), SetValue(other, b"b")])
     outbox.add_entries({EntryId(key_of("c")): b"c"})
-    team.outbox, team.late_values = outbox, {A}
+    team.outbox, team.late_values = outbox, {late}
     with pytest.raises(PartUnavailable):
         Drain(outbox, team).once()
-    assert outbox.value_ids() == {A}
-    assert team.told == [B, b"c"]
+    assert outbox.value_ids() == {late}
+    assert team.told == [other, b"c"]
     team.late_values = set()
     Drain(outbox, team).once()
-    assert team.told == [B, b"c", A]
+    assert team.told == [other, b"c", late]
     assert outbox.count() == (0, 0)
