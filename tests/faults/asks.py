@@ -1,16 +1,20 @@
 """A process that asks one question from several threads at once, and prints the ids of the answers.
 
-Usage: asks.py URL QUESTION THREADS LATENCY; it starts when a line comes on its standard input.
+Usage: asks.py URL QUESTION THREADS LATENCY; it starts when a line comes on its standard input. What became of its calls
+is told on standard error, for whoever reads why a test failed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 
 import openai
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.session import current_session
 
 
 def say(*words: str) -> None:
@@ -33,6 +37,10 @@ def main(url: str, question: str, count: int, latency: str) -> None:
 
     with llm_cache():
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "warm"}])
+    # A machine that did not reach its team in time works alone until it has joined.
+    while "GENAI_CACHE_L2" in os.environ and current_session().cache("default").team is None:
+        time.sleep(0.01)
+    with llm_cache() as cell:
         say("ready")
         sys.stdin.readline()
         threads = [threading.Thread(target=ask) for _ in range(count)]
@@ -40,6 +48,7 @@ def main(url: str, question: str, count: int, latency: str) -> None:
             thread.start()
         for thread in threads:
             thread.join()
+    sys.stderr.write(f"{[(call.outcome, call.tier, call.reason) for call in cell.calls]} {cell.troubles}\n")
     say(*found)
 
 
