@@ -78,7 +78,7 @@ class FaultProxy:
         if self.fault == "silent":
             return
         if self.fault == "cutting":
-            client.sendall(data[: len(data) // 2])
+            client.sendall(_half_of(data))
             raise OSError("the connection ends")
         if self.fault == "slow":
             self._closing.wait(_SLOW_S)
@@ -88,3 +88,11 @@ class FaultProxy:
                 self._closing.wait(_DRIP_S)
             return
         client.sendall(data)
+
+
+def _half_of(answer: bytes) -> bytes:
+    """Return what is seen to be no whole answer: of HTTP half a body or half a first line; headers end anywhere."""
+    head, end_of_head, body = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/"):
+        return answer[: len(answer) // 2]
+    return head + end_of_head + body[: len(body) // 2] if body else head[: len(b"HTTP/")]
