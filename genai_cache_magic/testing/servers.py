@@ -102,7 +102,11 @@ class Server(ABC):
         self.port = port
         self._directory = tempfile.TemporaryDirectory(prefix="genai-cache-server-")
         self._process: Process | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._directory.cleanup()
+            raise
 
     @property
     def pid(self) -> int:
