@@ -12,6 +12,7 @@ import errno
 import fcntl
 import multiprocessing.util  # noqa: F401
 import os
+import shutil
 import stat
 import subprocess  # noqa: F401
 import sys
@@ -71,6 +72,7 @@ for name in MODULES:
     sys.modules[name] = None  # type: ignore[assignment]
 for name in NAMES:
     delattr(os, name)
+shutil._use_fd_functions = False  # type: ignore[attr-defined]  # it has found out at its import what it may use
 os.O_BINARY = _O_BINARY  # type: ignore[attr-defined]
 os.open = _open_binary
 os.utime = _utime_by_name  # not among os.supports_fd, which holds the one of before

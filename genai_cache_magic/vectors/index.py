@@ -189,6 +189,8 @@ class Signs:
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Add prepared vectors, shape (n, dimension)."""
+        if not len(vectors):
+            return
         end = self._count + len(vectors)
         if not self._count:
             self._centre = vectors.mean(axis=0)

@@ -118,7 +118,7 @@ def test_signs_find_what_comparing_with_all_finds(dimension):
     assert hits >= 99
 
 
-@pytest.mark.parametrize("first", [1, 500, 1_000])
+@pytest.mark.parametrize("first", [0, 1, 500, 1_000])
 def test_signs_find_what_lies_all_in_one_direction(first):
     """Without a negative number, all much alike: each is found, also after a load."""
     pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
