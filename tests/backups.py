@@ -43,6 +43,8 @@ class Machine:
         with self.cache(namespace) as cache:
             for key in keys:
                 cache.set(key, f"the value of {key}", **how)
+            if cache.team is not None:
+                assert cache.team.tell(within_s=60), "the team has not heard of all"
 
     def found(self, *keys: str, namespace: str = NAMESPACE) -> list[Any]:
         """Return what is served for each of `keys`."""
