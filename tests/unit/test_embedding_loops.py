@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from contextlib import suppress
 
 import httpx
 import openai
 import pytest
+from embeddings import MODEL, asked, embed, texts
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.calls import keeping_parts
 from genai_cache_magic.calls.batch import Batch
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.events import Outcome
-
-MODEL = "text-embedding-3-small"
-
-
-def texts(*numbers):
-    return [f"text number {number}" for number in numbers]
-
-
-def embed(client, inputs, **options):
-    return client.embeddings.create(model=MODEL, input=inputs, **options)
-
-
-def asked(server):
-    return [json.loads(request.body)["input"] for request in server.requests]
 
 
 @pytest.mark.parametrize("library", ["httpx", "aiohttp"])
