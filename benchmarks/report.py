@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness import Finding, Row
 
 _WIDTH = 150  # where the output is a file
-_UNITS = {"x": "x", "µs": " µs", "ms": " ms", "calls": ""}
+_UNITS = {"x": "x", "µs": " µs", "ms": " ms", "calls": "", "hits": ""}
 
 
 def console() -> Console:

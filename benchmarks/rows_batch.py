@@ -23,7 +23,7 @@ from surroundings import own_directory, team_settings, told
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.origins import origins_of
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.core.canonical import canonical_bytes
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Entry, EntryId, Header, KeySpace, Metadata, Response, Stamp
@@ -127,7 +127,7 @@ def _values(server: RedisServer, effort: Effort) -> Finding:
             raise BenchmarkError("a value came back changed, or not at all")
         return seconds
 
-    samples = take_turns({"mget": from_redis, "base": floor.sample}, rounds=effort.pick(30, 7), warm_up=2)
+    samples = take_turns({"mget": from_redis, "base": floor.sample}, rounds=effort.pick(30, 7, 1), warm_up=2)
     floor.close()
     what = f"{_MANY:,} values from Redis by mget / (one pipelined read + {_MANY:,} x (key + open))"
     return Finding(what, samples.ratio("mget", "base"), target=_TARGET, medians=samples.medians)
@@ -145,7 +145,7 @@ def _calls(server: RedisServer, effort: Effort) -> Iterator[Finding]:
     )
     _answer_where_asked(answered)
     numbers = itertools.count()
-    rounds = effort.pick(15, 5)
+    rounds = effort.pick(15, 5, 1)
     with team_settings(server), asyncio.Runner() as runner:
 
         def ask_all(client: openai.AsyncOpenAI = client) -> float:

@@ -26,7 +26,7 @@ _ANSWER_CHARS = 200
 
 def run(effort: Effort) -> Iterator[Finding]:
     """Compare each question with itself among a thousand entries; what is promised is the time among many."""
-    many = effort.pick(100_000, 10_000)
+    many = effort.pick(100_000, 10_000, 2 * _FEW)
     with _filled("few", _FEW) as few, _filled("many", many) as much:
         questions: dict[str, tuple[float, Callable[[Cache], Callable[[], object]]]] = {
             "stats": (100, lambda cache: cache.stats),

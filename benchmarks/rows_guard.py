@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -12,8 +12,8 @@ from canned import Canned
 from harness import Finding, Row, take_turns, timed
 from surroundings import scope_beside
 
-from genai_cache_magic.api.cells import uninstall
-from genai_cache_magic.intercept.httpx import patches
+from genai_cache_magic.api.scopes.cells import uninstall
+from genai_cache_magic.intercept.clients.httpx import patches
 from genai_cache_magic.intercept.points import Point
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _bare(context: Context, rounds: int) -> Iterator[Finding]:
     def empty(self: object, request: object) -> None:
         """Do nothing."""
 
-    module: Any = SimpleNamespace(**{**vars(httpx2), "Client": Hollow})
+    module = ModuleType("hollow")
+    vars(module).update({**vars(httpx2), "Client": Hollow})
     points = (point for group in patches(module) for point in group)
     guarded = next(p.wrap(Hollow.send) for p in points if isinstance(p, Point) and p[:2] == (Hollow, "send"))
     client = Hollow()

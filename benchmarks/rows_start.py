@@ -37,7 +37,7 @@ def run_load(effort: Effort) -> Iterator[Finding]:
         "python": _process("-c", "pass"),
         "python, import": _process("-c", "import genai_cache_magic"),
     }
-    samples = take_turns(cases, rounds=effort.pick(25, 7), warm_up=1)
+    samples = take_turns(cases, rounds=effort.pick(25, 7, 1), warm_up=effort.pick(1, 1, 0))
     loading = samples.added("ipython, load_ext", "ipython").scaled(1e3)
     importing = samples.added("python, import", "python").scaled(1e3)
     medians = samples.medians
@@ -69,7 +69,7 @@ def run_first(effort: Effort) -> Iterator[Finding]:
         return said["call_s"]
 
     cases = {"SDK's first call": lambda: _first_call("floor")["call_s"], "first hit": hit}
-    samples = take_turns(cases, rounds=effort.pick(15, 5), warm_up=1)
+    samples = take_turns(cases, rounds=effort.pick(15, 5, 1), warm_up=effort.pick(1, 1, 0))
     added = samples.added("first hit", "SDK's first call").scaled(1e3)
     medians = {**samples.medians, "opening the first scope": sorted(scopes)[len(scopes) // 2]}
     yield Finding("first hit, beyond the SDK's own first call", added, "ms", _FIRST_TARGET_MS, medians)
@@ -113,7 +113,8 @@ def _behind_a_vault(effort: Effort) -> Iterator[Finding]:
                 raise BenchmarkError("a cell without a model call asked the vault")
             return said["scope_s"]
 
-        samples = take_turns({"first hit": hit, "a cell without a call": nothing}, rounds=effort.pick(10, 3), warm_up=1)
+        cases = {"first hit": hit, "a cell without a call": nothing}
+        samples = take_turns(cases, rounds=effort.pick(10, 3, 1), warm_up=effort.pick(1, 1, 0))
     medians = samples.medians
     yield Finding(
         "first hit behind a vault, its scope included", samples.absolute("first hit").scaled(1e3), "ms", medians=medians

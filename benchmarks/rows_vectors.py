@@ -32,7 +32,7 @@ def run_vectors(effort: Effort) -> Iterator[Finding]:
     except ModuleNotFoundError as exc:
         raise BenchmarkError(f"{exc}: pip install 'genai-cache-magic[vector]'") from exc
 
-    count = effort.pick(100_000, 20_000)
+    count = effort.pick(100_000, 20_000, 1_000)
     rng = np.random.default_rng(16)
     directions = rng.standard_normal((_DIRECTIONS, _DIMENSION), dtype=np.float32)
     weights = rng.standard_normal((count, _DIRECTIONS), dtype=np.float32)

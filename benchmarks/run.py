@@ -16,6 +16,8 @@ from harness import BenchmarkError, Effort, Finding, Row, machine
 from report import as_json, console, table
 from surroundings import isolated
 
+from genai_cache_magic.testing.servers import ServerMissingError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,6 +38,7 @@ _ROWS = {
     "batch": ("rows_batch", "ROW"),
     "team": ("rows_team", "ROW"),
     "vectors": ("rows_vectors", "ROW"),
+    "semantic": ("rows_semantic", "ROW"),
 }
 
 
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             row.prepare(effort)
             with isolated():
                 findings = list(row.run(effort))
-        except (BenchmarkError, ModuleNotFoundError) as exc:
+        except (BenchmarkError, ModuleNotFoundError, ServerMissingError) as exc:
             failures += 1
             out.print(f"{name}: not measured: {exc}\n", style="bold", highlight=False, markup=False)
             continue

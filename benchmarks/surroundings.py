@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import BenchmarkError
 
-from genai_cache_magic.api.cells import llm_cache, open_cell
-from genai_cache_magic.api.session import Session, reset_session
+from genai_cache_magic.api.scopes.cells import llm_cache, open_cell
+from genai_cache_magic.api.scopes.session import Session, reset_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from genai_cache_magic.api.asking.placeholders import replay_credential
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.api.cells import last_cell, llm_cache
     from genai_cache_magic.api.factory import create_cache
     from genai_cache_magic.api.memo import cached
-    from genai_cache_magic.api.placeholders import replay_credential
+    from genai_cache_magic.api.scopes.cells import last_cell, llm_cache
     from genai_cache_magic.api.vector_cache import VectorCache, create_vector_cache
 
     __version__: str
@@ -42,9 +42,9 @@ _WHERE = {
     "cached": "api.memo",
     "create_cache": "api.factory",
     "create_vector_cache": "api.vector_cache",
-    "last_cell": "api.cells",
-    "llm_cache": "api.cells",
-    "replay_credential": "api.placeholders",
+    "last_cell": "api.scopes.cells",
+    "llm_cache": "api.scopes.cells",
+    "replay_credential": "api.asking.placeholders",
 }
 
 
@@ -90,6 +90,6 @@ def __dir__() -> list[str]:
 
 if os.environ.get("GENAI_CACHE_MODE") == "replay":
     # The whole process is put in force, which can't wait for the first name that is used.
-    from genai_cache_magic.api.process import process
+    from genai_cache_magic.api.scopes.process import process
 
     process.put_in_force()

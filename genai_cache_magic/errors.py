@@ -55,6 +55,10 @@ class StoreThrottled(StoreUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class WritesUnavailable(StoreThrottled):
+    """A tier stores nothing now, for want of room, disk or replicas. It hands out what it holds, so it is asked on."""
+
+
 class PartUnavailable(StoreUnavailable):
     """A part of a tier can't be used; the tier itself answers, so nobody stops asking it."""
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from itertools import repeat
+from operator import call
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+
+MODEL_CHARS: Final = 200
+"""As many as an option takes (`core/options.py`): longer than any name of a model, those of a cloud's resources too."""
 
 
 class Outcome(StrEnum):
@@ -34,6 +40,15 @@ class Tier(StrEnum):
     L1 = "L1"
     L2 = "L2"
     FILE = "file"
+
+
+def model_name(told: str) -> str:
+    """Return the name of a model as it is told and listed: of one that is longer than any, the start and a mark.
+
+    An answer may name it with half a surrogate pair, which no table, entry or file takes: a mark stands for that.
+    """
+    whole = told if told.isascii() else told.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= MODEL_CHARS else f"{whole[: MODEL_CHARS - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +101,35 @@ class CallRecord:
     similar_to: str = field(repr=False, default="")
     similar_text: str = field(repr=False, default="")
 
+    def __post_init__(self) -> None:
+        """Keep a name that no model has from every table, sum and file that tells of calls."""
+        if len(self.model) > MODEL_CHARS or not self.model.isascii():
+            object.__setattr__(self, "model", model_name(self.model))
+
+    @property
+    def answer_id(self) -> str:
+        """The id under which its answer lies, if it does: that to a similar question lies under the other one's."""
+        return self.similar_to or self.entry_id
+
     def __repr__(self) -> str:
         """Leave out the entry id, which must not reach a saved notebook."""
         why = f" ({self.reason})" if self.reason else ""
         return f"<CallRecord {self.outcome.value}{why} {self.provider} {self.model}>"
+
+
+_put_latency: Final = vars(CallRecord)["latency_s"].__set__
+_PUTS: Final = tuple(vars(CallRecord)[one.name].__set__ for one in fields(CallRecord) if one.name != "latency_s")
+
+
+def record_of(values: tuple[object, ...], latency_s: float) -> CallRecord:
+    """Return the record of `values`, which are all that it holds, in that order, but for the time that it took [s].
+
+    For hits, of which each is told: making one by its class takes half as long again.
+    """
+    record = object.__new__(CallRecord)
+    any(map(call, _PUTS, repeat(record), values))  # all of them: what puts something somewhere returns nothing
+    _put_latency(record, latency_s)
+    return record
 
 
 @dataclass(frozen=True, slots=True)

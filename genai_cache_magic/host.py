@@ -6,6 +6,7 @@ system concerns. On Windows, owner and rights of a file are those of the user's 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import getpass
 import importlib
@@ -13,8 +14,10 @@ import os
 import random
 import re
 import stat
+import sys
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -44,6 +47,27 @@ def process_lock() -> Any:
     lock = threading.RLock()
     _process_locks.add(lock)
     return lock
+
+
+def request_id() -> str:
+    """Return a new id of a request, by which a service's log tells it from others: a random UUID (RFC 9562, version 4).
+
+    SDKs make one of the time and this machine's address (version 1) where none is given. libuuid keeps a file open for
+    each thread that ever asked it for such a one, where the system has its ``uuidd``: notebooks ran out of files.
+    """
+    return str(uuid.uuid4())
+
+
+def seconds_awake_or_asleep() -> float:
+    """Return seconds that never run backwards, and go on while the machine sleeps where the system tells them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None and sys.platform == "darwin":
+        # `time.monotonic` stands still there while it sleeps, and `CLOCK_MONOTONIC` moves when the time is set.
+        clock = time.CLOCK_MONOTONIC_RAW
+    if clock is not None:
+        with contextlib.suppress(OSError):  # the kernel, or a sandbox, does not know it
+            return time.clock_gettime(clock)
+    return time.monotonic()
 
 
 _process_id = os.getpid()
@@ -197,9 +221,12 @@ def machine_name() -> str:
 
 
 def person_name() -> str:
-    """Return the user's name at the operating system, or the number where a container knows no name."""
+    """Return the user's name at the operating system, or the number where a container knows no name.
+
+    What of it is no UTF-8 is written as Python writes it in a text, since no entry or table takes it otherwise.
+    """
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode("utf-8", "backslashreplace").decode()
     except (ImportError, KeyError, OSError):  # which of them depends on the version of Python
         number = user_id()
         return "unknown" if number is None else f"uid-{number}"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.records import Records
 
+
+import pytest
+
 NAMESPACE = "lab"
 
 
@@ -67,3 +70,24 @@ def _records(place: Path | Records) -> Records:
 def values(*keys: str) -> list[str]:
     """Return what `Machine.store` stores for `keys`."""
     return [f"the value of {key}" for key in keys]
+
+
+@pytest.fixture(name="here")
+def machine_here(isolated):
+    """A machine on which three values are stored, two of them with a tag."""
+    machine = Machine(isolated / "here")
+    machine.store("a", "b", tags=["t"])
+    machine.store("c")
+    return machine
+
+
+@pytest.fixture(name="there")
+def another_machine(isolated):
+    """A machine on which nothing is stored."""
+    return Machine(isolated / "there")
+
+
+@pytest.fixture(name="file")
+def backup_file(isolated):
+    """Where a backup goes."""
+    return isolated / "lab.backup"

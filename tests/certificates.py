@@ -5,19 +5,19 @@ from __future__ import annotations
 import datetime as dt
 
 
-def make_certificate(directory, name, *, days):
-    """Write a self-signed certificate for ``localhost`` that is valid for `days` from yesterday's midnight."""
+def make_certificate(directory, name, *, days, subject="localhost"):
+    """Write a self-signed certificate for ``localhost`` that is valid for `days`; `subject` is what it is known by."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    known_by = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)])
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
+        .subject_name(known_by)
+        .issuer_name(known_by)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=3))

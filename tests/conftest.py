@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import signal
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 from browsers import axe, chromium  # noqa: F401 - fixtures
+from certificates import make_certificate
 from keyrings import os_keyring  # noqa: F401 - a fixture
-from services import azurite, identity, redis_nodes, redis_server, team, vault  # noqa: F401 - fixtures
+from services import azurite, identity, no_id_of_time, redis_nodes, redis_server, sockets_collected, team, vault  # noqa: F401 - fixtures
 
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
@@ -24,7 +26,19 @@ if TYPE_CHECKING:
 # A deadline would be a timing assertion: a busy machine is no fault of ours. In CI the examples are the same each time,
 # so that a change is judged by what it changed; new ones are looked for by everybody who runs the tests.
 hypothesis.settings.register_profile("here", deadline=None, derandomize=os.environ.get("CI") == "true")
+# Where the same examples were tried before, on another Python.
+hypothesis.settings.register_profile("few", hypothesis.settings.get_profile("here"), max_examples=25)
 hypothesis.settings.load_profile("here")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look through what tests make, and not again through all that they were collected from.
+
+    SDKs and thousands of tests are many objects: tenths of a second of each test that collects what it left open.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class NetworkAccessError(AssertionError):
@@ -51,6 +65,20 @@ def _network_guard() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nobody_is_vouched_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let HTTP clients trust one authority, which vouches for nobody: each client reads all that it trusts.
+
+    The public ones, some 150, take 35 ms of each client that a test or a kernel makes, and are of no use on loopback.
+    """
+    place = tmp_path_factory.mktemp("authority")
+    # Of a name of its own: an authority is looked for by its name, and one that bears another's is taken for it.
+    make_certificate(place, "nobody", days=2, subject="nobody")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(place / "nobody.pem"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _interrupts_are_heard() -> None:
     """Let Ctrl-C reach the tests that send it: where a run is started in the background, it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,8 +94,8 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache directory and key, no settings of the user's, a session of its own, and no patch left behind."""
-    from genai_cache_magic.api.cells import uninstall
-    from genai_cache_magic.api.session import reset_session
+    from genai_cache_magic.api.scopes.cells import uninstall
+    from genai_cache_magic.api.scopes.session import reset_session
 
     for name in ("GENAI_CACHE_MODE", "GENAI_CACHE_NAMESPACE", "GENAI_CACHE_ENCRYPTION", "GENAI_CACHE_TTL"):
         monkeypatch.delenv(name, raising=False)

@@ -6,6 +6,11 @@ import json
 
 MODEL = "text-embedding-3-small"
 
+# Batches that overlap, and what is asked for the second once the first is known.
+FIRST = ["one", "two", "three"]
+SECOND = ["three", "four", "one", "five"]
+REST = ["four", "five"]
+
 
 def texts(*numbers):
     return [f"text number {number}" for number in numbers]

@@ -15,8 +15,8 @@ from genai_cache_magic.ledger.pages import PageSeal
 from genai_cache_magic.ledger.shared_books import SharedBooks
 from genai_cache_magic.ledger.sharing import Sharing
 from genai_cache_magic.ledger.usage import Ledger, Period
-from genai_cache_magic.stores.locks import FileLock
-from genai_cache_magic.stores.pages import MemoryPages
+from genai_cache_magic.stores.disk.locks import FileLock
+from genai_cache_magic.testing.pages import MemoryPages
 
 ALL = Period(None, date(2100, 1, 1))
 KEYS = Keys("default", b"i" * 32, b"m" * 32)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import memory_vault
 import orjson
 
-from genai_cache_magic.api import custody, factory, storage
-from genai_cache_magic.api.team_line import TeamLine
+from genai_cache_magic.api import factory
+from genai_cache_magic.api.team import custody, storage
+from genai_cache_magic.api.team.line import TeamLine
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
 from genai_cache_magic.core.model import Response
@@ -78,8 +79,12 @@ class Machine:
 
     def begin(self, scope: CellScope, text: str):
         """Return the first step of a call."""
+        return self.cache.calls.begin(recognise(self.http_call(text), self.cache.origins), scope, is_async=False)
+
+    def http_call(self, text: str) -> HttpCall:
+        """Return the request that asks a model."""
         body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
-        call = HttpCall(
+        return HttpCall(
             "POST",
             "https",
             "api.openai.com",
@@ -89,7 +94,6 @@ class Machine:
             {"content-type": "application/json"},
             orjson.dumps(body),
         )
-        return self.cache.calls.begin(recognise(call, self.cache.origins), scope, is_async=False)
 
     def waited(self, step):
         """Return what becomes of a step after all waiting."""

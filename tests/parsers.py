@@ -14,6 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mutations import mutated, random_edits
+from namespace_keys import keyring_of
+
 from genai_cache_magic.core import frame, validity
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Entry, EntryId, Form, Header, Metadata, Response, Stamp
@@ -21,7 +24,6 @@ from genai_cache_magic.crypto import document_mac, manifest
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.crypto.envelope import Sealer
 from genai_cache_magic.crypto.extensions import check_extensions
-from genai_cache_magic.crypto.keyring import Keyring
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
 from genai_cache_magic.crypto.wrappers.azure_vault_client import VaultClient, VaultTarget
 from genai_cache_magic.crypto.wrappers.key_file import format_key, parse_key
@@ -37,14 +39,14 @@ from genai_cache_magic.errors import (
 )
 from genai_cache_magic.intercept.inflating import fits
 from genai_cache_magic.jupyter.arguments import parse_cell, parse_invalidate
-from genai_cache_magic.providers import eventstream, jsonlines, sse
 from genai_cache_magic.providers.base import HttpCall, Origins, Wants
+from genai_cache_magic.providers.formats import eventstream, jsonlines, sse
+from genai_cache_magic.providers.formats.streams import form_of
 from genai_cache_magic.providers.registry import recognise
-from genai_cache_magic.providers.streams import form_of
 from genai_cache_magic.runs.lines import decode_file, decode_line
 from genai_cache_magic.runs.sealing import open_file, seal_file
 from genai_cache_magic.settings.units import parse_duration, parse_size, parse_timeout
-from genai_cache_magic.stores import record
+from genai_cache_magic.stores.disk import record
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 from genai_cache_magic.testing.simulated.http_server import ReceivedRequest
 
@@ -52,14 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ID = EntryId("0f" * 32)
-Edit = tuple[int, int, int]
 Refusals = tuple[type[Exception], ...]
-
-HOSTILE_JSON: list[Any] = [
-    None, True, 0, -1, 2**63, 2**200, 1e308, -0.0, float("nan"), float("inf"),
-    "", "\0", "\ud800", "x" * 300, "9" * 400, [], {}, [[]], [None], {"": None}, [{}] * 3, {"a": {"a": {"a": []}}},
-    functools.reduce(lambda inner, _: [inner], range(60), []),
-]  # fmt: skip
 
 
 class Parser:
@@ -77,79 +72,13 @@ class Parser:
         return f"<{self.name}>"
 
 
-def mutated(seed: bytes, edits: list[Edit]) -> bytes:
-    """Return `seed` changed by each edit (kind, place, value) in turn: the same every time."""
-    data = seed
-    for kind, place, value in edits:
-        at = place % (len(data) + 1)
-        length = value % 17
-        extreme = (0, 1, 2**15, 2**16 - 1, 2**31, 2**32 - 1, value)[value % 7] & 0xFFFFFFFF
-        match kind % 7:
-            case 0 if at < len(data):
-                data = data[:at] + bytes([data[at] ^ 1 << value % 8]) + data[at + 1 :]
-            case 1:
-                data = data[:at]
-            case 2:
-                data = data[:at] + value.to_bytes(8) + data[at:]
-            case 3:
-                data = data[:at] + data[at + length :]
-            case 4:
-                data = data[:at] + data[at : at + length] * 2 + data[at + length :]
-            case 5:
-                data = data[:at] + extreme.to_bytes(4) + data[at + 4 :]
-            case 6:
-                data = _grafted(data, place, value)
-    return data
-
-
-def _grafted(data: bytes, place: int, value: int) -> bytes:
-    """Put something hostile in the place of some value of a JSON text, or of a line of them."""
-    lines = data.split(b"\n")
-    line = lines[place % len(lines)]
-    prefix, text = (line[:6], line[6:]) if line.startswith(b"data: ") else (b"", line)
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError):
-        return data
-    nodes: list[tuple[Any, Any]] = [([tree], 0)]
-    holder = nodes[0][0]
-    for container, key in nodes:
-        inner = container[key]
-        if isinstance(inner, (dict, list)) and len(nodes) < 500:
-            nodes += [(inner, name) for name in (inner if isinstance(inner, dict) else range(len(inner)))]
-    container, key = nodes[place // len(lines) % len(nodes)]
-    container[key] = HOSTILE_JSON[value % len(HOSTILE_JSON)]
-    lines[place % len(lines)] = prefix + json.dumps(holder[0]).encode()
-    return b"\n".join(lines)
-
-
-def random_edits(chance: random.Random) -> list[Edit]:
-    """Return a few edits."""
-    return [
-        (chance.randrange(7), chance.randrange(1 << 16), chance.randrange(1 << 32)) for _ in range(chance.randint(1, 6))
-    ]
-
-
 def parsers() -> tuple[Parser, ...]:
     """Return all of them."""
     return (*_of_crypto(), *_of_entries(), *_of_runs(), *_of_answers(), *_of_requests(), *_of_settings())
 
 
-def _keyring() -> Keyring:
-    return Keyring(
-        epoch=1,
-        suite=1,
-        manifest_version=1,
-        fingerprint="0123456789abcdef",
-        id_key=bytes(32),
-        mac_key=bytes(32),
-        derivation_key=bytes(32),
-        root_keys={1: b"\x01" * 32},
-    )
-
-
 def _of_crypto() -> list[Parser]:
-    sealer = Sealer(_keyring(), "default")
+    sealer = Sealer(keyring_of({1: b"\x01" * 32}), "default")
     envelope = sealer.seal(ID, b"head", b"meta", b"body" * 20)
     wrapper = LocalKeyFile(b"k" * 32)
     keyset = create_manifest("team", wrapper)

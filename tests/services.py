@@ -6,11 +6,13 @@ Where one is absent its tests skip with the command that installs it; where it w
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, TypeVar
+import uuid
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
@@ -62,6 +64,20 @@ def azurite() -> Iterator[Azurite]:
         yield server
 
 
+# The SDK of Azure Blob leaves the socket of a download that fails to the collector.
+LEAVES_SOCKETS = (
+    pytest.mark.usefixtures("sockets_collected"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+)
+
+
+@pytest.fixture(scope="module")
+def sockets_collected() -> Iterator[None]:
+    """Let those sockets go here, and not in the middle of another module's test."""
+    yield
+    gc.collect()
+
+
 @contextlib.contextmanager
 def edge_before(port: int, container: str) -> Iterator[NginxEdge]:
     """An nginx that caches what Azurite, or what stands before it, has in a container, and may only read there."""
@@ -84,6 +100,16 @@ def vault(identity: SimulatedIdentity) -> Iterator[SimulatedKeyVault]:
     """A simulated Key Vault without keys, where this machine is a crypto officer."""
     with SimulatedKeyVault(identity) as service:
         yield service
+
+
+@pytest.fixture
+def no_id_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody make an id of the time and this machine's address: see `host.request_id`."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("uuid1 was asked for")
+
+    monkeypatch.setattr(uuid, "uuid1", refuse)
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ when a test says so. All that decides is what ships.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
+import pytest
 from machines import MODEL, Origin
 
 from genai_cache_magic.calls import keeping, telling
@@ -23,22 +25,22 @@ from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Respon
 from genai_cache_magic.core.options import Mode, Options
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.crypto.columns import ColumnSeal
-from genai_cache_magic.entries import team as teams
 from genai_cache_magic.entries.behind import Behind
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
-from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.entries import Entries, Found
-from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.keys import Keys
 from genai_cache_magic.entries.link import Looked
-from genai_cache_magic.entries.outbox import Outbox
-from genai_cache_magic.entries.pending import Pending
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
-from genai_cache_magic.entries.team import GENERATIONS, Team
-from genai_cache_magic.entries.team_clock import TeamClock
+from genai_cache_magic.entries.team import tier as teams
+from genai_cache_magic.entries.team.clock import TeamClock
+from genai_cache_magic.entries.team.drain import Drain
+from genai_cache_magic.entries.team.everywhere import find_everywhere
+from genai_cache_magic.entries.team.outbox import Outbox
+from genai_cache_magic.entries.team.pending import Pending
+from genai_cache_magic.entries.team.tier import GENERATIONS, Team
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
@@ -240,6 +242,13 @@ class Simulated:
         self.team.guards(self.entries, self.events.append)
         self.desk = CallDesk(self.entries, KEYS, team=self.team)
 
+    def beside(self) -> Simulated:
+        """Begin another process of this machine beside this one."""
+        other = copy.copy(self)
+        other.told, other.events = [], []
+        other.start()
+        return other
+
     @property
     def is_behind(self) -> bool:
         """Whether invalidations of this machine wait."""
@@ -257,14 +266,14 @@ class Simulated:
             response = step.response
         return number_of(response), scope.calls[-1]
 
-    def set_value(self, key: str, number: int, tags: Sequence[str] = ()) -> int:
+    def set_value(self, key: str, number: int, tags: Sequence[str] = (), *, ttl_s: int = 30 * 86_400) -> int:
         """Set a value as `Cache.set` does; return how many are not kept."""
         try:
             birth = self.entries.stamp()
         except StoreUnavailable:
             self.team.trouble()
             birth = self.entries.stamp()
-        header = self.entries.header(birth, ttl_s=30 * 86_400, tags=[KEYS.tag("user", tag) for tag in tags])
+        header = self.entries.header(birth, ttl_s=ttl_s, tags=[KEYS.tag("user", tag) for tag in tags])
         entry = Entry(header, Metadata(surface=VALUE, key=key), Response(0, (("type", "json"),), str(number).encode()))
         return self.entries.overwrite({value_id(key): entry})
 
@@ -346,7 +355,26 @@ def nothing_by_itself(monkeypatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setattr(Drain, "poke", lambda _: None)
         patch.setattr(Behind, "add", lambda behind, placed, _: behind._place(placed))
-        patch.setattr(keeping, "cost_usd", lambda *_, **__: None)
-        patch.setattr(telling, "cost_usd", lambda *_, **__: None)
+        patch.setattr(keeping, "cost_of", lambda *_, **__: None)
+        patch.setattr(telling, "cost_of", lambda *_, **__: None)
         patch.setattr(teams, "within", lambda _deadline_s, work, **_: work())
         yield
+
+
+@pytest.fixture(name="time")
+def passing_time():
+    """Time, which passes when a test says so."""
+    return Time()
+
+
+@pytest.fixture(name="shared")
+def shared_memory(time):
+    """What the machines of a team share, in that time."""
+    return SharedMemory(time)
+
+
+@pytest.fixture(name="machine")
+def machine_in_time(isolated, monkeypatch, shared, time):
+    """Make a machine of the team, by its name, to which nothing happens by itself."""
+    with nothing_by_itself(monkeypatch):
+        yield lambda name, skew_s=0.0: Simulated(shared, time, name, skew_s=skew_s)

@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from genai_cache_magic.cli.demo import (
+from genai_cache_magic.cli.demos.demo import (
     fresh_directory,
     kernel_environment,
     notebook_path,

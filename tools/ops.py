@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from genai_cache_magic.cli.ops_demo import LIMIT_S, demonstrate_ops
+from genai_cache_magic.cli.demos.ops_demo import LIMIT_S, demonstrate_ops
 
 ROOT = Path(__file__).resolve().parents[1]
 

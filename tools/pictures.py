@@ -16,7 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from genai_cache_magic.cli.demo import fresh_directory, kernel_environment, private_places, simulated_models
+from genai_cache_magic.cli.demos.demo import fresh_directory, kernel_environment, private_places, simulated_models
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH, HEIGHT, SCALE = 840, 600, 2

@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from genai_cache_magic.cli.team_demo import demonstrate_team
+from genai_cache_magic.cli.demos.team_demo import demonstrate_team
 
 
 def main() -> int:

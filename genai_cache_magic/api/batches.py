@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import Context
-from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from genai_cache_magic.api.function_names import function_name
@@ -19,7 +21,7 @@ from genai_cache_magic.calls.tasks import Waiter, running_trio
 from genai_cache_magic.core.options import Mode, checked_tags
 from genai_cache_magic.errors import ConfigurationError, NotSent
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.intercept.threads import carried
+from genai_cache_magic.intercept.workers.threads import carried
 from genai_cache_magic.settings.units import parse_seconds
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ _KEEP_EVERY_S = 0.5
 """How long a result may wait to be kept together with others [s]."""
 _KEEP_AT_ONCE = 64
 _MISSING = object()
+_NOT_ASYNC = (
+    "the function returned a coroutine and is none itself, so nothing was awaited: define it with async def, and "
+    "write await cache.map(...)"
+)
 
 
 class MapOptions(TypedDict, total=False):
@@ -86,6 +92,7 @@ class _Batch:
     """One run over items: what is known, what is to be computed, and what was computed and is not kept yet."""
 
     def __init__(self, cache: Results, function: Callable[[Any], Any], items: list[Any], options: MapOptions) -> None:
+        _check(options)
         self._cache = cache
         self._function = function
         here = active.get()
@@ -96,8 +103,6 @@ class _Batch:
         ttl = options.get("ttl")
         self._ttl_s = (asked.ttl_s if asked else None) if ttl is None else parse_seconds(ttl, name="ttl")
         self._workers = options.get("max_workers", MAX_WORKERS)
-        if type(self._workers) is not int or self._workers < 1:
-            raise ConfigurationError(f"max_workers is {self._workers!r}: write a whole number, 1 or more")
         self._progress = options.get("progress")
         name = options.get("name")
         if name is None:
@@ -108,11 +113,15 @@ class _Batch:
         self._done = 0
         self._equal = 0
         self._known: dict[str, Any] = {}
+        # What was computed is put here by whoever computed it, and taken away once it is kept: wherever an interrupt
+        # comes, it finds it in one of the two places. Each step is one of a dictionary's own, so it takes no lock,
+        # which an interrupt could leave locked.
         self._unkept: dict[str, Any] = {}
+        self._keeps = self._mode not in {Mode.OFF, Mode.READ}
+        self._is_left = False
         self._keep_at = 0.0
         self._not_sent: NotSent | None = None
         self._birth: Stamp | None = None
-        self._lock = threading.Lock()
 
     def run(self) -> list[Any]:
         self._look_up()
@@ -151,6 +160,15 @@ class _Batch:
     def _compute(self, missing: list[str]) -> None:
         """Compute in threads, a few more being handed over than there are, so that none waits for work."""
         work = carried(self._function)
+
+        def compute(key: str) -> Any:
+            result = work(self._items[key])
+            if type(result) is CoroutineType:
+                result.close()
+                raise ConfigurationError(_NOT_ASYNC)
+            self._bring(key, result)
+            return result
+
         left = iter(missing)
         going: dict[Future[Any], str] = {}
         failure: BaseException | None = None
@@ -158,59 +176,80 @@ class _Batch:
         try:
             while True:
                 while failure is None and len(going) < 2 * self._workers and (key := next(left, None)) is not None:
-                    going[pool.submit(work, self._items[key])] = key
+                    going[pool.submit(compute, key)] = key
                 if not going:
                     break
                 done, _ = wait(going, return_when=FIRST_COMPLETED)
                 for future in done:
-                    failure = self._took(future, going.pop(future)) or failure
+                    failure = _first(failure, self._took(future, going.pop(future)))
+                    if self._is_due:
+                        self._keep()
                 if failure is not None:
                     for future in [future for future in going if future.cancel()]:
                         del going[future]
-        finally:
             self._keep()
+        finally:
             # Of an interrupt: what is under way can't be stopped, and what it brings was paid for.
-            for future, key in going.items():
-                future.add_done_callback(partial(self._came_late, key))
+            self._leave()
             pool.shutdown(wait=False, cancel_futures=True)
         self._raise(failure)
 
     async def _compute_in_tasks(self, missing: list[str]) -> None:
+        async def compute(key: str) -> Any:
+            result = await self._function(self._items[key])
+            self._bring(key, result)
+            return result
+
         left = iter(missing)
         going: dict[asyncio.Task[Any], str] = {}
         failure: BaseException | None = None
         try:
             while True:
                 while failure is None and len(going) < self._workers and (key := next(left, None)) is not None:
-                    going[asyncio.ensure_future(self._function(self._items[key]))] = key
+                    going[asyncio.ensure_future(compute(key))] = key
                 if not going:
                     break
                 done, _ = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    failure = self._took(task, going.pop(task)) or failure
+                    failure = _first(failure, self._took(task, going.pop(task)))
+                if self._is_due:
+                    await self._keep_aside()
+            await self._keep_aside()
+        except GeneratorExit:  # closed, perhaps with its loop: nothing can be awaited any more
+            with suppress(RuntimeError):
+                _end(going)
+            raise
         except BaseException:
-            for task in going:
-                task.cancel()
+            _end(going)
             if going:
                 await asyncio.wait(going)
-            for task, key in going.items():
-                self._took(task, key)
+            await self._keep_aside()
             raise
         finally:
-            self._keep()
+            self._leave()
         self._raise(failure)
 
     def _raise(self, failure: BaseException | None) -> None:
         """Raise what a call failed with, or that one was not sent."""
-        if (error := failure or self._not_sent) is not None:
+        if (error := _first(failure, self._not_sent)) is not None:
             raise error
 
     async def _compute_one_by_one(self, missing: list[str]) -> None:
         try:
             for key in missing:
-                self._take(key, await self._function(self._items[key]))
+                try:
+                    result = await self._function(self._items[key])
+                except NotSent as error:
+                    self._not_sent = self._not_sent or error
+                    continue
+                self._bring(key, result)
+                self._take(key, result)
+                if self._is_due:
+                    await self._keep_aside()
+            await self._keep_aside()
         finally:
-            self._keep()
+            self._leave()
+        self._raise(None)
 
     def _took(self, done: Future[Any] | asyncio.Future[Any], key: str) -> BaseException | None:
         """Take what a call brought; return the error that it ended in."""
@@ -226,29 +265,77 @@ class _Batch:
 
     def _take(self, key: str, result: Any) -> None:
         self._known[key] = as_it_comes_back(result)
-        self._unkept[key] = result
         self._done += self._asked[key]
         self._equal += self._asked[key] - 1
         self._bar.show(self._done, self._equal)
-        if len(self._unkept) >= _KEEP_AT_ONCE or time.monotonic() >= self._keep_at:
-            self._keep()
 
-    def _came_late(self, key: str, future: Future[Any]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            with self._lock:
-                self._unkept[key] = future.result()
-            self._keep()
+    def _bring(self, key: str, result: Any) -> None:
+        """Put a result where it will be kept, in the thread or task that has it; what comes late is kept at once."""
+        if self._keeps:
+            self._unkept[key] = result
+            if self._is_left:
+                self._keep()
+
+    @property
+    def _is_due(self) -> bool:
+        return len(self._unkept) >= _KEEP_AT_ONCE or time.monotonic() >= self._keep_at
 
     def _keep(self) -> None:
-        """Keep what was computed and is not kept yet."""
-        with self._lock:
-            results, self._unkept = self._unkept, {}
+        """Keep what was computed and is not kept yet. What an interrupt breaks off can be kept once more."""
+        results = self._unkept.copy()
         self._keep_at = time.monotonic() + _KEEP_EVERY_S
-        if not results or self._mode in {Mode.OFF, Mode.READ}:
-            return
-        self._cache.fill_many(
-            results, birth=self._birth, ttl=self._ttl_s, tags=self._tags, overwrites=self._mode is Mode.REFRESH
-        )
+        if results:
+            self._cache.fill_many(
+                results, birth=self._birth, ttl=self._ttl_s, tags=self._tags, overwrites=self._mode is Mode.REFRESH
+            )
+        for key in results:
+            self._unkept.pop(key, None)
+
+    async def _keep_aside(self) -> None:
+        """Keep it, in another thread where that asks the team: to overwrite is to invalidate first."""
+        if self._cache.is_remote and self._mode is Mode.REFRESH:
+            await _elsewhere(self._keep)
+        else:
+            self._keep()
+
+    def _leave(self) -> None:
+        """Keep what is there, whatever comes in between; what is still under way is kept when it comes."""
+        self._is_left = True
+        try:
+            self._keep()
+        except BaseException:  # one more interrupt
+            threading.Thread(target=self._keep, name="genai-cache-map").start()
+            raise
+
+
+def _check(options: MapOptions) -> None:
+    """Raise ``ConfigurationError`` unless each option is one, and of its kind."""
+    for name in options:
+        if name not in MapOptions.__annotations__:
+            close = difflib.get_close_matches(name, MapOptions.__annotations__, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(MapOptions.__annotations__)}"
+            raise ConfigurationError(f"map has no option {name!r}: {hint}")
+    workers = options.get("max_workers", MAX_WORKERS)
+    if type(workers) is not int or workers < 1:
+        raise ConfigurationError(f"max_workers is {workers!r}: write a whole number, 1 or more")
+    under: object = options.get("name")
+    if under is not None and (type(under) is not str or not under):
+        raise ConfigurationError(f"name is {under!r}: write a text, what to keep the results under")
+    progress: object = options.get("progress")
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise ConfigurationError(f"progress is {progress!r}: write True, False or a function of two numbers")
+
+
+def _first(failure: BaseException | None, error: BaseException | None) -> BaseException | None:
+    """Return the one that is there; an exception may be false."""
+    return error if failure is None else failure
+
+
+def _end(going: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel what is under way. What it ends in is nobody's concern any more, and not to be complained of."""
+    for task in going:
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
 
 
 async def _elsewhere(work: Callable[[], None]) -> None:

@@ -7,21 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from genai_cache_magic import host
+from genai_cache_magic.api.asking.batching import WarmsByBatch
+from genai_cache_magic.api.asking.warming import Warms
 from genai_cache_magic.api.batches import MapOptions, mapped
-from genai_cache_magic.api.batching import WarmsByBatch
 from genai_cache_magic.api.explaining import explanations
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.pipeline import Pipeline
 from genai_cache_magic.api.tallies import Tallies
-from genai_cache_magic.api.values import Value, decoded, encoded
-from genai_cache_magic.api.warming import Warms
+from genai_cache_magic.api.values import Value, decoded, encoded, pairs_of, several
 from genai_cache_magic.core.canonical import check_json, dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata, Response
-from genai_cache_magic.core.options import checked_tags
+from genai_cache_magic.core.options import checked_name, checked_tags
 from genai_cache_magic.core.policy import Fetch, Filled
 from genai_cache_magic.entries.entries import Found
-from genai_cache_magic.entries.everywhere import find_everywhere
+from genai_cache_magic.entries.team.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.events import Event, Trouble, trouble
 from genai_cache_magic.settings.units import parse_duration, parse_seconds
@@ -29,14 +29,14 @@ from genai_cache_magic.settings.units import parse_duration, parse_seconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 
-    from genai_cache_magic.api.joining import Joining
+    from genai_cache_magic.api.team.joining import Joining
     from genai_cache_magic.calls.explain import Explanation
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Begins
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.core.model import Stamp
-    from genai_cache_magic.entries.catalogue import Collected, Invalidation, Stats
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.listing.results import Collected, Invalidation, Stats
+    from genai_cache_magic.entries.team.tier import Team
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -191,7 +191,8 @@ class Cache(Warms, WarmsByBatch, Tallies):
 
     def mget(self, keys: Iterable[str], default: Any = None) -> list[Any]:
         """Return the values of `keys`, in their order, `default` where there is none."""
-        return [decoded(found.response) if isinstance(found, Found) else default for found in self._found(keys)]
+        asked = several(keys, named="mget", alone="get")
+        return [decoded(found.response) if isinstance(found, Found) else default for found in self._found(asked)]
 
     def _found(self, keys: Iterable[str]) -> list[Found | Fetch]:
         ids = [self._value_id(key) for key in keys]
@@ -206,10 +207,17 @@ class Cache(Warms, WarmsByBatch, Tallies):
             self._on_event(Trouble("L2", StoreUnavailable.__name__, message))
         return found
 
-    def mset(self, items: Mapping[str, Any], *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> None:
-        """Set many values; raises as `set`: none is set if one of them can't be kept as it is."""
+    def mset(
+        self,
+        items: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        *,
+        ttl: str | float | None = None,
+        tags: Iterable[str] = (),
+    ) -> None:
+        """Set many values, given as a dict or as pairs; raises as `set`, and sets none then."""
         named = checked_tags(tags)
-        self.write({key: self.value(value, ttl=ttl, tags=named) for key, value in items.items()})
+        pairs = pairs_of(items, named="mset")
+        self.write({_checked_key(key): self.value(value, ttl=ttl, tags=named) for key, value in pairs})
 
     def value(self, value: Any, *, ttl: str | float | None = None, tags: Iterable[str] = ()) -> Value:
         """Return `value` as `set` would store it, checked; raises ``UncacheableRequest``."""
@@ -331,8 +339,9 @@ class Cache(Warms, WarmsByBatch, Tallies):
         Parameters
         ----------
         function
-            Known by its module and qualified name: change the name, or invalidate, when it comes to mean something
-            else. It belongs to the scope that `map` is called in.
+            Known by its module and qualified name, and by the texts, numbers and functions that it holds of a function
+            around it: change the name, or invalidate, when it comes to mean something else. It belongs to the scope
+            that `map` is called in.
         items
             JSON values. Results are bytes, text or JSON.
         **options
@@ -417,11 +426,13 @@ class Cache(Warms, WarmsByBatch, Tallies):
         return self._value_id(key), Entry(header, metadata, value.response())
 
     def _value_id(self, key: str) -> EntryId:
-        if type(key) is not str:
-            raise ConfigurationError(
-                f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON"
-            )
-        return entry_id(self._id_prefix + key.encode("utf-8", "surrogatepass"), self._keys.id_key)
+        return entry_id(self._id_prefix + _checked_key(key).encode(), self._keys.id_key)
+
+
+def _checked_key(key: str) -> str:
+    if type(key) is not str:
+        raise ConfigurationError(f"a key is text, not {type(key).__name__}: cache.key_for(...) makes one of any JSON")
+    return checked_name(key, of="key")
 
 
 def _stored(found: Found) -> Value:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic import host
 from genai_cache_magic.api.asking.clients import Clients
 from genai_cache_magic.api.asking.parts import ask_part, at_hand
-from genai_cache_magic.api.session import Session, current_session
+from genai_cache_magic.api.scopes.session import Session, current_session
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:

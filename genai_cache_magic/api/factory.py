@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.bookkeeping import make_ledger, make_runs
+from genai_cache_magic import host
 from genai_cache_magic.api.cache import Cache
-from genai_cache_magic.api.custody import is_remote
 from genai_cache_magic.api.insight import Insight
-from genai_cache_magic.api.joining import Joining
 from genai_cache_magic.api.kinds import settings_of
 from genai_cache_magic.api.origins import origins_of
 from genai_cache_magic.api.parts import CacheParts, close_parts
 from genai_cache_magic.api.similar import Held, Questions
-from genai_cache_magic.api.storage import Storage, local_or_team_storage, lost, memory_storage, team_storage
-from genai_cache_magic.api.team_line import TeamLine, Waiting, make_permits, make_team, team_line
+from genai_cache_magic.api.team.bookkeeping import make_ledger, make_runs
+from genai_cache_magic.api.team.custody import is_remote
+from genai_cache_magic.api.team.joining import Joining
+from genai_cache_magic.api.team.line import TeamLine, Waiting, make_permits, make_team, team_line
+from genai_cache_magic.api.team.storage import Storage, local_or_team_storage, lost, memory_storage, team_storage
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.explain import Explainer, nearest_difference
 from genai_cache_magic.calls.keeping import Limits
@@ -27,16 +27,16 @@ from genai_cache_magic.calls.recalling import MOST_CHARS, Recollection
 from genai_cache_magic.core.frame import MAX_BODY_BYTES
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.crypto.held_keys import MAX_AGE_S
-from genai_cache_magic.entries.catalogue import Catalogue
 from genai_cache_magic.entries.codec import Codec, Compression
-from genai_cache_magic.entries.counting import Counts
 from genai_cache_magic.entries.entries import Entries
-from genai_cache_magic.entries.everywhere import find_everywhere
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
+from genai_cache_magic.entries.listing.catalogue import Catalogue
+from genai_cache_magic.entries.listing.shared_rows import SharedRows
 from genai_cache_magic.entries.rows import Rows
-from genai_cache_magic.entries.shared_rows import SharedRows
-from genai_cache_magic.entries.team_clock import TeamClock
+from genai_cache_magic.entries.team.clock import TeamClock
+from genai_cache_magic.entries.team.counting import Counts
+from genai_cache_magic.entries.team.everywhere import find_everywhere
 from genai_cache_magic.entries.trust import Trust
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Trouble
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.entries.codec import Seal
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.team.tier import Team
     from genai_cache_magic.events import Event
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.runs.runs import Runs
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.base import Counters, Document
-    from genai_cache_magic.stores.home import Home
+    from genai_cache_magic.stores.disk.home import Home
 
 _LARGEST_FILE_BYTES = 1 << 33
 """More than an index of vectors comes to, of a million texts."""
@@ -109,26 +109,43 @@ def build_cache(
     with contextlib.ExitStack() as undo:
         if missed is not None:
             undo.callback(missed.tier.close)
-        made = _assembled(settings, name, storage, on_event)
+        made = _assembled(settings, name, storage, on_event, is_waiting=missed is not None)
         undo.callback(close_parts, made)
         cache = Cache(made, on_event=on_event)
         if missed is not None:
+            heirs: list[Counts] = []
 
             def join() -> bool:
-                joined = team_storage(settings, name, on_event, missed)
-                return cache.adopt(_assembled(settings, name, joined, on_event))
+                joined = _assembled(settings, name, team_storage(settings, name, on_event, missed), on_event)
+                if not cache.adopt(joined):
+                    return False
+                heirs.append(joined.counts)
+                left()
+                return True
 
-            cache.joins(Joining(missed.breaker, join, on_event, leave=missed.tier.close))
+            def left() -> int:
+                # When the cache is closed, what the team could not be told by then is tried again, and the rest said.
+                with contextlib.suppress(StoreUnavailable):
+                    for heir in heirs:
+                        made.counts.hand_over(heir)
+                return made.counts.made
+
+            cache.joins(Joining(missed.breaker, join, on_event, leave=missed.tier.close, left=left))
         undo.pop_all()
     return cache
 
 
-def _assembled(settings: Settings, name: str, storage: Storage, tell: Callable[[Event], None]) -> CacheParts:
-    """Return what a cache of namespace `name` is made of; it owns `storage` from now on, and closes it if it fails."""
+def _assembled(
+    settings: Settings, name: str, storage: Storage, tell: Callable[[Event], None], *, is_waiting: bool = False
+) -> CacheParts:
+    """Return what a cache of namespace `name` is made of; it owns `storage` from now on, and closes it if it fails.
+
+    It `is_waiting` for a team that could not be asked yet.
+    """
     with contextlib.ExitStack() as undo:
         undo.callback(storage.close)
         base = _base_of(settings, name, storage, tell, undo)
-        assembled = _parts_upon(base, settings, tell)
+        assembled = _parts_upon(base, settings, tell, is_waiting=is_waiting)
         undo.pop_all()
     return assembled
 
@@ -164,7 +181,7 @@ def _base_of(
     return _Base(storage, codec, clock, live, rows, books, waiting)
 
 
-def _parts_upon(base: _Base, settings: Settings, tell: Callable[[Event], None]) -> CacheParts:
+def _parts_upon(base: _Base, settings: Settings, tell: Callable[[Event], None], *, is_waiting: bool) -> CacheParts:
     storage, keys, home, line, books = base.storage, base.storage.keys, base.storage.home, base.storage.line, base.books
     team = _team_upon(base)
     entries = _entries_upon(base, settings, team, tell)
@@ -202,12 +219,12 @@ def _parts_upon(base: _Base, settings: Settings, tell: Callable[[Event], None]) 
         insight=Insight(
             books, catalogue, ttl_s=settings.ttl, size_limit=spell_size(settings.size_limit), now_ms=entries.now_ms
         ),
-        counts=Counts(_counters(home, line), keys),
+        counts=Counts(_counters(home, line), keys, is_provisional=is_waiting),
         directory="" if home is None else str(home.path),
         root="" if home is None else str(home.root),
         place=storage.place(settings),
         file=file,
-        is_superseded=partial(_is_superseded, storage, time.monotonic(), is_held=is_remote(settings)),
+        is_superseded=partial(_is_superseded, storage, host.seconds_awake_or_asleep(), is_held=is_remote(settings)),
     )
 
 
@@ -234,7 +251,7 @@ def _entries_upon(base: _Base, settings: Settings, team: Team | None, tell: Call
         recent_bytes=settings.memory,
         clock=base.clock,
         team=team,
-        trusts=(lambda _: True) if team is None else trust.trusts,
+        trusts=None if team is None else trust.trusts,
     )
     if isinstance(ruling, SnapshotDocument):
         trust.guards(entries)
@@ -267,13 +284,15 @@ def _live_generations(
     """Return what rules the validity of the entries of namespace `name`."""
     ruling, mac_key = storage.generations, storage.keys.mac_key
     snapshot = ruling if isinstance(ruling, SnapshotDocument) else None
+    said = partial(lost, tell) if storage.home is None else storage.home.note_lost_record
+    place = "" if storage.line is None else f"{storage.line.tier.name}: "  # whose record it was
     return LiveGenerations(
         ruling,
         namespace=name,
         mac_key=mac_key,
         random_bytes=os.urandom,
         remembers=HighestDocument(storage.state, namespace=name, mac_key=mac_key),
-        on_loss=partial(lost, tell) if storage.home is None else storage.home.note_lost_record,
+        on_loss=lambda sentence: said(f"{place}{sentence}"),
         pending=waiting.pending if waiting else tuple,
         least_ver=clock.count if waiting else lambda: 0,
         is_provisional=lambda: snapshot is not None and snapshot.is_provisional,
@@ -313,7 +332,7 @@ def _is_superseded(storage: Storage, since_s: float, *, is_held: bool) -> bool:
     """
     if storage.home is not None and storage.home.is_superseded:
         return True
-    age_s = time.monotonic() - since_s
+    age_s = host.seconds_awake_or_asleep() - since_s
     return (is_held and age_s > MAX_AGE_S) or (_has_met_newer(storage.seal) and age_s > _LOOK_AGAIN_S)
 
 

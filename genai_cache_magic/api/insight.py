@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.entries.growth import Growth
-    from genai_cache_magic.entries.holdings import Holding
+    from genai_cache_magic.entries.listing.catalogue import Catalogue
+    from genai_cache_magic.entries.listing.holdings import Holding
     from genai_cache_magic.ledger.advice import Advice
     from genai_cache_magic.ledger.statistics import Measured
-    from genai_cache_magic.ledger.usage import Ledger, UsageRow
+    from genai_cache_magic.ledger.usage import Booked, Ledger, UsageRow
 
 _TIERS: Final = (("L1", Measure.L1), ("L2", Measure.L2), ("run file", Measure.FILE), ("model", Measure.MODEL))
 _PERCENTILES: Final = (0.5, 0.9, 0.99)
@@ -164,9 +164,22 @@ class Insight:
         StoreUnavailable
             What was counted can't be read.
         """
-        period = Period.of(since, until, today=today(self._now_ms()))
-        used = self._ledger.usage(period, ("model",))
-        measured = self._measured(period)
+        period = self._period(since, until)
+        return self._statistics(self._ledger.booked(period), self._measured(period), has_holdings=has_holdings)
+
+    def both(self, booked: Booked) -> tuple[Statistics, tuple[Advice, ...]]:
+        """Return `statistics` and `optimize` of the same calls, which are this machine's; without what is kept.
+
+        Raises ``StoreUnavailable`` as these.
+        """
+        measured = self._measured(booked.period)
+        return self._statistics(booked, measured, has_holdings=False), self._advice(measured)
+
+    def _period(self, since: object, until: object) -> Period:
+        return Period.of(since, until, today=today(self._now_ms()))
+
+    def _statistics(self, booked: Booked, measured: Sequence[Measured], *, has_holdings: bool | None) -> Statistics:
+        period, used = booked.period, booked.by(("model",))
         if has_holdings is None:
             has_holdings = self._catalogue.rows.present() <= _FEW
         return Statistics(
@@ -191,14 +204,14 @@ class Insight:
         crops = self._catalogue.rows.crops(self._now_ms())
         return growth(crops, size_bytes=size_bytes, limit_bytes=parse_size(self._size_limit))
 
-    def optimize(self, since: object = "30d") -> tuple[Advice, ...]:
-        """Return what could be otherwise, with the numbers since a day, what saves most first. Nothing is applied.
+    def optimize(self, since: object = "30d", until: object = None) -> tuple[Advice, ...]:
+        """Return what could be otherwise, with the numbers of some days, what saves most first. Nothing is applied.
 
-        Raises as `statistics`.
+        What is told of answers, and not of calls, is told of those that are stored now. Raises as `statistics`.
         """
-        now_ms = self._now_ms()
-        period = Period.of(since, None, today=today(now_ms))
-        measured = self._measured(period)
+        return self._advice(self._measured(self._period(since, until)))
+
+    def _advice(self, measured: Sequence[Measured]) -> tuple[Advice, ...]:
         read, noted_since_ms = self._counted.read_ids()
         entries = [
             KnownEntry(
@@ -214,7 +227,7 @@ class Insight:
         facts = Facts(
             self._ttl_s,
             self._size_limit,
-            now_ms,
+            self._now_ms(),
             measured,
             entries,
             read,

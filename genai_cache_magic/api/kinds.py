@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.team_line import BLOB, REDIS, kind_of
+from genai_cache_magic.api.team.line import BLOB, REDIS, kind_of
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.settings.model import AZURES_OWN
 from genai_cache_magic.settings.reading import load_settings
@@ -71,7 +71,7 @@ def _named_redis(kind: str, settings: dict[str, Any]) -> str:
     connection = {**connection, **{name: settings.pop(name) for name in _CONNECTION if name in settings}}
     for name in connection:
         if name not in _CONNECTION:
-            close = difflib.get_close_matches(str(name), _CONNECTION, n=1)
+            close = ["key"] if name == "password" else difflib.get_close_matches(str(name), _CONNECTION, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(_CONNECTION)}"
             raise ConfigurationError(f"connection.{name} is no part of a connection: {hint}")
     for name, setting in (("key", "l2_password"), ("username", "l2_username")):

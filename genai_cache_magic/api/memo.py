@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from genai_cache_magic.api.function_names import function_name
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.api.values import as_it_comes_back
 from genai_cache_magic.calls.coalesce import Caller, Flight, Flights, Landed, Released
 from genai_cache_magic.calls.tasks import Waiter
@@ -54,8 +54,9 @@ def cached(
     """Keep what a function returns, synchronous or not, and compute each different call once.
 
     Arguments must be JSON; results bytes, text or JSON, in which a tuple is a list, the first time too. A
-    call whose arguments are not JSON is computed each time. The function is known by its qualified name,
-    so a changed body wants a new name or an invalidation, and a lambda is refused. Errors are not kept.
+    call whose arguments are not JSON is computed each time. The function is known by its qualified name and
+    by the texts, numbers and functions that it holds of a function around it: a changed body wants a new
+    name or an invalidation, and a lambda is refused. Errors are not kept.
 
     Parameters
     ----------

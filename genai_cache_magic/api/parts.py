@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genai_cache_magic.calls import recalling
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.similar import Questions
     from genai_cache_magic.calls.explain import Explainer
     from genai_cache_magic.calls.steps import Begins
-    from genai_cache_magic.entries.catalogue import Catalogue
-    from genai_cache_magic.entries.counting import Counts
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.keys import Keys
+    from genai_cache_magic.entries.listing.catalogue import Catalogue
     from genai_cache_magic.entries.permits import Permits
     from genai_cache_magic.entries.state import StateFile
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.team.counting import Counts
+    from genai_cache_magic.entries.team.tier import Team
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.providers.base import Origins
     from genai_cache_magic.runs.runs import Runs
@@ -63,6 +65,7 @@ class CacheParts:
 def close_parts(parts: CacheParts) -> None:
     """Give up what `parts` hold, all of it whatever comes of each; may be called twice."""
     with contextlib.ExitStack() as each:  # the last one is closed first
+        each.callback(recalling.let_go)
         each.callback(parts.state.close)
         each.callback(parts.origins.remembered.clear)
         each.callback(parts.entries.close)

@@ -21,7 +21,7 @@ from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import QUESTION, Entry, EntryId, KeySpace, Metadata
 from genai_cache_magic.core.policy import Why
 from genai_cache_magic.entries.entries import Found
-from genai_cache_magic.entries.everywhere import find_everywhere
+from genai_cache_magic.entries.team.everywhere import find_everywhere
 from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.events import Trouble, trouble
 from genai_cache_magic.providers.questions import question_of
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.core.model import Header
-    from genai_cache_magic.entries.catalogue import Catalogue
     from genai_cache_magic.entries.entries import Entries
     from genai_cache_magic.entries.keys import Keys
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.listing.catalogue import Catalogue
+    from genai_cache_magic.entries.team.tier import Team
     from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Document
 

@@ -10,8 +10,8 @@ from genai_cache_magic.ledger.usage import Period, checked_by, today
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from genai_cache_magic.entries.counting import Counts
-    from genai_cache_magic.ledger.usage import Ledger, UsageReport
+    from genai_cache_magic.entries.team.counting import Counts
+    from genai_cache_magic.ledger.usage import Booked, Ledger, UsageReport
 
 
 class _Counting(Protocol):
@@ -98,7 +98,12 @@ class Tallies:
         StoreUnavailable
             The books can't be read.
         """
-        if team and self.ledger.shared is None:
-            raise ConfigurationError("there is no team here: name its tier as l2, or leave team out")
-        period = Period.of(since, until, today=today(self.ledger.books.now_ms()))
-        return self.ledger.usage(period, checked_by(by), of_team=team is not False)
+        return booked(self.ledger, since, until, team=team).by(checked_by(by))
+
+
+def booked(ledger: Ledger, since: object, until: object, *, team: bool | None) -> Booked:
+    """Return what `Tallies.usage` is told of, read at once for whatever is asked of it; raises as that."""
+    if team and ledger.shared is None:
+        raise ConfigurationError("there is no team here: name its tier as l2, or leave team out")
+    period = Period.of(since, until, today=today(ledger.books.now_ms()))
+    return ledger.booked(period, of_team=team is not False)

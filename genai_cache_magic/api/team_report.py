@@ -1,9 +1,11 @@
-"""What a report for a team is made of: the numbers that `usage`, `stats` and `optimize` give, asked for together."""
+"""What a report for a team is made of: the numbers of `usage`, `stats` and `optimize`, of the same calls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from genai_cache_magic.api.tallies import booked
 
 if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
@@ -50,7 +52,9 @@ class Facts:
 def facts_of(
     cache: Cache, since: object, until: object = None, *, team: bool | None = None, has_persons: bool = False
 ) -> Facts:
-    """Ask `cache` for all of it.
+    """Ask `cache` for all of it: what calls came to, once for all tables, so that none has a call that another lacks.
+
+    Latencies and reasons are counted apart and a moment later, also by other processes: these may be a call behind.
 
     Parameters
     ----------
@@ -65,5 +69,6 @@ def facts_of(
         As `Cache.usage`.
     """
     by = (*_BY, PERSON) if has_persons else _BY
-    usage = {name: cache.usage(since, until, by=(name,), team=team) for name in by}
-    return Facts(usage, cache.insight.statistics(since, until, has_holdings=False), cache.insight.optimize(since))
+    found = booked(cache.ledger, since, until, team=team)
+    used, advice = cache.insight.both(found.of_this_machine)
+    return Facts({name: found.by((name,)) for name in by}, used, advice)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genai_cache_magic.api.factory import create_cache
-from genai_cache_magic.api.values import decoded, encoded
+from genai_cache_magic.api.values import decoded, encoded, pairs_of, several
 from genai_cache_magic.api.vector_entries import VectorEntries
 from genai_cache_magic.api.vector_index import VectorIndex
 from genai_cache_magic.core.model import EntryId, Response
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.entries.catalogue import Invalidation
+    from genai_cache_magic.entries.listing.results import Invalidation
     from genai_cache_magic.events import Event
     from genai_cache_magic.vectors.measures import Measure
 
@@ -137,7 +137,7 @@ class VectorCache:
         self._embed = embed
         self._on_event = on_event
         self._entries = VectorEntries(cache, prefix=prefix, model=model, dimension=dimension, on_event=on_event)
-        self._index = VectorIndex(self._entries, measure)
+        self._index = VectorIndex(self._entries, measure, on_event=on_event)
         self._index.begin_behind()
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class VectorCache:
         tags: Iterable[str] = (),
     ) -> None:
         """Keep many values at once, `vectors` in the order of `items`; raises as `add`, and keeps none then."""
-        pairs = list(items.items() if hasattr(items, "items") else items)
+        pairs = pairs_of(items, named="add_many")
         texts = [_checked_text(text) for text, _ in pairs]
         named = checked_tags(tags)
         ttl_s = self.cache.parts.ttl_s if ttl is None else parse_seconds(ttl, name="ttl")
@@ -263,7 +263,9 @@ class VectorCache:
         least = self._measure.check(similarity)
         if type(max) is not int or max < 0:
             raise ConfigurationError(f"max={max!r} is no whole number, 0 or more")
-        asked = list(texts_or_vectors)
+        if where is not None and not callable(where):
+            raise ConfigurationError(f"where is a function of what was found, or None, not {type(where).__name__}")
+        asked = several(texts_or_vectors, named="nearest_many", alone="nearest")
         if not max:
             return [[] for _ in asked]
         exact = self._exact([one for one in asked if isinstance(one, str)])
@@ -284,14 +286,15 @@ class VectorCache:
         return found
 
     def build(self) -> int:
-        """Read all vectors now, with a bar if that is much; return how many there are.
+        """Read all vectors now, with a bar if that is much; return how many the index holds.
 
-        The first look-up does so too. Raises ``StoreUnavailable``.
+        The first look-up does so too. What has become invalid since is still held; `len` counts what may be found.
+        Raises ``StoreUnavailable``.
         """
         return self._index.settle()
 
     def _exact(self, texts: Sequence[str]) -> dict[str, Near]:
-        found = self._entries.of_texts([_checked_text(text) for text in texts])
+        found = self._entries.of_texts([_checked_text(text) for text in texts]) if texts else {}
         return {text: _near(self._entries.id_of(text), record, 1.0) for text, record in found.items()}
 
     def _others(

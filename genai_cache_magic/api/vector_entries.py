@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import VALUE, Entry, EntryId, Metadata
 from genai_cache_magic.core.policy import Why
+from genai_cache_magic.core.validity import MAX_ENTRY_RECORDS
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import EntryUndecodable
-from genai_cache_magic.events import trouble
+from genai_cache_magic.events import Trouble, trouble
 from genai_cache_magic.vectors.record import FLOAT_BYTES, Record, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.core.model import Stamp
     from genai_cache_magic.events import Event
 
 _ID = b"genai-cache vector key 1\0"
+_ALL_LOST = (
+    f"more than {MAX_ENTRY_RECORDS:,} entries of this namespace were replaced or deleted within a day: all that is "
+    "older in it counts as out of date from now on. To change a whole corpus, clear() it and add it anew"
+)
 
 
 class VectorEntries:
@@ -78,11 +84,23 @@ class VectorEntries:
     def store(self, records: Iterable[Record], *, ttl_s: int, tags: tuple[str, ...]) -> None:
         """Store them all in place of what is there; raises ``StoreUnavailable``."""
         kept = list(records)
-        self.cache.store(lambda birth: dict(self._entry(record, birth, ttl_s, tags) for record in kept))
+        with self._saying_all_lost(len(kept)):
+            self.cache.store(lambda birth: dict(self._entry(record, birth, ttl_s, tags) for record in kept))
 
     def delete(self, text: str) -> None:
         """Remove what is kept under `text`; raises ``StoreUnavailable``."""
-        self.cache.store(lambda _: {}, removed=[self.id_of(text)])
+        with self._saying_all_lost(1):
+            self.cache.store(lambda _: {}, removed=[self.id_of(text)])
+
+    @contextmanager
+    def _saying_all_lost(self, count: int) -> Iterator[None]:
+        """Say so if so many invalidations leave no room for others of the day: all older entries are invalid then."""
+        generations = self.cache.parts.entries.generations
+        before = generations.current()
+        yield
+        is_full = len(before.entries) + count > MAX_ENTRY_RECORDS
+        if is_full and generations.current().floor > before.floor:
+            self._on_event(Trouble("cache", "OutOfDate", _ALL_LOST))
 
     def _entry(self, record: Record, birth: Stamp, ttl_s: int, tags: tuple[str, ...]) -> tuple[EntryId, Entry]:
         parts = self.cache.parts

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from genai_cache_magic.api.progress import bar_of
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
+from genai_cache_magic.events import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from collections.abc import Collection as AnyCollection
 
     from genai_cache_magic.core.model import EntryId
-    from genai_cache_magic.entries.catalogue import Catalogue
-    from genai_cache_magic.vectors.collection import Collection
+    from genai_cache_magic.entries.listing.catalogue import Catalogue
+    from genai_cache_magic.events import Event
+    from genai_cache_magic.vectors.collection import Collection, Proposed, Seen
     from genai_cache_magic.vectors.measures import Measure
     from genai_cache_magic.vectors.record import Record
 
@@ -27,7 +29,9 @@ _MANY = 5_000
 """From so many on, reading them takes longer than somebody would like to wait: it begins as the cache is made."""
 _SETTLE_EVERY_S = 10.0
 _SHOW_EVERY_S = 0.2
-_LEAST = 8
+_LEAST, _AT_ONCE = 8, 8
+"""How many are asked for at least, and how many entries are read by one look-up."""
+_UNFIT = "the index of vectors that was kept is not used, and made anew from what is stored"
 
 
 class Alike(NamedTuple):
@@ -75,11 +79,19 @@ class Holding(Protocol):
 class VectorIndex:
     """The index of one collection, for whichever parts its cache has now. Safe to share between threads.
 
-    `shows` says whether a bar is shown while much is read.
+    `shows` says whether a bar is shown while much is read; `on_event` hears that an index which was kept does not fit.
     """
 
-    def __init__(self, entries: Holding, measure: Measure, *, shows: bool = True) -> None:
+    def __init__(
+        self,
+        entries: Holding,
+        measure: Measure,
+        *,
+        shows: bool = True,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self._entries = entries
+        self._on_event = on_event
         self._shows = shows
         self._measure = measure
         self._collection: Collection | None = None
@@ -154,30 +166,42 @@ class VectorIndex:
         seen = set(beside)
         found: list[Alike] = []
         wanted = max(_LEAST, 2 * count)
+        # Who wants one is served by a narrow search where that says enough.
+        proposals = collection.propose_one(vector, wanted, least) if count == 1 and not seen else None
         while True:
-            proposed, are_all = collection.propose(vector, wanted)
-            for batch in _batches([one for one in proposed if one.entry_id not in seen], count):
-                if batch[0].at_most < (found[count - 1].similarity if len(found) >= count else least):
+            proposals = proposals or collection.propose(vector, wanted)
+            if proposals.is_clear and not proposals.found:
+                return []
+            left = [one for one in proposals.found if one.entry_id not in seen]
+            size = count
+            while left:
+                bar = found[count - 1].similarity if len(found) >= count else least
+                batch = [one for one in left[:size] if one.at_most >= bar]
+                if not batch:
                     return found[:count]
-                ids = [one.entry_id for one in batch]
-                seen.update(ids)
-                found += [one for one in self._compared(ids, vector) if one.similarity >= least and accepts(one)]
+                # The first are mostly all that is read; of what may still win then, many are read at once.
+                left, size = left[len(batch) :], max(size, _AT_ONCE)
+                seen.update(one.entry_id for one in batch)
+                found += [one for one in self._compared(batch, vector) if one.similarity >= least and accepts(one)]
                 found.sort(key=lambda one: -one.similarity)
-            if are_all:
+                if proposals.is_clear and not found:
+                    break  # its first does not count, and it says nothing of who comes next
+            if proposals.are_all or (proposals.is_clear and found):
                 return found[:count]
-            wanted *= 4
+            wanted *= 1 if proposals.is_clear else 4
+            proposals = None
 
     def save(self) -> None:
         """Keep the index for the next process."""
         if self._collection is not None:
             self._collection.save()
 
-    def _compared(self, ids: list[EntryId], vector: bytes) -> list[Alike]:
+    def _compared(self, proposed: list[Proposed], vector: bytes) -> list[Alike]:
         """Return how alike these entries are, by the vectors that are stored; leave out what can't be served."""
         import numpy as np
 
-        records, resting = self._entries.look(ids)
-        self._opened().forget(entry_id for entry_id in ids if entry_id not in records and entry_id not in resting)
+        records, resting = self._entries.look([one.entry_id for one in proposed])
+        self._opened().forget(one for one in proposed if one.entry_id not in records and one.entry_id not in resting)
         joined = b"".join([vector, *(record.vector for record in records.values())])
         rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, self._entries.dimension)
         similarities = self._measure.similarities(rows[1:], rows[0]).tolist()
@@ -193,7 +217,7 @@ class VectorIndex:
     def _made(self, parts: Any) -> Collection:
         if not _has("numpy"):
             raise ConfigurationError(f"comparing vectors needs numpy: {EXTRA}")
-        from genai_cache_magic.vectors.collection import Collection, Member
+        from genai_cache_magic.vectors.collection import Collection, Member, Members
         from genai_cache_magic.vectors.index import kept_as
         from genai_cache_magic.vectors.saved import IndexFile
 
@@ -208,10 +232,22 @@ class VectorIndex:
             self._measure,
             dimension,
             members=lambda after: [Member(*one) for one in parts.catalogue.carrying("vectors", name, after=after)],
+            stamp=lambda: _seen(parts),
+            everything=lambda: Members(*parts.catalogue.all_carrying("vectors", name)),
             vectors=lambda ids: {found: record.vector for found, record in self._entries.read(ids).items()},
             has_graphs=_has("usearch"),
             file=file,
+            on_unfit=lambda exc: self._on_event(Trouble("L1", type(exc).__name__, f"{_UNFIT}: {exc}")),
         )
+
+
+def _seen(parts: Any) -> Seen:
+    """Return what is another one once the catalogue may name other entries: rows were written, or others count."""
+    from genai_cache_magic.vectors.collection import Seen
+
+    generations = parts.entries.generations.current()
+    file, *written = parts.catalogue.rows.state.stamp()
+    return Seen(file, (generations.root, generations.floor, *written))
 
 
 def _has(package: str) -> bool:
@@ -230,9 +266,3 @@ def _try(work: Callable[[], None]) -> None:
         work()
     except StoreUnavailable:
         return  # whoever looks something up hears of it
-
-
-def _batches(proposed: list[Any], count: int) -> Iterator[list[Any]]:
-    size = max(1, count)
-    for start in range(0, len(proposed), size):
-        yield proposed[start : start + size]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.disk.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,11 +7,11 @@ follower gets a future and decides itself how to wait. What is kept and what is 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.calls.aside import answered_or
+from genai_cache_magic.calls.at_hand import AtHand
 from genai_cache_magic.calls.batching import Batching
 from genai_cache_magic.calls.chains import FORGOTTEN, is_forgotten
 from genai_cache_magic.calls.coalesce import (
@@ -35,6 +35,7 @@ from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.keeping_parts import PartsKeeper
 from genai_cache_magic.calls.missed import GIVEN_UP, replay_miss
+from genai_cache_magic.calls.reading import read
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Made, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
 from genai_cache_magic.core.options import Mode, Samples
@@ -42,9 +43,7 @@ from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Outcome, Tier, Trouble
-from genai_cache_magic.providers import lookups
 from genai_cache_magic.providers.base import Answer, End, ModelCall
-from genai_cache_magic.providers.billing import with_bill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.keys import Keys
     from genai_cache_magic.entries.link import Looked
     from genai_cache_magic.entries.permits import Permit, Permits
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.team.tier import Team
     from genai_cache_magic.errors import ReplayMiss
 
 _STALE = (Why.EXPIRED, Why.INVALIDATED)
@@ -85,6 +84,7 @@ class CallDesk:
         )
         self._parts = PartsKeeper(entries, self._keeper)
         self._teller = Teller(clock=clock, now_ms=entries.now_ms)
+        self._at_hand = AtHand(entries, self._keeper, self._teller, team)
         self._nearest = nearest
         self._clock = clock
         self._flights = Flights()
@@ -108,6 +108,8 @@ class CallDesk:
             Mode ``replay`` and the answer is not in the cache.
         """
         started = self._clock()
+        if (answered := self._at_hand.answer(call, scope, started)) is not None:
+            return answered
         if scope.options.mode is Mode.OFF:
             return bypass(scope, call, "mode off")
         lead = self._lead(call, scope, started, is_async=is_async)
@@ -160,7 +162,7 @@ class CallDesk:
         lead.is_done = True
         batch = lead.batch
         received = response if batch is None or batch.part is None else batch.part
-        answer = _read(lead, received)
+        answer = read(lead, received)
         if batch is None:
             verdict = self._keeper.keep(lead, received, answer)
         else:
@@ -323,7 +325,7 @@ class CallDesk:
 
     def _serve_landed(self, lead: Lead, response: Response, *, is_stored: bool) -> Answered:
         lead.is_done = True
-        self._teller.shared(lead, _read(lead, response), is_stored=is_stored)
+        self._teller.shared(lead, read(lead, response), is_stored=is_stored)
         return Answered(response, Tier.L1, lead.sample, lead.entry_id, not_stored=lead.not_stored)
 
     def _served_or(
@@ -383,9 +385,7 @@ class CallDesk:
         seat = self._batching.board(lead, batch)
         if seat is not None:
             return Follow(lead, seat)
-        if not batch.flights:
-            return self._leave(lead)
-        return self._lead_on(lead)
+        return self._lead_on(lead) if batch.flights else self._leave(lead)
 
     def _lead_on(self, lead: Lead) -> Step:
         """Lead a flight, unless somebody has stored the answer since `lead` looked for it, or asks elsewhere."""
@@ -408,7 +408,7 @@ class CallDesk:
         return self._leave(lead)
 
     def _found_since(self, lead: Lead) -> Answered | None:
-        found = self._keeper.find(lead)
+        found = self._keeper.find(lead, is_last=False)  # why it is not there was said when it was looked for
         return self._serve(lead, found) if isinstance(found, Found) else self._put_together(lead)
 
     def _abandon(self, lead: Lead) -> None:
@@ -442,12 +442,6 @@ class CallDesk:
         differs = self._nearest(own) if lead.because == Why.ABSENT.value else ()
         self._teller.missed_in_replay(lead, differs)
         return replay_miss(lead, differs, trouble)
-
-
-def _read(lead: Lead, response: Response) -> Answer:
-    answer = with_bill(lead.call.provider.read(response), response)
-    sign = lookups.told_by(response, lead.call.request.body)
-    return replace(answer, refused=(*answer.refused, lookups.REASON)) if sign else answer
 
 
 def _take_flight(lead: Lead) -> Flight | None:

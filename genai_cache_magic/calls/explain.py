@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.recalling import Recalled, Recollection
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.model import Metadata
-    from genai_cache_magic.entries.catalogue import Catalogue, Listed
+    from genai_cache_magic.entries.listing.catalogue import Catalogue
+    from genai_cache_magic.entries.listing.results import Listed
     from genai_cache_magic.events import CallRecord
 
 _ABSENT: Final = "not in the cache"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.chains import Chains
 from genai_cache_magic.calls.keyed import keyed
-from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.calls.pricing import cost_of
 from genai_cache_magic.calls.recalling import Recalled, Recollection
 from genai_cache_magic.calls.similar import may_be_learnt, may_be_similar
 from genai_cache_magic.core.canonical import canonical_bytes
@@ -19,7 +19,7 @@ from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS
 from genai_cache_magic.entries.filling import Wanted
 from genai_cache_magic.entries.given import GivenIds
 from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
-from genai_cache_magic.events import Outcome, trouble
+from genai_cache_magic.events import Outcome, model_name, trouble
 from genai_cache_magic.providers.base import Answer, Divides, End, ModelCall
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.key import TagKind
     from genai_cache_magic.entries.entries import Entries, Found
     from genai_cache_magic.entries.keys import Keys
-    from genai_cache_magic.entries.team import Team
+    from genai_cache_magic.entries.team.tier import Team
 
 _LEAST_LIFE_MS: Final = 1000
 """An answer that dies sooner is of no use to anyone else [ms]."""
@@ -103,6 +103,11 @@ class Keeper:
             known = call.ids[made_of] = entry_id(canonical_bytes(call.as_keyed, space), keys.id_key)
         return known
 
+    def known_id(self, call: ModelCall, salt: str) -> EntryId | None:
+        """Return the entry id of `call` for its first sample if it was made before, else None."""
+        keys = self._keys
+        return call.ids.get((keys.namespace, keys.id_key, salt, 0))
+
     def find(self, lead: Lead, *, is_last: bool = True) -> Found | Fetch:
         """Return the stored answer in the form that its caller wants, or why there is none: see `find_call`."""
         found = self._entries.find_call(
@@ -155,7 +160,11 @@ class Keeper:
 
     def scope_tags(self, lead: Lead) -> list[bytes]:
         """Return the keyed tags that the scope of `lead` names."""
-        return [self._keys.tag("user", tag) for tag in lead.scope.options.tags]
+        return self.keyed_tags(lead.scope.options.tags)
+
+    def keyed_tags(self, tags: Iterable[str]) -> list[bytes]:
+        """Return the keyed ones of tags that a scope names."""
+        return [self._keys.tag("user", tag) for tag in tags] if tags else []
 
     def _suited(self, lead: Lead, found: Found) -> Found | Fetch:
         try:
@@ -249,6 +258,7 @@ class Keeper:
             lead.scope.options.ttl_s,
             self.scope_tags(lead),
             lambda stored: lead.call.provider.render(stored, lead.call.wants) is None,
+            is_new=lead.why is Why.ABSENT and lead.is_missed_here,
         )
         try:
             entry = self.entry(lead, response, answer)
@@ -270,7 +280,7 @@ class Keeper:
     def entry(self, lead: Lead, response: Response, answer: Answer) -> Entry:
         """Return what is stored of the answer to `lead`, which has a stamp."""
         call, scope, options = lead.call, lead.scope, lead.scope.options
-        model = answer.model or call.request.model
+        model = model_name(answer.model or call.request.model)
         named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
         tags = [self._keys.tag("user", tag) for tag in options.tags]
         tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
@@ -290,7 +300,7 @@ class Keeper:
             person=scope.person,
             sample=lead.sample,
             usage=answer.usage,
-            cost_usd=cost_usd(call, answer, now_ms=self._entries.now_ms()),
+            cost_usd=cost_of(lead, answer, now_ms=self._entries.now_ms()),
             latency_s=round(self._clock() - lead.started, 6),
             preview=call.preview,
             asked=call.wants.asked,

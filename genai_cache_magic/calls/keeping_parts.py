@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from genai_cache_magic.calls.batch import Batch, as_old_as, is_divided, shared_cost
 from genai_cache_magic.calls.keeping import Verdict
 from genai_cache_magic.calls.keyed import keyed
-from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.calls.pricing import cost_of
 from genai_cache_magic.core.model import Usage
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.core.policy import Filled, Serve
@@ -172,7 +172,7 @@ class PartsKeeper:
     ) -> dict[EntryId, Entry]:
         places = batch.places_of(fresh)
         weights = batch.division.weights(places)
-        costs = shared_cost(cost_usd(lead.call, answer, now_ms=self._entries.now_ms()), weights)
+        costs = shared_cost(cost_of(lead, answer, now_ms=self._entries.now_ms()), weights)
         told = answer.usage.input_tokens
         tokens = [None] * len(places) if told is None else shares_of(told, weights)
         entries = {}
@@ -197,7 +197,7 @@ class PartsKeeper:
         Of an answer that was put together, its counts are those of all its items, and so is its price.
         """
         whole: Response | None = received
-        usage, cost = answer.usage, cost_usd(lead.call, answer, now_ms=self._entries.now_ms())
+        usage, cost = answer.usage, cost_of(lead, answer, now_ms=self._entries.now_ms())
         if batch.body is not None:
             both = {**batch.known, **fresh}
             whole = batch.division.join([both[one] for one in batch.ids])

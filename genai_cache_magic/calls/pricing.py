@@ -6,11 +6,13 @@ of an answer, and every kind of token, tier or fee that the list has no price fo
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from genai_cache_magic.calls.rates import rates
 from genai_cache_magic.providers.base import Bill
 from genai_cache_magic.providers.origins import LOCAL
 
@@ -100,6 +102,13 @@ _PRICE_KEYS: Final = {"web_searches": "web_searches_kcount", "audio_seconds": "a
 """Unit of use -> its price in `genai-prices`, where it isn't one of tokens."""
 
 
+class Priced(Protocol):
+    """A call, and what its answer costs once that is worked out; `calls.steps.Lead` is one."""
+
+    call: ModelCall
+    priced: tuple[Answer, Decimal | None] | None
+
+
 def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
     """Return what `answer` to `call` costs at `now_ms` [ms since the epoch], in [USD]; None if that is not known."""
     provider, bill = call.provider, answer.bill
@@ -116,6 +125,13 @@ def cost_usd(call: ModelCall, answer: Answer, *, now_ms: int) -> Decimal | None:
         return None
     at = datetime.fromtimestamp(now_ms / 1000, UTC)
     return price_usd(provider.vendor, family, answer.model, answer.usage, bill, asked=call.request.model, at=at)
+
+
+def cost_of(lead: Priced, answer: Answer, *, now_ms: int) -> Decimal | None:
+    """Return the same of the `answer` to `lead`; what is worked out of one answer once is what is told of it again."""
+    if lead.priced is None or lead.priced[0] is not answer:
+        lead.priced = answer, cost_usd(lead.call, answer, now_ms=now_ms)
+    return lead.priced[1]
 
 
 def price_usd(  # noqa: PLR0913 - who is asked, for what, on which terms, when
@@ -142,25 +158,32 @@ def price_usd(  # noqa: PLR0913 - who is asked, for what, on which terms, when
     counts = _counts(usage, bill)
     if bill.unclear or not counts or (not vendor and family in _FREE_OF_LISTS):
         return None
-    from genai_prices import Usage as Priced
-    from genai_prices import calc_price
-
     terms = _terms(vendor, bill)
     for name in _names(vendor, model, asked):
         for provider in (vendor,) if vendor else (None, family):
+            if not terms and (known := rates.usd(provider, name, counts, at)) is not None:
+                return known
+            calc = functools.partial(_calc, name, provider, at, terms)
             try:
-                found = calc_price(
-                    Priced(**counts),
-                    name,
-                    provider_id=provider,
-                    genai_request_timestamp=at,
-                    price_context=terms or None,
-                )
+                found = calc(counts)
             except (LookupError, ValueError):
                 continue
-            is_known = _has_prices(found, counts, vendor) and _has_terms(found, terms, at)
-            return Decimal(found.total_price) if is_known else None
+            if not (_has_prices(found, counts, vendor) and _has_terms(found, terms, at)):
+                return None
+            if not terms:
+                rates.learn(provider, name, counts, found, calc)
+            return Decimal(found.total_price)
     return None
+
+
+def _calc(name: str, provider: str | None, at: datetime, terms: Mapping[str, str], counts: Mapping[str, int]) -> Any:
+    """Ask the price list; raises ``LookupError``, ``ValueError``."""
+    from genai_prices import Usage as Priced
+    from genai_prices import calc_price
+
+    context = dict(terms) or None
+    usage = Priced(**counts)
+    return calc_price(usage, name, provider_id=provider, genai_request_timestamp=at, price_context=context)
 
 
 def _counts(usage: Usage, bill: Bill) -> dict[str, int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_cache_magic import host
-from genai_cache_magic.core.canonical import component_digests
+from genai_cache_magic.core import key
+from genai_cache_magic.core.canonical import component_digests, components_beside_body, dumps
 from genai_cache_magic.core.key import entry_id, keyed_digest
 from genai_cache_magic.core.model import KeySpace, Metadata
 from genai_cache_magic.core.noise import length_of, without_noise
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_CALLS: Final = 1_000
 MOST_CHARS: Final = 8 * 1024**2
+
+_MOST_FRAMES: Final = 64
+"""Of what stands beside the body in so many requests the digests are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,10 @@ class Recalled:
 
     def components(self, id_key: bytes) -> dict[str, str]:
         """Return a keyed digest of each component of the request; raises ``UncacheableRequest``."""
-        return component_digests(self.request, self.space, lambda data: keyed_digest(data, id_key))
+        beside: dict[str, str] | None = None
+        with suppress(TypeError):  # a list, by a provider of another package's: can't be told from what it becomes
+            beside = _digests(components_beside_body(self.request, self.space), id_key)
+        return component_digests(self.request, self.space, lambda data: keyed_digest(data, id_key), beside=beside)
 
     def without_noise(self, id_key: bytes) -> dict[str, str]:
         """Return the keys that the request would have under shipped rules that find noise in it."""
@@ -91,3 +100,15 @@ class Recollection:
         with self._lock:
             found = self._known.get(asked)
         return None if found is None else found[0]
+
+
+def let_go() -> None:
+    """Forget what was keyed of requests, and the keys, as `core.key.let_go` does."""
+    _digests.cache_clear()
+    key.let_go()
+
+
+@functools.lru_cache(maxsize=_MOST_FRAMES)
+def _digests(components: tuple[tuple[str, Any], ...], id_key: bytes) -> dict[str, str]:
+    """Return the digests of what is beside a body, which nobody may change; raises ``UncacheableRequest``."""
+    return {name: keyed_digest(dumps((name, value)), id_key) for name, value in components}

@@ -73,16 +73,17 @@ def _outlined(before: object, after: object) -> str:
     if isinstance(before, str) and isinstance(after, str):
         same = _same(before, after)
         behind = _same(before[same:][::-1], after[same:][::-1])
-        parted = max(len(before), len(after)) - same - behind
-        return f"{_counted(parted)} of {len(after):,} differ, from character {same + 1:,} on"
+        longer = max(len(before), len(after))
+        parted = longer - same - behind
+        differ = (
+            f"{parted:,} character of {longer:,} differs"
+            if parted == 1
+            else f"{parted:,} characters of {longer:,} differ"
+        )
+        return f"{differ}, from character {same + 1:,} on"
     if isinstance(before, _PLAIN) and isinstance(after, _PLAIN):
         return f"{dumps(before).decode()}, now {dumps(after).decode()}"
     return "differs"
-
-
-def _counted(characters: int) -> str:
-    """Return a number of characters in words."""
-    return f"{characters:,} character{'s' * (characters != 1)}"
 
 
 def _places(near: Request, own: Request) -> Iterator[tuple[str, object, object]]:

@@ -190,7 +190,7 @@ class CellScope:
         self._followers = 0  # those that said so; guarded by _lock
         self._hooks = tuple(hooks)
         self._lock = host.process_lock()
-        self._calls: list[CallRecord] = []  # guarded by _lock
+        self._calls: list[CallRecord] = []  # guarded by _lock, but for what is added alone
         self._open: dict[int | tuple[str, int], CallRecord] = {}  # guarded by _lock, like the next
         self._tickets = itertools.count(1)
         self._troubles: list[Trouble] = []  # guarded by _lock, like the next
@@ -222,13 +222,24 @@ class CellScope:
             self.books.note(event, run=self.options.run, person=self.person)
         self._keep(event, closes)
 
+    def add(self, call: CallRecord) -> None:
+        """Do as `emit` with a call that was never open."""
+        if self.books is not None:
+            self.books.note(call, run=self.options.run, person=self.person)
+        self._calls.append(call)  # which is atomic
+        self._pass_on(call)
+
     def _keep(self, event: Event, closes: int = 0) -> None:
         with self._lock:
-            self._open.pop(closes, None)
+            if closes:
+                self._open.pop(closes, None)
             if isinstance(event, CallRecord):
                 self._calls.append(event)
             elif event not in self._troubles:
                 self._troubles.append(event)
+        self._pass_on(event, closes)
+
+    def _pass_on(self, event: Event, closes: int = 0) -> None:
         if self.reports.is_elsewhere:
             self.reports.tell(event, closes)
         elif self.monitor is not None:  # here alone: what another process did is told to this one, and is kept here too

@@ -49,6 +49,8 @@ def may_be_similar(lead: Lead) -> bool:
 def may_be_learnt(lead: Lead) -> bool:
     """Tell whether others may find the answer to `lead` by what it asks: not where nothing is to be stored."""
     options = lead.scope.options
+    if options.semantic is None:
+        return False  # asked of every hit, and nearly always so
     return options.sends and options.mode in _STORING and _is_compared(lead)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.core.policy import Why
     from genai_cache_magic.entries.permits import Permit
     from genai_cache_magic.events import Outcome, Tier
-    from genai_cache_magic.providers.base import ModelCall
+    from genai_cache_magic.providers.base import Answer, ModelCall
 
 
 class Begins(Protocol):
@@ -55,18 +55,20 @@ class Desk(Protocol):
         """Give the call up before it was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """Serve this response, which is the `sample`-th to its question; the call is recorded."""
 
     response: Response
     tier: Tier
     sample: int = 0
-    entry_id: str = field(repr=False, default="")
+    entry_id: str = ""
     is_similar: bool = False
     """It is the answer to another question, much alike."""
-    not_stored: str = field(repr=False, default="")
+    not_stored: str = ""
     """Why it does not lie under `entry_id`, in words."""
+
+    def __repr__(self) -> str:
+        return f"<answered from {self.tier.value}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class Lead:
     """Why its answer does not lie under `entry_id`, in words, once it is recorded."""
     spent_usd: Decimal | None = None
     """What the call has cost [USD], once it is recorded; None is unknown."""
+    priced: tuple[Answer, Decimal | None] | None = field(default=None, repr=False)
+    """Its answer, once it is read, and what that costs [USD]; None is unknown."""
     ticket: int = 0
     batch: Batch | None = field(default=None, repr=False)
     is_part: bool = False

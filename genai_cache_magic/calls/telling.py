@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.estimates import UNKNOWN
-from genai_cache_magic.calls.pricing import cost_usd
+from genai_cache_magic.calls.pricing import cost_of
 from genai_cache_magic.calls.steps import Bypass
 from genai_cache_magic.core.model import Usage
 from genai_cache_magic.errors import NotSent, ReplayMiss
-from genai_cache_magic.events import CallRecord, Outcome, Tier
+from genai_cache_magic.events import CallRecord, Outcome, Tier, model_name, record_of
 from genai_cache_magic.providers.base import Answer, End, ModelCall
 from genai_cache_magic.providers.origins import is_own, is_private
 from genai_cache_magic.providers.unrecognised import described
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.batch import Batch
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.calls.steps import Lead
+    from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.entries.entries import Found
     from genai_cache_magic.providers.base import HttpCall
+
+
+_NOTHING: Final = Decimal(0)
+_NOT_SIMILAR: Final = ((), 0.0, "", "")
+"""What the record of a plain hit ends with: it differs from nothing, and is like nothing else."""
 
 
 class Teller:
@@ -47,6 +53,10 @@ class Teller:
         self._tell(
             lead, Outcome.HIT, account.model, account.usage, tier=found.tier, stored=True, saved=account.cost_usd
         )
+
+    def at_hand(self, told: tuple[object, ...], scope: CellScope, started: float) -> None:
+        """Tell, as `hit`, what `told_of` a hit of which nothing else was to be decided."""
+        scope.add(record_of(told, self._clock() - started))
 
     def hit_by_parts(self, lead: Lead, batch: Batch) -> None:
         """Tell that `lead` was answered by the entries of its items, and what they saved."""
@@ -97,7 +107,7 @@ class Teller:
         self._tell(lead, Outcome.ERROR, "", Usage(), reason=reason)
 
     def _cost(self, lead: Lead, answer: Answer) -> Decimal | None:
-        return cost_usd(lead.call, answer, now_ms=self._now_ms())
+        return cost_of(lead, answer, now_ms=self._now_ms())
 
     def _tell(  # noqa: PLR0913 - what differs between the three above, by name
         self,
@@ -140,6 +150,34 @@ class Teller:
             ),
             closes=lead.ticket,
         )
+
+
+def told_of(call: ModelCall, entry_id: EntryId, found: Found) -> tuple[object, ...]:
+    """Return what the record of a hit of `call` holds but for the time that it took, as `record_of` wants it.
+
+    Raises
+    ------
+    EntryUndecodable
+        What the entry tells can't be read.
+    """
+    account = found.sealed.account()
+    usage = account.usage
+    model = model_name(account.model or call.request.model)
+    tokens = usage.input_tokens, usage.cached_input_tokens, usage.output_tokens
+    money = _NOTHING, account.cost_usd
+    return (
+        Outcome.HIT,
+        found.tier,
+        True,
+        "",
+        call.provider.surface,
+        model,
+        *tokens,
+        *money,
+        0,
+        entry_id,
+        *_NOT_SIMILAR,
+    )
 
 
 def opened(lead: Lead) -> None:

@@ -65,7 +65,7 @@ def grant(  # noqa: PLR0913 - one parameter for each option of the command
     *,
     role: Annotated[str, typer.Option(metavar="ROLE", help="Cache.Reader, Cache.Writer or Cache.Admin.")],
     principal: Annotated[str, typer.Option(metavar="ID", help="Who: an object id, a name, a Redis user.")],
-    scope: Annotated[str, typer.Option(metavar="ID", help="The Azure resource or group, by its id.")],
+    scope: Annotated[str, typer.Option(metavar="ID", help="The Azure resource or group, by its id, or redis://HOST.")],
     print_: Annotated[bool, typer.Option("--print", help="Print the commands; nothing is run.")] = False,
     namespace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Let a Redis user use the keys of this one alone.")
@@ -116,7 +116,7 @@ def _print_lines(lines: Iterable[Line], *, as_json: bool) -> None:
 
 def _settings(namespace: str | None) -> tuple[Settings, str]:
     """Return the settings, and the name of a namespace, None for the configured one."""
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
 
     session = Session()
     try:

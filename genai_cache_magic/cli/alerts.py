@@ -25,8 +25,8 @@ def alerts_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None
 
     Exit codes: 0 none is; 1 one is.
     """
-    from genai_cache_magic.api.alerting import listed
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.api.watching.alerting import listed
     from genai_cache_magic.settings.units import spell_duration
 
     settings = Session().settings.monitoring
@@ -55,8 +55,8 @@ def alerts_test(*, as_json: AsJson = False) -> None:
 
     Exit codes: 0 all were taken; 1 one was not.
     """
-    from genai_cache_magic.api.alerting import tested
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.api.watching.alerting import tested
 
     session = Session()
     warn(session)

@@ -31,7 +31,7 @@ def audit(
     Exit codes: 0 nothing to do; 1 there are warnings; 2 there are errors, or it can't be done.
     """
     from genai_cache_magic import __version__
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.ops import audit as ops
     from genai_cache_magic.ops.checks import Severity
     from genai_cache_magic.ops.sarif import as_sarif as sarif_of

@@ -24,8 +24,8 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Add what is new of a namespace to a backup, sealed, and read all of it back. After a kill it goes on."""
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.backup import back_up
     from genai_cache_magic.ops.backup_place import records_at
 
@@ -54,8 +54,8 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put the answers of a backup that are still valid back, with its keyset; nothing that is there is replaced."""
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.backup_place import records_at
     from genai_cache_magic.ops.restore import restore as put_back
 
@@ -66,11 +66,11 @@ def restore(
         done = put_back(settings, name, records, last_whole=last_whole)
     made = datetime.fromtimestamp(done.made_ms / 1000, UTC)
     lines = [f"{counted(done.stored, 'answer')} put back, from the backup of {local_time(made)}"]
-    left = {
-        "were there": done.kept,
-        "were made invalid, before the backup or since": done.invalid,
-        "have expired": done.expired,
-        "can't be opened: their key was revoked, or they were damaged": done.unopened,
-    }
-    lines += [f"{count:,} {why}" for why, count in left.items() if count]
+    left = (
+        (done.kept, "was there", "were there"),
+        (done.invalid, *(f"{verb} made invalid, before the backup or since" for verb in ("was", "were"))),
+        (done.expired, "has expired", "have expired"),
+        (done.unopened, *2 * ("can't be opened: their key was revoked, or they were damaged",)),
+    )
+    lines += [f"{count:,} {one if count == 1 else more}" for count, one, more in left if count]
     tell(done.as_json(), *lines, as_json=as_json)

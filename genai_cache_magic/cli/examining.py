@@ -20,7 +20,7 @@ def doctor(
 
     Exit codes: 0 all is well; 1 it works, with less than it could; 2 something can't be used as it is set.
     """
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.ops.doctor import examine
     from genai_cache_magic.ops.findings import worst
 

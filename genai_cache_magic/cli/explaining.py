@@ -14,7 +14,7 @@ from genai_cache_magic.cli.showing import AsJson, print_table, shown
 
 def explain(
     call: Annotated[
-        str, typer.Argument(metavar="[CALL]", help="The start of an entry id, or with --run also a number.")
+        str, typer.Argument(metavar="CALL", help="The start of an entry id, or with --run also a number.")
     ] = "",
     *,
     run: Annotated[str, typer.Option(metavar="NAME", help="The calls of this run.")] = "",
@@ -26,7 +26,7 @@ def explain(
 
     Exits with 1 if nothing is known of such a call.
     """
-    from genai_cache_magic.jupyter.explaining import explained
+    from genai_cache_magic.jupyter.shown.explaining import explained
 
     with opened(namespace) as cache:
         found = cache.explain(call=call, run=run)

@@ -29,8 +29,8 @@ def stats(
     """Show how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most."""
     from rich.filesize import decimal
 
-    from genai_cache_magic.jupyter.insight import growth_note, hit_line, holdings_note, room_notes, tables
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.jupyter.shown.insight import growth_note, hit_line, holdings_note, room_notes, tables
+    from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.rooms import FEW, rooms_of
     from genai_cache_magic.settings.reading import load_settings
 
@@ -58,7 +58,7 @@ def stats(
 
 def optimize(*, since: Since = "30d", as_json: AsJson = False, namespace: Namespace = None) -> None:
     """Say what could be otherwise, with numbers: time to live, noise in the key, what nobody reads. Applies nothing."""
-    from genai_cache_magic.jupyter.insight import advice_report
+    from genai_cache_magic.jupyter.shown.insight import advice_report
 
     with opened(namespace) as cache:
         found = cache.insight.optimize(since)

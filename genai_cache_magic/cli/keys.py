@@ -19,7 +19,7 @@ from genai_cache_magic.host import tilde
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.api.keysets import Begun, Keyset, KeysetStatus
+    from genai_cache_magic.api.team.keysets import Begun, Keyset, KeysetStatus
     from genai_cache_magic.crypto.wrappers.known_keys import KnownKey
     from genai_cache_magic.crypto.wrappers.local_key import LocalKey
     from genai_cache_magic.settings.model import Settings
@@ -109,7 +109,7 @@ def rewrap(*, namespace: Namespace = None, yes: Yes = False, as_json: AsJson = F
 
 @keys_app.command()
 def revoke(
-    epoch: Annotated[int, typer.Argument(min=1, help="As `keys status` shows it.")],
+    epoch: Annotated[int, typer.Argument(min=1, metavar="EPOCH", help="As `keys status` shows it.")],
     *,
     namespace: Namespace = None,
     yes: Yes = False,
@@ -225,7 +225,7 @@ def _require_local(settings: Settings) -> None:
 
 
 def _settings() -> Settings:
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
 
     session = Session()
     warn(session)
@@ -234,8 +234,8 @@ def _settings() -> Settings:
 
 @contextmanager
 def _keyset(namespace: str | None, *, make_key: bool = False) -> Iterator[tuple[Keyset, Settings]]:
-    from genai_cache_magic.api.keysets import keyset_of
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.api.team.keysets import keyset_of
 
     session = Session()
     name = session.options(namespace=namespace).namespace

@@ -13,8 +13,8 @@ from genai_cache_magic.cli.showing import confirm
 
 def give_up_old(namespace: str | None, *, yes: bool, as_json: bool) -> None:
     """Show what is left, and remove it if `yes`, or whoever is asked, says so."""
-    from genai_cache_magic.api.session import Session
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.api.scopes.session import Session
+    from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.old_versions import look, remove
     from genai_cache_magic.settings.units import rounded_size
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.entries.catalogue import Invalidation, Listed
+    from genai_cache_magic.entries.listing.results import Invalidation, Listed
 
 _SELECTORS = "--tag, --entry, --run, --model, --person, --older-than or a PATTERN"
 _ID_DIGITS = 12
@@ -151,10 +151,10 @@ def _demonstrated(output: Path, *, live: bool, team: bool) -> int:
     if team:
         from rich.console import Console
 
-        from genai_cache_magic.cli.team_demo import demonstrate_team
+        from genai_cache_magic.cli.demos.team_demo import demonstrate_team
 
         return demonstrate_team(Console(), sealed=True, needs_all=False)
-    from genai_cache_magic.cli.demo import demonstrate
+    from genai_cache_magic.cli.demos.demo import demonstrate
 
     return demonstrate(output, live=live)
 
@@ -162,7 +162,7 @@ def _demonstrated(output: Path, *, live: bool, team: bool) -> int:
 @app.command()
 def config(*, as_json: AsJson = False) -> None:
     """Show every setting, its value and where it was set."""
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.ops.doctor import troubles
 
     session = Session()
@@ -179,7 +179,7 @@ def config(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def entries(
-    pattern: Annotated[str, typer.Argument(help="Names to list, such as 'gpt-4.1*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Names to list, such as 'gpt-4.1*'.")] = "*",
     *,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Newest first, at most so many.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
@@ -187,7 +187,8 @@ def entries(
     namespace: Namespace = None,
 ) -> None:
     """List stored answers, the newest first."""
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.entries.listing.names import short_name
+    from genai_cache_magic.jupyter.shown.words import counted
 
     with opened(namespace) as cache:
         count, found = cache.catalogue.newest(pattern, limit)
@@ -196,6 +197,10 @@ def entries(
         for row in rows:
             typer.echo(json.dumps(row, default=str))
         return
+    for row, item in zip(rows, found, strict=True):
+        row["name"] = short_name(row["name"])
+        if not item.metadata.model:  # a value of one's own: no model was asked, so there is nothing to know
+            row.update(dict.fromkeys(("tokens_in", "tokens_out", "usd"), ""))
     print_table(tuple(rows[0]) if rows else (), [tuple(map(shown, row.values())) for row in rows])
     more = f", the newest {limit:,} are shown" if count > limit else ""
     typer.echo(f"{counted(count, 'answer')}{more}")
@@ -203,7 +208,9 @@ def entries(
 
 @app.command()
 def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
-    pattern: Annotated[str | None, typer.Argument(help="Answers whose name matches, such as 'gpt-4.1*'.")] = None,
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="PATTERN", help="Answers whose name matches, such as 'gpt-4.1*'.")
+    ] = None,
     *,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Answers with this tag.")] = None,
     entry: Annotated[str | None, typer.Option(metavar="ID", help="The answer whose id begins so.")] = None,
@@ -227,7 +234,7 @@ def invalidate(  # noqa: PLR0913 - one parameter for each option of the command
     with opened(namespace) as cache:
         if not (dry_run or yes) and _at_terminal():
             counted = _invalidate(cache, by, value, dry_run=True)
-            confirm(f"Make {counted.count:,} of {counted.known:,} known answers invalid?", as_json=as_json)
+            confirm(f"Make answers invalid, {counted.count:,} of {counted.known:,} that are known?", as_json=as_json)
         _tell(_invalidate(cache, by, value, dry_run=dry_run), as_json=as_json)
         cache.catalogue.sweeper.wait(_ROOM_S)
 
@@ -261,8 +268,8 @@ def gc(
 
         give_up_old(namespace, yes=yes, as_json=as_json)
         return
-    from genai_cache_magic.jupyter.insight import room_notes
-    from genai_cache_magic.jupyter.words import counted
+    from genai_cache_magic.jupyter.shown.insight import room_notes
+    from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.rooms import rooms_of
     from genai_cache_magic.settings.reading import load_settings
 
@@ -322,7 +329,7 @@ def _invalidate(cache: Cache, by: str, value: str, *, dry_run: bool) -> Invalida
 
 
 def _tell(done: Invalidation, *, as_json: bool) -> None:
-    from genai_cache_magic.jupyter.words import outcome_in_words
+    from genai_cache_magic.jupyter.shown.words import outcome_in_words
 
     tell(asdict(done), outcome_in_words(done), as_json=as_json)
 

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from genai_cache_magic.cli.opening import Namespace, opened
-from genai_cache_magic.cli.showing import shown
+from genai_cache_magic.cli.opening import Namespace, OfTeam, opened
+from genai_cache_magic.cli.showing import AsJson, shown
 
 _PAPER: Final = 1_000
 """How wide a file or a pipe is [characters]: nothing is folded there."""
@@ -23,15 +23,8 @@ def usage(  # noqa: PLR0913 - its options
     by: Annotated[
         str, typer.Option(metavar="WHAT", help="day, model, provider, run, person, with commas between.")
     ] = "day,model",
-    team: Annotated[
-        bool | None,
-        typer.Option(
-            "--team/--this-machine",
-            help="All machines of the team, or this one; default: the team, where there is one.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    team: OfTeam = None,
+    as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
     """Show what calls cost and what hits saved, of the team, or on this machine where it works alone."""
@@ -44,7 +37,7 @@ def usage(  # noqa: PLR0913 - its options
     from rich.table import Table
     from rich.text import Text
 
-    from genai_cache_magic.jupyter.usage import headline, team_notes, usage_table
+    from genai_cache_magic.jupyter.shown.usage import headline, team_notes, usage_table
 
     typer.echo(shown(headline(found)))
     table = usage_table(found)

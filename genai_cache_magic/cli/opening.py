@@ -11,15 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
 
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Whose cache; default: the configured one.")]
+OfTeam = Annotated[
+    bool | None,
+    typer.Option(
+        "--team/--this-machine",
+        help="All machines of the team, or this one; default: the team, where there is one.",
+        show_default=False,
+    ),
+]
 
 
 @contextmanager
 def opened(namespace: str | None) -> Iterator[Cache]:
     """Open the cache of `namespace`, None for the configured one, for the body; what was lost is said at the end."""
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.events import Trouble
 
     session = Session()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from genai_cache_magic.cli.insight import Since  # noqa: TC001 - typer reads it
-from genai_cache_magic.cli.opening import Namespace, opened
+from genai_cache_magic.cli.opening import Namespace, OfTeam, opened
 from genai_cache_magic.cli.showing import AsJson, tell
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import move, tilde
@@ -27,14 +27,7 @@ def report(  # noqa: PLR0913 - its options
     persons: Annotated[
         bool, typer.Option("--persons", help="Tell people apart, by name; otherwise nobody is named.")
     ] = False,
-    team: Annotated[
-        bool | None,
-        typer.Option(
-            "--team/--this-machine",
-            help="All machines of the team, or this one; default: the team, where there is one.",
-            show_default=False,
-        ),
-    ] = None,
+    team: OfTeam = None,
     as_json: AsJson = False,
     namespace: Namespace = None,
 ) -> None:
@@ -43,8 +36,8 @@ def report(  # noqa: PLR0913 - its options
     The page needs no network and holds no script; its numbers are those of `usage`, `stats` and `optimize`.
     """
     from genai_cache_magic.api.team_report import facts_of
-    from genai_cache_magic.jupyter.report_page import page
-    from genai_cache_magic.jupyter.usage import headline
+    from genai_cache_magic.jupyter.shown.report_page import page
+    from genai_cache_magic.jupyter.shown.usage import headline
 
     is_printed = str(output) == "-"
     if is_printed and as_json:

@@ -35,7 +35,7 @@ def _runs(context: typer.Context) -> None:
 @runs_app.command("list")
 def runs_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
     """List the runs of this machine and of its team."""
-    from genai_cache_magic.jupyter.runs import listed
+    from genai_cache_magic.jupyter.shown.runs import listed
 
     with opened(namespace) as cache:
         found, notes = cache.runs.list(), cache.runs.notes
@@ -49,7 +49,7 @@ def runs_list(*, as_json: AsJson = False, namespace: Namespace = None) -> None:
 @runs_app.command("show")
 def runs_show(name: Name, *, as_json: AsJson = False, namespace: Namespace = None) -> None:
     """Show the calls of a run."""
-    from genai_cache_magic.jupyter.runs import described
+    from genai_cache_magic.jupyter.shown.runs import described
 
     with opened(namespace) as cache:
         found, notes = cache.runs.show(name), cache.runs.notes
@@ -69,7 +69,7 @@ def runs_diff(
     namespace: Namespace = None,
 ) -> None:
     """Compare two runs: which calls differ, in what, and which answers. Exits with 1 if any do."""
-    from genai_cache_magic.jupyter.runs import differences
+    from genai_cache_magic.jupyter.shown.runs import differences
 
     with opened(namespace) as cache:
         found, notes = cache.runs.diff(one, other), cache.runs.notes
@@ -90,7 +90,7 @@ def runs_pin(
     namespace: Namespace = None,
 ) -> None:
     """Keep the answers of a run as they are now, for replay: past their time, past clear and refresh."""
-    from genai_cache_magic.jupyter.runs import left_out, written
+    from genai_cache_magic.jupyter.shown.runs import left_out, written
 
     with opened(namespace) as cache:
         if remove:
@@ -116,7 +116,7 @@ def runs_export(
     namespace: Namespace = None,
 ) -> None:
     """Write a run into one file, sealed for those who share the namespace unless --plaintext is given."""
-    from genai_cache_magic.jupyter.runs import left_out, written
+    from genai_cache_magic.jupyter.shown.runs import left_out, written
 
     with opened(namespace) as cache:
         done = cache.runs.export(name, file, plaintext=plaintext)
@@ -132,7 +132,7 @@ def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="What `runs export` wrote, a run file, or what --from names.")
     ],
-    named: Annotated[str, typer.Argument(metavar="[NAME]", help="The run's name here; default: the file's.")] = "",
+    named: Annotated[str, typer.Argument(metavar="NAME", help="The run's name here; default: the file's.")] = "",
     *,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The same.")] = "",
     source: Annotated[
@@ -151,7 +151,7 @@ def runs_import(  # noqa: PLR0913 - one parameter for each option of the command
     namespace: Namespace = None,
 ) -> None:
     """Take over a run from a file: it is checked as a whole, and answers only a replay of that run."""
-    from genai_cache_magic.jupyter.runs import left_out, written
+    from genai_cache_magic.jupyter.shown.runs import left_out, written
 
     if name and named and name != named:
         raise ConfigurationError(f"the run is called {named} and, by --as, {name}: give it one name")
@@ -182,7 +182,7 @@ def runs_replay(  # noqa: PLR0913 - one parameter for each option of the command
 ) -> None:
     """Execute a notebook or a script with the run's answers: no model is called, no key is needed."""
     from genai_cache_magic.cli.replaying import bundle_in, replay
-    from genai_cache_magic.jupyter.runs import left_out
+    from genai_cache_magic.jupyter.shown.runs import left_out
 
     with tempfile.TemporaryDirectory(prefix="genai-cache-") as folder:
         bundle = bundle_in(folder, name)
@@ -207,7 +207,7 @@ def _counts(done: Written) -> dict[str, Any]:
 
 
 def _show(table: object, *notes: str) -> None:
-    from genai_cache_magic.jupyter.report import Table
+    from genai_cache_magic.jupyter.shown.report import Table
 
     if isinstance(table, Table):
         print_table(table.header, [tuple(shown(cell) for cell in row) for row in table.rows])

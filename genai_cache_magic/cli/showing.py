@@ -29,7 +29,7 @@ def confirm(question: str, *, as_json: bool = False) -> None:
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print columns of text, if there are rows."""
-    from genai_cache_magic.jupyter.report import Table
+    from genai_cache_magic.jupyter.shown.report import Table
 
     if rows:
         typer.echo(Table(tuple(rows), header).as_text())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -18,11 +19,15 @@ from genai_cache_magic.settings.trust import TrustedFiles, decides_trust, digest
 from genai_cache_magic.settings.units import spell_addresses
 
 _SECRETS = frozenset({"l2_password", "l2_connection_string", "l2_account_key"})
+_WITH_SECRETS = frozenset({"cdn", "monitoring"})
+"""Tables of which parts are secrets."""
+_ADDRESS_ENDS = re.compile(r"[/?#]")
+_QUERY = re.compile(r"[?#]")
 
 
 def trust(
     path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="A file, or a folder of the project; default: this one.")
+        Path, typer.Argument(metavar="PATH", help="A file, or a folder of the project; default: this one.")
     ] = Path(),
     *,
     listed: Annotated[bool, typer.Option("--list", help="Show what is trusted.")] = False,
@@ -65,15 +70,54 @@ def _trust(trusted: TrustedFiles, file: Path, *, as_json: bool) -> dict[str, Any
 
 
 def _shown(name: str, value: object) -> str:
-    """Return a value as the user may see it, without what opens the team's tier."""
-    if name in _SECRETS:
+    """Return a value as the user may see it, without what lets whoever knows it in.
+
+    SECURITY: nothing is checked yet: a misspelled name may hold a password, at whatever depth, and a list of headers a
+    whole header.
+    """
+    from genai_cache_magic.settings.model import Settings, is_header
+
+    if name not in Settings.model_fields:
+        return "(no setting of genai-cache)"
+    if name in _SECRETS or (name in _WITH_SECRETS and not isinstance(value, dict)):
         return "(set)"
     if name == "l2":
         texts = value if isinstance(value, list) else str(value).split(",")
         from pydantic import SecretStr
 
         return repr(spell_addresses(tuple(SecretStr(str(text).strip()) for text in texts)))
-    return without_credentials(repr(value))
+    if name == "extra_headers":
+        listed = value if isinstance(value, list) else [value]
+        value = [one if is_header(one) else "(no name of a header)" for one in listed]
+    return without_credentials(repr(_known(value, Settings.model_fields[name].annotation)))
+
+
+def _known(value: object, kind: Any, name: str = "") -> object:
+    """Return what is known to belong there of a value that stands where one of a `kind` belongs, under a `name`."""
+    from pydantic import BaseModel, SecretStr
+
+    if isinstance(value, list):
+        return [_known(one, (*get_args(kind), kind)[0], name) for one in value]
+    if isinstance(value, dict):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kinds = {part: field.annotation for part, field in kind.model_fields.items()}
+        else:
+            kinds = dict.fromkeys(value, get_args(kind)[1]) if get_origin(kind) is dict else {}
+        return {part: _known(one, kinds[part], part) if part in kinds else "(set)" for part, one in value.items()}
+    if name in {"endpoint", "webhook"}:
+        return _host(str(value), is_secret=kind is SecretStr)
+    if kind is SecretStr:
+        return "(set)"
+    return _QUERY.split(str(value), maxsplit=1)[0] if name == "path" else value
+
+
+def _host(address: str, *, is_secret: bool) -> str:
+    """Return of an address who is told, and not the path, which may be what lets one in."""
+    scheme, is_url, rest = address.partition("://")
+    if not is_url and is_secret:
+        return "(set)"
+    host, *more = _ADDRESS_ENDS.split(rest if is_url else scheme, maxsplit=1)
+    return host.rpartition("@")[2] + ("/..." if any(more) else "")
 
 
 def _files(path: Path) -> list[Path]:

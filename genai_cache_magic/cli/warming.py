@@ -12,7 +12,7 @@ import typer
 
 from genai_cache_magic.cli.codes import DONE, FOUND
 from genai_cache_magic.cli.opening import Namespace, opened
-from genai_cache_magic.cli.showing import shown
+from genai_cache_magic.cli.showing import AsJson, shown
 from genai_cache_magic.errors import ConfigurationError
 
 Endpoint = Annotated[
@@ -23,7 +23,6 @@ Ignore = Annotated[
     typer.Option("--ignore", metavar="RULE", help="A rule about noise, as in the cells that ask; repeatable."),
 ]
 Salt = Annotated[str, typer.Option("--salt", metavar="TEXT", help="The salt of the cells that ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]
 
 
 def warm(  # noqa: PLR0913 - one parameter for each option of the command
@@ -55,7 +54,7 @@ def warm(  # noqa: PLR0913 - one parameter for each option of the command
     namespace: Namespace = None,
 ) -> None:
     """Ask what of a file of requests is not in the cache, with the vendors' SDKs and the keys of the environment."""
-    from genai_cache_magic.jupyter.warming import foreseen_for, foreseen_report, warmed_from, warmed_report
+    from genai_cache_magic.jupyter.shown.warming import foreseen_for, foreseen_report, warmed_from, warmed_report
 
     if not what and not collect:
         raise ConfigurationError("name what is to be asked: genai-cache warm FILE")
@@ -86,7 +85,7 @@ def warm(  # noqa: PLR0913 - one parameter for each option of the command
 
 
 def _submit(namespace: str | None, what: str, asked: dict[str, Any], *, as_json: bool) -> NoReturn:
-    from genai_cache_magic.jupyter.warming import batch_report, submitted_from
+    from genai_cache_magic.jupyter.shown.warming import batch_report, submitted_from
 
     with opened(namespace) as cache:
         done = submitted_from(cache, what, **asked)
@@ -95,7 +94,7 @@ def _submit(namespace: str | None, what: str, asked: dict[str, Any], *, as_json:
 
 
 def _collect(namespace: str | None, batch: str, *, as_json: bool) -> NoReturn:
-    from genai_cache_magic.jupyter.warming import collected_report
+    from genai_cache_magic.jupyter.shown.warming import collected_report
 
     with opened(namespace) as cache:
         done = cache.collect_batches(batch)
@@ -113,7 +112,7 @@ def estimate(  # noqa: PLR0913 - one parameter for each option of the command
     namespace: Namespace = None,
 ) -> None:
     """Say how much of a file of requests, or of a run, is in the cache, and what the rest would cost."""
-    from genai_cache_magic.jupyter.warming import foreseen_for, foreseen_report
+    from genai_cache_magic.jupyter.shown.warming import foreseen_for, foreseen_report
 
     with opened(namespace) as cache:
         found = foreseen_for(cache, what, endpoint=endpoint, ignore=ignore, salt=salt)

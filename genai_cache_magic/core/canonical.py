@@ -62,11 +62,18 @@ def parse_body(raw: bytes) -> JsonObject:
     return value
 
 
-def check_json(value: object) -> None:
+def check_json(value: object, *, refusal: str = "the request can't be keyed", wanted: str = "plain JSON types") -> None:
     """Check that `value`, from a Python caller, is JSON and nothing that merely prints like it.
 
     Allowed are exactly ``dict`` with ``str`` keys, ``list``, ``tuple`` (as a list), ``str``, ``int``, finite
     ``float``, ``bool`` and ``None``; subclasses are not, since two of them may encode alike.
+
+    Parameters
+    ----------
+    value
+        What is looked at.
+    refusal, wanted
+        What the error says can't be done with it, and what is to be passed instead.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def check_json(value: object) -> None:
     """
     fault = _fault(value, 0)
     if fault is not None:
-        raise UncacheableRequest(f"the request can't be keyed: value{fault}; pass plain JSON types")
+        raise UncacheableRequest(f"{refusal}: value{fault}; pass {wanted}")
 
 
 def dumps(value: object) -> bytes:
@@ -141,7 +148,9 @@ def canonical_bytes(request: Request, space: KeySpace) -> bytes:
     )
 
 
-def component_digests(request: Request, space: KeySpace, digest: Callable[[bytes], str]) -> dict[str, str]:
+def component_digests(
+    request: Request, space: KeySpace, digest: Callable[[bytes], str], *, beside: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return a digest per component of the key, for `explain` to say which of them differs.
 
     Beside every field of the body as ``body.<name>``, the items of its lists of objects are digested one by
@@ -151,7 +160,23 @@ def component_digests(request: Request, space: KeySpace, digest: Callable[[bytes
     ----------
     digest
         Keyed digest of one component's bytes. SECURITY: an unkeyed one would let readers test guesses.
+    beside
+        The digests of `components_beside_body`, where they are known.
     """
+    if beside is None:
+        beside = {name: digest(dumps((name, value))) for name, value in components_beside_body(request, space)}
+    digests = {
+        name: digest(dumps((name, value))) for name, value in ((f"body.{n}", v) for n, v in request.body.items())
+    }
+    for name, value in request.body.items():
+        if type(value) is list and value and all(type(item) is dict for item in value):
+            kind = f"body.{name}[]"
+            digests |= {f"body.{name}[{i}]": digest(dumps((kind, item))) for i, item in enumerate(value)}
+    return {**beside, **digests}
+
+
+def components_beside_body(request: Request, space: KeySpace) -> tuple[tuple[str, Any], ...]:
+    """Return what `component_digests` makes digests of beside the body, by name: what neighbouring calls share."""
     components: dict[str, Any] = {
         "surface": request.surface,
         "origin": request.origin,
@@ -171,13 +196,7 @@ def component_digests(request: Request, space: KeySpace, digest: Callable[[bytes
         # Of a header in several lines, all count.
         before = components.get(f"header.{name}")
         components[f"header.{name}"] = line if before is None else (before, line)
-    components |= {f"body.{name}": value for name, value in request.body.items()}
-    digests = {name: digest(dumps((name, value))) for name, value in components.items()}
-    for name, value in request.body.items():
-        if type(value) is list and value and all(type(item) is dict for item in value):
-            kind = f"body.{name}[]"
-            digests |= {f"body.{name}[{i}]": digest(dumps((kind, item))) for i, item in enumerate(value)}
-    return digests
+    return tuple(components.items())
 
 
 def _parse_if_own_spelling(raw: bytes) -> Any:

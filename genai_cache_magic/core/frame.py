@@ -40,14 +40,18 @@ Plain frame, where encryption is off::
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from genai_cache_magic.core.model import Account, EntryId, Form, Header, Metadata, Response, Stamp, Usage
 from genai_cache_magic.errors import EntryUndecodable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAJOR = 1
 MAX_TAGS = 64
@@ -102,8 +106,8 @@ def decode_header(block: bytes) -> Header:
     return Header(Stamp(root, ver), created_ms, ttl_s, tags)
 
 
-def encode_metadata(metadata: Metadata) -> bytes:
-    """Return the metadata block."""
+def encode_metadata(metadata: Metadata, *, components: Mapping[str, str] | None = None) -> bytes:
+    """Return the metadata block, with other `components` in the place of its own where they are given."""
     usage = metadata.usage
     return orjson.dumps(
         {
@@ -121,7 +125,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
             "cost_usd": None if metadata.cost_usd is None else str(metadata.cost_usd),
             "latency_s": metadata.latency_s,
             "preview": metadata.preview,
-            "components": dict(metadata.components),
+            "components": dict(metadata.components if components is None else components),
             **({"asked": metadata.asked} if metadata.asked else {}),
             **({"without_noise": dict(metadata.without_noise)} if metadata.without_noise else {}),
         },
@@ -139,15 +143,15 @@ def decode_metadata(block: bytes) -> Metadata:
     try:
         fields = orjson.loads(block)
         return Metadata(
-            **{name: _text(fields[name]) for name in _TEXTS},
+            **_texts({name: fields[name] for name in _TEXTS}),
             tags=tuple(map(_text, fields["tags"])),
             sample=_count(fields["sample"]),
             usage=_usage(fields["usage"]),
             cost_usd=_cost(fields["cost_usd"]),
             latency_s=float(fields["latency_s"]),
             asked=_text(fields.get("asked", "")),
-            components={_text(k): _text(v) for k, v in fields["components"].items()},
-            without_noise={_text(k): _text(v) for k, v in fields.get("without_noise", {}).items()},
+            components=_texts(fields["components"]),
+            without_noise=_texts(fields.get("without_noise", {})),
         )
     except _MALFORMED as exc:
         raise EntryUndecodable("metadata block is not of this version") from exc
@@ -163,6 +167,7 @@ def decode_account(block: bytes) -> Account:
         raise EntryUndecodable("metadata block is not of this version") from exc
 
 
+_TEXT = frozenset({str})
 _TEXTS = ("surface", "provider", "model", "origin", "key", "run", "cell", "person", "preview")
 
 
@@ -170,6 +175,13 @@ def _text(value: object) -> str:
     if type(value) is not str:
         raise TypeError
     return value
+
+
+def _texts(fields: dict[str, object]) -> dict[str, str]:
+    """Return an object of texts as it was read; looked at without a step of the interpreter for each of them."""
+    if type(fields) is not dict or not _TEXT.issuperset(map(type, fields.values())):
+        raise TypeError
+    return fields  # type: ignore[return-value]  # all of them are
 
 
 def _count(value: object) -> int:
@@ -202,16 +214,15 @@ def encode_response(response: Response) -> bytes:
     """
     if len(response.headers) > MAX_HEADER_FIELDS:
         raise EntryUndecodable("response has too many header fields")
-    parts = [_BODY.pack(response.status, _FORMS.index(response.form), len(response.headers))]
+    head = _BODY.pack(response.status, _FORMS.index(response.form), len(response.headers))
     try:
-        for field in response.headers:
-            for text in field:
-                raw = text.encode()
-                parts += (len(raw).to_bytes(2), raw)
+        # Without a step of the interpreter for each of some thirty texts.
+        raws = list(map(str.encode, itertools.chain.from_iterable(response.headers)))
+        sizes = map(int.to_bytes, map(len, raws), itertools.repeat(2))
+        fields = b"".join(itertools.chain.from_iterable(zip(sizes, raws, strict=False)))
     except (OverflowError, UnicodeEncodeError) as exc:
         raise EntryUndecodable("a header field of the response can't be stored") from exc
-    parts += (len(response.body).to_bytes(4), response.body)
-    return b"".join(parts)
+    return b"".join((head, fields, len(response.body).to_bytes(4), response.body))
 
 
 def decode_response(block: bytes) -> Response:
@@ -225,11 +236,12 @@ def decode_response(block: bytes) -> Response:
     try:
         status, form, n_fields = _BODY.unpack_from(block)
         at = _BODY.size
-        texts: list[str] = []
+        raws: list[bytes] = []
         for _ in range(2 * n_fields):
-            end = at + 2 + (block[at] << 8 | block[at + 1])
-            texts.append(block[at + 2 : end].decode())
-            at = end
+            start = at + 2
+            at = start + (block[at] << 8 | block[at + 1])
+            raws.append(block[start:at])
+        texts = list(map(bytes.decode, raws))
         body = block[at + 4 :]
         if n_fields > MAX_HEADER_FIELDS or len(block) < at + 4 or int.from_bytes(block[at : at + 4]) != len(body):
             raise EntryUndecodable("body block has a wrong length")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import hmac
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from hashlib import _Hash
+
     from genai_cache_magic.core.model import EntryId
 
 TagKind: TypeAlias = Literal["user", "run", "cell", "model", "person", "vectors"]
@@ -27,6 +29,12 @@ _COMPONENT: Final = b"genai-cache/component/1\0"
 _PLACE: Final = b"genai-cache/place/1\0"
 _OWNER: Final = b"genai-cache/owner/1\0"
 
+_BLOCK_BYTES: Final = 64
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_MOST_KEYS: Final = 16
+"""Two of each namespace that a process has open."""
+_MOST_TAGS: Final = 256
+
 
 def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
     """Return the name under which the answer to a request is stored.
@@ -43,6 +51,7 @@ def entry_id(canonical: bytes, id_key: bytes) -> EntryId:
     return _keyed(id_key, hashlib.sha256(canonical).digest()).hex()  # type: ignore[return-value]  # this is where ids are made
 
 
+@functools.lru_cache(maxsize=_MOST_TAGS)  # a call's model, cell, run and person are its neighbour's, too
 def keyed_tag(kind: TagKind, name: str, mac_key: bytes) -> bytes:
     """Return a tag as stores see it, bytes, shape (16,).
 
@@ -90,6 +99,28 @@ def keyed_place(namespace: str, place: str, mac_key: bytes) -> bytes:
     return _keyed(mac_key, message)[:COMPONENT_BYTES]
 
 
+def let_go() -> None:
+    """Forget all keys, and the names of tags: what is asked for next is begun anew.
+
+    SECURITY: who is done with a key calls it, or what is remembered here would outlive its cache.
+    """
+    keyed_tag.cache_clear()
+    _begun.cache_clear()
+
+
 def _keyed(key: bytes, message: bytes) -> bytes:
-    """HMAC-SHA256, bytes, shape (32,)."""
-    return hmac.digest(key, message, "sha256")
+    """HMAC-SHA256 (RFC 2104), bytes, shape (32,)."""
+    inner, outer = _begun(key)
+    # From copied states: 1 µs, against 5 to 10 for `hmac.digest`, and a call has several of these.
+    within = inner.copy()
+    within.update(message)
+    whole = outer.copy()
+    whole.update(within.digest())
+    return whole.digest()
+
+
+@functools.lru_cache(maxsize=_MOST_KEYS)
+def _begun(key: bytes) -> tuple[_Hash, _Hash]:
+    """Return both hashes of HMAC as they stand once they have read `key`: copied for each message, never changed."""
+    block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))

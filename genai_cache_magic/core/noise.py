@@ -73,11 +73,13 @@ def without_noise(
         Rules, with ``+`` between -> 16 hex digits, by which `joining_keys` compares.
     """
     try:
-        if length_of(request.body) > MOST_CHARS:
+        texts = _texts(request.body)
+        found = _finding(texts) if sum(map(len, texts)) <= MOST_CHARS else []
+        if not found:
             return {}
         bare, kept = replace(request, rules=()), tuple(kept)
         keys: dict[str, str] = {}
-        for names in _sets(_finding(request.body)):
+        for names in _sets(found):
             masked = ignoring(bare, names, kept)
             keyed = replace(masked, rules=(*request.rules, *masked.rules))
             keys["+".join(names)] = entry_id(canonical_bytes(keyed, space))[:_DIGITS]
@@ -119,18 +121,23 @@ def _sets(found: list[str]) -> Iterable[tuple[str, ...]]:
     return itertools.chain.from_iterable(itertools.combinations(found, size) for size in sorted(sizes))
 
 
-def _finding(body: JsonObject) -> list[str]:
-    """Return the shipped rules that find anything in `body`."""
-    texts = list(_texts(body))
+def _finding(texts: list[str]) -> list[str]:
+    """Return the shipped rules that find anything in `texts`."""
     return [rule.name for rule in rules_of(tuple(SHIPPED)).texts if any(map(rule.finds, texts))]
 
 
-def _texts(value: JsonValue) -> Iterable[str]:
-    if type(value) is str:
-        yield value
-    elif type(value) is dict or type(value) is list:
-        for inner in value.values() if type(value) is dict else value:
-            yield from _texts(inner)
+def _texts(value: JsonValue) -> list[str]:
+    """Return the texts of a body, in no particular order."""
+    found: list[str] = []
+    pending = [value]
+    for one in pending:  # which grows meanwhile
+        if type(one) is str:
+            found.append(one)
+        elif type(one) is dict:
+            pending += one.values()
+        elif type(one) is list:
+            pending += one
+    return found
 
 
 def _is_note(place: tuple[Step, ...]) -> bool:

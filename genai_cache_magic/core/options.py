@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 MAX_TAGS = 16
-LEAST_SEMANTIC = 0.8
-"""Below it nobody has measured how often what is alike is not the same (`docs/vectors.md`)."""
+LEAST_SEMANTIC = 0.85
+"""Below it the guard was seen to let another answer pass, of questions that it had never seen (`docs/vectors.md`)."""
 
 
 class Mode(StrEnum):
@@ -89,6 +90,23 @@ class Options:
         return replace(self, mode=mode)
 
 
+def checked_name(name: str, *, of: str) -> str:
+    """Return the `name` of a tag, a key, a run: text that can be written, as a name of a file may be none.
+
+    Raises
+    ------
+    ConfigurationError
+        It holds half a surrogate pair. Of a long one the message shows the ends: it may well be a prompt.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{of} {reprlib.repr(name)} holds half a surrogate pair: UTF-8 has to hold it"
+        ) from None
+    return name
+
+
 def checked_tags(tags: object) -> tuple[str, ...]:
     """Return `tags` without repetitions.
 
@@ -99,11 +117,12 @@ def checked_tags(tags: object) -> tuple[str, ...]:
     """
     if not isinstance(tags, Iterable) or isinstance(tags, str):
         what = "one text" if isinstance(tags, str) else "no list of texts"
-        raise ConfigurationError(f"tags={tags!r} is {what}: write tags=({str(tags)!r},)")
+        raise ConfigurationError(f"tags={reprlib.repr(tags)} is {what}: write tags=({reprlib.repr(str(tags))},)")
     given = tuple(tags)
     for tag in given:
         if type(tag) is not str or not tag.strip() or len(tag) > 200:  # noqa: PLR2004 - stated in the message
-            raise ConfigurationError(f"tag {tag!r} is not a text of 1 to 200 characters")
+            raise ConfigurationError(f"tag {reprlib.repr(tag)} is not a text of 1 to 200 characters")
+        checked_name(tag, of="tag")
     named = tuple(dict.fromkeys(given))
     if len(named) > MAX_TAGS:
         raise ConfigurationError(f"{len(named)} tags are given: at most {MAX_TAGS} are allowed")
@@ -116,7 +135,7 @@ def checked_semantic(value: object) -> float | None:
     Raises
     ------
     ConfigurationError
-        It is no number from 0.8 to 1.
+        It is no number from 0.85 to 1.
     """
     if value is None or value in {"none", "off"}:
         return None
@@ -127,6 +146,6 @@ def checked_semantic(value: object) -> float | None:
     if least is None or not LEAST_SEMANTIC <= least <= 1:
         raise ConfigurationError(
             f"semantic={value!r}: write how alike two questions have to be, a number from {LEAST_SEMANTIC} to 1 such "
-            "as 0.95, or 'none'"
+            "as 0.95, or 'none'; below that, answers to other questions were let through"
         )
     return least

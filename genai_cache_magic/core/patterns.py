@@ -121,7 +121,7 @@ def read_pattern(text: str) -> Pattern:
             "by a character that they don't match"
         )
     if node.most > MAX_WIDTH:
-        raise ConfigurationError(f"it may match {node.most:,} characters: {MAX_WIDTH:,} are the most")
+        raise ConfigurationError(f"it may match more than {MAX_WIDTH:,} characters: {node.most:,}")
     try:
         regex = re.compile(node.text, re.ASCII | re.MULTILINE | flags)
     except (re.error, OverflowError, RecursionError) as exc:

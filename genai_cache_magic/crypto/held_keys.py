@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_AGE_S: Final = 12 * 3600.0
-"""After so long a service is asked again, so that who lost a right loses the key too [s]."""
+"""After so long a service is asked again, so that who lost a right loses the key too [s]; sleep counts."""
 
 
 @dataclass(slots=True)
@@ -32,10 +31,12 @@ class HeldKeys:
     max_age_s
         How long a secret is held [s].
     clock
-        Seconds that never run backwards.
+        Seconds that never run backwards, and go on while the machine sleeps.
     """
 
-    def __init__(self, *, max_age_s: float = MAX_AGE_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, max_age_s: float = MAX_AGE_S, clock: Callable[[], float] = host.seconds_awake_or_asleep
+    ) -> None:
         self._max_age_s = max_age_s
         self._clock = clock
         self._lock = host.process_lock()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.core.model import Entry, EntryId, Header, Metadata, Response, Stamp
 from genai_cache_magic.core.policy import Fetch, Filled, Serve, Why, decide
 from genai_cache_magic.core.validity import Change
 from genai_cache_magic.entries.behind import Behind, Brought
-from genai_cache_magic.entries.filling import ANY, Wanted, held_many
+from genai_cache_magic.entries.filling import ANY, Wanted
 from genai_cache_magic.entries.judging import Judge
+from genai_cache_magic.entries.overwriting import Overwriting
 from genai_cache_magic.entries.placing import Placed, Places
-from genai_cache_magic.entries.reasons import EVICTED, reason
+from genai_cache_magic.entries.reasons import absence, reason
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
@@ -31,19 +32,17 @@ if TYPE_CHECKING:
     from genai_cache_magic.entries.rows import Rows
     from genai_cache_magic.stores.base import Store
 
-_ATTEMPTS = 20
-"""How often an overwriting tries again after another process was faster."""
-
 _EXPLAINED = (Why.ABSENT, Why.EXPIRED, Why.INVALIDATED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """A stored answer that may be served."""
+    """A stored answer that may be served; and what is told of each hit on it, once that was put together."""
 
     sealed: Sealed
     response: Response
     tier: Tier
+    told: Any = field(default=None, init=False, repr=False, compare=False)
 
 
 class Entries:
@@ -59,7 +58,7 @@ class Entries:
         recent_bytes: int = 0,
         clock: Callable[[], float] = time.time,
         team: Shares | None = None,
-        trusts: Callable[[int], bool] = lambda _: True,
+        trusts: Callable[[int], bool] | None = None,
     ) -> None:
         self.store = store
         self.generations = generations
@@ -70,6 +69,7 @@ class Entries:
         self.judge = Judge(generations, clock, trusts)
         self.places = Places(store, codec, self.judge, rows=rows, forget=self._recent.forget)
         self._behind = Behind(self.places.place_brought, self._discard)
+        self._overwriting = Overwriting(self, team)
 
     def now_ms(self) -> int:
         """Return the wall clock [ms since the epoch]."""
@@ -155,7 +155,7 @@ class Entries:
         If a team is asked next (not `is_last`), a miss says less of why.
         Only for model calls: their every overwriting is published, that of a plain value is not.
         """
-        if (known := self._known(entry_id, ttl_s, scope_tags)) is not None:
+        if (known := self.known(entry_id, ttl_s, scope_tags)) is not None:
             return known
         found = self.find(entry_id, ttl_s=ttl_s, scope_tags=scope_tags, tell=tell)
         if isinstance(found, Found):
@@ -163,14 +163,15 @@ class Entries:
             return found
         return self._in_words(entry_id, found, ttl_s, scope_tags) if is_last else found
 
-    def _known(self, entry_id: EntryId, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Found | None:
+    def known(self, entry_id: EntryId, ttl_s: int | None, scope_tags: Iterable[bytes]) -> Found | None:
         """Return what this process's memory has, if it may be served; else it is forgotten."""
         known = self._recent.get(entry_id)
         if known is not None:
-            with suppress(StoreUnavailable):  # looked for in the store, which says what is wrong
-                decision = self.judge.decide(entry_id, known.sealed.header, ttl_s=ttl_s, scope_tags=scope_tags)
-                if isinstance(decision, Serve):
+            try:  # not `suppress`, which takes as long as all the rest of this
+                if isinstance(self.judge.decide(entry_id, known.sealed.header, ttl_s, scope_tags), Serve):
                     return known
+            except StoreUnavailable:
+                pass  # looked for in the store, which says what is wrong
             self._recent.forget(entry_id)
         return None
 
@@ -183,7 +184,7 @@ class Entries:
             if row is not None:
                 view = View(self.generations.current(), self.now_ms())
                 known = reason(row, view, ttl_s=ttl_s, scope_tags=scope_tags, name=self._rows.name)
-                return known or (Fetch(Why.ABSENT, EVICTED) if found.why is Why.ABSENT else found)
+                return known or (absence(row, now_ms=view.now_ms) if found.why is Why.ABSENT else found)
         return found
 
     def _discard(self, entry_ids: Iterable[EntryId]) -> None:
@@ -210,27 +211,26 @@ class Entries:
         """
         return self.fill_many({entry_id: entry}, wanted)[entry_id]
 
-    def fill_many(
-        self, entries: Mapping[EntryId, Entry], wanted: Wanted = ANY, *, supersedes: bool = False
-    ) -> dict[EntryId, Filled]:
-        """Store many at once, each as `fill` does; nothing is stored if one of them would not come back.
-
-        Values that were set while a team was away, and wait, give way if these `supersede` them.
-        """
-        placed = {
-            entry_id: Placed(self._encoded(entry_id, entry), entry.header, entry.metadata)
-            for entry_id, entry in entries.items()
-        }
+    def fill_many(self, entries: Mapping[EntryId, Entry], wanted: Wanted = ANY) -> dict[EntryId, Filled]:
+        """Store many at once, each as `fill` does; nothing is stored if one of them would not come back."""
+        placed = self.placed(entries)
         filled = self.places.place(placed, wanted)
         stored = {entry_id: placed[entry_id].envelope for entry_id, what in filled.items() if what is Filled.STORED}
         if stored and self._team is not None:
-            self._team.keep(stored, supersedes=supersedes)
+            self._team.keep(stored)
         return filled
 
-    def fill_envelopes(self, envelopes: Mapping[EntryId, bytes], *, longest_ms: int) -> None:
+    def placed(self, entries: Mapping[EntryId, Entry]) -> dict[EntryId, Placed]:
+        """Return entries as they are stored; raises ``EntryUndecodable`` if one of them would not come back."""
+        return {one: Placed(self.encoded(one, entry), entry.header, entry.metadata) for one, entry in entries.items()}
+
+    def fill_envelopes(
+        self, envelopes: Mapping[EntryId, bytes], *, longest_ms: int, look: Callable[[], object]
+    ) -> dict[EntryId, Filled]:
         """Store what was stored in another tier, as `fill`; most are taken to be new here.
 
-        What is older than `longest_ms` [ms], or can't be opened, is left out. Raises ``StoreUnavailable``.
+        `look` sees what is valid now, where what is there leaves that in doubt. What is older than `longest_ms` [ms],
+        or can't be opened, is left out. Raises ``StoreUnavailable``.
         """
         placed = {}
         for entry_id, envelope in envelopes.items():
@@ -238,8 +238,7 @@ class Entries:
                 one = Placed.brought(Brought(self._codec.open(entry_id, envelope), envelope))
                 if self.now_ms() - one.header.created_ms <= longest_ms:
                     placed[entry_id] = one
-        if placed:
-            self.places.place(placed, ANY, are_new=True)
+        return self.places.place(placed, ANY, are_new=True, look=look) if placed else {}
 
     def take_in(  # noqa: PLR0913 - as `find_call`, by name
         self,
@@ -255,7 +254,7 @@ class Entries:
 
         A model call's (`is_call`) is in this process's memory then, as for `find_call`.
         """
-        if (known := self._known(entry_id, ttl_s, scope_tags)) is not None:
+        if (known := self.known(entry_id, ttl_s, scope_tags)) is not None:
             return known  # opened by another who asks the same
         try:
             sealed = self._codec.open(entry_id, envelope)
@@ -277,55 +276,8 @@ class Entries:
         return found
 
     def overwrite(self, entries: Mapping[EntryId, Entry], *, removed: Collection[EntryId] = ()) -> int:
-        """Store `entries` in place of whatever is there; that, and `removed`, is published as invalid, all at once.
-
-        Their births are set here. Of two that overwrite the same entry, the one that published last stays. Returns how
-        many are not kept: something has made them invalid meanwhile, or a team can't be reached and they would not hold
-        here. Raises as `fill`.
-        """
-        pending, doomed, outdated = dict(entries), list(removed), 0
-        for _ in range(_ATTEMPTS):
-            there = [*self._there(list(pending)), *doomed]
-            if there:
-                for entry_id, entry in pending.items():
-                    self._encoded(entry_id, entry)  # raises before anything is lost
-            birth = self._published(map(EntryId, there)) if there else self.stamp()
-            if birth is None:
-                return outdated + self._set_away(pending, doomed)
-            self._drop(doomed)
-            doomed = []
-            now_ms = self.now_ms()  # what the tier's clock shows was heard a moment ago
-            born = {entry_id: entry.born(birth, now_ms=now_ms) for entry_id, entry in pending.items()}
-            for entry_id, filled in self.fill_many(born, supersedes=True).items():
-                outdated += filled is Filled.OUTDATED
-                if filled is not Filled.KEPT:
-                    del pending[entry_id]
-            if not pending:
-                return outdated
-        raise StoreUnavailable("an entry changes faster than it can be written: try again")
-
-    def _set_away(self, entries: Mapping[EntryId, Entry], removed: Collection[EntryId]) -> int:
-        """Set values here alone for now; return how many are not kept, what is there being queued as invalid."""
-        if removed:
-            self.publish(removed)
-            self._drop(removed)
-        birth, now_ms = self.stamp(), self.now_ms()
-        envelopes = {one: self._encoded(one, entry.born(birth, now_ms=now_ms)) for one, entry in entries.items()}
-        kept = () if self._team is None else self._team.set_away(envelopes)
-        if lost := [entry_id for entry_id in entries if entry_id not in kept]:
-            self.publish(lost)
-        return len(lost)
-
-    def _there(self, entry_ids: Collection[EntryId]) -> list[str]:
-        """Return those of `entry_ids` that are there: here, or with the team, as far as that can be asked."""
-        there = list(held_many(self.places.fills, entry_ids))
-        others = set(entry_ids).difference(map(EntryId, there))
-        if self._team is not None and others:
-            # What the team has must not stay; where it can't be asked, that may be anything.
-            unsettled = self._team.unsettled
-            looked = self._team.looked_up(others).items()
-            there += [one for one, found in looked if found.envelope is not None or found.trouble or one in unsettled]
-        return there
+        """Store `entries` in place of whatever is there, and remove others; see `Overwriting`."""
+        return self._overwriting.overwrite(entries, removed)
 
     def publish(self, entry_ids: Iterable[EntryId]) -> Stamp:
         """Publish that these entries are invalid, and return the birth stamp for what takes their place.
@@ -343,14 +295,6 @@ class Entries:
             return generations.invalidating_entries(ids, now_ms=now_ms, outlived=outlived)
 
         return self.change(how, Change(now_ms, entry_ids=frozenset(ids))).stamp
-
-    def _published(self, entry_ids: Iterable[EntryId]) -> Stamp | None:
-        """As `publish`; None if a team can't be told now, and nothing is queued."""
-        if self._team is None:
-            return self.publish(entry_ids)
-        change = Change(self.now_ms(), entry_ids=frozenset(entry_ids))
-        published = self._team.try_invalidate(change.apply, change)
-        return None if published is None else published.stamp
 
     def change(self, how: Callable[[Generations], Generations], change: Change) -> Generations:
         """Publish `how`, or queue it as `change` where a team can't be reached; return what is published then.
@@ -371,7 +315,7 @@ class Entries:
             return "local"
         return "queued" if self._team.is_behind else "published"
 
-    def _encoded(self, entry_id: EntryId, entry: Entry) -> bytes:
+    def encoded(self, entry_id: EntryId, entry: Entry) -> bytes:
         """Return the bytes to store, after proving that they come back as they went in."""
         blob = self._codec.encode(entry_id, entry)
         again = self._codec.open(entry_id, blob)
@@ -415,9 +359,9 @@ class Entries:
         ids = list(entry_ids)
         if ids:
             self.publish(ids)
-        return self._drop(ids)
+        return self.drop(ids)
 
-    def _drop(self, ids: Collection[EntryId]) -> int:
+    def drop(self, ids: Collection[EntryId]) -> int:
         """Remove what was published as invalid; return how many were there."""
         if not ids:
             return 0

@@ -21,12 +21,13 @@ class Wanted:
     """What a caller asks of a stored answer, beside that it is valid.
 
     `ttl_s` is its explicit time to live [s], `scope_tags` the keyed tags that its scope names, and `is_unsuited`
-    a look at the answer itself.
+    a look at the answer itself. `is_new` says that nothing at all was there when it looked last.
     """
 
     ttl_s: int | None = None
     scope_tags: Collection[bytes] = ()
     is_unsuited: Callable[[Response], bool] = lambda _: False
+    is_new: bool = False
 
 
 ANY = Wanted()
@@ -35,8 +36,14 @@ ANY = Wanted()
 class Shares(Protocol):
     """A team, as its entries see it; `team.Team` says more."""
 
-    def keep(self, envelopes: Mapping[EntryId, bytes], *, supersedes: bool = False) -> None:
-        """Give entries to the team, as soon as it can be reached; values that wait give way if it `supersedes` them."""
+    def keep(self, envelopes: Mapping[EntryId, bytes], *, are_set: bool = False) -> None:
+        """Give entries to the team, as soon as it can be reached; those that `are_set` have begun."""
+
+    def begin(self, envelopes: Mapping[EntryId, bytes]) -> Callable[[Iterable[EntryId]], None]:
+        """Queue what is about to be set here, in place of all that waits; `keep` follows.
+
+        What is returned takes off the queue what was not set after all, as if it had never begun.
+        """
 
     def set_away(self, envelopes: Mapping[EntryId, bytes]) -> Collection[EntryId]:
         """Store values here that can't be told now, and queue them; return those that are."""

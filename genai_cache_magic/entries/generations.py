@@ -72,11 +72,14 @@ class LiveGenerations:
 
         Raises as `published`.
         """
-        current = self.published()
+        # As `published`: this is asked for each hit, and nearly always nothing has changed.
+        seen, version = self._seen, self._document.version()
+        current = seen[1] if seen is not None and version is not None and seen[0] == version else self.published()
         pending = self._pending()
-        if pending:
-            # What is here is older, also what was born under a document that is gone: no birth is higher.
-            current = replace(current, ver=UNPUBLISHED_VER)
+        if not pending:
+            return current
+        # What is here is older, also what was born under a document that is gone: no birth is higher.
+        current = replace(current, ver=UNPUBLISHED_VER)
         for change in pending:
             current = change.apply(current)
         return current

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 class Judge:
     """Judges the entries of one namespace by what is valid at this moment. Safe to share between threads.
 
-    `trusts` says of the time at which an entry was fetched [ms since the epoch] whether it counts without a team.
+    `trusts` says of the time at which an entry was fetched [ms since the epoch] whether it counts without a team; None
+    where there is none.
     """
 
     def __init__(
         self,
         generations: LiveGenerations,
         clock: Callable[[], float] = time.time,
-        trusts: Callable[[int], bool] = lambda _: True,
+        trusts: Callable[[int], bool] | None = None,
     ) -> None:
         self.generations = generations
         self.clock = clock
@@ -35,12 +36,12 @@ class Judge:
         return int(self.clock() * 1000)
 
     def decide(
-        self, entry_id: EntryId, header: Header, *, ttl_s: int | None = None, scope_tags: Iterable[bytes] = ()
+        self, entry_id: EntryId, header: Header, ttl_s: int | None = None, scope_tags: Iterable[bytes] = ()
     ) -> Decision:
         """Return whether an entry may be served to whom; raises ``StoreUnavailable`` if that can't be known."""
         valid = self.generations.current().is_valid(entry_id, header, scope_tags)
-        decision = decide(header, is_valid=valid, now_ms=self.now_ms(), ttl_s=ttl_s)
-        if isinstance(decision, Serve) and not self._trusts(header.created_ms):
+        decision = decide(header, is_valid=valid, now_ms=int(self.clock() * 1000), ttl_s=ttl_s)
+        if self._trusts is not None and isinstance(decision, Serve) and not self._trusts(header.created_ms):
             return Fetch(Why.UNCONFIRMED)
         return decision
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.core.model import EntryId
     from genai_cache_magic.stores.base import Leases
-    from genai_cache_magic.stores.locks import FileLock, KeyLocks
+    from genai_cache_magic.stores.disk.locks import FileLock, KeyLocks
 
 LIFE_S = 10.0
 """How long a lease lives whose holder was killed [s]. Longer than a pause of the breaker and all that leads to it."""

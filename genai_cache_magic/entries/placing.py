@@ -77,21 +77,23 @@ class Places:
     ) -> None:
         self.has_unrecorded = False
         self.store = store
+        # Once: to ask a class whether it has all that a protocol names takes longer than most of what it does then.
+        self.fills: SupportsFill = store if isinstance(store, SupportsFill) else LookThenPut(store)
+        """The store, as one that compares before it puts."""
         self._codec = codec
         self._judge = judge
         self._rows = rows
         self._forget = forget
         self._has_begun = False
 
-    @property
-    def fills(self) -> SupportsFill:
-        """The store, as one that compares before it puts."""
-        return self.store if isinstance(self.store, SupportsFill) else LookThenPut(self.store)
-
     def opened(self, entry_id: EntryId, envelope: bytes) -> Placed:
         """Open an envelope from elsewhere; raises ``DecryptionError`` or ``EntryUndecodable`` if it is none of ours."""
         sealed = self._codec.open(entry_id, envelope)
         return Placed(envelope, sealed.header, sealed.metadata())
+
+    def header(self, entry_id: EntryId, envelope: bytes) -> Header:
+        """As `opened`, for when its header is all that counts: a newer version may describe it otherwise."""
+        return self._codec.open(entry_id, envelope).header
 
     def reborn(self, entry_id: EntryId, envelope: bytes, birth: Stamp) -> Placed:
         """Return what an envelope of ours holds as an entry that was born at `birth`; raises as `opened`.
@@ -108,18 +110,26 @@ class Places:
         return isinstance(self._codec.open_head(entry_id, head), int)
 
     def place(
-        self, entries: Mapping[EntryId, Placed], wanted: Wanted, *, are_new: bool = False
+        self,
+        entries: Mapping[EntryId, Placed],
+        wanted: Wanted,
+        *,
+        are_new: bool = False,
+        look: Callable[[], object] | None = None,
     ) -> dict[EntryId, Filled]:
         """Store each of `entries` unless it is outdated, or one is there that its caller could be served.
 
-        `are_new` says that most are not there yet: the first attempt does without a look. Raises
-        ``StoreUnavailable``; what was stored until then is whole.
+        `are_new` says that most are not there yet, as `wanted` may too: the first attempt does without a look. `look`
+        sees what is valid now: it is called where something is there that may be valid by a later document than the
+        one known here. Raises ``StoreUnavailable``; what was stored until then is whole.
         """
         filled = dict.fromkeys(entries, Filled.KEPT)
         pending = dict(entries)
         recorded: set[EntryId] = set()
         for attempt in range(_ATTEMPTS):
-            held = {} if are_new and not attempt else held_many(self.fills, pending)
+            held = {} if (are_new or wanted.is_new) and not attempt else held_many(self.fills, pending)
+            if look is not None and self._is_any_beyond(held):
+                look()
             generations = self._judge.generations.current()
             for entry_id, placed in list(pending.items()):
                 if not generations.is_valid(entry_id, placed.header):
@@ -129,7 +139,7 @@ class Places:
                     if entry_id in recorded:
                         self.record_again(entry_id)  # the row that was written for ours
                     del pending[entry_id]
-            ready = self._made_room(pending, held)
+            ready = self._made_room(pending, held, generations.published)
             recorded.update(ready)
             for entry_id in self._put(ready, held, generations.published):
                 filled[entry_id] = Filled.STORED
@@ -146,28 +156,61 @@ class Places:
                 placed[entry_id] = Placed.brought(one)
         self.place(placed, ANY)
 
-    def _made_room(self, pending: Mapping[EntryId, Placed], held: dict[str, Held]) -> dict[EntryId, Placed]:
-        """Return what of `pending` can be put: what has to give way, or has a row, is removed first, if there are rows.
+    def not_invalid(self, entry_ids: Collection[EntryId]) -> list[EntryId]:
+        """Return those under which something is that nobody has made invalid; raises ``StoreUnavailable``.
 
-        It goes before its row does, and out of `held`: a kill in between would leave it under the row of another.
+        What can't be opened is among them: a newer version of ours may have written it.
         """
-        there = set(self._noted(pending)).union(() if self._rows is None else pending.keys() & held.keys())
-        giving_way = {entry_id: held.pop(entry_id, None) for entry_id in pending if entry_id in there}
-        is_removed = dict(zip(giving_way, self.remove(giving_way), strict=True))
-        return {entry_id: placed for entry_id, placed in pending.items() if is_removed.get(entry_id, True)}
+        held = held_many(self.fills, entry_ids)
+        generations = self._judge.generations.current()
+        there = [EntryId(key) for key in held]
+        if not (generations.floor or generations.tags or generations.entries):
+            return there
+        return [one for one in there if not self._is_invalid(one, held[one].blob, generations)]
 
-    def _noted(self, entry_ids: Iterable[EntryId]) -> list[EntryId]:
-        """Return those of which the catalogue says that there is something, be it expired or damaged."""
-        with suppress(StoreUnavailable):
-            return [] if self._rows is None else self._rows.noted(entry_ids)
-        return []
+    def _is_invalid(self, entry_id: EntryId, envelope: bytes, generations: Generations) -> bool:
+        try:
+            return not generations.is_valid(entry_id, self._codec.open(entry_id, envelope).header)
+        except (DecryptionError, EntryUndecodable):
+            return False
+
+    def _is_any_beyond(self, held: Mapping[str, Held]) -> bool:
+        """Return whether anything held was born above the document that is known here, under another root.
+
+        Somebody may have cleared since. Under the same root what was born later stays in any case.
+        """
+        known = self._judge.generations.published() if held else None
+        for key, one in held.items():
+            with suppress(DecryptionError, EntryUndecodable):
+                birth = self._codec.open(EntryId(key), one.blob).header.birth
+                if known is not None and birth.root != known.root and birth.ver > known.ver:
+                    return True
+        return False
+
+    def _made_room(
+        self, pending: Mapping[EntryId, Placed], held: dict[str, Held], judged: Stamp | None
+    ) -> dict[EntryId, Placed]:
+        """Return what of `pending`, `judged` to be valid, can be put: it has its rows now, if there are rows.
+
+        What has to give way, or has a row, be it expired or damaged, is removed first. It goes before its row does, and
+        out of `held`: a kill in between would leave it under the row of another.
+        """
+        if self._rows is None:
+            return dict(pending)
+        giving_way: dict[EntryId, Held | None] = {one: held.pop(one) for one in pending if one in held}
+        # Before the entries: a kill in between leaves rows too many, which are found by counting.
+        noted = self._record({one: pending[one] for one in pending if one not in giving_way}, judged, are_new=True)
+        giving_way.update(dict.fromkeys(noted))
+        if not giving_way:
+            return dict(pending)
+        is_removed = dict(zip(giving_way, self.remove(giving_way), strict=True))
+        self._record({one: pending[one] for one in giving_way if is_removed[one]}, judged)
+        return {one: placed for one, placed in pending.items() if is_removed.get(one, True)}
 
     def _put(self, pending: Mapping[EntryId, Placed], held: Mapping[str, Held], judged: Stamp | None) -> list[EntryId]:
         """Put what is `pending`, and `judged` to be valid, in place of what is `held`; return what was put."""
         for entry_id in pending:
             self._forget(entry_id)
-        # Before the entries: a kill in between leaves rows too many, which are found by counting.
-        self._record([(entry_id, placed.header, placed.metadata) for entry_id, placed in pending.items()], judged)
         puts = [
             Put(entry_id, placed.envelope, self._judge.remaining_s(placed.header), held.get(entry_id))
             for entry_id, placed in pending.items()
@@ -175,8 +218,14 @@ class Places:
         put = [entry_id for entry_id, is_put in zip(pending, put_many(self.fills, puts), strict=True) if is_put]
         # While an entry was not there yet, another process may have taken its row for that of a killed writer.
         recorded = set(self._noted(put))
-        self._record([(one, pending[one].header, pending[one].metadata) for one in put if one not in recorded], judged)
+        self._record({one: pending[one] for one in put if one not in recorded}, judged)
         return put
+
+    def _noted(self, entry_ids: Iterable[EntryId]) -> list[EntryId]:
+        """Return those of which the catalogue says that there is something."""
+        with suppress(StoreUnavailable):
+            return [] if self._rows is None else self._rows.noted(entry_ids)
+        return []
 
     def is_current(self, entry_id: EntryId, copy: bytes) -> bool:
         """Return whether a copy of unknown age may be served as if it came from the store itself.
@@ -277,15 +326,20 @@ class Places:
         is_served = isinstance(decision, Serve) and not wanted.is_unsuited(response)
         return gives_way(sealed.header, new.header, is_served=is_served)
 
-    def _record(self, noted: Iterable[tuple[EntryId, Header, Metadata]], judged: Stamp | None) -> None:
-        if self._rows is not None:
+    def _record(
+        self, placed: Mapping[EntryId, Placed], judged: Stamp | None, *, are_new: bool = False
+    ) -> Collection[EntryId]:
+        """Note what is `placed`, and return what has a row already and keeps it, if the others `are_new`."""
+        if self._rows is not None and placed:
             try:
                 if not self._has_begun:
                     self._has_begun = True
                     self._begin_rows(self._rows)
-                self._rows.record(noted, judged=judged)
+                noted = [(entry_id, one.header, one.metadata) for entry_id, one in placed.items()]
+                return self._rows.record(noted, judged=judged, are_new=are_new)
             except StoreUnavailable:
                 self.has_unrecorded = True  # an entry counts for more than its row, which is made up for later
+        return ()
 
     def _begin_rows(self, rows: Rows) -> None:
         """Beside an empty store the catalogue is complete from its first row on."""
@@ -302,7 +356,8 @@ class Places:
                 return False
             generations = self._judge.generations.current()
             is_valid = generations.is_valid(entry_id, sealed.header)
-            self._record([(entry_id, sealed.header, sealed.metadata())], generations.published if is_valid else None)
+            placed = Placed(blob or b"", sealed.header, sealed.metadata())
+            self._record({entry_id: placed}, generations.published if is_valid else None)
             return isinstance(self._judge.decide(entry_id, sealed.header), Serve)
         except (DecryptionError, EntryUndecodable):
             return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.policy import Fetch, Why
 from genai_cache_magic.entries.rows import Gone
+from genai_cache_magic.stores.disk.record import CLOCK_STEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 EVICTED: Final = "evicted to make room (size_limit says how much there is)"
 """Why an entry is not there that nothing has made invalid."""
+
+
+def absence(row: Row, *, now_ms: int) -> Fetch:
+    """Return why the store hands out nothing of what `row` stands for, and nothing has made it invalid."""
+    if row.header.created_ms > now_ms + CLOCK_STEP_S * 1000:  # a store on disk takes it for expired
+        day = f"{datetime.fromtimestamp(row.header.created_ms / 1000, UTC):%Y-%m-%d}"
+        return Fetch(Why.EXPIRED, f"stored on {day}, when this machine's clock was ahead of what it says now")
+    return Fetch(Why.ABSENT, EVICTED)
 
 
 def reason(

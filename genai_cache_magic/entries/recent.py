@@ -41,16 +41,18 @@ class Recent(Generic[T]):
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = host.process_lock()
-        self._found: OrderedDict[EntryId, T] = OrderedDict()  # guarded by _lock, oldest first
+        self._found: OrderedDict[EntryId, T] = OrderedDict()  # changed under _lock, oldest first
         self._size_bytes = 0  # guarded by _lock
 
     def get(self, entry_id: EntryId) -> T | None:
         """Return what was opened for `entry_id`, still to be judged; None if it is not here."""
-        with self._lock:
-            found = self._found.get(entry_id)
-            if found is not None:
+        found = self._found.get(entry_id)
+        if found is not None:
+            try:  # without the lock: each operation is atomic
                 self._found.move_to_end(entry_id)
-            return found
+            except KeyError:
+                return None  # forgotten in between
+        return found
 
     def keep(self, entry_id: EntryId, found: T) -> None:
         """Keep an opened answer, and let go of the oldest where room is short."""

@@ -11,7 +11,7 @@ import enum
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -66,6 +66,10 @@ COLUMNS: Final[Columns] = MappingProxyType(
 _COLUMNS = "e.n, e.id, r.root, e.ver, e.created_ms, e.expires_ms, e.tags, e.gone, e.label = x''"
 # CROSS: the rows first, found by what is asked of them; and `+` keeps an index of all rows out of it.
 ROW = f"SELECT {_COLUMNS} FROM entry e CROSS JOIN root r ON r.no = e.root"
+_INSERT = (
+    "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 SWEPT = "swept"
 _COMPLETE = "complete"
 _TAG_BYTES = 16
@@ -74,8 +78,11 @@ _PAGE = 1_000
 _KEPT_GONE = 20_000
 """How many rows of what is gone are kept, to say why it is."""
 
-
+_TELLING = ("body.", "header.")  # how the components are named by which a call finds those that are near it
 _HIDDEN = frozenset({GIVEN_ID, QUESTION})
+
+
+Noted: TypeAlias = "tuple[EntryId, Header, Metadata]"
 
 
 class Gone(enum.IntEnum):
@@ -107,7 +114,8 @@ class _New:
     label: bytes = field(repr=False)
     key: bytes | None = field(repr=False)
     sealed: bytes = field(repr=False)
-    digests: Mapping[str, bytes] = field(repr=False)
+    parts: bytes = field(repr=False)
+    telling: set[bytes] = field(repr=False)
     names: Mapping[bytes, Name] = field(repr=False)
     found_by: tuple[bytes, ...] = field(repr=False)
 
@@ -152,29 +160,28 @@ class Rows:
     # Writing
 
     def record(
-        self, noted: Iterable[tuple[EntryId, Header, Metadata]], *, judged: Stamp | None = None, gone: Gone = Gone.HERE
-    ) -> None:
+        self, noted: Iterable[Noted], *, judged: Stamp | None = None, gone: Gone = Gone.HERE, are_new: bool = False
+    ) -> list[EntryId]:
         """Note entries that are about to be stored, each in place of what was noted under its id.
 
-        With ``ELSEWHERE``, which says that the team has them, what is stored here keeps its row. All were `judged` to
-        be valid by that state of the document, or (None) may be invalid: what was invalidated since, and swept before
-        there was a row, is to be swept again.
+        Where they `are_new`, or ``ELSEWHERE``, which says that the team has them, what is here keeps its row: returned
+        is of what. All were `judged` to be valid by that state of the document, or (None) may be invalid: what was
+        invalidated since, and swept before there was a row, is to be swept again.
         """
         rows = [self._new(*one) for one in noted]
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> list[bytes]:
             _sweep_again_since(db, judged)
-            for row in rows:
-                self._write(db, row, gone)
+            return [r.raw for r in rows if not self._write(db, r, gone, keeps=are_new or gone is Gone.ELSEWHERE)]
 
-        if rows:
-            self.state.write(work)
+        return [EntryId(raw.hex()) for raw in self.state.write(work)] if rows else []
 
     def _new(self, entry_id: EntryId, header: Header, metadata: Metadata) -> _New:
         """Return what is written of an entry."""
         raw = bytes.fromhex(entry_id)
         # The digests stand beside, where they can be compared: among what is sealed only their names.
-        named = replace(metadata, components=dict.fromkeys(metadata.components, ""))
+        components = metadata.components
+        named = encode_metadata(metadata, components=dict.fromkeys(components, ""))
         key = metadata.key.encode("utf-8", "surrogatepass")
         # A row that no listing shows has no label: it stands for an entry that only other entries are found by.
         is_hidden = metadata.surface in _HIDDEN
@@ -183,17 +190,19 @@ class Rows:
             header,
             label=b"" if is_hidden else self._tag("model", metadata.model or metadata.surface),
             key=self._seal.seal(key, place=b"key" + raw) if key else None,
-            sealed=self._seal.seal(encode_metadata(named), place=b"detail" + raw),
-            digests={name: bytes.fromhex(digest) for name, digest in metadata.components.items()},
+            sealed=self._seal.seal(named, place=b"detail" + raw),
+            parts=bytes.fromhex("".join(components.values())),
+            telling={bytes.fromhex(components[name]) for name in components if name.startswith(_TELLING)},
             names={} if is_hidden else self._names(metadata),
             found_by=_found_by(header, metadata, self._tag),
         )
 
-    def _write(self, db: sqlite3.Connection, new: _New, is_gone: Gone) -> None:
+    def _write(self, db: sqlite3.Connection, new: _New, is_gone: Gone, *, keeps: bool) -> bool:
+        """Write a row, unless there is one of something that is here and it `keeps` that; return whether."""
         header = new.header
         there = db.execute("SELECT n, tags, gone FROM entry WHERE id = ?", (new.raw,)).fetchall()
-        if is_gone is Gone.ELSEWHERE and any(gone <= Gone.HERE for _, _, gone in there):
-            return
+        if keeps and any(gone <= Gone.HERE for _, _, gone in there):
+            return False
         db.execute("INSERT OR IGNORE INTO root (root) VALUES (?)", (header.birth.root,))
         ((root,),) = db.execute("SELECT no FROM root WHERE root = ?", (header.birth.root,))
         added = int(is_gone is Gone.HERE)
@@ -203,22 +212,16 @@ class Rows:
             db.execute("DELETE FROM entry WHERE n = ?", (n,))
         expires_ms = header.created_ms + header.ttl_s * 1000
         n = _tally(db, added, is_new=True)
-        db.execute(
-            "INSERT INTO entry (n, id, root, ver, created_ms, expires_ms, label, tags, key, gone)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(n, new.raw, root, header.birth.ver, header.created_ms, expires_ms),
-                *(new.label, b"".join(header.tags), new.key, is_gone),
-            ),
-        )
-        db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, b"".join(new.digests.values()), new.sealed))
+        validity = (n, new.raw, root, header.birth.ver, header.created_ms, expires_ms)
+        db.execute(_INSERT, (*validity, new.label, b"".join(header.tags), new.key, is_gone))
+        db.execute("INSERT INTO detail VALUES (?, ?, ?)", (n, new.parts, new.sealed))
         db.executemany(
             "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
             [(tag, n, root, header.birth.ver, expires_ms) for tag in new.found_by],
         )
-        telling = {digest for name, digest in new.digests.items() if name.startswith(("body.", "header."))}
-        db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in telling])
+        db.executemany("INSERT INTO part VALUES (?, ?)", [(digest, n) for digest in new.telling])
         self._note_names(db, new.names)
+        return True
 
     def mark_gone(self, rows: Iterable[int], why: Gone) -> None:
         """Note that the entries of these rows are not in the store any more, or are doomed.
@@ -271,15 +274,17 @@ class Rows:
 
     def find(self, entry_id: EntryId) -> Row | None:
         """Return the row of an entry, whether it is still there or not."""
-        found = self.state.read(lambda db: db.execute(f"{ROW} WHERE e.id = ?", (bytes.fromhex(entry_id),)).fetchall())
+        found = self.state.rows(f"{ROW} WHERE e.id = ?", (bytes.fromhex(entry_id),))
         return row_of(*found[0]) if found else None
 
     def noted(self, entry_ids: Iterable[EntryId]) -> list[EntryId]:
         """Return those ids whose rows say that there is an entry, doomed or not."""
         raws = [bytes.fromhex(entry_id) for entry_id in entry_ids]
+        statement = "SELECT id FROM entry WHERE id = ? AND gone <= 0"
+        if len(raws) == 1:
+            return [EntryId(raw.hex()) for (raw,) in self.state.rows(statement, (raws[0],))]
 
         def work(db: sqlite3.Connection) -> list[EntryId]:
-            statement = "SELECT id FROM entry WHERE id = ? AND gone <= 0"
             return [EntryId(raw.hex()) for raw in raws if db.execute(statement, (raw,)).fetchall()]
 
         return self.state.read(work)

@@ -17,10 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from genai_cache_magic.entries.rescue import Rescued, readable
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Event, Trouble
-from genai_cache_magic.stores.database import Closer, connect_file, ensure_file, file_identity
-from genai_cache_magic.stores.faults import damage, describe, is_damage
+from genai_cache_magic.host import create_private
+from genai_cache_magic.stores.disk.database import Closer, connect_file, ensure_file, file_identity
+from genai_cache_magic.stores.disk.faults import damage, describe, is_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,10 @@ T = TypeVar("T")
 
 _MARKS = "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _ASIDE = ".damaged"
-_BESIDE = ("", "-wal", "-shm")
+_SALVAGED = ".salvaged"
+"""Ends the name of an empty file beside one that was put aside: all that could be read of that is in the new one."""
+_LOGS = ("-wal", "-shm")
+_BESIDE = ("", *_LOGS)
 _RETRY_S = 5.0
 _PRIMARY = 0xFF  # the low byte of an extended result code is its primary code, sqlite.org/rescode.html
 _NOT_WRITABLE = frozenset(
@@ -61,6 +66,9 @@ class StateFile:
         What `tell` is told to be concerned.
     busy_timeout_s
         How long to wait for another process's write [s].
+    salvage
+        Called with the rows of each table that can still be read in a file that was put aside, and with the new one,
+        in which they are kept; returns what to say of them, if anything.
     """
 
     def __init__(  # noqa: PLR0913 - by name
@@ -73,6 +81,7 @@ class StateFile:
         tell: Callable[[Event], None] = lambda _: None,
         part: str = "catalogue",
         busy_timeout_s: float = 1.0,
+        salvage: Callable[[Rescued, sqlite3.Connection], str] | None = None,
     ) -> None:
         self._path = None if path is None else os.fspath(path)
         self._schema = (_MARKS, *schema)
@@ -81,6 +90,7 @@ class StateFile:
         self._tell = tell
         self._part = part
         self._busy_timeout_s = busy_timeout_s
+        self._salvage = salvage
         # Re-entrant: a collection in the middle of a statement may end a call, and note its answer.
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -89,11 +99,24 @@ class StateFile:
         self._identity: tuple[int, int] | None = None
         self._retry_at: float | None = None  # [s, monotonic]; the file could not be opened to write
         self._is_closed = False
+        self._taken = 0  # how many connections there were; under _lock
         self._left_behind: list[object] = []  # of a parent: closing them here would disturb its locks
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what `work` returns, within one snapshot."""
         return self._run(work, "BEGIN")
+
+    def rows(self, statement: str, values: tuple[object, ...] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement that reads: it needs no transaction to see one state of the file."""
+        return self._run(lambda db: db.execute(statement, values).fetchall(), "")
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Return what is another one once anything was written, here or by another process; asking takes no query.
+
+        The first number alone is another one where the file may be another, whose rows are numbered anew.
+        """
+        # All of it under the lock: it says nothing of a connection that another thread takes meanwhile.
+        return self._run(lambda db: (self._taken, *db.execute("PRAGMA data_version").fetchone(), db.total_changes), "")
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what `work` returns; what it changed is kept as a whole, or not at all."""
@@ -125,16 +148,29 @@ class StateFile:
     def _run(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
         with self._own_lock():
             try:
-                return _transact(self._open(), work, begin)
-            except (sqlite3.Error, OSError) as error:
-                self._drop()
-                self._raise_unless_damage(error)
-            self._put_aside()
-            try:
-                return _transact(self._open(), work, begin)
-            except (sqlite3.Error, OSError) as error:
-                self._drop()
-                raise StoreUnavailable(f"{self._path} can't be made anew: {describe(error)}") from error
+                try:
+                    return _transact(self._open(), work, begin)
+                except (sqlite3.Error, OSError) as error:
+                    self._drop()
+                    self._raise_unless_damage(error)
+                self._put_aside()
+                try:
+                    return _transact(self._open(), work, begin)
+                except (sqlite3.Error, OSError) as error:
+                    self._drop()
+                    raise StoreUnavailable(f"{self._path} can't be made anew: {describe(error)}") from error
+            except BaseException as error:
+                self._let_go_after(error)
+                raise
+
+    def _let_go_after(self, error: BaseException) -> None:
+        """Close the file after an interrupt, whose traceback may keep rows in the middle of being read.
+
+        As long as they are, this connection sees the file as it was then, and may not write. What is in memory has no
+        other writer, and would be lost.
+        """
+        if not isinstance(error, Exception) and self._path is not None and self._retry_at is None:
+            self._drop()
 
     def _own_lock(self) -> threading.RLock:
         """Return the lock of this process: after a fork it may be held by a thread that was left behind."""
@@ -157,6 +193,7 @@ class StateFile:
             return self._take(self._prepared(_in_memory()))
         try:
             self._ensure()
+            self._identity = file_identity(self._path)  # by which damage that is found while it is opened is put aside
             connection = self._prepared(connect_file(self._path, self._busy_timeout_s), "PRAGMA journal_mode = WAL")
         except (sqlite3.Error, OSError) as error:
             if not _can_not_write(error):
@@ -192,23 +229,60 @@ class StateFile:
             connection.execute("PRAGMA temp_store = MEMORY")
             for pragma in pragmas:
                 connection.execute(pragma).fetchall()
-            _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE" if pragmas else "BEGIN")
+            said = _transact(connection, self._make_or_audit, "BEGIN IMMEDIATE" if pragmas else "BEGIN")
+            self._note_salvaged(connection)
+            if said:
+                self._tell(Trouble(self._part, "StateLost", said))
             if self._columns:
                 connection.row_factory = partial(_checked, self._columns)
             undo.pop_all()
         return connection
 
-    def _make_or_audit(self, connection: sqlite3.Connection) -> None:
+    def _make_or_audit(self, connection: sqlite3.Connection) -> str:
+        """Make the tables if there are none; return what is to be said of it."""
         # SECURITY: nothing that somebody else put into the schema is ever run.
         found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
         if not found:
             for statement in self._schema:
                 connection.execute(statement)
-        elif found != set(self._schema):
+            return self._salvaged(connection)
+        if found != set(self._schema):
             raise damage("the schema is not of this version")
+        return ""
+
+    def _salvaged(self, connection: sqlite3.Connection) -> str:
+        """Take what can be read of a file that was put aside into the one that takes its place; say of what.
+
+        With its tables, at once: who is killed before leaves an empty file, and the next one does it.
+        """
+        aside = self._unread_aside(connection)
+        return self._salvage(readable(aside, self._schema), connection) if self._salvage and aside else ""
+
+    def _unread_aside(self, connection: sqlite3.Connection) -> Path | None:
+        """Return the file that was put aside, if there is one of which nothing was taken yet."""
+        aside = Path((self._path or "") + _ASIDE)
+        if self._salvage is None or not aside.is_file() or _beside(aside, _SALVAGED).exists():
+            return None
+        is_file = bool(connection.execute("PRAGMA database_list").fetchone()[2])
+        return aside if is_file else None
+
+    def _note_salvaged(self, connection: sqlite3.Connection) -> None:
+        """Note that what could be read of a file that was put aside is in this one, for good.
+
+        Who removes this one later begins anew: what was in the damaged one may have been told to others long ago.
+        """
+        aside = self._unread_aside(connection)
+        if aside is None:
+            return
+        with contextlib.suppress(sqlite3.Error, OSError):  # or whoever opens it next does
+            # On the disk first: after a power failure the note might be there, and what was only in the log gone.
+            ((is_busy, in_log, moved),) = connection.execute("PRAGMA wal_checkpoint").fetchall()
+            if not is_busy and in_log == moved:
+                os.close(create_private(_beside(aside, _SALVAGED)))
 
     def _take(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         self._connection, self._closer = connection, Closer(connection)
+        self._taken += 1
         return connection
 
     def _drop(self) -> None:
@@ -220,15 +294,25 @@ class StateFile:
 
     def _put_aside(self) -> None:
         path = Path(self._path or "")
+        there = file_identity(str(path))
+        if there is None or self._identity not in {None, there}:
+            return  # another process was faster: what bears the name now is its new one, and no damage was found in it
+        aside = path.with_name(path.name + _ASIDE)
         try:
+            # First what tells of an older one: its log would be taken for the log of what takes its place.
+            for suffix in (_SALVAGED, *_LOGS):
+                _beside(aside, suffix).unlink(missing_ok=True)
             for suffix in _BESIDE:
                 with contextlib.suppress(FileNotFoundError):
-                    path.with_name(path.name + suffix).replace(path.with_name(path.name + _ASIDE + suffix))
+                    _beside(path, suffix).replace(_beside(aside, suffix))
         except OSError as error:
             raise StoreUnavailable(f"{path} is damaged and can't be put aside: {describe(error)}") from error
-        kept = f"{path.name}{_ASIDE}"
-        what = f"{path} was damaged, or of another version, and starts anew; what it was is kept as {kept}"
+        what = f"{path} was damaged, or of another version, and starts anew; what it was is kept as {aside.name}"
         self._tell(_lost(self._part, what))
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _noted(db: sqlite3.Connection, name: str) -> bytes | None:
@@ -238,13 +322,13 @@ def _noted(db: sqlite3.Connection, name: str) -> bytes | None:
 
 def _checked(columns: Columns, cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return `row`, unless a column of it holds what it can't: SQLite keeps any type in any column."""
-    for (name, *_), value in zip(cursor.description, row, strict=True):
-        kind = columns.get(name)
+    for column, value in zip(cursor.description, row, strict=True):
+        kind = columns.get(column[0])
         if kind is None or value is None:
             continue
         is_well = type(value) is int and value in kind if isinstance(kind, range) else type(value) is kind
         if not is_well:
-            raise damage(f"a row holds no {name}")
+            raise damage(f"a row holds no {column[0]}")
     return row
 
 
@@ -259,15 +343,17 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
-    if connection.in_transaction:
+    if not begin or connection.in_transaction:
         return work(connection)
-    connection.execute(begin)
-    with contextlib.ExitStack() as undo:
-        # Also after an interrupt: a transaction left open would lock out every other process.
-        undo.callback(_roll_back, connection)
+    try:
+        # Within: an interrupt while it waits for a lock is raised when it has it.
+        connection.execute(begin)
         result = work(connection)
         connection.execute("COMMIT")
-        undo.pop_all()
+    except BaseException:
+        # Also after an interrupt: a transaction left open would lock out every other process.
+        _roll_back(connection)
+        raise
     return result
 
 

@@ -186,7 +186,7 @@ class Recorded:
 
     @contextmanager
     def _in_force(self, module: Module) -> Iterator[None]:
-        from genai_cache_magic.api.from_file import answering_from
+        from genai_cache_magic.api.scopes.from_file import answering_from
 
         with answering_from(module.file, mode=self._mode, on_miss=lambda *miss: self._misses.append(miss)):
             yield
@@ -197,7 +197,7 @@ class Recorded:
         return self._modules[path]
 
     def _file(self, path: Path) -> RunFile:
-        from genai_cache_magic.api.from_file import plain_file
+        from genai_cache_magic.api.scopes.from_file import plain_file
 
         name = f"{path.stem}.jsonl"
         return plain_file(path.parent / FOLDER / name, label=f"{FOLDER}/{name}", recorded_by="--genai-cache=record")

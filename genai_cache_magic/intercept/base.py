@@ -54,6 +54,8 @@ class Guarded:
         """Nothing to prepare."""
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> bool:
+        if exc is None:
+            return False
         if isinstance(exc, CellInterrupt):
             interrupts.note(self._here.scope, exc)
         if not isinstance(exc, Exception):

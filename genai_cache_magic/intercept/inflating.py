@@ -7,6 +7,8 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.intercept.heads import values_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,7 +55,7 @@ def unpacked(headers: Headers, packed: bytes, limit: int) -> bytes | None:
 
 
 def _encoding_of(headers: Headers) -> str:
-    return ",".join(value for name, value in headers if name.lower() == "content-encoding").strip().lower()
+    return ",".join(values_of(headers, "content-encoding")).strip().lower()
 
 
 def _is_within(pieces: Iterator[bytes], limit: int) -> bool:

@@ -11,25 +11,12 @@ import wrapt
 
 from genai_cache_magic import host
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.intercept import (
-    aiobotocore,
-    aiohttp,
-    botocore,
-    comms,
-    gevent,
-    httpx,
-    lm15,
-    pools,
-    processes,
-    queues,
-    requests,
-    stainless,
-    threads,
-    unowned,
-)
 from genai_cache_magic.intercept.active import active
+from genai_cache_magic.intercept.clients import aiobotocore, aiohttp, botocore, httpx, lm15, requests, unowned
 from genai_cache_magic.intercept.points import Callback, Group, home_of, require_fit
-from genai_cache_magic.intercept.stainless_bodies import deferrals
+from genai_cache_magic.intercept.stainless import client as stainless
+from genai_cache_magic.intercept.stainless.bodies import deferrals
+from genai_cache_magic.intercept.workers import comms, gevent, pools, processes, queues, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import sys
+from collections.abc import Callable, Hashable  # noqa: TC003 - of attributes, which a tool may look up
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
 
 from genai_cache_magic.calls.aside import MANY
 from genai_cache_magic.calls.uploads import UploadDesk
@@ -16,40 +18,19 @@ from genai_cache_magic.errors import UncacheableRequest
 from genai_cache_magic.intercept import heads
 from genai_cache_magic.intercept.base import Guarded
 from genai_cache_magic.intercept.inflating import fits
-from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End
+from genai_cache_magic.providers.formats import streams
 from genai_cache_magic.providers.origins import ignores_no_store
 from genai_cache_magic.providers.registry import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from genai_cache_magic.calls.steps import Lead
     from genai_cache_magic.intercept.active import Active
     from genai_cache_magic.providers.base import HttpCall
 
 Decode: TypeAlias = "Callable[[Headers, bytes, int], bytes | None]"
-
-_NOT_KEPT: Final = frozenset(
-    {
-        # Of the wire, not of the answer: recorded bytes are decoded.
-        "connection",
-        "content-encoding",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        # Of the caller who asked first, not of the one who is answered now.
-        "retry-after",
-        "set-cookie",
-        "set-cookie2",
-        "www-authenticate",
-    },
-)
-_NOT_KEPT_PARTS: Final = ("ratelimit",)
 
 # How a stream ends that says itself that nothing follows, behind which some SDKs neither read on nor close: Azure's
 # and LiteLLM's. Within an event's data a line break is escaped, so no text of a model's looks like this.
@@ -69,6 +50,24 @@ _PORTS: Final = {"https": 443, "http": 80}
 _NOT_SAID: Final = frozenset({End.CUT, End.ERROR, End.UNREADABLE})
 
 
+class LookedUp(NamedTuple):
+    """The request that a call was decided of, by which it is known again where it is sent.
+
+    Attributes
+    ----------
+    spelt
+        All that it is made of: a request that is spelt the same is the same one, and need not be recognised again.
+    http_call
+        Returns it as the providers judge it, whatever has become of the client's own request since.
+    """
+
+    spelt: Hashable
+    http_call: Callable[[], HttpCall]
+
+    def __repr__(self) -> str:
+        return "<what was looked up>"
+
+
 class Recording:
     """Collects one answer as it passes to its caller, and hands it over once it is whole.
 
@@ -84,6 +83,8 @@ class Recording:
     decode
         Undoes the wire's compression: (headers, bytes as they came, limit [bytes]) -> body, None if that is beyond the
         limit. None where nothing is to undo: the library did, or never does.
+    looked_up
+        What was looked up; None where that can't be told, or is not what is sent.
     """
 
     little_bytes: ClassVar[int] = 4096
@@ -92,7 +93,9 @@ class Recording:
     little_s: ClassVar[float] = 0.05
     """So long that may take [s]."""
 
-    def __init__(self, here: Active, lead: Lead, decode: Decode | None = None) -> None:
+    def __init__(
+        self, here: Active, lead: Lead, decode: Decode | None = None, looked_up: LookedUp | None = None
+    ) -> None:
         self._here = here
         self._lead = lead
         self._decode = decode
@@ -100,12 +103,15 @@ class Recording:
         self._is_settled = False
         self._is_attached = False
         self._is_resting = False
+        self._is_held = False
         self._limit_bytes = lead.desk.max_response_bytes
         if lead.batch is not None:
             self._limit_bytes = lead.batch.limit_bytes(self._limit_bytes)
         self._headers: Headers
         self._kept: io.BytesIO | None
-        self._sent: HttpCall | None = None
+        self._looked_up = looked_up
+        self._sent: Callable[[], HttpCall] | None = None
+        self._mark: Hashable | None = None  # how that was spelt, if it can be
         self._doubt = ""
         self._reset()
 
@@ -129,23 +135,33 @@ class Recording:
         """
         doubt = CHANGED
         with Guarded(self._here):
-            now = http_call()
-            if now == self._sent:
+            mark = None
+            with suppress(Exception):  # what can't be spelt is looked into, here as where it was looked up
+                mark = spelt(self._here)
+            if mark is not None and mark == self._mark:
                 return  # seen already, a floor above
-            if self._status in _REDIRECTS and self._sent is not None:
-                doubt = self._doubt or ("" if _is_akin(self._sent, now) else REDIRECTED)
-            elif self._is_asked(now, spelt):
-                doubt = ""
-            self._sent = now
+            known = self._looked_up
+            is_redirected = self._status in _REDIRECTS and self._sent is not None
+            if known is not None and mark == known.spelt and not is_redirected:
+                doubt, self._sent = "", known.http_call
+            else:
+                now = http_call()
+                before = None if self._sent is None else self._sent()
+                if now == before:
+                    return
+                if is_redirected and before is not None:
+                    doubt = self._doubt or ("" if _is_akin(before, now) else REDIRECTED)
+                elif self._is_asked(now, mark):
+                    doubt = ""
+                self._sent = functools.partial(_itself, now)
+            self._mark = mark
         self._doubt = doubt
 
-    def _is_asked(self, now: HttpCall, spelt: Callable[[Active], Hashable | None]) -> bool:
+    def _is_asked(self, now: HttpCall, mark: Hashable | None) -> bool:
         lead, origins = self._lead, self._here.cache.origins
         if isinstance(lead.desk, UploadDesk):
             return lead.desk.is_same(now)
-        call = None
-        with suppress(Exception):  # what can't be spelt is looked into, here as where it was looked up
-            call = origins.remembered.get(spelt(self._here))
+        call = None if mark is None else origins.remembered.get(mark)
         if call is None:
             try:
                 call = recognise(now, origins)
@@ -245,7 +261,17 @@ class Recording:
     def closed(self) -> None:
         """Note that the stream was closed, by whoever."""
         self._is_closed = True
-        if self._is_returned:
+        if self._is_returned and not self._is_held:
+            self._settle()
+
+    def hold(self) -> None:
+        """Hand nothing over until `let_go`, by whoever waits for the end of this answer and can do so elsewhere."""
+        self._is_held = True
+
+    def let_go(self) -> None:
+        """Hand over what was held, if it has come to its end."""
+        self._is_held = False
+        if self._is_closed and self._is_returned:
             self._settle()
 
     @property
@@ -319,7 +345,7 @@ class Recording:
 
     def _stores_all_the_same(self) -> bool:
         sent = self._sent
-        return sent is not None and ignores_no_store(sent, self._here.cache.origins)
+        return sent is not None and ignores_no_store(sent(), self._here.cache.origins)
 
     def _body(self) -> bytes | None:
         """Return what came, unpacked; None if it is too much. It is no longer kept here then."""
@@ -353,9 +379,13 @@ def recorded(
     has_ended
         Whether `body` came to an orderly end.
     """
-    kept = tuple((n, v) for n, v in ((n.lower(), v) for n, v in headers) if _is_kept(n))
-    content_type = next((v for n, v in kept if n == "content-type"), "")
+    kept = heads.kept_of(tuple(headers))
+    content_type = next(iter(heads.values_of(kept, "content-type")), "")
     return Response(status, kept, body, streams.form_of(content_type, asked, body), has_ended)
+
+
+def _itself(call: HttpCall) -> HttpCall:
+    return call
 
 
 def _is_akin(before: HttpCall, after: HttpCall) -> bool:
@@ -366,7 +396,3 @@ def _is_akin(before: HttpCall, after: HttpCall) -> bool:
 def _address(call: HttpCall) -> tuple[object, ...]:
     port = call.port or _PORTS.get(call.scheme)
     return call.method, call.scheme, call.host, port, call.headers.get("host", ""), call.route
-
-
-def _is_kept(name: str) -> bool:
-    return name not in _NOT_KEPT and not any(part in name for part in _NOT_KEPT_PARTS)

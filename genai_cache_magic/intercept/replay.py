@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.events import Tier
-from genai_cache_magic.providers import streams
+from genai_cache_magic.providers.formats import streams
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Answered

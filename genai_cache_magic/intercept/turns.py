@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.calls.steps import Step
     from genai_cache_magic.core.model import Response
     from genai_cache_magic.intercept.active import Active
-    from genai_cache_magic.intercept.recording import Decode
+    from genai_cache_magic.intercept.recording import Decode, LookedUp
 
 
 class Turn:
@@ -108,20 +108,32 @@ class Decided:
         What it belongs to.
     step
         What becomes of it; None leaves that to HTTP level.
-    client, url
-        The HTTP client that is going to send it, and where to: whatever else is sent before is another call.
+    client, where
+        The HTTP client that is going to send it, and where to, as the library has taken the URL apart: whatever else is
+        sent before is another call.
     passes_by
         What is asked for it before, where we would decide of it if it were another call; None where nothing is.
+    looked_up
+        What was decided of it by: as for `Recording`.
     """
 
-    __slots__ = ("_client", "_here", "_step", "_token", "_url", "passes_by")
+    __slots__ = ("_client", "_here", "_step", "_token", "_where", "looked_up", "passes_by")
 
-    def __init__(self, here: Active, step: Step | None, client: Any, url: Any, passes_by: Any = None) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what is decided, of what, for whom
+        self,
+        here: Active,
+        step: Step | None,
+        client: Any,
+        where: Any,
+        passes_by: Any = None,
+        looked_up: LookedUp | None = None,
+    ) -> None:
         self._here = here
         self._step = step
         self._client = client
-        self._url = url
+        self._where = where
         self.passes_by = passes_by
+        self.looked_up = looked_up
 
     def __enter__(self) -> None:
         self._token: Token[Decided | None] = decided.set(self)
@@ -138,9 +150,9 @@ class Decided:
         elif isinstance(step, Follow):
             leave(self._here, step, error)
 
-    def take(self, client: Any, request: Any) -> Step | None:
-        """Return, once, the step for `request` as `client` sends it; None if it is for another one."""
-        if self._step is None or client is not self._client or request.url != self._url:
+    def take(self, client: Any, where: Any) -> Step | None:
+        """Return, once, the step for what `client` sends to `where`; None if it is for another one."""
+        if self._step is None or client is not self._client or where != self._where:
             return None
         step, self._step = self._step, None
         return step
@@ -167,6 +179,7 @@ def turn_for(  # noqa: PLR0913 - what clients differ in, by name
     is_origins: Callable[[BaseException], bool],
     play: Callable[[Response | BaseException], Any],
     decode: Decode | None = None,
+    looked_up: LookedUp | None = None,
 ) -> Turn:
     """Return the turn that carries `step` out.
 
@@ -179,7 +192,7 @@ def turn_for(  # noqa: PLR0913 - what clients differ in, by name
     play
         Makes what takes the place of the network, of a stored answer or of what another caller got: the client's own
         kind of response, or an error of its own to raise, a new one, since the other's has a traceback.
-    decode
+    decode, looked_up
         As for `Recording`.
 
     Raises
@@ -192,8 +205,9 @@ def turn_for(  # noqa: PLR0913 - what clients differ in, by name
             if not step.is_recorded:  # an upload is nothing to record
                 opened(step)
         is_divided = step.batch is not None and step.batch.body is not None
-        lead = step if is_divided else None
-        return Turn(request, recording=Recording(here, step, decode), lead=lead, is_origins=is_origins)
+        if is_divided:  # another body is sent than was looked up
+            return Turn(request, recording=Recording(here, step, decode), lead=step, is_origins=is_origins)
+        return Turn(request, recording=Recording(here, step, decode, looked_up), is_origins=is_origins)
     if isinstance(step, Answered | Rejected):
         with Guarded(here):
             return Turn(request, outcome=play(replay.marked(step) if isinstance(step, Answered) else step.error))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.grammar import COMMANDS, RUNS, actions_of, nearest, parse, written
-from genai_cache_magic.jupyter.report import Report, Table
+from genai_cache_magic.jupyter.shown.report import Report, Table
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -25,8 +25,8 @@ from genai_cache_magic.jupyter.views import CellViews
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-    from genai_cache_magic.api.opened import OpenCell
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.opened import OpenCell
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
     from genai_cache_magic.errors import CellInterrupt
@@ -289,7 +289,7 @@ class CellScopes:
         return any(not opened.badge.automatic for frame in self._frames for opened in frame.opened)
 
     def _open(self, frame: Frame, line: str, arguments: CellArguments, *, automatic: bool = False) -> None:
-        from genai_cache_magic.api.cells import open_cell
+        from genai_cache_magic.api.scopes.cells import open_cell
 
         session = current()
         options = session.options(**arguments.given)
@@ -339,7 +339,7 @@ class CellScopes:
 
 def current() -> Session:
     """Return the session of this process; it is made, and its libraries imported, when first needed."""
-    from genai_cache_magic.api.session import current_session
+    from genai_cache_magic.api.scopes.session import current_session
 
     return current_session()
 

@@ -22,8 +22,8 @@ from genai_cache_magic.jupyter.arguments import (
     parse_usage,
 )
 from genai_cache_magic.jupyter.cell import current
-from genai_cache_magic.jupyter.explaining import explained
-from genai_cache_magic.jupyter.insight import (
+from genai_cache_magic.jupyter.shown.explaining import explained
+from genai_cache_magic.jupyter.shown.insight import (
     advice_report,
     growth_note,
     hit_line,
@@ -31,11 +31,11 @@ from genai_cache_magic.jupyter.insight import (
     room_notes,
     tables,
 )
-from genai_cache_magic.jupyter.report import Report, Table
-from genai_cache_magic.jupyter.runs import described, differences, left_out, listed, written
-from genai_cache_magic.jupyter.summary import summarise
-from genai_cache_magic.jupyter.usage import SINCE, usage_report
-from genai_cache_magic.jupyter.warming import (
+from genai_cache_magic.jupyter.shown.report import Report, Table
+from genai_cache_magic.jupyter.shown.runs import described, differences, left_out, listed, written
+from genai_cache_magic.jupyter.shown.summary import summarise
+from genai_cache_magic.jupyter.shown.usage import SINCE, usage_report
+from genai_cache_magic.jupyter.shown.warming import (
     batch_report,
     collected_report,
     foreseen_for,
@@ -44,7 +44,7 @@ from genai_cache_magic.jupyter.warming import (
     warmed_from,
     warmed_report,
 )
-from genai_cache_magic.jupyter.words import counted, in_words, outcome_in_words
+from genai_cache_magic.jupyter.shown.words import counted, in_words, outcome_in_words
 from genai_cache_magic.settings.units import rounded_size
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.core.options import Options
-    from genai_cache_magic.entries.catalogue import Invalidation
+    from genai_cache_magic.entries.listing.results import Invalidation
     from genai_cache_magic.jupyter.arguments import Selection
     from genai_cache_magic.jupyter.cell import CellScopes
     from genai_cache_magic.jupyter.panel import Panel
@@ -301,7 +301,7 @@ def _apply(selection: Selection) -> Invalidation:
 
 def _forget(scope: CellScope, cache: Cache, *, dry_run: bool) -> Invalidation:
     """Invalidate what a cell was answered with, whoever stored it, and what is still on its way from it."""
-    used = {EntryId(call.entry_id) for call in scope.calls if call.entry_id}
+    used = {EntryId(call.answer_id) for call in scope.calls if call.answer_id}
     return cache.catalogue.invalidate_cell(scope.cell, used, dry_run=dry_run)
 
 

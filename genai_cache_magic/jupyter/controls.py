@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server import answers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.calls.scope import CellScope
     from genai_cache_magic.jupyter.server.asked import Place
 
@@ -40,8 +40,9 @@ class KernelCaches(Caches):
                 "Run the cell again, or give the kernel the settings (directory, key, L2, namespace) of that run"
             ) from exc
 
-    def _forget_old(self) -> bool:
-        return False
+    def _found_anew(self, place: Place) -> None:  # noqa: ARG002 - the signature of what it replaces
+        """Look no further: a kernel has the settings that it read, whatever others would read now."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,22 @@ class CellControls:
         return by_path[path](body)
 
     def _invalidate(self, body: dict[str, Any]) -> dict[str, Any]:
-        return answers.invalidate(self.caches, self._placed(body))
+        return answers.invalidate(self.caches, self._placed({**body, **self._answers_of(body.get("entries"))}))
+
+    def _answers_of(self, entries: Any) -> dict[str, Any]:
+        """Return what `entries` of a report stand for: it names what was asked, also where a similar answer was given.
+
+        Empty for what is no list of a report's; whoever is asked says what is wrong with it.
+        """
+        if not isinstance(entries, list):
+            return {}
+        lies_under: dict[Any, set[str]] = {}
+        for call in self.scope.calls:
+            if call.answer_id:
+                lies_under.setdefault(call.entry_id[:PREFIX_DIGITS], set()).add(call.answer_id[:PREFIX_DIGITS])
+        known = [entry for entry in entries if isinstance(entry, str) and entry in lies_under]
+        others = [entry for entry in entries if entry not in known]
+        return {"entries": [*others, *sorted(set().union(*(lies_under[entry] for entry in known)))]}
 
     def _explain(self, body: dict[str, Any]) -> dict[str, Any]:
         entry = body.get("entry", "")

@@ -62,7 +62,7 @@ def load(shell: InteractiveShell) -> None:
 
     loaded = Loaded(scopes, CellTransform(), matcher(scopes.known), callbacks, spare, replays)
     if replays:
-        from genai_cache_magic.api.process import process
+        from genai_cache_magic.api.scopes.process import process
 
         process.put_in_force(has_cells=True)
         scopes.cover_all()
@@ -100,7 +100,7 @@ def unload(shell: InteractiveShell) -> None:
         shell.magics_manager.magics[kind].pop(NAME, None)
     shell.magics_manager.registry.pop(CacheMagics.__name__, None)
     if loaded.replays:
-        from genai_cache_magic.api.process import process
+        from genai_cache_magic.api.scopes.process import process
 
         process.end()
     _close_session()
@@ -134,11 +134,11 @@ def _remove(things: list[Any], thing: object) -> None:
 
 def _close_session() -> None:
     """Undo the patches and close the session, if this process ever made them."""
-    if "genai_cache_magic.api.cells" in sys.modules:
-        from genai_cache_magic.api.cells import uninstall
+    if "genai_cache_magic.api.scopes.cells" in sys.modules:
+        from genai_cache_magic.api.scopes.cells import uninstall
 
         uninstall()
-    if "genai_cache_magic.api.session" in sys.modules:
-        from genai_cache_magic.api.session import reset_session
+    if "genai_cache_magic.api.scopes.session" in sys.modules:
+        from genai_cache_magic.api.scopes.session import reset_session
 
         reset_session()

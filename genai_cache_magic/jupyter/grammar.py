@@ -82,7 +82,7 @@ _OPTIONS = (
         "--estimate", action="store_const", const=True, help="only look calls up, and say what the others would cost"
     ),
     _option(
-        "--semantic", metavar="ALIKE", help="0.8 to 1: answer from a question that is so much alike; never a plain hit"
+        "--semantic", metavar="ALIKE", help="0.85 to 1: answer from a question that is so much alike; never a plain hit"
     ),
     _option("--quiet", action="store_true", help="show nothing under the cell unless there is trouble"),
 )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from genai_cache_magic import host
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.jupyter.badge import bundle
-from genai_cache_magic.jupyter.call_report import MIME
-from genai_cache_magic.jupyter.progress import Progress
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import bundle
+from genai_cache_magic.jupyter.shown.call_report import MIME
+from genai_cache_magic.jupyter.shown.progress import Progress
+from genai_cache_magic.jupyter.shown.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.jupyter.cell import CellScopes
     from genai_cache_magic.jupyter.panel import Panel
-    from genai_cache_magic.jupyter.report import Report
+    from genai_cache_magic.jupyter.shown.report import Report
 
 _INSTEAD = {
     "capture": "remove the %%capture line and put the code into `with IPython.utils.capture.capture_output() as out:`",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.jupyter import anywidget
-from genai_cache_magic.jupyter.badge import as_html
-from genai_cache_magic.jupyter.call_report import as_json
 from genai_cache_magic.jupyter.controls import CellControls
-from genai_cache_magic.jupyter.report import paragraphs
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_html
+from genai_cache_magic.jupyter.shown.call_report import as_json
+from genai_cache_magic.jupyter.shown.report import paragraphs
+from genai_cache_magic.jupyter.shown.summary import summarise
 
 if TYPE_CHECKING:
     from genai_cache_magic.calls.scope import CellScope
@@ -50,5 +50,5 @@ def _static(scope: CellScope, status: str) -> Any:
 
 def _forget(scope: CellScope) -> None:
     """Make the answers of a block invalid, so that its next run asks the models anew."""
-    used = {EntryId(call.entry_id) for call in scope.calls if call.entry_id}
+    used = {EntryId(call.answer_id) for call in scope.calls if call.answer_id}
     current_session().cache(scope.options.namespace).catalogue.invalidate_ids(used, dry_run=False)

@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.jupyter import anywidget
-from genai_cache_magic.jupyter.call_report import as_json
 from genai_cache_magic.jupyter.controls import CellControls, PanelControls
-from genai_cache_magic.jupyter.report import Report, Table
-from genai_cache_magic.jupyter.summary import summarise
-from genai_cache_magic.jupyter.usage import came_to, headline
-from genai_cache_magic.jupyter.words import counted, in_words
+from genai_cache_magic.jupyter.shown.call_report import as_json
+from genai_cache_magic.jupyter.shown.report import Report, Table
+from genai_cache_magic.jupyter.shown.summary import summarise
+from genai_cache_magic.jupyter.shown.usage import came_to, headline
+from genai_cache_magic.jupyter.shown.words import counted, in_words
 
 if TYPE_CHECKING:
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.jupyter.views import CellViews
 
 _MAX_TAGS = 20
@@ -46,8 +46,8 @@ def panel(session: Session, views: CellViews, *, has_front_end: bool) -> Panel:
         The cache can't be opened or read.
     """
     is_installed = anywidget.is_installed()
-    notes = () if is_installed else (f"with buttons and a search, once this is installed: {anywidget.HOW_TO_INSTALL}",)
-    said = in_words_of(session, notes)
+    hint = f"with buttons and a search, once this is installed: {anywidget.HOW_TO_INSTALL}"
+    said = in_words_of(session, (hint,) if has_front_end and not is_installed else ())
     if not (is_installed and has_front_end):
         return Panel(said)
     last = session.last

@@ -56,7 +56,17 @@ class CellTransform:
     has_side_effects = True
 
     def __call__(self, lines: list[str]) -> list[str]:
-        """Return `lines` with the head replaced; every other line keeps its place and its text."""
+        """Return `lines` with the head replaced; every other line keeps its place and its text.
+
+        IPython takes an interrupt of a transform for one of its own: no cell runs, and none ends. So it is the cell
+        that is interrupted, as soon as it runs.
+        """
+        try:
+            return self._replaced(lines)
+        except KeyboardInterrupt:
+            return ["raise KeyboardInterrupt\n"]
+
+    def _replaced(self, lines: list[str]) -> list[str]:
         head = _cell_magic(lines, 0)
         if head is None:
             return lines

@@ -8,6 +8,7 @@ is tried: its writer's number is noted beside the sums.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -130,7 +131,10 @@ class Sums:
     @property
     def values(self) -> tuple[int, ...]:
         """The numbers, in the order of `COUNTED`."""
-        return tuple(max(-_MOST, min(getattr(self, name), _MOST)) for name in COUNTED)
+        counted: tuple[int, ...] = _COUNTS_OF(self)
+        if min(counted) >= -_MOST and max(counted) <= _MOST:
+            return counted
+        return tuple(max(-_MOST, min(count, _MOST)) for count in counted)
 
 
 def counted_money(amount: Decimal | None) -> int | None:
@@ -141,6 +145,7 @@ def counted_money(amount: Decimal | None) -> int | None:
 
 
 COUNTED: Final = tuple(field.name for field in fields(Sums))
+_COUNTS_OF: Final = operator.attrgetter(*COUNTED)
 
 
 def usd(amount: int) -> Decimal:
@@ -179,6 +184,12 @@ _ADD: Final = (
     + ", ".join(f"{name} = max({-_MOST}, min({name} + excluded.{name}, {_MOST}))" for name in COUNTED)
 )
 
+_NOTE_WRITER: Final = (
+    "INSERT INTO writer VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET number = excluded.number, day = excluded.day"
+    " WHERE excluded.number > number"
+)
+"""Notes a batch by its writer's number, unless that was done: then no row is changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -207,11 +218,9 @@ class Accounts:
         """Add `batch`, unless that was done before."""
 
         def work(db: sqlite3.Connection) -> None:
-            done = db.execute("SELECT number FROM writer WHERE id = ?", (writer,)).fetchall()
-            if done and done[0][0] >= batch.number:
-                return
-            db.execute("INSERT OR REPLACE INTO writer VALUES (?, ?, ?)", (writer, batch.number, day))
-            if not done:
+            if db.execute(_NOTE_WRITER, (writer, batch.number, day)).rowcount < 1:
+                return  # it was added before
+            if batch.number == 1:
                 db.execute("DELETE FROM writer WHERE day < ?", (day - _KEPT_DAYS,))
             for account, sums in batch.sums.items():
                 label, title = self._named(account)

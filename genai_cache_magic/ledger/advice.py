@@ -176,7 +176,7 @@ def _noise(facts: Facts) -> Iterable[Advice]:
             names = rules.split("+")
             yield _joining(
                 "noise",
-                f"{len(more):,} stored {_answers(len(more))} differ from another in {' and '.join(names)} alone",
+                f"{len(more):,} stored {_answers(len(more))} another in {' and '.join(names)} alone",
                 " ".join(f"--ignore {name}" for name in names),
                 more,
             )
@@ -200,7 +200,7 @@ def _fields(facts: Facts) -> Iterable[Advice]:
         if more:
             yield _joining(
                 "field",
-                f"{len(more):,} stored {_answers(len(more))} differ from another in the field {name} alone, which has "
+                f"{len(more):,} stored {_answers(len(more))} another in the field {name} alone, which has "
                 "another value each time",
                 f'key_exclude = ["{name}"], if it decides nothing' if name != "seed" else "one seed, or none",
                 more,
@@ -218,7 +218,7 @@ def _unread(facts: Facts) -> Iterable[Advice]:
         room = f", and take {size_bytes / 1024**2:,.1f} MB" if size_bytes else ""
         yield Advice(
             "unread",
-            f"{len(unread):,} of {len(old):,} answers that are older than {_UNREAD_DAYS} days were never read again on "
+            f"{len(unread):,} of {_stored(len(old))} that are older than {_UNREAD_DAYS} days were never read again on "
             f"this machine{room}",
             f'ttl = "{_UNREAD_DAYS}d", if nobody else reads them',
             len(unread),
@@ -234,8 +234,16 @@ def _days(hours: float) -> str:
     return f"{hours / _DAY_H:.0f}d" if hours >= _DAY_H and hours % _DAY_H == 0 else f"{hours:g}h"
 
 
+def _stored(count: int) -> str:
+    return "1 answer" if count == 1 else f"{count:,} answers"
+
+
 def _plural(one: str, many: str) -> Callable[[int], str]:
     return lambda count: one if count == 1 else many
 
 
-_misses, _hits, _answers = _plural("miss", "misses"), _plural("a hit", "hits"), _plural("answer", "answers")
+_misses, _hits, _answers = (
+    _plural("miss", "misses"),
+    _plural("a hit", "hits"),
+    _plural("answer differs from", "answers differ from"),
+)

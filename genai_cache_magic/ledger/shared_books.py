@@ -15,10 +15,10 @@ from genai_cache_magic.ledger.team_runs import RunSource, TeamRuns
 from genai_cache_magic.ledger.team_usage import TeamUsage, UsageSource
 
 if TYPE_CHECKING:
-    from genai_cache_magic.entries.drain import Retries
+    from genai_cache_magic.entries.team.drain import Retries
     from genai_cache_magic.ledger.accounts import Accounts
     from genai_cache_magic.ledger.sharing import Sharing
-    from genai_cache_magic.stores.locks import FileLock
+    from genai_cache_magic.stores.disk.locks import FileLock
 
 
 _OTHERS_S: Final = 0.05

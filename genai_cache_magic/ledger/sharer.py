@@ -9,14 +9,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
-from genai_cache_magic.entries.drain import Retries
 from genai_cache_magic.entries.link import within
+from genai_cache_magic.entries.team.drain import Retries
 from genai_cache_magic.errors import StoreThrottled, StoreUnavailable, WriteRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genai_cache_magic.stores.locks import FileLock
+    from genai_cache_magic.stores.disk.locks import FileLock
 
 _GATHER_S: Final = 1.0
 """How long what is new is gathered before it is told [s]."""

@@ -224,6 +224,41 @@ def checked_by(by: object) -> tuple[str, ...]:
     return names
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the books held at one moment of the calls of some days: all that is asked of it is told of the same calls.
+
+    Attributes
+    ----------
+    here, others
+        The accounts of this machine, and those of the others of its team.
+    team
+        How these came about; None if only this machine's are there.
+    """
+
+    namespace: str
+    period: Period
+    here: list[tuple[Account, Sums]] = field(repr=False)
+    others: list[tuple[Account, Sums]] = field(repr=False, default_factory=list)
+    team: TeamPart | None = None
+
+    @property
+    def of_this_machine(self) -> Booked:
+        """The same without the team's."""
+        return Booked(self.namespace, self.period, self.here)
+
+    def by(self, by: tuple[str, ...]) -> UsageReport:
+        """Return what calls came to, told apart by these names."""
+        found = [*self.here, *self.others]
+        groups: dict[tuple[str | int, ...], Sums] = {}
+        for account, sums in found:
+            groups.setdefault(tuple(getattr(account, name) for name in by), Sums()).add(sums)
+        rows = [_row(dict(zip(by, key, strict=True)), sums) for key, sums in groups.items()]
+        rows.sort(key=lambda row: (row.day or _EPOCH, -row.spent_usd, -row.saved_usd, *(getattr(row, b) for b in by)))
+        days = self.period
+        return UsageReport(self.namespace, days.since, days.until, by, tuple(rows), _total(found), self.team)
+
+
 class Ledger:
     """The books of one namespace, and what is asked of them.
 
@@ -244,21 +279,19 @@ class Ledger:
 
     def usage(self, period: Period, by: tuple[str, ...], *, of_team: bool = False) -> UsageReport:
         """Return what the calls of `period` came to, on this machine or in all; raises ``StoreUnavailable``."""
+        return self.booked(period, of_team=of_team).by(by)
+
+    def booked(self, period: Period, *, of_team: bool = False) -> Booked:
+        """Return the calls of `period` as they are in the books now; raises ``StoreUnavailable``."""
         self.books.flush()
         first, last = (period.number(period.since) if period.since else 0), period.number(period.until)
         found = self.accounts.between(first, last)
         found += [(account, sums) for account, sums in self.books.unwritten().items() if first <= account.day <= last]
-        team = None
-        if of_team and self.shared is not None:
-            others, learnt = self.shared.usage.between(first, last)
-            team = TeamPart(1 + len(others), _total(found), _moment(learnt.known_at_ms), learnt.trouble, learnt.ignored)
-            found = [*found, *(row for rows in others.values() for row in rows)]
-        groups: dict[tuple[str | int, ...], Sums] = {}
-        for account, sums in found:
-            groups.setdefault(tuple(getattr(account, name) for name in by), Sums()).add(sums)
-        rows = [_row(dict(zip(by, key, strict=True)), sums) for key, sums in groups.items()]
-        rows.sort(key=lambda row: (row.day or _EPOCH, -row.spent_usd, -row.saved_usd, *(getattr(row, b) for b in by)))
-        return UsageReport(self._namespace, period.since, period.until, by, tuple(rows), _total(found), team)
+        if not of_team or self.shared is None:
+            return Booked(self._namespace, period, found)
+        others, learnt = self.shared.usage.between(first, last)
+        team = TeamPart(1 + len(others), _total(found), _moment(learnt.known_at_ms), learnt.trouble, learnt.ignored)
+        return Booked(self._namespace, period, found, [row for rows in others.values() for row in rows], team)
 
     def prune(self) -> None:
         """Remove from the team's tier what has expired there; raises ``StoreUnavailable``."""

@@ -1,7 +1,7 @@
 """Alert rules over a sliding window: pure, but for the counts that they keep. The clock is the caller's.
 
-Time is monotonic, so a clock that is set changes nothing. A window is told in sixtieths: what a rule sees is exact to
-one of them.
+Time is monotonic and counts sleep: a clock that is set changes nothing, and what was before a night is in no window. A
+window is told in sixtieths: what a rule sees is exact to one of them.
 """
 
 from __future__ import annotations

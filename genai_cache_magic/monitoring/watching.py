@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +42,7 @@ class AlertWatch:
     publish
         Called with the sentences in force, and for how long they are good [s], when that changes and now and then.
     clock
-        Seconds that never run backwards.
+        Seconds that never run backwards, and go on while the machine sleeps: what was before is not of this window.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class AlertWatch:
         tiers: Tiers = tuple,
         webhook: Webhook | None = None,
         publish: Callable[[tuple[str, ...], float], None] = lambda _, __: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = host.seconds_awake_or_asleep,
     ) -> None:
         self.longest_window_s = max((rule.window for rule in rules), default=0)
         self._rules = tuple(rules)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.api.custody import vault_wrapper
-from genai_cache_magic.api.team_line import team_line
-from genai_cache_magic.entries.link import DEADLINE_S, within
-from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.api.team.custody import vault_wrapper
+from genai_cache_magic.api.team.line import team_line
+from genai_cache_magic.entries.link import within
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.errors import ConfigurationError, KeyUnavailable, StoreDenied, StoreUnavailable
 from genai_cache_magic.ops.roles import DELETE, MEANS, PUBLISH, READ, RIGHTS, SIGN, UNWRAP, WRITE
 from genai_cache_magic.settings.roles import ROLES
@@ -24,7 +24,7 @@ from genai_cache_magic.stores.base import SupportsLeases, SupportsRemove
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.api.team.line import TeamLine
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.settings.roles import Role
     from genai_cache_magic.stores.base import SharedTier
@@ -176,7 +176,7 @@ def _is_cleaned(line: TeamLine) -> bool:
 def _tried(line: TeamLine, right: str, work: Callable[[], object]) -> Tried:
     name = line.tier.name
     try:
-        within(DEADLINE_S, work, overdue=line.overdue)
+        within(line.patience_s, work, overdue=line.overdue)
     except StoreDenied as exc:
         return Tried(name, right, State.REFUSED, str(exc))
     except StoreUnavailable as exc:
@@ -200,16 +200,25 @@ def _of_vault(settings: Settings) -> Iterator[Tried]:
 def in_words(access: Access) -> Iterator[str]:
     """Yield what people read of it beside the table."""
     role = access.role
-    for one in access.missing:
-        yield f"missing for {role or ROLES[0]}: {one.right} ({MEANS[one.right]}) at {one.place}"
+    wanted = role or ROLES[0]
+    refused = [one for one in access.missing if one.state is State.REFUSED]
+    untold = [one for one in access.missing if one.state is State.UNKNOWN]
+    for one in refused:
+        yield f"missing for {wanted}: {one.right} ({MEANS[one.right]}) at {one.place}"
+    for one in untold:
+        yield f"not known, and needed by {wanted}: {one.right} ({MEANS[one.right]}) at {one.place}"
     for one in access.too_much:
         yield f"too much for {role}: {one.right} ({MEANS[one.right]}) at {one.place}"
     yield from access.notes
-    if role is None:
-        fits = access.fits
-        yield f"these are the rights of a {fits}" if fits else "these are not even the rights of a Cache.Reader"
-    elif not access.missing and not access.too_much:
+    if role is None and (access.fits or not untold):
+        yield (
+            f"these are the rights of a {access.fits}"
+            if access.fits
+            else f"these are not even the rights of a {ROLES[0]}"
+        )
+    elif role is not None and not access.missing and not access.too_much:
         yield f"these are the rights of a {role}, no less and no more"
-    if access.missing:
-        wanted = role or ROLES[0]
+    if refused:
         yield f"`genai-cache access grant --role {wanted} --principal WHO --scope WHERE --print` prints what gives it"
+    if untold:
+        yield "what could not be tried tells nothing of the rights: see why, and try again"

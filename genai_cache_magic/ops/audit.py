@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.api.custody import key_wrapper
 from genai_cache_magic.api.factory import build_cache
-from genai_cache_magic.api.storage import home_of
-from genai_cache_magic.api.team_line import team_line
+from genai_cache_magic.api.team.custody import key_wrapper
+from genai_cache_magic.api.team.line import team_line
+from genai_cache_magic.api.team.storage import home_of
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.crypto.envelope import MAGIC
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, EntryUndecodable, GenaiCacheError
 from genai_cache_magic.host import tilde
 from genai_cache_magic.ops.audit_files import projects, rights, runs_in_git
 from genai_cache_magic.ops.audit_keys import keyset_age, vault_keys
-from genai_cache_magic.ops.audit_rules import found
+from genai_cache_magic.ops.audit_rules import answers, found
 from genai_cache_magic.ops.audit_tier import connections
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.stores.base import SupportsHeads
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.entries.placing import Places
     from genai_cache_magic.ops.audit_rules import Found
     from genai_cache_magic.settings.model import Settings
@@ -125,13 +125,13 @@ def _judged(where: str, places: Places, cache: Cache) -> Iterator[Found]:
             closed += head.startswith(MAGIC) and not _opens(places, EntryId(key), head)
     if plain:
         says = (
-            f"{plain:,} answers of namespace {cache.namespace} on {where} are not sealed: a machine of the team has "
+            f"{answers(plain)} of namespace {cache.namespace} on {where}, not sealed: a machine of the team has "
             "encryption off, or something else writes there; `genai-cache gc` removes what can't be opened"
         )
         yield found("UnsealedLeftover", says, settings=("encryption", "l2"))
     if closed:
         says = (
-            f"{closed:,} answers of namespace {cache.namespace} on {where} can't be opened by who has its keyset: "
+            f"{answers(closed)} of namespace {cache.namespace} on {where} can't be opened by who has its keyset: "
             "if no epoch was revoked, find out who changed them; `genai-cache gc` gives their room back"
         )
         yield found("UnopenableEntry", says, settings=("namespace",))

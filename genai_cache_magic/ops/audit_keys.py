@@ -6,9 +6,9 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.api.custody import vault_wrapper
-from genai_cache_magic.api.storage import home_of
-from genai_cache_magic.api.team_line import KEYSET, team_line
+from genai_cache_magic.api.team.custody import vault_wrapper
+from genai_cache_magic.api.team.line import KEYSET, team_line
+from genai_cache_magic.api.team.storage import home_of
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.host import tilde
 from genai_cache_magic.ops.audit_rules import found

@@ -157,3 +157,8 @@ def found(
     """Return what was found by the rule of that name, as bad as it says unless `severity` does."""
     rule = RULES[name]
     return Found(rule, says, where, settings, rule.severity if severity is None else severity)
+
+
+def answers(count: int) -> str:
+    """Return how many answers, in words."""
+    return "1 answer" if count == 1 else f"{count:,} answers"

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from genai_cache_magic.api.team_line import REDIS, container_at, kind_of, redis_at
+from genai_cache_magic.api.team.line import REDIS, container_at, kind_of, redis_at
 from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.ops.audit_keys import SOON_S, in_days
-from genai_cache_magic.ops.audit_rules import found
+from genai_cache_magic.ops.audit_rules import answers, found
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.stores.certificates import examined
 from genai_cache_magic.stores.connection import is_loopback
@@ -63,7 +63,7 @@ def _way_to_container(settings: Settings, url: str) -> Iterator[Found]:
 
 
 def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
-    from genai_cache_magic.stores.redis_audit import count_endless
+    from genai_cache_magic.stores.redis.audit import count_endless
 
     connection = redis_at(settings, url)
     try:
@@ -72,8 +72,8 @@ def _redis(settings: Settings, url: str, namespace: str) -> Iterator[Found]:
         connection.close()
     if endless:
         says = (
-            f"{endless:,} answers of namespace {namespace} in {connection.name} have no time to live: somebody took it "
-            "from them; `genai-cache clear` makes them invalid, and `genai-cache gc` removes them"
+            f"{answers(endless)} of namespace {namespace} in {connection.name} without a time to live: somebody took "
+            "it from them; `genai-cache clear` makes them invalid, and `genai-cache gc` removes them"
         )
         yield found("KeyWithoutTtl", says, settings=("l2", "namespace"))
 

@@ -11,11 +11,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.api.custody import key_wrapper
 from genai_cache_magic.api.factory import build_cache
 from genai_cache_magic.api.progress import bar_of
-from genai_cache_magic.api.storage import home_of
-from genai_cache_magic.api.team_line import KEYSET, team_line
+from genai_cache_magic.api.team.custody import key_wrapper
+from genai_cache_magic.api.team.line import KEYSET, team_line
+from genai_cache_magic.api.team.storage import home_of
 from genai_cache_magic.crypto.chain import Chain
 from genai_cache_magic.errors import (
     ConfigurationError,

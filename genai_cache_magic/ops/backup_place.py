@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.api.team_line import BLOB, container_at, kind_of
+from genai_cache_magic.api.team.line import BLOB, container_at, kind_of
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.stores.records import RecordFile
 
@@ -37,7 +37,7 @@ def records_at(place: str, settings: Settings, namespace: str) -> Iterator[Recor
             "a backup goes into a file, or into a container: "
             "write a path, https://ACCOUNT.blob.core.windows.net/CONTAINER, or azure-blob://CONTAINER"
         )
-    from genai_cache_magic.stores.azure_records import BlobRecords
+    from genai_cache_magic.stores.azure.records import BlobRecords
 
     connection = container_at(settings.model_copy(update=_PATIENT), place)
     try:

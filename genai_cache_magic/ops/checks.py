@@ -124,11 +124,20 @@ CHECKS: Final = {
     "tier-writes-refused": Check(
         L2, _WARNING, "the tier lets this machine read alone", "`genai-cache access check`; or `role = Cache.Reader`"
     ),
+    "tier-stores-nothing": Check(
+        L2, _ERROR, "the tier hands out what it holds, and stores nothing new", "what the message says: room, a replica"
+    ),
     "tier-keyset": Check(
         L2,
         _ERROR,
         "the team's keyset was wrapped by another key",
         "`genai-cache keys import --replace` with the team's key, and restart the kernel",
+    ),
+    "tier-newer": Check(
+        L2,
+        _ERROR,
+        "a newer version wrote the tier's record of what is invalid, so nothing of it can be used",
+        "update genai-cache-magic, and restart the kernel",
     ),
     "tier-part-away": Check(L2, _WARNING, "of Redis and container only one can be used", "what the message says"),
     "tier-evicts": Check(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.options import Mode
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.intercept import stainless
+from genai_cache_magic.intercept.stainless import client as stainless
 from genai_cache_magic.ops.checks import CONFIGURATION, KEY, L1, L2, Severity
 from genai_cache_magic.ops.doctor_key import of_key
 from genai_cache_magic.ops.doctor_local import of_machine
@@ -27,7 +27,7 @@ from genai_cache_magic.ops.surroundings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genai_cache_magic.api.session import Session
+    from genai_cache_magic.api.scopes.session import Session
     from genai_cache_magic.settings.model import Settings
 
 

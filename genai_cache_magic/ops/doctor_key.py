@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.api.custody import vault_wrapper
-from genai_cache_magic.api.installed import ensure_installed
+from genai_cache_magic.api.team.custody import vault_wrapper
+from genai_cache_magic.api.team.installed import ensure_installed
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import (
     ConfigurationError,

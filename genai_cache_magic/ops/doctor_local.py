@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.api.factory import build_cache
-from genai_cache_magic.api.storage import home_of
+from genai_cache_magic.api.team.storage import home_of
 from genai_cache_magic.errors import (
     DecryptionError,
     GenaiCacheError,
@@ -20,14 +20,14 @@ from genai_cache_magic.host import tilde
 from genai_cache_magic.ops.checks import L1, L2, Severity
 from genai_cache_magic.ops.findings import FULL, Finding, found_by
 from genai_cache_magic.settings.units import rounded_size, spell_size
-from genai_cache_magic.stores.directory import ensure_private_directory, is_writable
-from genai_cache_magic.stores.file_systems import file_system_of, is_shared, mount_table
+from genai_cache_magic.stores.disk.directory import ensure_private_directory, is_writable
+from genai_cache_magic.stores.disk.file_systems import file_system_of, is_shared, mount_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.api.team.line import TeamLine
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.events import Event
     from genai_cache_magic.settings.model import Settings

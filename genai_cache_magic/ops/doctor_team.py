@@ -7,10 +7,12 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.storage import home_of
-from genai_cache_magic.api.team_line import REDIS, kind_of, redis_at, team_line
-from genai_cache_magic.entries.link import DEADLINE_S, within
-from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.api.team.line import KEYSET, REDIS, kind_of, redis_at, team_line
+from genai_cache_magic.api.team.storage import home_of, public_keys
+from genai_cache_magic.entries.generations import LiveGenerations
+from genai_cache_magic.entries.link import within
+from genai_cache_magic.entries.team.outbox import Outbox
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.errors import (
     ConfigurationError,
     DecryptionError,
@@ -18,18 +20,20 @@ from genai_cache_magic.errors import (
     PartUnavailable,
     StoreDenied,
     StoreUnavailable,
+    WritesUnavailable,
 )
 from genai_cache_magic.ops.audit_tier import ways
 from genai_cache_magic.ops.checks import L2, Severity
 from genai_cache_magic.ops.findings import FULL, Finding, found_by
 from genai_cache_magic.settings.units import rounded_size
 from genai_cache_magic.stores.base import SupportsEdge
-from genai_cache_magic.stores.by_size import LARGE_BYTES
+from genai_cache_magic.stores.documents import MemoryDocument
+from genai_cache_magic.stores.redis.by_size import LARGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from genai_cache_magic.api.team_line import TeamLine
+    from genai_cache_magic.api.team.line import TeamLine
     from genai_cache_magic.crypto.wrappers.base import KeyWrapper
     from genai_cache_magic.settings.model import Settings
 
@@ -76,13 +80,13 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
     """Ask, read and write, each within the deadline."""
 
     def bounded(work: Callable[[], Any]) -> Any:
-        return within(DEADLINE_S, work, overdue=line.overdue)
+        return within(line.patience_s, work, overdue=line.overdue)
 
-    keyset = bounded(lambda: line.document("keyset").load())
-    looked = bounded(lambda: line.tier.look_up("generations", ()))
-    refused = "" if line.breaker.rights.is_reader else bounded(lambda: _refused_write(line))
+    keyset, record = (bounded(line.document(name).load) for name in (KEYSET, GENERATIONS))
+    looked = bounded(lambda: line.tier.look_up(GENERATIONS, ()))
+    refused = None if line.breaker.rights.is_reader else bounded(lambda: _refused_write(line, settings))
     if refused:
-        yield found_by("tier-writes-refused", refused, ("role", *_credentials(settings)))
+        yield refused
     is_writer = not refused and not line.breaker.rights.is_reader
     if is_writer and len(settings.l2) > 1:
         try:
@@ -97,20 +101,46 @@ def _reached(line: TeamLine, settings: Settings, namespace: str, key: KeyWrapper
     apart_s = looked.now_s - time.time()
     if abs(apart_s) > _SAME_TIME_S:
         says = (
-            f"its clock and this machine's differ by {abs(apart_s):,.0f} s: set this machine's, though nothing depends "
+            f"its clock and this machine's differ by {_span(abs(apart_s))}: set this machine's, though nothing depends "
             "on it while the tier can be asked"
         )
         yield found_by("clocks-apart", says)
-    if keyset is None:
-        yield Finding(L2, Severity.OK, f"{line.tier.name} answers, and is empty for namespace {namespace}", ("l2",))
-        return
-    if key is not None:
-        from genai_cache_magic.crypto.keyset import open_manifest
-
-        open_manifest(keyset, namespace, key)
-    opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
+    mac_key = _opened(settings, namespace, key, keyset)
     may = "can be read and written" if is_writer else "can be read"
-    yield Finding(L2, Severity.OK, f"{line.tier.name} answers, {may}{opened}", ("l2",))
+    opened = "" if key is None and settings.encryption != "off" else ", and its keyset is opened by this key"
+    if newer := _newer(namespace, mac_key, record):
+        yield found_by("tier-newer", newer)
+    elif keyset is None:
+        yield Finding(L2, Severity.OK, f"{line.tier.name} answers, and is empty for namespace {namespace}", ("l2",))
+    else:
+        yield Finding(L2, Severity.OK, f"{line.tier.name} answers, {may}{opened}", ("l2",))
+
+
+def _opened(settings: Settings, namespace: str, key: KeyWrapper | None, keyset: bytes | None) -> bytes | None:
+    """Return the secret by which records there are known for the team's, None if it is not at hand.
+
+    Raises as `open_manifest`.
+    """
+    if settings.encryption == "off":
+        return public_keys(namespace).mac_key
+    if key is None or keyset is None:
+        return None
+    from genai_cache_magic.crypto.keyset import open_manifest
+
+    return open_manifest(keyset, namespace, key).mac_key
+
+
+def _newer(namespace: str, mac_key: bytes | None, record: bytes | None) -> str:
+    """Return what to say of a record of what is invalid that a newer version wrote; empty for any other."""
+    if mac_key is None:
+        return ""  # without the key nobody knows who wrote it
+    try:
+        LiveGenerations(
+            MemoryDocument(), namespace=namespace, mac_key=mac_key, random_bytes=secrets.token_bytes
+        ).authentic(record)
+    except StoreUnavailable as exc:
+        return str(exc)
+    return ""
 
 
 def _edge(line: TeamLine) -> Iterator[Finding]:
@@ -141,7 +171,7 @@ _WAYS = {
 
 
 def _memory(settings: Settings, url: str) -> Iterator[Finding]:
-    from genai_cache_magic.stores.redis_limits import memory_of
+    from genai_cache_magic.stores.redis.limits import memory_of
 
     with closing(redis_at(settings, url)) as connection:
         used, most = memory_of(connection)
@@ -158,16 +188,19 @@ def _probe(line: TeamLine, blob: bytes) -> None:
     line.tier.store.delete(name)
 
 
-def _refused_write(line: TeamLine) -> str:
-    """Return what to say where what can be read can't be written; empty where it can."""
+def _refused_write(line: TeamLine, settings: Settings) -> Finding | None:
+    """Return what is to be said where what can be read can't be written; None where it can."""
     try:
         _probe(line, b"doctor")
     except StoreDenied as exc:
-        return (
+        says = (
             f"not all may be done there that a Cache.Writer does ({exc}): `genai-cache access check` says what; "
             "who shall only read sets role to Cache.Reader"
         )
-    return ""
+        return found_by("tier-writes-refused", says, ("role", *_credentials(settings)))
+    except WritesUnavailable as exc:
+        return found_by("tier-stores-nothing", str(exc), ("l2", "maxmemory", "eviction_policy"))
+    return None
 
 
 def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Finding]:
@@ -186,3 +219,11 @@ def _queued(settings: Settings, line: TeamLine, namespace: str) -> Iterator[Find
             "a kernel with this cache reaches the tier: run one, or leave it open"
         )
         yield found_by("queue-waiting", says)
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time in the unit that a reader can judge it by."""
+    for unit, size_s in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size_s:
+            return f"{seconds / size_s:,.0f} {unit}"
+    return f"{seconds:.0f} s"

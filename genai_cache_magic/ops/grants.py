@@ -37,10 +37,14 @@ _KINDS: Final = {
     "microsoft.cache/redis": "redis",
     "microsoft.cache/redisenterprise": "managed",
 }
+_OWN_REDIS: Final = re.compile(r"(?i:rediss?(?:\+cluster)?)://(?:[^/?#]*@)?([^/?#@]+)")
+_AZURES: Final = re.compile(
+    r"(?i)\.(?:redis\.cache\.windows|redisenterprise\.cache\.azure|redis\.azure)\.net(?::\d+)?$"
+)
 _SCOPE_EXAMPLE: Final = (
     "/subscriptions/ID/resourceGroups/GROUP, or with /providers/Microsoft.Storage/storageAccounts/NAME, "
     "/providers/Microsoft.KeyVault/vaults/NAME, /providers/Microsoft.Cache/redis/NAME or "
-    "/providers/Microsoft.Cache/redisEnterprise/NAME after it"
+    "/providers/Microsoft.Cache/redisEnterprise/NAME after it; redis://HOST:PORT is a Redis of your own"
 )
 _GROUP_PARTS, _RESOURCE_PARTS = 4, 8
 
@@ -55,7 +59,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A resource of Azure, taken apart; `kind` is ``group`` for all that a group or a subscription holds."""
+    """A resource of Azure, taken apart; `kind` is ``group`` for all that a group or a subscription holds.
+
+    It is ``own`` for a Redis that is nobody's resource: all else is empty then.
+    """
 
     path: str
     subscription: str
@@ -84,7 +91,18 @@ def checked_principal(text: str) -> str:
 
 
 def checked_scope(text: str) -> Scope:
-    """Return a resource by its id; raises ``ConfigurationError`` for what can't be one, or holds no cache."""
+    """Return a resource by its id; raises ``ConfigurationError`` for what can't be one, or holds no cache.
+
+    SECURITY: nothing of the address of a Redis is kept or shown, since a password may stand in it.
+    """
+    own = _OWN_REDIS.match(text)
+    if own is not None:
+        if _AZURES.search(own[1]):
+            raise ConfigurationError(
+                "--scope is the address of a Redis of Azure's, which takes no rules by its address: give its id, "
+                f"{_SCOPE_EXAMPLE.partition('; ')[0]}"
+            )
+        return Scope("", "", "", "own", "")
     path = "/" + text.strip("/")
     parts = path.split("/")[1:]
     names = dict(zip((part.lower() for part in parts[::2]), parts[1::2], strict=False))
@@ -117,7 +135,7 @@ def grant(role: Role, principal: str, scope: Scope, namespace: str | None = None
         lines += _policy(role, principal, scope, namespace)
     if scope.kind == "managed":
         lines += _managed(role, principal, scope, namespace)
-    if scope.kind in {"redis", "managed", "group"}:
+    if scope.kind in {"redis", "managed", "group", "own"}:
         lines += _acl(role, principal, namespace)
     return tuple(lines)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from genai_cache_magic.api.team_line import BLOB, host_of, kind_of
+from genai_cache_magic.api.team.line import BLOB, host_of, kind_of
 from genai_cache_magic.entries.link import within
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.private import addresses_of, is_private

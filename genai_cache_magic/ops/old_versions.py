@@ -10,24 +10,27 @@ import os
 import shutil
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.api.custody import layout_directory
-from genai_cache_magic.api.team_line import REDIS, container_at, kind_of, redis_at
+from genai_cache_magic.api.team.custody import layout_directory
+from genai_cache_magic.api.team.line import REDIS, container_at, kind_of, redis_at
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.host import tilde
 from genai_cache_magic.settings.roles import READER
 from genai_cache_magic.stores.keys import LAYOUT
+from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from genai_cache_magic.settings.model import Settings
-    from genai_cache_magic.stores.azure_connection import BlobConnection
-    from genai_cache_magic.stores.redis_connection import RedisConnection
+    from genai_cache_magic.stores.azure.connection import BlobConnection
+    from genai_cache_magic.stores.redis.connection import RedisConnection
 
 _AT_ONCE: Final = 200
+_AT_A_TIME: Final = 8
 _BACKUPS: Final = "b/"
 
 
@@ -119,8 +122,8 @@ def _remove_directory(path: Path) -> None:
 
 
 def _in_redis(redis: RedisConnection, namespace: str, version: int) -> Left:
-    from genai_cache_magic.stores.redis import key_prefix
-    from genai_cache_magic.stores.redis_room import taken
+    from genai_cache_magic.stores.redis.room import taken
+    from genai_cache_magic.stores.redis.store import key_prefix
 
     sizes: dict[bytes, int] = {}
     with redis.use() as client:
@@ -142,7 +145,7 @@ def _remove_keys(redis: RedisConnection, keys: Iterable[bytes]) -> None:
 
 
 def _in_container(container: BlobConnection, namespace: str, version: int) -> Left:
-    from genai_cache_magic.stores.azure_rows import name_prefix
+    from genai_cache_magic.stores.azure.rows import name_prefix
 
     prefix = name_prefix(namespace, version)
     with container.use() as client:
@@ -152,9 +155,9 @@ def _in_container(container: BlobConnection, namespace: str, version: int) -> Le
 
 
 def _remove_blobs(container: BlobConnection, names: Iterable[str]) -> None:
-    left = iter(names)
-    with container.use() as client:
-        while batch := list(itertools.islice(left, _AT_ONCE)):
-            answers = client.delete_blobs(*batch, raise_on_any_failure=False)
-            if any(answer.status_code >= 400 and answer.status_code != 404 for answer in answers):  # noqa: PLR2004 - HTTP's
-                raise StoreUnavailable(f"{container.name} refuses to remove some of it: this identity lacks the right")
+    from genai_cache_magic.stores.azure.rows import remove
+
+    workers = Workers(_AT_A_TIME, "genai-cache-old-versions")
+    with container.use() as client, closing(workers):
+        for asked in [workers.submit(partial(remove, client), name) for name in names]:
+            asked.result()

@@ -12,18 +12,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.api.custody import key_wrapper, made_home
 from genai_cache_magic.api.factory import build_cache
-from genai_cache_magic.api.keysets import keyset_of
 from genai_cache_magic.api.progress import bar_of
-from genai_cache_magic.api.storage import home_of, public_keys
-from genai_cache_magic.api.team_line import KEYSET, team_line
+from genai_cache_magic.api.team.custody import key_wrapper, made_home
+from genai_cache_magic.api.team.keysets import keyset_of
+from genai_cache_magic.api.team.line import KEYSET, team_line
+from genai_cache_magic.api.team.storage import home_of, public_keys
 from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.core.validity import PRUNED
 from genai_cache_magic.crypto.chain import Chain
 from genai_cache_magic.crypto.document_mac import protect_document
 from genai_cache_magic.entries.filling import ANY
-from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.errors import (
     ConfigurationError,
     DecryptionError,
@@ -32,8 +32,8 @@ from genai_cache_magic.errors import (
     StoreUnavailable,
 )
 from genai_cache_magic.ops.backup_chain import answers_of, keysets_in, read_chain
+from genai_cache_magic.stores.disk.home import Losses
 from genai_cache_magic.stores.documents import FileDocument
-from genai_cache_magic.stores.home import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,8 +108,9 @@ def restore(
     found = read_chain(records, Chain(mac_key, namespace))
     if found.whole is None or not (found.is_whole or last_whole):
         then = ", or restore what was whole before with --last-whole" if found.whole else ""
+        never = "" if found.whole else "; none before was finished either, so there is nothing in it to restore"
         raise ConfigurationError(
-            f"{records.name} is not whole: its last backup was not finished, or it was cut off: run "
+            f"{records.name} is not whole: its last backup was not finished, or it was cut off{never}: run "
             f"`genai-cache backup {namespace} ...` into it again{then}"
         )
     _prepare(settings, namespace, found.whole, mac_key)

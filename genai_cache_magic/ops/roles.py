@@ -11,6 +11,7 @@ from typing import Final
 
 from genai_cache_magic.crypto.wrappers.azure_rights import KEY_ADMIN, KEY_SIGNER, KEY_USER
 from genai_cache_magic.settings.roles import ADMIN, READER, WRITER, Role
+from genai_cache_magic.stores.keys import LAYOUT
 
 READ, WRITE, DELETE, PUBLISH = "read", "write", "delete", "publish"
 UNWRAP, SIGN = "unwrap", "sign"
@@ -60,4 +61,5 @@ VAULT_ROLES: Final[dict[Role, tuple[str, ...]]] = {
 
 def redis_keys(namespace: str | None = None) -> str:
     """Return the pattern of the keys of `namespace`, None for those of all."""
-    return f"~genai-cache:1:{namespace}:*" if namespace else "~genai-cache:1:*"
+    below = f"{namespace}:*" if namespace else "*"
+    return f"~genai-cache:{LAYOUT}:{below}"

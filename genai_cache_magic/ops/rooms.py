@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.team_line import REDIS, container_at, kind_of, redis_at
+from genai_cache_magic.api.team.line import REDIS, container_at, kind_of, redis_at
 from genai_cache_magic.entries.growth import growth
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from genai_cache_magic.api.cache import Cache
-    from genai_cache_magic.entries.holdings import Limited
+    from genai_cache_magic.entries.listing.holdings import Limited
     from genai_cache_magic.settings.model import Settings
     from genai_cache_magic.stores.rooms import Room
 
@@ -106,14 +106,14 @@ def _there(settings: Settings, namespace: str) -> Iterator[tuple[str, Room, Mapp
     pointed: Mapping[str, str] = {}
     for url in sorted((one.get_secret_value() for one in settings.l2), key=lambda url: kind_of(url) != REDIS):
         if kind_of(url) == REDIS:
-            from genai_cache_magic.stores import redis_room
+            from genai_cache_magic.stores.redis import room as redis_room
 
             with closing(redis_at(settings, url)) as redis:
                 room = redis_room.room_of(redis, namespace)
             pointed = room.pointed
             yield room.name, room, room.sizes
         else:
-            from genai_cache_magic.stores import azure_room
+            from genai_cache_magic.stores.azure import room as azure_room
 
             with closing(container_at(settings, url)) as container:
                 room = azure_room.room_of(container, namespace, limit_bytes=settings.limits.container)

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from genai_cache_magic.api.installed import is_installed
-from genai_cache_magic.api.monitored import ensure_exporter
+from genai_cache_magic.api.team.installed import is_installed
+from genai_cache_magic.api.watching.monitored import ensure_exporter
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import is_foreign, process_id, tilde
 from genai_cache_magic.vectors import INSTALL_LOCAL, LOCAL_PACKAGES
@@ -137,7 +137,7 @@ def outdated_processes(directory: Path) -> Iterator[int]:
 
 def _updated_s() -> float:
     """Return when the code of this package was last written [s since the epoch]."""
-    return max(path.stat().st_ctime for path in Path(__file__).parents[1].glob("*/*.py"))
+    return max(path.stat().st_ctime for path in Path(__file__).parents[1].rglob("*.py"))
 
 
 def _boot_s() -> float | None:

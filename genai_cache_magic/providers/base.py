@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.remembered import Remembered
@@ -79,7 +79,8 @@ class Wants:
     @property
     def asked(self) -> str:
         """The form of the question: who asks in the same one gets what was received, as it was received."""
-        return f"{self.form.value} {self.options}" if self.options else self.form.value
+        form: str = self.form._value_  # the same as `value`, without code in between
+        return f"{form} {self.options}" if self.options else form
 
 
 STATEFUL: Final = "stateful"
@@ -301,9 +302,8 @@ class Provider(Protocol):
         """Return a stored `response` as this caller wants it, or None where that can't be done."""
 
 
-@runtime_checkable
 class GivesIds(Protocol):
-    """A wire API whose answers can be gone on from, by an id."""
+    """A wire API whose answers can be gone on from, by an id: any `Provider` that has this method."""
 
     def given(self, response: Response) -> tuple[Given, ...]:
         """Return the ids that a whole `response` gives out; pure, and raises for no bytes."""

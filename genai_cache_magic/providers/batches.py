@@ -6,6 +6,7 @@ known: where they are not, a batch is one call. What an answer says is cut out o
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -250,10 +251,17 @@ class Division:
         return orjson.dumps([told.get(name) for name in self.parts.same])
 
 
+@functools.lru_cache(maxsize=64)
+def _is_divisible(kind: type) -> bool:
+    """Tell whether a wire API divides its calls; asked of each class once: a protocol is slow to look."""
+    return issubclass(kind, Divisible)
+
+
 def divided(call: ModelCall, sent: HttpCall, raw: bytes) -> ModelCall:
     """Return `call` with how it can be divided, if it can."""
-    provider, request = call.provider, call.request
-    if call.refused or request.media or call.follows or not isinstance(provider, Divisible):
+    provider: Any = call.provider
+    request, kind = call.request, provider.__class__
+    if call.refused or request.media or call.follows or not _is_divisible(kind):
         return call
     parts = provider.parts(request.body)
     body = load_object(raw)

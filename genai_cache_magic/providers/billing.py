@@ -6,6 +6,8 @@ of a usage that is not known here may cost if it is a number other than zero. `d
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -50,6 +52,10 @@ _TIMES: Final = re.compile(r"(?i)latency|timestamp|throughput|(^|_)(time|ttft|tp
 
 MODALITIES: Final = ("audio", "image", "video")
 
+_NAME_OF: Final = operator.itemgetter(0)
+_MOST_HEADS: Final = 128
+"""Of the names in so many heads it is remembered what they say."""
+
 
 class Counted(NamedTuple):
     """What a usage says: the tokens, and what else decides their price."""
@@ -63,32 +69,63 @@ def with_bill(answer: Answer, response: Response) -> Answer:
 
     That is a gateway's own bill in a header, the signs of a gateway, the terms, and that it failed after it began.
     """
-    bill = answer.bill
-    gateway = next((name for name, _ in response.headers if name.startswith(_GATEWAYS)), bill.gateway)
+    bill, headers = answer.bill, response.headers
+    signs = _signs(tuple(map(_NAME_OF, headers)))
     stated = bill.stated_usd
-    if stated is None and response.form is Form.JSON:  # the header of a stream was sent before there was a cost
-        stated = next((_money(value) for name, value in response.headers if name == _LITELLM_COST), None)
-    tier = next((value for name, value in response.headers if name == "x-gemini-service-tier"), "")
+    if stated is None and signs.costs and response.form is Form.JSON:
+        # The header of a stream was sent before there was a cost.
+        stated = _money(headers[signs.costs[0]][1])
+    tier = headers[signs.tiers[0]][1] if signs.tiers else ""
     terms = {"service_tier": tier.lower(), **bill.terms} if tier else bill.terms
-    cached = _answered_by_a_cache(response.headers)
+    cached = _answered_by_a_cache(headers, signs.caches)
     if stated is None and cached in _OWN_CACHES:
         stated = Decimal(0)
     unclear = bill.unclear or cached
     if answer.end is End.ERROR and response.form is Form.STREAM and is_success(response):
         unclear = unclear or "failed after it began"
-    return replace(answer, bill=Bill(bill.units, terms, stated, gateway, unclear))
+    told = Bill(bill.units, terms, stated, signs.gateway or bill.gateway, unclear)
+    return answer if told == bill else replace(answer, bill=told)
 
 
-def _answered_by_a_cache(headers: Headers) -> str:
-    """Return the name of a header by which a cache on the way says that the answer is its own; empty if none does."""
-    found = (
-        name
-        for name, value in headers
-        if _A_CACHE.search(name)
-        and not _A_PROMPT_CACHE.search(name)
-        and (_HIT.match(value.strip()) or name == "x-litellm-cache-key")
+class _Signs(NamedTuple):
+    """What the names of an answer's headers say of its price.
+
+    Attributes
+    ----------
+    gateway
+        The first by which a gateway is known; empty if there is none.
+    is_litellm
+        Whether LiteLLM's proxy answered.
+    costs, tiers, caches
+        Where headers stand that may tell what is billed, on which terms it was served, and that a cache answered.
+    """
+
+    gateway: str
+    is_litellm: bool
+    costs: tuple[int, ...]
+    tiers: tuple[int, ...]
+    caches: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=_MOST_HEADS)
+def _signs(names: tuple[str, ...]) -> _Signs:
+    """Return what `names` of headers say, in lower case; an origin's are the same from answer to answer."""
+    places = range(len(names))
+    return _Signs(
+        next((name for name in names if name.startswith(_GATEWAYS)), ""),
+        any(name.startswith(_LITELLM) for name in names),
+        tuple(at for at in places if names[at] == _LITELLM_COST),
+        tuple(at for at in places if names[at] == "x-gemini-service-tier"),
+        tuple(at for at in places if _A_CACHE.search(names[at]) and not _A_PROMPT_CACHE.search(names[at])),
     )
-    return next(found, "")
+
+
+def _answered_by_a_cache(headers: Headers, places: Iterable[int]) -> str:
+    """Return the name of a header by which a cache on the way says that the answer is its own; empty if none does."""
+    for name, value in (headers[at] for at in places):
+        if _HIT.match(value.strip()) or name == "x-litellm-cache-key":
+            return name
+    return ""
 
 
 def leftover(fields: JsonObject, known: Collection[str]) -> str:
@@ -178,6 +215,7 @@ _SAID_DETAILS: Final = (
     "output_token_details",
     "completion_token_details",
 )
+_MODAL: Final = tuple((kind, f"{kind}_tokens") for kind in MODALITIES)
 _KNOWN: Final = frozenset(
     {
         "prompt_tokens",
@@ -262,7 +300,7 @@ def read_openai(
 
 
 def _biller(vendor: str, headers: Headers) -> str:
-    return "litellm" if any(name.startswith(_LITELLM) for name, _ in headers) else vendor
+    return "litellm" if _signs(tuple(map(_NAME_OF, headers))).is_litellm else vendor
 
 
 def _details(fields: JsonObject, names: Iterable[str]) -> JsonObject:
@@ -271,8 +309,7 @@ def _details(fields: JsonObject, names: Iterable[str]) -> JsonObject:
 
 def _agreed(fields: JsonObject, details: JsonObject, names: Iterable[str]) -> set[int]:
     """Return the counts that are told under any of `names`, each once; more than one contradict each other."""
-    told = [count(holder.get(name)) for holder in (details, fields) for name in names]
-    return {n for n in told if n}
+    return {n for holder in (details, fields) for name in names if name in holder and (n := count(holder[name]))}
 
 
 def _both_sides(fields: JsonObject, cached: set[int], written: set[int]) -> tuple[int | None, int | None, str]:
@@ -294,17 +331,21 @@ def _both_sides(fields: JsonObject, cached: set[int], written: set[int]) -> tupl
 
 
 def _in_an_hour(holder: JsonObject) -> int:
-    return sum(count(as_object(holder.get(name)).get("ephemeral_1h_input_tokens")) or 0 for name in _WRITTEN_BY_TTL)
+    told = [as_object(holder[name]) for name in _WRITTEN_BY_TTL if name in holder]
+    return sum(count(one.get("ephemeral_1h_input_tokens")) or 0 for one in told) if told else 0
 
 
 def _kinds(asked_of: JsonObject, said_of: JsonObject) -> dict[str, int]:
     """Return the tokens that are no text."""
     cached_of = as_object(asked_of.get("cached_tokens_details"))
     found: dict[str, int | None] = {}
-    for kind in MODALITIES:
-        found[f"input_{kind}_tokens"] = count(asked_of.get(f"{kind}_tokens"))
-        found[f"output_{kind}_tokens"] = count(said_of.get(f"{kind}_tokens"))
-        found[f"cache_{kind}_read_tokens"] = count(cached_of.get(f"{kind}_tokens"))
+    for kind, name in _MODAL:
+        if name in asked_of:
+            found[f"input_{kind}_tokens"] = count(asked_of[name])
+        if name in said_of:
+            found[f"output_{kind}_tokens"] = count(said_of[name])
+        if name in cached_of:
+            found[f"cache_{kind}_read_tokens"] = count(cached_of[name])
     return units(found)
 
 

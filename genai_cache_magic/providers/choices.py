@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import is_one_token, is_score
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,

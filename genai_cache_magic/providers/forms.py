@@ -16,9 +16,9 @@ import orjson
 from genai_cache_magic.core.canonical import dumps, parse_body
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.sse import Event
 from genai_cache_magic.providers.reading import as_object, as_text, is_success
-from genai_cache_magic.providers.sse import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

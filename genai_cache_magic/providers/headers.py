@@ -7,6 +7,7 @@ knows is not in the key, since proxies and tracers add headers to every call.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.credentials import digest_of, is_credential
@@ -105,6 +106,8 @@ SILENT: Final = frozenset(
 SILENT_PREFIXES: Final = ("x-amz-", "x-aws-ec2-", "x-fern-", "x-goog-upload-", "x-stainless-")
 """Beginnings of headers that decide nothing: signatures, names of libraries, pieces of uploads."""
 
+_names_a_router: Final = re.compile("|".join(SEMANTIC_PREFIXES)).search
+
 _FLAG_LISTS: Final = frozenset({"anthropic-beta", "openai-beta", "x-anthropic-beta"})
 """Headers that hold a set of flags, comma-separated."""
 
@@ -118,8 +121,8 @@ def semantic_headers(call: HttpCall, extra: frozenset[str]) -> Headers:
         `extra` names credentials, to keep their owners apart, and `call` shows none of them.
     """
     found = SEMANTIC_HEADERS.intersection(call.headers)
-    if routing := [name for name in call.headers if name.startswith(SEMANTIC_PREFIXES)]:
-        found |= set(filter(is_semantic, routing))
+    if _names_a_router(" ".join(call.headers)):  # seldom: spares a look at each of them
+        found |= set(filter(is_semantic, [name for name in call.headers if name.startswith(SEMANTIC_PREFIXES)]))
     if extra:
         telling = sorted(filter(is_credential, extra))
         if telling and not call.headers.keys() & telling:  # a client may add it below, where it would be too late

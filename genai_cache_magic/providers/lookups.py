@@ -10,8 +10,8 @@ import functools
 import re
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.fields import is_asked, objects
+from genai_cache_magic.providers.formats import streams
 from genai_cache_magic.providers.reading import as_object, as_text
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ _MARKS: Final = (
 
 def told_by(response: Response, body: JsonObject) -> str:
     """Return what tells in `response` that something was looked up to answer `body`; empty if nothing does."""
-    if not (streams.is_packed(response) or any(mark in response.body for mark in _MARKS)):
+    if not (streams.is_packed(response) or any(map(response.body.__contains__, _MARKS))):
         return ""
     seen = _Seen(body)
     return next(filter(None, map(seen.sign_in, streams.objects(response))), "")

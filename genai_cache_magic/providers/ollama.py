@@ -5,11 +5,10 @@ It streams unless it is told not to, as JSON lines of which the last is ``done``
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import jsonlines
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.batches import Parts, are_alone
 from genai_cache_magic.providers.fields import (
@@ -22,7 +21,8 @@ from genai_cache_magic.providers.fields import (
     positive,
     preview_of,
 )
-from genai_cache_magic.providers.media import BARE, fold_texts
+from genai_cache_magic.providers.formats import jsonlines
+from genai_cache_magic.providers.formats.media import BARE, fold_texts
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
@@ -31,6 +31,7 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
+    whole_if_scored,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -64,9 +65,7 @@ class Ollama:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with the line that is ``done``."""
-        answer = self._read(response)
-        is_wanted = self.is_scored and answer.end is End.TRUNCATED
-        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+        return whole_if_scored(self._read(response), is_scored=self.is_scored)
 
     def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -26,6 +27,12 @@ _GRAVEST_FIRST: Final = (
     End.TOOL_CALLS,
     End.COMPLETE,
 )
+
+
+def whole_if_scored(answer: Answer, *, is_scored: bool) -> Answer:
+    """Return `answer`, which is whole where it ends after one token and the probabilities of that were asked for."""
+    is_whole = is_scored and answer.end is End.TRUNCATED
+    return replace(answer, end=End.COMPLETE) if is_whole else answer
 
 
 def content_type(response: Response) -> str:

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import (
-    batches,
-    custom,
-    lookups,
-    multipart,
-    noise,
-    ollama,
-    references,
-    unrecognised,
-    uploads,
-)
+from genai_cache_magic.providers import batches, custom, lookups, noise, ollama, references, unrecognised, uploads
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic import vertex as anthropic_vertex
 from genai_cache_magic.providers.bedrock import converse as bedrock_converse
@@ -28,6 +18,7 @@ from genai_cache_magic.providers.cohere import chat as cohere_chat
 from genai_cache_magic.providers.cohere import chat_v1 as cohere_chat_v1
 from genai_cache_magic.providers.cohere import embeddings as cohere_embeddings
 from genai_cache_magic.providers.cohere import rerank as cohere_rerank
+from genai_cache_magic.providers.formats import multipart
 from genai_cache_magic.providers.gemini import embeddings as gemini_embeddings
 from genai_cache_magic.providers.gemini import generate as gemini_generate
 from genai_cache_magic.providers.gemini import interactions as gemini_interactions

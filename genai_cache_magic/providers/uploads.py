@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from genai_cache_magic.core.canonical import dumps, parse_body
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import multipart, references
+from genai_cache_magic.providers import references
+from genai_cache_magic.providers.formats import multipart
 from genai_cache_magic.providers.origins import serves_models
 from genai_cache_magic.providers.reading import as_object, as_text, is_success, load_object
 

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.providers.base import End
-from genai_cache_magic.providers.media import decode_base64
+from genai_cache_magic.providers.formats.media import decode_base64
 from genai_cache_magic.providers.reading import as_object
 
 if TYPE_CHECKING:

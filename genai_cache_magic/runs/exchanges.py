@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from genai_cache_magic.core.policy import Refuse, admissible
 from genai_cache_magic.core.portable import portable_digest, portable_form
 from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
+from genai_cache_magic.intercept.clients.wire import http_call
 from genai_cache_magic.intercept.inflating import unpacked
 from genai_cache_magic.intercept.recording import recorded
-from genai_cache_magic.intercept.wire import http_call
 from genai_cache_magic.providers.base import Uploads
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.runs.lines import CallName, RecordedCall, decode_line, encode_line

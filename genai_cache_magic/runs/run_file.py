@@ -14,8 +14,8 @@ from genai_cache_magic import host
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable, UncacheableRequest
 from genai_cache_magic.runs.lines import HEAD, MAX_LINE_BYTES, decode_file, decode_line, encode_file, encode_line
 from genai_cache_magic.runs.sealing import is_sealed, open_file, seal_file
-from genai_cache_magic.stores.faults import map_os_errors
-from genai_cache_magic.stores.locks import FileLock, lock_elsewhere
+from genai_cache_magic.stores.disk.faults import map_os_errors
+from genai_cache_magic.stores.disk.locks import FileLock, lock_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

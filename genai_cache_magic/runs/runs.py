@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genai_cache_magic.core.ignoring import checked_rules, combined
+from genai_cache_magic.core.options import checked_name
 from genai_cache_magic.entries.entries import Found
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ledger.run_rows import IMPORTED, IMPORTED_SIMILAR, RunCall, RunNote, merged
@@ -259,6 +260,7 @@ class Runs:
         ConfigurationError
             The file can't be used, or there is another run of that name.
         """
+        checked_name(name, of="run")
         recorded, left_out = self._calls_in(Path(path).absolute(), source, log)
         calls = under_rules(recorded, combined(self._ignore, checked_rules(ignore)))
         target = self._bundle(name)

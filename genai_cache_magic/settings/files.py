@@ -168,6 +168,11 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
     if path.name == "pyproject.toml":
         tools = table.get("tool", {})
         table = tools.get(TABLE, {}) if isinstance(tools, dict) else {}
+    elif "tool" in table:  # copied from a page, which writes all examples as of pyproject.toml
+        raise ConfigurationError(
+            f"{tilde(path)}: [tool.{TABLE}] belongs into pyproject.toml; here leave that line out, and write "
+            f"[tool.{TABLE}.cdn] as [cdn]"
+        )
     if not isinstance(table, dict):
         raise ConfigurationError(f"{path}: tool.{TABLE} must be a table, written [tool.{TABLE}]")
     return {name.replace("-", "_"): value for name, value in table.items()}

@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from genai_cache_magic.core.ignoring import OWN, checked_rules, combined
 from genai_cache_magic.core.masking import without_credentials
-from genai_cache_magic.core.options import LEAST_SEMANTIC, Mode, Samples
+from genai_cache_magic.core.options import LEAST_SEMANTIC, Mode, Samples, checked_name
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.host import machine_name, person_name
 from genai_cache_magic.settings.edges import CdnSettings
@@ -92,9 +92,18 @@ def _namespace(value: Any) -> Any:
     return value
 
 
+def _name(value: Any) -> Any:
+    return checked_name(value, of="the name") if isinstance(value, str) else value
+
+
+def is_header(value: object) -> bool:
+    """Tell whether a text is the name of a header."""
+    return isinstance(value, str) and _HEADER.fullmatch(value) is not None
+
+
 def _header(value: Any) -> Any:
     # SECURITY: not shown, since who writes a whole header here writes a credential.
-    if isinstance(value, str) and not _HEADER.fullmatch(value):
+    if isinstance(value, str) and not is_header(value):
         raise ConfigurationError('this is no name of a header: write names alone, such as ["x-tenant"]')
     return value
 
@@ -148,6 +157,7 @@ def _azure_redis() -> tuple[SecretStr, ...]:
 
 Addresses = Annotated[tuple[SecretStr, ...], reported(_addresses), NoDecode, Spelled(spell_addresses)]
 Namespace = Annotated[str, reported(_namespace)]
+Name = Annotated[str, reported(_name)]
 HeaderName = Annotated[str, reported(_header)]
 Place = Annotated[Path, reported(parse_place)]
 EvictionPolicy = Literal[
@@ -274,8 +284,8 @@ class Settings(BaseSettings):
     budget_unknown: MoneyOrNothing | None = None
     semantic: float | None = Field(default=None, ge=LEAST_SEMANTIC, le=1)
     status: Literal["auto", "widget", "static", "off"] = "auto"
-    person: str = Field(default_factory=person_name)
-    machine: str = Field(default_factory=machine_identity)
+    person: Name = Field(default_factory=person_name)
+    machine: Name = Field(default_factory=machine_identity)
     encryption: Literal["local", "keyring", "key-vault", "off"] = "local"
     key_file: Place = Field(
         default_factory=lambda: own_directory("config") / "keys" / "default.key",

@@ -181,7 +181,7 @@ def _written(value: object) -> str:
         return "; ".join(f"{url}: {_rule(rule)}" for url, rule in rules.items()) or ", ".join(sorted(value))
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value)
+    return "" if value is None else without_credentials(str(value))
 
 
 def _retry(value: RetrySettings) -> str:

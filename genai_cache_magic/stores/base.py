@@ -164,6 +164,10 @@ class SupportsCheck(Protocol):
         """Read everything, and remove what is of no use to anyone."""
 
 
+class UsedUnknown(Exception):  # noqa: N818 - it says what is not known, and never reaches a caller of ours
+    """What is in use can't be told; its cause says why. Raised by who is asked for it, so no trouble of who asks."""
+
+
 @runtime_checkable
 class SupportsUnused(Protocol):
     """A store whose values are known by names that stand elsewhere; it ``SupportsHeads`` and ``SupportsCheck`` too."""
@@ -172,6 +176,7 @@ class SupportsUnused(Protocol):
         """Remove what was put more than ``UNUSED_S`` ago, by the service's clock, and is not among `used`.
 
         That is asked for once it is known what is so old: a value is put before its name is. Returns how many were.
+        Where it raises ``UsedUnknown``, so does this, and nothing is removed.
         """
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from genai_cache_magic import host
 from genai_cache_magic.host import create_private, flush_directory, move, set_time
-from genai_cache_magic.stores.faults import lacks_room, map_os_errors
-from genai_cache_magic.stores.files import read_regular
+from genai_cache_magic.stores.disk.faults import lacks_room, map_os_errors
+from genai_cache_magic.stores.disk.files import read_regular
+from genai_cache_magic.stores.disk.locks import FileLock
 from genai_cache_magic.stores.keys import check_blob
-from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

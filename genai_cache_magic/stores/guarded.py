@@ -8,7 +8,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, cast
 
-from genai_cache_magic.errors import PartUnavailable, StoreDenied, StoreUnavailable, WriteRefused
+from genai_cache_magic.errors import (
+    PartUnavailable,
+    StoreDenied,
+    StoreUnavailable,
+    WriteRefused,
+    WritesUnavailable,
+)
 from genai_cache_magic.stores.base import (
     SupportsCheck,
     SupportsFill,
@@ -55,9 +61,12 @@ def guarded_write(breaker: Breaker, *, is_decisive: bool = True) -> Iterator[Non
     refused this can write nothing of use: not so of removing.
     """
     breaker.rights.begin(is_decisive=is_decisive)
+    withheld: WritesUnavailable | None = None
     with guarded(breaker):
         try:
             yield
+        except WritesUnavailable as error:
+            withheld = error  # it answers, and reading is as good as ever; who refuses so to be read is not well
         except WriteRefused:
             raise
         except StoreDenied as error:
@@ -65,8 +74,16 @@ def guarded_write(breaker: Breaker, *, is_decisive: bool = True) -> Iterator[Non
             if refused is None:
                 raise
             raise refused from error
+    if withheld is not None:
+        breaker.rights.withheld(withheld)
+        raise withheld
     if is_decisive:
         breaker.rights.allowed()
+
+
+def _note(breaker: Breaker, *, is_stored: bool) -> None:
+    if is_stored:
+        breaker.rights.stored()
 
 
 class GuardedStore:
@@ -85,6 +102,7 @@ class GuardedStore:
         """Pass the value on."""
         with guarded_write(self._breaker, is_decisive=ttl_s > 0):
             self.inner.put(key, blob, ttl_s=ttl_s)
+        _note(self._breaker, is_stored=ttl_s > 0)
 
     def delete(self, key: str) -> bool:
         """Pass the deletion on."""
@@ -117,7 +135,9 @@ class GuardedFillStore(GuardedStore):
     def put_if(self, key: str, blob: bytes, *, ttl_s: float, held: Held | None) -> bool:
         """Pass the value on."""
         with guarded_write(self._breaker, is_decisive=ttl_s > 0):
-            return cast("SupportsFill", self.inner).put_if(key, blob, ttl_s=ttl_s, held=held)
+            is_put = cast("SupportsFill", self.inner).put_if(key, blob, ttl_s=ttl_s, held=held)
+        _note(self._breaker, is_stored=is_put and ttl_s > 0)
+        return is_put
 
 
 class GuardedFillManyStore(GuardedFillStore):
@@ -131,7 +151,9 @@ class GuardedFillManyStore(GuardedFillStore):
     def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
         """Pass the values on."""
         with guarded_write(self._breaker, is_decisive=any(put.ttl_s > 0 for put in puts)):
-            return cast("SupportsFillMany", self.inner).put_many_if(puts)
+            are_put = cast("SupportsFillMany", self.inner).put_many_if(puts)
+        _note(self._breaker, is_stored=any(put.ttl_s > 0 for put, is_put in zip(puts, are_put, strict=True) if is_put))
+        return are_put
 
 
 class _Heads(GuardedStore):
@@ -208,7 +230,9 @@ class GuardedDocument:
     def replace(self, new: bytes, *, expected: bytes | None) -> bool:
         """Pass the change on."""
         with guarded_write(self._breaker):
-            return self.inner.replace(new, expected=expected)
+            is_replaced = self.inner.replace(new, expected=expected)
+        _note(self._breaker, is_stored=is_replaced)
+        return is_replaced
 
 
 class GuardedLeases:
@@ -221,7 +245,9 @@ class GuardedLeases:
     def try_take(self, key: str, *, life_s: float) -> bytes | None:
         """Return what `inner` does."""
         with guarded_write(self._breaker):
-            return self.inner.try_take(key, life_s=life_s)
+            token = self.inner.try_take(key, life_s=life_s)
+        _note(self._breaker, is_stored=token is not None)
+        return token
 
     def extend_many(self, held: Mapping[str, bytes], *, life_s: float) -> set[str]:
         """Return what `inner` does."""

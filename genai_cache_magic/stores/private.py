@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import time
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.errors import StoreUnavailable
+from genai_cache_magic.host import seconds_awake_or_asleep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class PrivateOnly:
     resolve
         Returns what a host stands for.
     clock
-        Seconds that never run backwards.
+        Seconds that never run backwards, and go on while the machine sleeps: it may wake in another network.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PrivateOnly:
         *,
         setting: str = "l2",
         resolve: Callable[[str], tuple[str, ...]] = addresses_of,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds_awake_or_asleep,
     ) -> None:
         self._name = name
         self._setting = setting

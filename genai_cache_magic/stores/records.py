@@ -28,8 +28,8 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from genai_cache_magic import host
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.faults import map_os_errors
-from genai_cache_magic.stores.locks import FileLock, lock_elsewhere
+from genai_cache_magic.stores.disk.faults import map_os_errors
+from genai_cache_magic.stores.disk.locks import FileLock, lock_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

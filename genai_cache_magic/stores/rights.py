@@ -7,13 +7,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
-from genai_cache_magic.errors import StoreUnavailable, WriteRefused
+from genai_cache_magic.errors import StoreUnavailable, WriteRefused, WritesUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PAUSE_S: Final = 60.0
 """After a refused write, none is tried for so long [s]: then rights may have been given."""
+_AGAIN: Final = "{name} takes what is written from here again: answers are shared from now on"
 
 
 class Rights:
@@ -52,6 +53,7 @@ class Rights:
         self._is_reader = is_reader  # guarded by _lock where it is set
         self._tries_at = math.inf  # when a write is tried again [s]; guarded by _lock where it is set
         self._reason = "role is Cache.Reader" if is_reader else ""
+        self._is_withheld = False  # whether it stores nothing just now, of anybody; guarded by _lock where it is set
 
     @property
     def is_reader(self) -> bool:
@@ -69,8 +71,8 @@ class Rights:
         if not self._is_reader:
             return ""
         return (
-            f"{self._name} is only read ({self._reason}): what is new, refreshed or invalidated here stays on this "
-            "machine; `genai-cache access check` says what would be needed for more"
+            f"{self._name} is only read ({self._reason}): what is new or refreshed here stays on this machine, and "
+            "nothing can be invalidated; `genai-cache access check` says what would be needed for more"
         )
 
     def ensure_tried(self) -> None:
@@ -98,7 +100,26 @@ class Rights:
             is_news, self._is_reader = self._is_reader, False
             self._reason = ""
         if is_news:
-            self._tell(f"{self._name} takes what is written from here again: answers are shared from now on")
+            self._tell(_AGAIN.format(name=self._name))
+
+    def stored(self) -> None:
+        """Take note that something new lies there: one that stores nothing also carries out a write that puts nothing.
+
+        Such as one on a condition that is not met, or a lease that is extended.
+        """
+        if not self._is_withheld:
+            return
+        with self._lock:
+            is_news, self._is_withheld = self._is_withheld, False
+        if is_news:
+            self._tell(_AGAIN.format(name=self._name))
+
+    def withheld(self, error: WritesUnavailable) -> None:
+        """Take note that the backend stores nothing just now, whoever asks."""
+        with self._lock:
+            is_news, self._is_withheld = not self._is_withheld, True
+        if is_news:
+            self._tell(f"{error}; until then what is new here waits on this machine, and what is there is still read")
 
     def _refusal(self) -> WriteRefused:
         return WriteRefused(
@@ -130,4 +151,4 @@ class Rights:
             self._tries_at = self._clock() + _PAUSE_S
         if is_news:
             self._tell(self.says)
-        return WriteRefused(self.says)
+        return self._refusal()

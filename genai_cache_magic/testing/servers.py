@@ -56,6 +56,7 @@ class Process:
     def __init__(self, command: list[str], *, port: int, directory: Path) -> None:
         self.port = port
         self._log = directory / "log"
+        self._program = Path(command[0]).name
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a program that the caller found, without a shell
                 command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -83,9 +84,11 @@ class Process:
     def _await_listening(self) -> None:
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not _listens(self.port):
-            if self._process.poll() is not None or time.monotonic() > give_up_at:
-                self._process.kill()
-                raise RuntimeError(f"{self._process.args!r} does not start: {self._log.read_text(errors='replace')}")
+            has_ended = self._process.poll() is not None
+            if has_ended or time.monotonic() > give_up_at:
+                self.kill()
+                how = "has ended at its start" if has_ended else f"does not listen within {_START_TIMEOUT_S:.0f} s"
+                raise RuntimeError(f"{self._program} {how}: {self._log.read_text(errors='replace').strip() or 'mute'}")
             time.sleep(0.005)  # a port that begins to listen is no event that can be awaited
 
 

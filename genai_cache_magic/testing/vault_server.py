@@ -60,7 +60,7 @@ class VaultFault(enum.Enum):
     UNAVAILABLE = "unavailable"
 
 
-_AFTER_CHALLENGE = frozenset(VaultFault) - {VaultFault.FOREIGN_CHALLENGE}
+_REQUEST_ID = "x-ms-client-request-id"
 _FOREIGN = frozenset({VaultFault.FOREIGN_CHALLENGE})
 
 
@@ -76,6 +76,8 @@ class VaultRequest:
         Empty where the request names none.
     object_id : str or None
         Who asked.
+    request_id : str
+        The id that the client gave it; empty if none.
     """
 
     operation: str
@@ -83,6 +85,7 @@ class VaultRequest:
     version: str
     object_id: str | None
     status: int
+    request_id: str = ""
 
 
 class SimulatedKeyVault(SimulatedService[VaultFault]):
@@ -228,7 +231,7 @@ class SimulatedKeyVault(SimulatedService[VaultFault]):
             reply = self._challenge(problem, is_foreign=fault is VaultFault.FOREIGN_CHALLENGE)
         else:
             reply = self._answer(operation, request, claims, fault)
-        self._note_answer(operation, claims, reply.status)
+        self._note_answer(operation, claims, reply.status, request.headers.get(_REQUEST_ID, ""))
         return self._finished(request, reply)
 
     def _claims(self, request: ReceivedRequest) -> dict[str, Any]:
@@ -291,10 +294,11 @@ class SimulatedKeyVault(SimulatedService[VaultFault]):
             self._arrived[operation] += 1
             self._changed.notify_all()
 
-    def _note_answer(self, operation: Operation, claims: dict[str, Any] | None, status: int) -> None:
+    def _note_answer(self, operation: Operation, claims: dict[str, Any] | None, status: int, request_id: str) -> None:
         who = None if claims is None else claims["oid"]
+        noted = VaultRequest(operation.name, operation.key, operation.version, who, status, request_id)
         with self._lock:
-            self._requests.append(VaultRequest(operation.name, operation.key, operation.version, who, status))
+            self._requests.append(noted)
 
     def _finished(self, request: ReceivedRequest, reply: Reply) -> Reply:
         headers = (
@@ -302,7 +306,7 @@ class SimulatedKeyVault(SimulatedService[VaultFault]):
             ("x-simulated", "1"),
             ("cache-control", "no-cache"),
             ("x-ms-keyvault-region", "loopback"),
-            ("x-ms-client-request-id", request.headers.get("x-ms-client-request-id", "")),
+            (_REQUEST_ID, request.headers.get(_REQUEST_ID, "")),
             ("x-ms-request-id", str(uuid.uuid4())),
             ("x-ms-keyvault-service-version", "1.9.0.0"),
             ("x-ms-keyvault-network-info", "conn_type=Ipv4;addr=127.0.0.1;act_addr_fam=InterNetwork;"),

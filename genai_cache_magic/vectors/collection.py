@@ -9,27 +9,34 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from itertools import compress
+from operator import eq
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from genai_cache_magic import host
+from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
-from genai_cache_magic.vectors.index import FEW, Flat, Kept, made
-from genai_cache_magic.vectors.saved import Slot
+from genai_cache_magic.vectors.index import FEW, Flat, Kept, Signs, made
+from genai_cache_magic.vectors.saved import DIGEST_BYTES, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from genai_cache_magic.core.model import EntryId
+    from numpy.typing import NDArray
+
     from genai_cache_magic.vectors.measures import Measure
     from genai_cache_magic.vectors.saved import IndexFile
 
 _BATCH = 500
 _SHORTLY_S, _LATER_S, _GIVEN_UP_S = 5.0, 10.0, 600.0
 """A row is written before its entry: what can't be read is tried at each look-up first, then now and then [s]."""
-_SAVE_AFTER = 2_000
-"""After how many new vectors the file is written again, beside when the cache is closed."""
+_SAVE_AFTER, _SAVE_SHARE = 2_000, 4
+"""After how many new vectors, or one in how many of all, the file is written again, beside when the cache is closed.
+
+It is written as a whole: after each two thousand, a million would be written five hundred times.
+"""
 
 
 class Member(NamedTuple):
@@ -39,11 +46,38 @@ class Member(NamedTuple):
     entry_id: EntryId
 
 
+class Members(NamedTuple):
+    """All entries of the vector cache by column, in the order of their rows' numbers; ids as 32 bytes."""
+
+    rows: list[int]
+    ids: list[bytes]
+
+
+class Seen(NamedTuple):
+    """What is another one once there may be other members; `file` alone once their rows may be numbered anew."""
+
+    file: object
+    written: object
+
+
 class Proposed(NamedTuple):
-    """An entry that may be near, and how near at most, as far as the index knows."""
+    """An entry that may be near, and how near at most, as far as the index knows; `n` is of the row it was read by."""
 
     entry_id: EntryId
     at_most: float
+    n: int
+
+
+class Proposals(NamedTuple):
+    """The nearest entries, the nearest first.
+
+    `are_all` says that there are no others; `is_clear` that the first is nearer than whatever else there is, or that
+    nothing is as near as was asked for.
+    """
+
+    found: list[Proposed]
+    are_all: bool
+    is_clear: bool = False
 
 
 class _Awaited(NamedTuple):
@@ -61,12 +95,18 @@ class Collection:
     ----------
     members
         Returns the live entries whose rows have a number above the given one, in the order of these numbers.
+    everything
+        Returns all that are live.
+    stamp
+        Returns what was seen of them, in less time than they take to be asked for.
     vectors
         Returns what is stored of entries, float32 and little-endian; leaves out what can't be served.
     has_graphs
         Whether many vectors can be searched by a graph: its library is there.
     file
         Where a graph is kept for the next process; None where nothing is.
+    on_unfit
+        Told why what was kept is not used, and all is read anew.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -75,9 +115,12 @@ class Collection:
         dimension: int,
         *,
         members: Callable[[int], list[Member]],
+        everything: Callable[[], Members],
+        stamp: Callable[[], Seen],
         vectors: Callable[[Iterable[EntryId]], Mapping[EntryId, bytes]],
         has_graphs: bool,
         file: IndexFile | None,
+        on_unfit: Callable[[Exception], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.done = 0
@@ -86,20 +129,25 @@ class Collection:
         self._measure = measure
         self._dimension = dimension
         self._members = members
+        self._everything = everything
+        self._stamp = stamp
         self._vectors = vectors
         self._has_graphs = has_graphs
         self._file = file
+        self._on_unfit = on_unfit
         self._clock = clock
         self._lock = host.process_lock()
+        self._file_seen: object = None
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._index: Flat | Kept = Flat(self._measure, self._dimension)
-        self._slots: list[Slot] = []
-        self._slot_of: dict[EntryId, int] = {}
+        self._slots = Slots()
+        self._slot_of: dict[bytes, int] = {}
         self._awaited: dict[EntryId, _Awaited] = {}
         self._after = 0
         self._unsaved = 0
+        self._settled_at: object = None
         self._is_begun = self._is_settled = False
 
     @property
@@ -110,75 +158,93 @@ class Collection:
     def settle(self) -> None:
         """Add what is new since the last time; raises ``StoreUnavailable``."""
         with self._lock:
-            if len(self._slots) > FEW and len(self._slots) > 2 * len(self._slot_of):
-                self._begin_anew()  # more than half of what is searched is gone
+            stamp = self._stamp()  # before they are asked for: what comes meanwhile is asked for again
+            if stamp.file != self._file_seen:
+                self._file_seen, self._after = stamp.file, 0
+            if self._is_mostly_gone():
+                self._begin_anew()
             if not self._is_begun:
                 self._begin()
-            while members := self._members(self._after):
-                self._note(members)
+            if stamp != self._settled_at:
+                while members := self._members(self._after):
+                    self._note(members)
+                self._settled_at = stamp
             self._look_again()
             self._is_settled = True
 
+    def _is_mostly_gone(self) -> bool:
+        """Tell whether more than half of what is searched is no longer there."""
+        return len(self._slots) > max(FEW, 2 * len(self._slot_of))
+
     def _begin(self) -> None:
         """Take the saved graph if it fits what is there, and find out how much is to be read."""
-        there = self._all_members()
-        self.total = len(there)
+        there = self._everything()
+        self.total = len(there.rows)
         self._is_begun = True
-        if len(there) <= FEW or not self._has_graphs:
+        if self.total <= FEW or not self._has_graphs:
             return
         loaded = self._loaded()
         if loaded is None:
             self._index = made(self._measure, self._dimension)
             return
-        slots, self._index = loaded
-        live = dict(there)
-        self._slots = slots
-        self._slot_of = {slot.entry_id: place for place, slot in enumerate(slots) if live.get(slot.n) == slot.entry_id}
+        self._slots, self._index = loaded
+        row_of = dict(zip(there.ids, there.rows, strict=True))
+        are_live = map(eq, self._slots.rows, map(row_of.get, self._slots.ids))
+        self._slot_of = dict(compress(zip(self._slots.ids, range(len(self._slots)), strict=True), are_live))
+        if self._is_mostly_gone():  # what was kept is: all is read, and what is gone is left behind
+            self._begin_anew()
+            self._is_begun = True
+            self._index = made(self._measure, self._dimension)
+            return
         self.done = len(self._slot_of)
-        known = {slot.n for slot in slots}
         # What was noted before the file was written is in it; whatever is not, is read now.
-        missing = [member for member in there if member.n not in known]
+        unknown = sorted(row_of.keys() - self._slot_of.keys(), key=row_of.__getitem__)
+        missing = [Member(row_of[raw], EntryId(raw.hex())) for raw in unknown]
         for start in range(0, len(missing), _BATCH):
             self._note(missing[start : start + _BATCH])
-        self._after = max((member.n for member in there), default=0)
+        self._after = max(there.rows, default=0)
 
-    def _all_members(self) -> list[Member]:
-        found: list[Member] = []
-        while page := self._members(found[-1].n if found else 0):
-            found += page
-        return found
-
-    def _loaded(self) -> tuple[list[Slot], Kept] | None:
-        with suppress(EntryUndecodable, DecryptionError, StoreUnavailable):
+    def _loaded(self) -> tuple[Slots, Kept] | None:
+        try:
             found = None if self._file is None else self._file.load()
-            if found is not None:
-                graph = made(self._measure, self._dimension, found[1])
-                if len(graph) == len(found[0]):
-                    return found[0], graph
-        return None
+            if found is None:
+                return None
+            graph = made(self._measure, self._dimension, found[1])
+        except (EntryUndecodable, DecryptionError, StoreUnavailable) as exc:
+            self._on_unfit(exc)
+            return None
+        if len(graph) != len(found[0]):
+            self._on_unfit(EntryUndecodable("its graph is one of other entries"))
+            return None
+        return found[0], graph
 
     def _note(self, members: Sequence[Member]) -> None:
         """Add the vectors of these entries, unless they are in; the caller holds the lock."""
-        found = self._vectors(member.entry_id for member in members)
-        new: dict[EntryId, tuple[Slot, bytes]] = {}
-        for member in members:
+        unknown = [member for member in members if not self._has(bytes.fromhex(member.entry_id), member.n)]
+        found = self._vectors(member.entry_id for member in unknown) if unknown else {}
+        new: dict[EntryId, tuple[int, bytes]] = {}
+        for member in unknown:
             vector = found.get(member.entry_id)
             if vector is None or len(vector) != 4 * self._dimension:
                 now = self._clock()
                 self._awaited.setdefault(member.entry_id, _Awaited(member, now, now))
                 continue
             self._awaited.pop(member.entry_id, None)
-            slot = Slot(member.n, member.entry_id, hashlib.blake2b(vector, digest_size=8).digest())
-            place = self._slot_of.get(member.entry_id)
-            if place is not None and self._slots[place].digest == slot.digest:
-                self._slots[place] = self._slots[place]._replace(n=member.n)  # stored again, or brought from the team
+            place = self._slot_of.get(bytes.fromhex(member.entry_id))
+            if place is not None and self._slots.digests[place] == _digest(vector):
+                self._slots.rows[place] = member.n  # stored again, or brought from the team
             else:
-                new[member.entry_id] = slot, vector
+                new[member.entry_id] = member.n, vector
         if new:
             self._add(new)
         self._after = max(self._after, *(member.n for member in members))
-        if self._unsaved >= _SAVE_AFTER:
+        if self._unsaved >= max(_SAVE_AFTER, len(self._slots) // _SAVE_SHARE):
             self.save()
+
+    def _has(self, raw: bytes, n: int) -> bool:
+        """Tell whether an entry is in as its row with this number said."""
+        place = self._slot_of.get(raw)
+        return place is not None and self._slots.rows[place] == n
 
     def _look_again(self) -> None:
         """Read what could not be read when its row was seen; the caller holds the lock."""
@@ -188,14 +254,14 @@ class Collection:
         again = [one for one in self._awaited.values() if one.due <= now][:_BATCH]
         for one in again:
             age_s = now - one.since
-            if age_s > _GIVEN_UP_S:
-                del self._awaited[one.member.entry_id]
-            else:
-                self._awaited[one.member.entry_id] = one._replace(due=now if age_s < _SHORTLY_S else now + _LATER_S)
+            self._awaited[one.member.entry_id] = one._replace(due=now if age_s < _SHORTLY_S else now + _LATER_S)
         if again:
             self._note([one.member for one in again])
+        for one in again:  # after the last attempt: whatever is noted there without a vector is awaited
+            if now - one.since > _GIVEN_UP_S:
+                self._awaited.pop(one.member.entry_id, None)
 
-    def _add(self, new: Mapping[EntryId, tuple[Slot, bytes]]) -> None:
+    def _add(self, new: Mapping[EntryId, tuple[int, bytes]]) -> None:
         joined = b"".join(vector for _, vector in new.values())
         rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(new), self._dimension)
         if isinstance(self._index, Flat) and self._has_graphs and len(self._index) + len(new) > FEW:
@@ -203,33 +269,60 @@ class Collection:
             graph.add(self._index.vectors)
             self._index = graph
         self._index.add(self._measure.prepared(rows))
-        for slot, _ in new.values():
-            self._slot_of[slot.entry_id] = len(self._slots)
-            self._slots.append(slot)
+        for entry_id, (n, vector) in new.items():
+            raw = bytes.fromhex(entry_id)
+            self._slot_of[raw] = len(self._slots)
+            self._slots.add(n, raw, _digest(vector))
         self._unsaved += len(new)
         self.done = len(self._slot_of)
         self.total = max(self.total, self.done)
 
-    def propose(self, vector: bytes, count: int) -> tuple[list[Proposed], bool]:
-        """Return about `count` of the nearest entries, the nearest first, and whether these are all there are."""
+    def propose(self, vector: bytes, count: int) -> Proposals:
+        """Return about `count` of the nearest entries."""
         with self._lock:
-            (query,) = self._measure.prepared(np.frombuffer(vector, "<f4").astype(np.float32).reshape(1, -1))
+            query = self._query(vector)
             gone = len(self._slots) - len(self._slot_of)
             # Those that are gone take up places of what was found; how many, nobody knows before.
             asked = min(len(self._slots), count + min(gone, count))
-            places, at_most = self._index.search(query, asked)
-            found = []
-            for place, highest in zip(places.tolist(), at_most.tolist(), strict=True):
-                entry_id = self._slots[place].entry_id
-                if self._slot_of.get(entry_id) == place:
-                    found.append(Proposed(entry_id, highest))
-            return found, asked >= len(self._slots)
+            return Proposals(self._live(*self._index.search(query, asked)), are_all=asked >= len(self._slots))
 
-    def forget(self, entry_ids: Iterable[EntryId]) -> None:
-        """Leave entries out from now on that turned out to be gone."""
+    def propose_one(self, vector: bytes, count: int, least: float) -> Proposals | None:
+        """Return what comes into question for the nearest entry that is `least` alike, if that is clear.
+
+        If not, about `count` of the nearest. None if there is no telling: `propose` does.
+        """
         with self._lock:
-            for entry_id in entry_ids:
-                self._slot_of.pop(entry_id, None)
+            index = self._index
+            gone = len(self._slots) - len(self._slot_of)
+            asked = count + min(gone, count)
+            first = index.search_one(self._query(vector), least, asked) if isinstance(index, Signs) else None
+            if first is None:
+                return None
+            found = self._live(first.slots, first.at_most)
+            if first.is_clear and len(found) < len(first.slots):
+                return None  # some are gone, and it says nothing of what comes after them
+            return Proposals(found, are_all=False, is_clear=first.is_clear)
+
+    def _query(self, vector: bytes) -> NDArray[np.float32]:
+        """Return a vector as the index compares it, shape (dimension,)."""
+        return self._measure.prepared(np.frombuffer(vector, "<f4").astype(np.float32, copy=False))
+
+    def _live(self, places: NDArray[np.int64], at_most: NDArray[np.float64]) -> list[Proposed]:
+        """Return what is in these slots, unless it is gone."""
+        found = []
+        for place, highest in zip(places.tolist(), at_most.tolist(), strict=True):
+            raw = self._slots.ids[place]
+            if self._slot_of.get(raw) == place:
+                found.append(Proposed(EntryId(raw.hex()), highest, self._slots.rows[place]))
+        return found
+
+    def forget(self, gone: Iterable[Proposed]) -> None:
+        """Leave out from now on what turned out to be gone, unless it was stored again meanwhile."""
+        with self._lock:
+            for one in gone:
+                raw = bytes.fromhex(one.entry_id)
+                if self._has(raw, one.n):
+                    del self._slot_of[raw]
 
     def save(self) -> None:
         """Write the graph for the next process, if there is one and it has grown; trouble with that is left alone."""
@@ -239,3 +332,7 @@ class Collection:
             self._unsaved = 0
             with suppress(StoreUnavailable):
                 self._file.write(self._slots, self._index.save())
+
+
+def _digest(vector: bytes) -> bytes:
+    return hashlib.blake2b(vector, digest_size=DIGEST_BYTES).digest()

@@ -41,7 +41,8 @@ _QUOTED = re.compile(
     r"|\u2018([^\u2019]*)\u2019|(?<!\w)'([^']+)'(?!\w)|\u300c([^\u300d]*)\u300d|`+([^`]*)`+"
 )
 _CODE = re.compile(
-    r"https?://\S+|\S+@\S+\.\w+|\w*[a-z][A-Z]\w*|\w+(?:_\w+)+|\w+\(.*?\)|[\w.-]*[/\\][\w./\\-]+|\w+\.\w+(?:\.\w+)*"
+    r"(?<![\w-])-{1,2}[^\W\d_][\w-]*"
+    r"|https?://\S+|\S+@\S+\.\w+|\w*[a-z][A-Z]\w*|\w+(?:_\w+)+|\w+\(.*?\)|[\w.-]*[/\\][\w./\\-]+|\w+\.\w+(?:\.\w+)*"
     r"|[<>=!+*/%^&|~#@$\\{}\[\];:]+|\b[A-Z]{2,}\b|\b\w*\d\w*[a-zA-Z]\w*\b"
 )
 _NUMBER = re.compile(r"[-\u2212]?\d+(?:[.,:/]\d+)*")
@@ -64,7 +65,7 @@ _SCRIPTS = (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Known:
-    """The words of `guard_words.toml`; `units` and `synonyms` name of each word the one that stands for its line."""
+    """The words of `guard_words.toml`; a dictionary names of each word the one that stands for its line."""
 
     numbers: frozenset[str]
     dates: frozenset[str]
@@ -74,6 +75,7 @@ class _Known:
     free: frozenset[str]
     units: dict[str, str]
     synonyms: dict[str, str]
+    tenses: dict[str, str]
     opposites: list[frozenset[str]]
     languages: dict[str, frozenset[str]]
 
@@ -92,6 +94,7 @@ def _known() -> _Known:
         },
         units=first_of("units"),
         synonyms=first_of("synonyms"),
+        tenses=first_of("tenses"),
         opposites=[frozenset(line.split()) for line in data["opposites"].splitlines()],
         languages={name: frozenset(words.split()) for name, words in data["languages"].items()},
     )
@@ -107,6 +110,9 @@ def differs(one: str, other: str) -> str | None:
     for what, read in _ASPECTS:
         if read(one) != read(other):
             return what
+    tenses = _tenses(one), _tenses(other)
+    if all(tenses) and tenses[0] != tenses[1]:
+        return "another time"
     return _changed_names(one, other) or _changed_words(one, other)
 
 
@@ -141,6 +147,14 @@ def _units(text: str) -> list[str]:
 
 def _negations(text: str) -> int:
     return sum(word in _known().negations or word.endswith(_CONTRACTED) for word in _words(text))
+
+
+def _tenses(text: str) -> set[str]:
+    """Return of what time a text speaks, as far as its auxiliary verbs say so."""
+    known = _known().tenses
+    words = [word.replace("\u2019", "'") for word in _words(text)]
+    ends = ["'" + word.rpartition("'")[2] for word in words if "'" in word]
+    return {known[word] for word in (*words, *ends, *(word.removesuffix("n't") for word in words)) if word in known}
 
 
 def _scripts(text: str) -> set[str]:
@@ -213,7 +227,8 @@ def _changed_words(one: str, other: str) -> str | None:
     # Both among those that say something, and among all: of five words one is much, and four stand in their place.
     is_near = _shared(ours, theirs) >= _OTHER_WORDS
     is_swapped = bool(removed and added) and _shared(_words(one), _words(other)) >= _OTHER_WORDS
-    return "a word was changed" if is_near or is_swapped else None
+    is_one = removed.total() == added.total() == 1  # however few they are: all else stands in its place
+    return "a word was changed" if is_one or is_near or is_swapped else None
 
 
 def _shared(ours: Sequence[str], theirs: Sequence[str]) -> float:

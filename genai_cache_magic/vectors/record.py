@@ -73,24 +73,23 @@ def packed(vector: Any, *, dimension: int, needs_direction: bool) -> bytes:
     ConfigurationError
         It is no such vector; the message says what is wrong.
     """
-    floats = _floats(vector)
+    is_array = getattr(vector, "dtype", None) == "float32" and getattr(vector, "ndim", 0) == 1
+    floats = vector if is_array and hasattr(vector, "tobytes") else _floats(vector)
     if len(floats) != dimension:
         raise ConfigurationError(f"the vector has {len(floats)} dimensions, and this vector cache {dimension}")
     # What is not finite makes the sum so; float32 numbers are too few and too small to make it infinite themselves.
-    if not math.isfinite(sum(floats)):
+    # An array is asked itself: no object for each number; and of numpy, infinities that are added up warn.
+    if not math.isfinite(sum(floats) if isinstance(floats, array) else abs(floats).max()):
         raise ConfigurationError("the vector holds NaN, or a number that float32 can't hold")
     if needs_direction and not any(floats):
         raise ConfigurationError("the vector holds zeros alone, which have no direction to compare: similarity='dot'?")
     if sys.byteorder == "big":
+        floats = array("f", floats.tobytes())
         floats.byteswap()
-    return floats.tobytes()
+    return bytes(floats.tobytes())
 
 
 def _floats(vector: Iterable[Any]) -> array[float]:
-    if getattr(vector, "dtype", None) == "float32" and getattr(vector, "ndim", 0) == 1 and hasattr(vector, "tobytes"):
-        floats = array("f")
-        floats.frombytes(vector.tobytes())  # as numpy has them: no object for each number
-        return floats
     flat = getattr(vector, "tolist", lambda: vector)()
     if not isinstance(flat, (list, tuple)):
         raise ConfigurationError(f"a vector is a list of numbers or an array, not {type(vector).__name__}")

@@ -13,7 +13,7 @@ from browser_notebooks import IDLE, SETUP, notebook, opened, with_report
 from browsers import serious
 from jupyter_servers import API, JupyterServer
 
-from genai_cache_magic.jupyter.report import Report
+from genai_cache_magic.jupyter.shown.report import Report
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 pytestmark = pytest.mark.service
@@ -266,10 +266,10 @@ def test_a_cell_that_streams_then_one_that_is_refused_then_five_hundred_calls(fr
             page.expect(running, "0 done, 1 in flight, spent $0 so far")
             assert running.locator("progress").count() == 1
             model.release()
-            page.expect(page.summary(1), "0 hits, 1 miss, spent unknown")
+            page.expect(page.summary(1), "spent unknown, saved $0 · 0 hits, 1 miss")
             assert running.is_hidden()
             page.expect(page.report(1).locator(".gcm-trouble"), "L2")
-            page.expect(page.summary(2), "0 hits, 1 miss, 1 not stored, spent $")
+            page.expect(page.summary(2), " · 0 hits, 1 miss, 1 not stored · ")
             page.press(2, "Show 1 call")
             page.expect(page.report(2).locator("tbody"), "refused")
             page.expect(page.report(2).locator("tbody"), "truncated")

@@ -10,7 +10,7 @@ from browsers import serious
 from genai_cache_magic import create_cache
 from genai_cache_magic.api.team_report import facts_of
 from genai_cache_magic.events import CallRecord, Outcome, Tier
-from genai_cache_magic.jupyter.report_page import page as page_of
+from genai_cache_magic.jupyter.shown.report_page import page as page_of
 
 pytestmark = pytest.mark.service
 

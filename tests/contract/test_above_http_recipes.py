@@ -14,9 +14,9 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Response
-from genai_cache_magic.intercept import stainless_recipes as recipes
-from genai_cache_magic.intercept.stainless_answers import Answers
-from genai_cache_magic.intercept.stainless_shapes import SDKS
+from genai_cache_magic.intercept.stainless import recipes
+from genai_cache_magic.intercept.stainless.answers import Answers
+from genai_cache_magic.intercept.stainless.shapes import SDKS
 
 ASKED = [{"role": "user", "content": "What is a cache?"}]
 
@@ -69,6 +69,23 @@ def test_what_is_made_by_a_recipe(isolated, unique_server, made_by_recipe, sdk):
     assert [answer.model_fields_set for answer in answers] == [answers[0].model_fields_set] * 6
     ids = collections.Counter(id(part) for answer in answers for part in mutable(answer))
     assert set(ids.values()) == {1}
+
+
+def test_who_wants_more_than_the_objects_gets_that(isolated, unique_server, made_by_recipe):
+    """A raw response, or what a call's own function makes of an answer, though a recipe of it is known."""
+    client, ask = chat(unique_server.url)
+    asked = {"model": "gpt-4.1-mini", "messages": ASKED}
+    with client, llm_cache() as cell:
+        answer = [ask() for _ in range(4)][-1]
+        assert len(made_by_recipe) == 1
+        raw = client.chat.completions.with_raw_response.create(**asked)
+        parsed = client.chat.completions.parse(**asked)
+    assert raw.parse() == answer
+    assert raw.headers["x-genai-cache"] == "hit"
+    assert isinstance(parsed, openai.types.chat.ParsedChatCompletion)
+    assert parsed.id == answer.id
+    assert (cell.hits, unique_server.count) == (5, 1)
+    assert len(made_by_recipe) == 1
 
 
 @pytest.fixture

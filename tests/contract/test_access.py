@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import redis
 from services import started
 
-from genai_cache_magic.api import custody
+from genai_cache_magic.api.team import custody
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.crypto.wrappers import azure_vault_client
-from genai_cache_magic.ops.access import PROBE, State, examine
+from genai_cache_magic.ops import access
+from genai_cache_magic.ops.access import PROBE, State, examine, in_words
 from genai_cache_magic.ops.roles import DELETE, PUBLISH, READ, REDIS_RULES, RIGHTS, SIGN, UNWRAP, WRITE, redis_keys
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.settings.roles import ROLES
@@ -79,8 +81,27 @@ def test_who_does_not_answer_is_not_said_to_refuse(isolated, team):
     with started(RedisServer) as server, cut_off(server):
         settings = load_settings(l2=server.url, command_timeout="200ms", connect_timeout="200ms")
         found = examine(settings, team, "Cache.Reader")
+        unnamed = examine(settings, team, None)
     assert set(states(found).values()) == {State.UNKNOWN}
     assert [one.right for one in found.missing] == [READ]
+    for said in ([*in_words(found)], [*in_words(unnamed)]):
+        assert [line for line in said if "grant" in line or "these are" in line or line.startswith("missing")] == []
+        assert said[0].startswith("not known, and needed by Cache.Reader: read")
+
+
+def test_a_check_waits_as_long_as_the_settings_say(isolated, own_server, team, monkeypatch):
+    """No cell waits for it, so a slow line is no dead one to who has set longer time-outs."""
+    waited = []
+
+    def within(deadline_s, work, *, overdue):
+        waited.append(deadline_s)
+        return work()
+
+    monkeypatch.setattr(access, "within", within)
+    whose = {"l2": own_server.url, "l2_username": "Cache.Admin", "l2_password": PASSWORD}
+    found = examine(load_settings(**whose, connect_timeout="5s", command_timeout="20s"), team, None)
+    assert allowed(found) >= AT_TIER
+    assert set(waited) == {25.0}
 
 
 def test_a_check_changes_nothing_that_the_team_uses(isolated, own_server, team):
@@ -181,6 +202,7 @@ def test_rights_at_a_vault_are_told(keyed, vault, identity, team, azure_role):
     assert allowed(found) == VAULT_RIGHTS[azure_role]
     assert [one.right for one in found.too_much] == [right for right in (SIGN,) if right in VAULT_RIGHTS[azure_role]]
     assert found.fits == {0: None, 1: "Cache.Writer", 2: "Cache.Admin"}[len(VAULT_RIGHTS[azure_role])]
+    assert {UUID(one.request_id).version for one in vault.requests} == {4}  # of no time and no machine
 
 
 def run(*arguments):

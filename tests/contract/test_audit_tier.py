@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sessions import session_of
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
 from genai_cache_magic.ops.audit import audit
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
 pytestmark = pytest.mark.service
@@ -20,13 +20,8 @@ def found(isolated, monkeypatch):
     """What the audit finds, by the names of its rules, of a cache that has two answers in a tier."""
 
     def look(team, **settings):
-        for name, value in {"namespace": team, **SECONDS, **settings}.items():
-            monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", value)
-        session = Session()
-        try:
+        with session_of(monkeypatch, **{"namespace": team, **SECONDS, **settings}) as session:
             return {one.rule.name: one for one in audit(session, longest_key_age_s=1e9)}
-        finally:
-            session.close()
 
     return look
 
@@ -48,7 +43,7 @@ def test_keys_without_an_end(found, redis_server, team):
         for key in list(client.scan_iter(match=f"genai-cache:1:{team}:e:*"))[:1]:
             client.persist(key)
     connection.close()
-    assert found(team, l2=redis_server.url)["KeyWithoutTtl"].says.startswith("1 answers")
+    assert found(team, l2=redis_server.url)["KeyWithoutTtl"].says.startswith("1 answer of")
     assert "KeyWithoutTtl" not in found(f"{team}-other", l2=redis_server.url)
 
 
@@ -62,7 +57,7 @@ def test_what_a_tier_holds_that_nobody_can_open(found, redis_server, team):
 
     filled(team, change, l2=redis_server.url)
     told = found(team, l2=redis_server.url)
-    assert told["UnopenableEntry"].says.startswith("1 answers")
+    assert told["UnopenableEntry"].says.startswith("1 answer of")
 
 
 def test_a_public_container(found, azurite, team):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gc
+import email.utils
+import time
 
 import pytest
-from services import answering, started
+from services import LEAVES_SOCKETS, answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores import azure_blob, azure_rows
-from genai_cache_magic.stores.azure_blob import BlobDocument, BlobStore, BlobTier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure import blob as azure_blob
+from genai_cache_magic.stores.azure import rows as azure_rows
+from genai_cache_magic.stores.azure.blob import BlobDocument, BlobStore, BlobTier
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
 from genai_cache_magic.stores.guarded import guard_store
@@ -23,16 +25,9 @@ from genai_cache_magic.testing.servers import AZURITE_KEY, Azurite, cut_off, fre
 
 pytestmark = [
     pytest.mark.service,
-    # The SDK leaves the socket of a download that fails to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("no_id_of_time"),
+    *LEAVES_SOCKETS,
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """Let those sockets go here, and not in the middle of another module's test."""
-    yield
-    gc.collect()
 
 
 def used(target):
@@ -151,7 +146,7 @@ class TestBlobDocument(DocumentContract):
 class TestBlobTier(SharedTierContract):
     @pytest.fixture
     def tier(self, connection, team):
-        tier = BlobTier(connection, team)
+        tier = BlobTier(connection, team, patience_s=30)  # a look-up gives what came in time: here all does
         yield tier
         tier.close()
 
@@ -242,6 +237,60 @@ class TestErrors:
         wrong = base64.b64encode(bytes(64)).decode()
         assert "refuses this identity" in self.said(f"{azurite.account_url}/shared", StoreDenied, account_key=wrong)
         self.said(f"{azurite.account_url}/shared", StoreDenied, account_key="no key")
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            ("AuthorizationFailure", "firewall"),
+            ("KeyBasedAuthenticationNotPermitted", "accepts no account key"),
+            ("AuthorizationPermissionMismatch", "Storage Blob Data Contributor"),
+            ("AuthorizationSourceIPMismatch", "other addresses"),
+            ("AccountIsDisabled", "is disabled"),
+            ("AuthenticationFailed", "refuses this identity"),
+            ("OfALaterRelease", "refuses this identity"),
+        ],
+    )
+    def test_why_it_refuses(self, code, words):
+        """What the service says of a refusal tells what to look at, since all have one status."""
+        with answering(f"HTTP/1.1 403 No\r\nx-ms-error-code: {code}\r\ncontent-length: 0\r\n\r\n".encode()) as port:
+            assert words in self.said(f"http://127.0.0.1:{port}/a/shared", StoreDenied)
+
+    @pytest.mark.parametrize(("off_s", "words"), [(3_600, "60 minutes behind"), (-3_600, "60 minutes ahead of")])
+    def test_a_clock_that_is_wrong(self, off_s, words):
+        """A signature of another time than the service's is refused as a wrong key is: the clock is named."""
+        date = email.utils.formatdate(time.time() + off_s, usegmt=True)
+        refusal = "HTTP/1.1 403 No\r\nx-ms-error-code: AuthenticationFailed\r\ncontent-length: 0\r\n"
+        with answering(f"{refusal}Date: {date}\r\n\r\n".encode()) as port:
+            assert words in self.said(f"http://127.0.0.1:{port}/a/shared", StoreDenied)
+
+    def test_a_container_that_is_not_to_be_changed(self):
+        """A policy of the container's is named, since no other right helps."""
+        refusal = "HTTP/1.1 409 No\r\nx-ms-error-code: BlobImmutableDueToPolicy\r\ncontent-length: 0\r\n\r\n"
+        with answering(refusal.encode()) as port:
+            assert "has a policy" in self.said(f"http://127.0.0.1:{port}/a/shared")
+
+    def test_a_proxy_that_is_not_there(self, monkeypatch):
+        """It is not said that the service refuses connections."""
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:pass@127.0.0.1:{free_port()}")
+        monkeypatch.setenv("NO_PROXY", "")
+        text = self.said("https://account.blob.core.windows.net/shared", connect_timeout_s=10, command_timeout_s=10)
+        assert "proxy" in text
+        assert "user:pass" not in text
+
+    def test_no_proxy_sees_what_stays_on_this_machine(self, azurite, connection, team, monkeypatch):
+        """An emulator is asked in the clear, and so by nobody who would carry that over a network."""
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        how = {"connection_string": azurite.connection_string}
+        for url, more in (
+            (f"{azurite.account_url}/shared", {"account_key": AZURITE_KEY}),
+            ("azure-blob://shared", how),
+        ):
+            with connected(url, **more) as other:
+                BlobStore(other, team).put(key_of("a"), b"a", ttl_s=60)
+                assert BlobStore(other, team).get(key_of("a")) == b"a"
 
     def test_black_hole(self):
         """A service that accepts and says nothing costs the time-out, once."""

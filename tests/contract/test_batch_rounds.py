@@ -11,12 +11,12 @@ import pytest
 from services import started
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Tier
-from genai_cache_magic.intercept import httpx as http_level
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.intercept.clients import httpx as http_level
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.testing.servers import RedisServer
 
 pytestmark = pytest.mark.service

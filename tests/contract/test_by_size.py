@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from services import LEAVES_SOCKETS
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, PartUnavailable, StoreUnavailable
-from genai_cache_magic.stores.azure_blob import BlobStore
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.azure_rows import ServiceClock
+from genai_cache_magic.stores.azure.blob import BlobStore
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure.rows import ServiceClock
 from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsFill, SupportsGetMany, SupportsLeases
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig, Circuit
-from genai_cache_magic.stores.by_size import LARGE_BYTES, SizedStore, SizedTier
-from genai_cache_magic.stores.guarded import guard_store
+from genai_cache_magic.stores.guarded import guard_store, guarded
 from genai_cache_magic.stores.memory import MemoryStore
-from genai_cache_magic.stores.redis import RedisStore, RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.by_size import LARGE_BYTES, SizedStore, SizedTier
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisStore, RedisTier
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
 from genai_cache_magic.testing.contracts.store import FakeClock, StoreContract, key_of
 from genai_cache_magic.testing.contracts.tier import SharedTierContract
@@ -34,16 +34,8 @@ SMALL, LARGE = b"small", bytes(LIMIT + 1)
 
 pytestmark = [
     pytest.mark.service,
-    # The SDK leaves the socket of a download that fails to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *LEAVES_SOCKETS,
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """Let those sockets go here, and not in the middle of another module's test."""
-    yield
-    gc.collect()
 
 
 @contextlib.contextmanager
@@ -211,7 +203,7 @@ def test_large_ones_may_be_away_alone(memory):
 
 def test_one_that_hangs_holds_no_look_up_up(redis_server, azurite, team, monkeypatch):
     """A look-up brings what the Redis has in the time that it may take, and the other is left alone then."""
-    monkeypatch.setattr("genai_cache_magic.stores.by_size._PATIENCE_S", 0.2)
+    monkeypatch.setattr("genai_cache_magic.stores.redis.by_size._PATIENCE_S", 0.2)
     told = []
     with both(redis_server, azurite) as (redis, blob):
         breaker, large = Breaker("blob"), BlobStore(blob, team, "l")
@@ -309,7 +301,7 @@ class TestOrphans:
     @pytest.fixture
     def old(self, monkeypatch):
         """Let whatever the container has count as put long ago."""
-        monkeypatch.setattr("genai_cache_magic.stores.azure_blob.UNUSED_S", -60)
+        monkeypatch.setattr("genai_cache_magic.stores.azure.blob.UNUSED_S", -60)
 
     def test_they_are_removed(self, tier, large, connections, team, old):
         """Those alone to which nothing points: neither what is, nor another namespace's."""
@@ -404,3 +396,37 @@ def test_the_other_is_not_asked_for_small_ones(team, redis_server):
         assert store.get_many([key_of("a")]) == {key_of("a"): SMALL}
         assert store.put_if(key_of("a"), b"other", ttl_s=60, held=store.held(key_of("a")))
         assert store.delete(key_of("a"))
+
+
+def test_trouble_with_the_redis_is_none_of_the_container(monkeypatch):
+    """Where the pointers can't be read, nothing is removed, and it is the Redis that is said to be in trouble."""
+
+    class Listed(MemoryStore):
+        removed = 0
+
+        def get_heads(self, keys, *, size_bytes):
+            return {key: blob[:size_bytes] for key, blob in self.get_many(keys).items()}
+
+        def check(self):
+            return CheckReport(0, 0, is_rebuilt=False)
+
+        def remove_unused(self, used):
+            self.removed = len(used())
+            return self.removed
+
+    small, large = Listed(), Listed()
+    breaker = Breaker("blob", BreakerConfig(failures=1))
+    store = SizedStore(small, guard_store(large, breaker), limit_bytes=LIMIT)
+    store.put(key_of("a"), LARGE, ttl_s=60)
+    rules = Breaker("redis", BreakerConfig(failures=1))
+
+    def away(keys, *, size_bytes):
+        raise StoreUnavailable("the Redis is away")
+
+    monkeypatch.setattr(small, "get_heads", away)
+    with pytest.raises(StoreUnavailable, match=r"^the Redis is away") as caught, guarded(rules):
+        store.check()
+    assert not isinstance(caught.value, PartUnavailable)
+    assert (breaker.state, rules.state, large.removed) == (Circuit.CLOSED, Circuit.OPEN, 0)
+    monkeypatch.undo()
+    assert store.check().removed_files == 1

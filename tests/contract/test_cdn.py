@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import socket
 
 import pytest
-from services import edge_before
+from services import LEAVES_SOCKETS, edge_before
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.scopes.session import Session
 from genai_cache_magic.entries.link import Link
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.ops.doctor import examine
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.breaker import BreakerConfig
-from genai_cache_magic.stores.cdn import Edge, EdgeTier, Rule, Rules
-from genai_cache_magic.stores.fetching import Site
+from genai_cache_magic.stores.edge.cdn import Edge, EdgeTier, Rule, Rules
+from genai_cache_magic.stores.edge.fetching import Site
 from genai_cache_magic.testing.contracts.store import key_of
 from genai_cache_magic.testing.contracts.tier import SharedTierContract
 from genai_cache_magic.testing.counting_proxy import CountingProxy
@@ -28,17 +27,9 @@ from genai_cache_magic.testing.servers import AZURITE_KEY, free_port
 
 pytestmark = [
     pytest.mark.service,
-    # The SDK leaves the socket of a download that fails to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *LEAVES_SOCKETS,
 ]
 CONTAINER = "edged"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """Let those sockets go here, and not in the middle of another module's test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +64,11 @@ def site(edge):
 @pytest.fixture
 def patient(monkeypatch):
     """Wait for edge and container however loaded this machine is."""
-    monkeypatch.setattr("genai_cache_magic.stores.cdn.PATIENCE_S", 30)
-    monkeypatch.setattr("genai_cache_magic.stores.cdn.LEFT_S", 30)
+    monkeypatch.setattr("genai_cache_magic.stores.edge.cdn.PATIENCE_S", 30)
+    monkeypatch.setattr("genai_cache_magic.stores.edge.cdn.LEFT_S", 30)
     monkeypatch.setitem(Link.__init__.__kwdefaults__, "deadline_s", 90)
-    monkeypatch.setattr("genai_cache_magic.entries.team.DEADLINE_S", 90)
-    monkeypatch.setattr("genai_cache_magic.ops.doctor_team.DEADLINE_S", 90)
+    monkeypatch.setattr("genai_cache_magic.entries.team.tier.DEADLINE_S", 90)
+    monkeypatch.setattr("genai_cache_magic.api.team.line.DEADLINE_S", 90)
     monkeypatch.setattr("genai_cache_magic.ops.doctor_team._EDGE_DEADLINE_S", 90)
     config = BreakerConfig(first_pause_s=600, longest_pause_s=600)
     monkeypatch.setattr("genai_cache_magic.stores.breaker.BreakerConfig", lambda: config)
@@ -120,7 +111,9 @@ def troubles(events):
 
 class TestTier(SharedTierContract):
     @pytest.fixture
-    def tier(self, connection, team, site):
+    def tier(self, connection, team, site, monkeypatch):
+        for name in ("PATIENCE_S", "LEFT_S"):  # a look-up gives what came in time: here all does
+            monkeypatch.setattr(f"genai_cache_magic.stores.edge.cdn.{name}", 30)
         tier = EdgeTier(connection, team, Edge(site), Rules())
         yield tier
         tier.close()
@@ -141,7 +134,7 @@ def test_reads_of_further_machines_never_reach_the_container(machine, origin):
 
 def test_documents_and_pages_are_never_asked_of_the_edge(machine, edge, origin, monkeypatch):
     """What rules, what opens and what others write is asked of the container itself: the edge hears of values alone."""
-    from genai_cache_magic.stores import fetching
+    from genai_cache_magic.stores.edge import fetching
 
     paths = []
     run = fetching.Fetch.run
@@ -204,7 +197,7 @@ def test_a_poisoned_edge_costs_a_round_and_serves_nothing(machine, connection, t
 
 def test_a_dead_edge_costs_one_time_out(machine, monkeypatch):
     """Where an edge holds connections and says nothing, it is left alone after one look-up; the container answers."""
-    monkeypatch.setattr("genai_cache_magic.stores.cdn.PATIENCE_S", 0.3)
+    monkeypatch.setattr("genai_cache_magic.stores.edge.cdn.PATIENCE_S", 0.3)
     first = machine("a", endpoint="http://127.0.0.1:1")
     first.mset({f"name {number}": "value" for number in range(3)})
     told(first)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
+import itertools
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from redis_connections import OverRedis, connected
+from services import started
 
-from genai_cache_magic import create_cache
+from genai_cache_magic import create_cache, host
+from genai_cache_magic.api.team import joining
+from genai_cache_magic.entries.team.counting import Counts
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.azure_blob import BlobTier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure.blob import BlobTier
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.counters import DocumentCounters
 from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.contracts.counters import CountersContract
 from genai_cache_magic.testing.contracts.store import key_of
-from genai_cache_magic.testing.servers import AZURITE_KEY, free_port
+from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer, free_port
 
 
 class TestMemoryCounters(CountersContract):
@@ -41,23 +48,14 @@ class TestFileCounters(CountersContract):
 
 
 @pytest.mark.service
-class TestRedisCounters(CountersContract):
-    @pytest.fixture
-    def url(self, redis_server):
-        return redis_server.url
-
-    @pytest.fixture
-    def connection(self, url):
-        with contextlib.closing(RedisConnection(RedisTarget(url))) as connection:
-            yield connection
-
+class TestRedisCounters(OverRedis, CountersContract):
     @pytest.fixture
     def counters(self, connection, team):
         return RedisTier(connection, team).counters
 
     @pytest.fixture
     def other(self, url, team, counters):
-        with contextlib.closing(RedisConnection(RedisTarget(url))) as connection:
+        with connected(url) as connection:
             yield RedisTier(connection, team).counters
 
     def test_counts_have_a_time_to_live(self, counters, connection, team):
@@ -234,18 +232,131 @@ def test_names_can_be_read_by_nobody_else(isolated, team, redis_server):
 
 
 def test_no_count_is_taken_for_none(isolated):
-    """Where the team can't be asked any more, counting and reading say so."""
-    with create_cache(l2=f"redis://127.0.0.1:{free_port()}") as alone:
-        assert alone.hincrby("a", "x") == 1  # it never was in a team
+    """What is counted by a machine that never reached its team is counted there; that the team's lack it is said."""
+    told = []
+    with create_cache(l2=f"redis://127.0.0.1:{free_port()}", on_event=told.append) as alone:
+        assert alone.hincrby("a", "x") == 1
+        assert alone.hincrby("a", "x") == 2
+        assert alone.hgetall("a") == {"x": 2}
+    (said,) = [event.message for event in told if event.error == "CountedHere"]
+    assert ": 1; they stay on this machine" in said
+    alone.close()
+    assert sum(event.error == "CountedHere" for event in told) == 1
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("is_away_again", [False, True])
+def test_what_was_counted_before_it_joined_is_the_teams(isolated, team, monkeypatch, tmp_path, is_away_again):
+    """Once, with what was there already, and nothing is said to be missing: at the latest when the cache is closed."""
+    hand_over, tries = Counts.hand_over, itertools.count(0 if is_away_again else 1)
+
+    def try_to(mine, theirs):
+        if not next(tries):
+            raise StoreUnavailable("is away again")
+        hand_over(mine, theirs)
+
+    monkeypatch.setattr(Counts, "hand_over", try_to)
+    monkeypatch.setattr(joining, "_SHORTEST_PAUSE_S", 0.05)
+    monkeypatch.setenv("GENAI_CACHE_CONNECT_TIMEOUT", "30s")
+    monkeypatch.setenv("GENAI_CACHE_COMMAND_TIMEOUT", "30s")
+    told, has_joined = [], threading.Event()
+
+    def tell(event):
+        told.append(event.error)
+        if event.error == "Joined":
+            has_joined.set()
+
+    with started(lambda: RedisServer("--save", "", "--appendonly", "no")) as server:
+        with create_cache(namespace=team, l2=server.url, dir=str(tmp_path / "b")) as b:
+            b.hincrby("calls", "all", 5)
+            keyset = redis_copy(server)
+        server.stop()
+        with create_cache(namespace=team, l2=server.url, dir=str(tmp_path / "a"), on_event=tell) as a:
+            assert a.team is None
+            assert a.hincrby("calls", "all", 2) == 2
+            a.hincrby("calls", "mine")
+            server.start()
+            redis_restore(server, keyset)
+            assert has_joined.wait(60)
+            before = 0 if is_away_again else 2
+            assert a.hgetall("calls") == {"all": 5 + before} | ({} if is_away_again else {"mine": 1})
+            assert a.hincrby("calls", "all") == 6 + before
+        with create_cache(namespace=team, l2=server.url, dir=str(tmp_path / "b")) as b:
+            assert b.hgetall("calls") == {"all": 8, "mine": 1}
+    assert "CountedHere" not in told
+
+
+def redis_copy(server):
+    """Return all that a server holds."""
+    with contextlib.closing(RedisConnection(RedisTarget(server.url))) as connection, connection.use() as client:
+        return {name: client.dump(name) for name in client.scan_iter()}
+
+
+def redis_restore(server, held):
+    with contextlib.closing(RedisConnection(RedisTarget(server.url))) as connection, connection.use() as client:
+        for name, value in held.items():
+            client.restore(name, 0, value, replace=True)
+
+
+class Failing(DocumentCounters):
+    """Counters that take some, and then don't answer."""
+
+    def __init__(self, most):
+        super().__init__(functools.cache(lambda _: MemoryDocument()))
+        self.most = most
+
+    def add(self, name, field, amount, label):
+        if not self.most:
+            raise StoreUnavailable("does not answer")
+        self.most -= 1
+        return super().add(name, field, amount, label)
+
+
+def test_what_may_have_been_counted_is_not_counted_twice(cache):
+    """Where handing over fails half-way it goes on later with the rest; what was on its way is given up."""
+    here, there = Failing(9), Failing(1)
+    mine, theirs = Counts(here, cache._keys, is_provisional=True), Counts(there, cache._keys)
+    for field in ("a", "b", "c"):
+        mine.add("n", field, 2)
+    assert mine.add_within("n", "c", 2, at_most=3) == (False, 2)
+    assert mine.made == 3
+    with pytest.raises(StoreUnavailable):
+        mine.hand_over(theirs)
+    assert mine.made == 2
+    there.most = 9
+    mine.hand_over(theirs)
+    assert mine.made == 1  # nobody knows
+    assert sum(theirs.read("n").values()) == 4
+    mine.add("n", "d", 1)  # somebody who has begun before
+    assert theirs.read("n")["d"] == 1
+
+
+def test_a_count_that_the_team_has_no_room_for_keeps_no_other(cache):
+    """It is said to be here alone when the cache is closed; the others are the team's."""
+    mine, theirs = Counts(Failing(9), cache._keys, is_provisional=True), Counts(Failing(2000), cache._keys)
+    for _ in range(1024):
+        theirs._counters.add(*mine._ids("n", "full"), 2**53 - 1, b"")
+    for field in ("a", "full", "c"):
+        mine.add("n", field, 2**53 if field == "full" else 2)
+    mine.hand_over(theirs)
+    assert mine.made == 1
+    assert theirs.read("n") == {"a": 2, "c": 2}
+
+
+def test_a_forked_child_hands_nothing_over_that_its_parent_made(cache, monkeypatch):
+    """It would be counted twice."""
+    mine, theirs = Counts(Failing(9), cache._keys, is_provisional=True), Counts(Failing(9), cache._keys)
+    mine.add("n", "a", 2)
+    monkeypatch.setattr(host, "_process_id", 0)
+    assert mine.made == 0
+    mine.add("n", "a", 1)
+    mine.hand_over(theirs)
+    assert theirs.read("n") == {"a": 1}
 
 
 @pytest.mark.service
 def test_a_team_that_is_away_is_said(isolated, team, redis_server, tmp_path):
     """Not a count of this machine alone."""
-    from services import started
-
-    from genai_cache_magic.testing.servers import RedisServer
-
     with started(RedisServer) as server, create_cache(namespace=team, l2=server.url) as cache:
         cache.hincrby("a", "x")
         server.stop()

@@ -10,9 +10,9 @@ import pytest
 
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.breaker import Breaker
+from genai_cache_magic.stores.disk.locks import FileLock
 from genai_cache_magic.stores.documents import FileDocument, MemoryDocument
 from genai_cache_magic.stores.guarded import GuardedDocument
-from genai_cache_magic.stores.locks import FileLock
 from genai_cache_magic.testing.contracts.document import DocumentContract, increment
 
 

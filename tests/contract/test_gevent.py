@@ -28,7 +28,7 @@ import gevent.event
 import gevent.pool
 import gevent.threadpool
 import httpx2
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.intercept.active import active
 
 def scope():

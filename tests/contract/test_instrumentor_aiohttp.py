@@ -169,6 +169,8 @@ def light_collections():
     gc.freeze()
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # as it was: see tests/conftest.py
 
 
 # Google's client does what aiohttp warns of.

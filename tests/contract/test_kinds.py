@@ -127,6 +127,7 @@ def test_azures_own_variables_are_defaults(monkeypatch):
         ("azure_redis", {}, "AZURE_REDIS_HOST"),
         ("azure_storage", {}, "AZURE_STORAGE_ACCOUNT"),
         ("azure_redis", {"connection": {"endpont": "h"}}, "did you mean endpoint?"),
+        ("redis", {"connection": {"endpoint": "h", "password": "hush"}}, "did you mean key?"),
         ("azure_redis", {"connection": "h"}, "connection is a table"),
         ("redis", {"connection": {"endpoint": "redis://h", "ssl": True}}, "contradict each other"),
         ("azure_storage", {"account": "hush+hush=="}, "3 to 24 lowercase letters and digits"),

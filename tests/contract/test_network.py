@@ -10,13 +10,13 @@ import threading
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.edge_line import edge_of
-from genai_cache_magic.api.team_line import container_at
+from genai_cache_magic.api.team.edge import edge_of
+from genai_cache_magic.api.team.line import container_at
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.ops import network
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
 from genai_cache_magic.stores.private import PrivateOnly, is_private
 from genai_cache_magic.testing.servers import AZURITE_KEY
 

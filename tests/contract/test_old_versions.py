@@ -14,8 +14,8 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.ops import old_versions
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
 
@@ -69,6 +69,7 @@ def test_on_this_machine(isolated, capsys, next_version):
 
 
 @pytest.mark.service
+@pytest.mark.usefixtures("no_id_of_time")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_in_the_tiers(isolated, capsys, next_version, redis_server, azurite, team, monkeypatch):  # noqa: PLR0917
     """Of this namespace alone, and never a backup."""

@@ -6,20 +6,21 @@ import contextlib
 import time
 
 import pytest
+from redis_connections import OverRedis, connected
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.azure_blob import BlobStore, BlobTier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.azure_pages import BlobPages
+from genai_cache_magic.stores.azure.blob import BlobStore, BlobTier
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.azure.pages import BlobPages
 from genai_cache_magic.stores.base import SupportsPages
 from genai_cache_magic.stores.breaker import Breaker
-from genai_cache_magic.stores.by_size import SizedTier
 from genai_cache_magic.stores.guarded import GuardedPages
-from genai_cache_magic.stores.pages import MemoryPages
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.by_size import SizedTier
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.contracts.pages import GROUP, A, B, PagesContract
 from genai_cache_magic.testing.contracts.store import FakeClock
+from genai_cache_magic.testing.pages import MemoryPages
 from genai_cache_magic.testing.servers import AZURITE_KEY, free_port
 
 
@@ -45,23 +46,14 @@ class TestGuardedPages(PagesContract):
 
 
 @pytest.mark.service
-class TestRedisPages(PagesContract):
-    @pytest.fixture
-    def url(self, redis_server):
-        return redis_server.url
-
-    @pytest.fixture
-    def connection(self, url):
-        with contextlib.closing(RedisConnection(RedisTarget(url))) as connection:
-            yield connection
-
+class TestRedisPages(OverRedis, PagesContract):
     @pytest.fixture
     def pages(self, connection, team):
         return RedisTier(connection, team).pages
 
     @pytest.fixture
     def other(self, url, team, pages):
-        with contextlib.closing(RedisConnection(RedisTarget(url))) as connection:
+        with connected(url) as connection:
             yield RedisTier(connection, team).pages
 
     @pytest.fixture(params=["text", "list"])

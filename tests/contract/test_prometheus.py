@@ -13,7 +13,7 @@ import pytest
 from services import started
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.events import Trouble
 from genai_cache_magic.testing.model_server import Fault
 from genai_cache_magic.testing.prometheus_server import PrometheusServer

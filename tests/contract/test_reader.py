@@ -13,21 +13,17 @@ from machines import Machine, Origin
 from services import started
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api import joining
-from genai_cache_magic.api.opening import acquaint
-from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.scopes.opening import acquaint
+from genai_cache_magic.api.scopes.session import Session
+from genai_cache_magic.api.team import joining
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options
-from genai_cache_magic.errors import StoreDenied, StoreUnavailable, WriteRefused
+from genai_cache_magic.errors import WriteRefused
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.ops.findings import worst
 from genai_cache_magic.ops.roles import REDIS_RULES, redis_keys
-from genai_cache_magic.stores.base import Put
-from genai_cache_magic.stores.breaker import Breaker, Circuit
-from genai_cache_magic.stores.guarded import GuardedFillManyStore, GuardedStore, guarded_write
-from genai_cache_magic.stores.rights import Rights
 from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY, RedisServer
 
 pytestmark = pytest.mark.service
@@ -198,6 +194,17 @@ def test_a_right_that_is_taken_and_given_back_while_a_kernel_runs(machine, membe
     assert kernel.cache.clear().published == "published"
 
 
+def test_the_write_that_finds_it_out_names_the_role_that_is_needed(machine):
+    """As every later one does: the first command of somebody who may only read says how to get more, and no other."""
+    stored(machine, Origin(), "known")
+    reader = machine("Cache.Reader")
+    for _ in range(2):
+        with pytest.raises(WriteRefused, match=r"for that the role Cache\.Writer is needed"):
+            reader.cache.invalidate_tag("any")
+    (sentence,) = said(reader)
+    assert "what is new or refreshed here stays on this machine, and nothing can be invalidated" in sentence
+
+
 @pytest.mark.parametrize("role", [None, "Cache.Reader"])
 def test_what_a_reader_can_not_do_is_refused_with_the_way_out(machine, role):
     """Invalidating, clearing, overwriting and counting: nothing is queued, and nothing changes for the team."""
@@ -353,112 +360,6 @@ def test_a_signature_that_is_over_or_for_something_else_is_no_readers(machine, c
     wrong = on_blob(machine, url)
     wrong.ask(Origin(), "new")
     assert ["refuses this identity or key" in sentence for sentence in said(wrong)] == [True]
-
-
-REMOVALS = {
-    "delete": lambda store: store.delete(""),
-    "put": lambda store: store.put("", b"", ttl_s=0),
-    "put_if": lambda store: store.put_if("", b"", ttl_s=0, held=None),
-    "put_many_if": lambda store: store.put_many_if([Put("", b"", 0)]),
-}
-WRITES = {
-    "put": lambda store: store.put("", b"", ttl_s=1),
-    "put_if": lambda store: store.put_if("", b"", ttl_s=1, held=None),
-    "put_many_if": lambda store: store.put_many_if([Put("", b"", 0), Put("", b"", 1)]),
-}
-
-
-class Refusing:
-    """A store that refuses to be written to, and perhaps to be read."""
-
-    def __init__(self, *, reads=True):
-        self.tried = 0
-        self._reads = reads
-
-    def get(self, key):
-        if not self._reads:
-            raise StoreDenied("wrong password")
-
-    def put(self, key, blob, *, ttl_s):
-        self.tried += 1
-        raise StoreDenied("no right")
-
-    def put_if(self, key, blob, *, ttl_s, held):
-        self.put(key, blob, ttl_s=ttl_s)
-
-    def put_many_if(self, puts):
-        self.put("", b"", ttl_s=1)
-
-    def delete(self, key):
-        self.put(key, b"", ttl_s=0)
-
-
-@pytest.mark.parametrize("how", REMOVALS.values(), ids=REMOVALS)
-def test_a_removal_that_is_refused_makes_nobody_a_reader(how):
-    """In whatever form it comes: who may write and not remove goes on writing."""
-    store, told = Refusing(), []
-    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get(""), tell=told.append))
-    with pytest.raises(WriteRefused, match="lets us read and write"):
-        how(GuardedFillManyStore(store, breaker))
-    assert (breaker.rights.is_reader, breaker.state, told) == (False, Circuit.CLOSED, [])
-
-
-@pytest.mark.parametrize("how", WRITES.values(), ids=WRITES)
-def test_a_write_that_is_refused_makes_a_reader(how):
-    """In whatever form it comes, and the next one is not tried."""
-    store = Refusing()
-    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get("")))
-    guarded_store = GuardedFillManyStore(store, breaker)
-    for _ in range(2):
-        with pytest.raises(WriteRefused, match="is only read"):
-            how(guarded_store)
-    assert (store.tried, breaker.rights.is_reader) == (1, True)
-
-
-def test_a_refused_write_leaves_the_breaker_closed_and_is_not_tried_again():
-    """And is told once."""
-    store, told = Refusing(), []
-    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get(""), tell=told.append))
-    guarded_store = GuardedStore(store, breaker)
-    for _ in range(3):
-        with pytest.raises(WriteRefused):
-            guarded_store.put("", b"", ttl_s=1)
-    assert (store.tried, breaker.state, len(told)) == (1, Circuit.CLOSED, 1)
-
-
-def test_of_many_writes_at_once_one_tries_whether_it_may_again():
-    """And none of a removal, nor of who says that it may only be read."""
-    now = [0.0]
-    rights = Rights("x", reads=lambda: None, clock=lambda: now[0])
-    rights.refused(StoreDenied("no right"), is_decisive=True)
-    now[0] = 61.0
-    with pytest.raises(WriteRefused):
-        rights.begin(is_decisive=False)
-    rights.begin(is_decisive=True)
-    with pytest.raises(WriteRefused):
-        rights.begin(is_decisive=True)
-    now[0] = 1e9
-    with pytest.raises(WriteRefused):
-        Rights("x", is_reader=True, clock=lambda: now[0]).begin(is_decisive=True)
-
-
-def test_a_credential_that_reads_neither_opens_the_breaker():
-    """It is the credential, and not a right that is missing."""
-    store, told = Refusing(reads=False), []
-    breaker = Breaker("x", rights=Rights("x", reads=lambda: store.get(""), tell=told.append))
-    with pytest.raises(StoreDenied) as caught:
-        GuardedStore(store, breaker).put("", b"", ttl_s=1)
-    assert not isinstance(caught.value, WriteRefused)
-    assert (breaker.state, told) == (Circuit.OPEN, [])
-
-
-def test_a_probe_that_ends_in_a_refusal_of_our_own_leaves_the_next_one_to_others():
-    """A reader's refusal, which asks nobody, is no sign that a tier answers again."""
-    breaker = Breaker("x", rights=Rights("x", is_reader=True))
-    breaker.trip(StoreUnavailable("away"))
-    with pytest.raises(WriteRefused), guarded_write(breaker):
-        raise AssertionError("it is asked")
-    assert breaker.state is Circuit.OPEN
 
 
 @pytest.mark.parametrize("role", [None, "Cache.Reader"])

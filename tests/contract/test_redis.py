@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
 import time
 
 import pytest
 from certificates import make_certificate
+from redis_connections import OverRedis, connected
 from services import answering, started
 
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
 from genai_cache_magic.stores.base import LARGEST_DOCUMENT, LARGEST_VALUE, SupportsFill, SupportsGetMany
-from genai_cache_magic.stores.redis import RedisDocument, RedisLeases, RedisStore, RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.connection import RedisTarget
+from genai_cache_magic.stores.redis.store import RedisDocument, RedisLeases, RedisStore, RedisTier
 from genai_cache_magic.testing.contracts.document import DocumentContract
 from genai_cache_magic.testing.contracts.store import StoreContract, key_of
 from genai_cache_magic.testing.contracts.tier import SharedTierContract
-from genai_cache_magic.testing.servers import RedisServer, cut_off, find_program, free_port
+from genai_cache_magic.testing.servers import RedisServer, cut_off, free_port
 
 pytestmark = pytest.mark.service
 
 
-@contextlib.contextmanager
-def connected(url, **how):
-    """A connection that is closed at the block's end."""
-    connection = RedisConnection(RedisTarget(url, **how))
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-class OverRedis(StoreContract):
+class RedisStoreContract(OverRedis, StoreContract):
     """What both kinds of Redis have in common; time passes for real, so times to live are short."""
 
     ttl_s = 0.3
-
-    @pytest.fixture
-    def url(self, redis_server):
-        return redis_server.url
-
-    @pytest.fixture
-    def connection(self, url):
-        with connected(url) as connection:
-            yield connection
 
     @pytest.fixture
     def store(self, connection, team):
@@ -61,7 +41,7 @@ class OverRedis(StoreContract):
         assert isinstance(store, SupportsFill)
 
 
-class TestRedisStore(OverRedis):
+class TestRedisStore(RedisStoreContract):
     def test_namespaces_are_apart(self, connection, team):
         """A value of one name space is nowhere in another, nor in one whose name begins alike."""
         RedisStore(connection, team).put(key_of("a"), b"a", ttl_s=60)
@@ -110,7 +90,7 @@ class TestRedisStore(OverRedis):
         assert sent == ["EVAL"]
 
 
-class TestRedisClusterStore(OverRedis):
+class TestRedisClusterStore(RedisStoreContract):
     @pytest.fixture
     def url(self, redis_nodes):
         return redis_nodes.url
@@ -367,6 +347,17 @@ class TestTarget:
         with pytest.raises(ConfigurationError):
             RedisTarget(url).check()
 
+    @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
+    @pytest.mark.parametrize(
+        "password", ["12/hush", "12/hush/1", "12?hush", "12/hush#12", "hu@sh/hush", "[hush", "hush/"]
+    )
+    def test_a_sign_too_many_in_a_password(self, scheme, password):
+        """It is taken apart at another place than was meant: no part of it is shown, nor asked as if it were a host."""
+        with pytest.raises(ConfigurationError) as caught:
+            RedisTarget(f"{scheme}://user:{password}@host").check()
+        assert "hush" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
     @pytest.mark.parametrize(
         ("url", "address"),
         [
@@ -386,31 +377,3 @@ class TestTarget:
         assert (parsed["username"], parsed["password"]) == ("us@er", "p/w")
         given = RedisTarget("redis://a:b@host", username="c", password="d").arguments()
         assert (given["username"], given["password"]) == ("c", "d")
-
-
-def test_sentinel(tmp_path, team):
-    """A Sentinel is asked where the primary is."""
-    with started(RedisServer) as primary:
-        port = free_port()
-        configuration = tmp_path / "sentinel.conf"
-        configuration.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {primary.port} 1\n")
-        with subprocess.Popen(
-            [find_program("redis-server"), str(configuration), "--sentinel"], stdout=subprocess.DEVNULL
-        ) as sentinel:
-            try:
-                _await_port(port)
-                with connected(f"redis+sentinel://127.0.0.1:{port}/main") as connection:
-                    store = RedisStore(connection, team)
-                    store.put(key_of("a"), b"a", ttl_s=60)
-                    assert store.get(key_of("a")) == b"a"
-            finally:
-                sentinel.kill()
-
-
-def _await_port(port):
-    give_up_at = time.monotonic() + 10
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < give_up_at

@@ -8,20 +8,22 @@ import threading
 import time
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+from azure.identity import CredentialUnavailableError
 from services import started
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.scopes.session import Session
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, StoreThrottled, StoreUnavailable
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.identity_server import IdentityFault, SimulatedIdentity
 from genai_cache_magic.testing.servers import RedisServer
 
 MISSING = "pip install 'genai-cache-magic[entra]'"
 redis = pytest.importorskip("redis", reason=MISSING)
 pytest.importorskip("redis_entraid", reason=MISSING)
-entra = pytest.importorskip("genai_cache_magic.stores.redis_entraid", reason=MISSING)
+entra = pytest.importorskip("genai_cache_magic.stores.redis.entraid", reason=MISSING)
 
 pytestmark = pytest.mark.service
 
@@ -154,6 +156,13 @@ def status(code):
     return error
 
 
+def because(cause, error=None):
+    """Return what the SDK raises where `cause` kept it from signing in."""
+    error = error or ClientAuthenticationError("s3cret")
+    error.__cause__ = cause
+    return error
+
+
 class Opaque:
     token = "s3cret"
 
@@ -165,6 +174,13 @@ class Opaque:
         (status(400), StoreDenied, "l2_credential"),
         (status(429), StoreThrottled, "gives out no tokens now"),
         (status(503), StoreThrottled, "gives out no tokens now"),
+        (because(ServiceRequestError("s3cret")), StoreThrottled, "sign-in can't be reached"),
+        (because(ServiceResponseError("s3cret")), StoreThrottled, "check the network"),
+        (
+            because(ServiceRequestError("s3cret"), CredentialUnavailableError("s3cret")),
+            StoreDenied,
+            "sign in (az login)",
+        ),
         (Opaque, StoreDenied, "as a token for Redis is none"),
     ],
 )
@@ -217,7 +233,7 @@ def test_a_token_is_not_sent_in_the_clear(isolated, url):
 )
 def test_who_signs_in_by_identity(isolated, url, how, is_by_identity):
     """A Redis of Azure's without a key, and any other where an identity is named."""
-    from genai_cache_magic.api.team_line import team_line
+    from genai_cache_magic.api.team.line import team_line
     from genai_cache_magic.settings.reading import load_settings
 
     line = team_line(load_settings(l2=url, **how), "team")
@@ -253,7 +269,7 @@ def test_all_pools_hear_of_a_new_token():
 
 def test_a_client_that_can_not_be_made_renews_no_token(monkeypatch):
     """A cluster is asked already when its client is made: each failed attempt gives its credentials up."""
-    from genai_cache_magic.stores import redis_connection
+    from genai_cache_magic.stores.redis import connection as redis_connection
 
     stopped = []
 

@@ -7,8 +7,8 @@ from services import started
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.settings.units import spell_size
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
-from genai_cache_magic.stores.redis_limits import RedisLimits
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.limits import RedisLimits
 from genai_cache_magic.testing.servers import RedisServer
 
 pytestmark = pytest.mark.service

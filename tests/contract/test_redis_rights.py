@@ -12,8 +12,8 @@ from services import started
 from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.ops.roles import REDIS_RULES, REDIS_RULES_CLUSTER, REDIS_RULES_NEWER, redis_keys
 from genai_cache_magic.settings.roles import ROLES
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.servers import RedisServer
 
 pytestmark = pytest.mark.service

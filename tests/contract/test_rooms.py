@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import random
+from types import SimpleNamespace
 
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.entries.growth import DAY_MS, Growth
-from genai_cache_magic.entries.holdings import Limited
+from genai_cache_magic.entries.listing.holdings import Limited
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter import commands
-from genai_cache_magic.jupyter.insight import room_notes
+from genai_cache_magic.jupyter.shown.insight import room_notes
 from genai_cache_magic.ops import rooms
 from genai_cache_magic.ops.rooms import TierRoom
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores import azure_room, redis_room
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.by_size import LARGE_BYTES
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.azure import room as azure_room
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis import limits
+from genai_cache_magic.stores.redis import room as redis_room
+from genai_cache_magic.stores.redis.by_size import LARGE_BYTES
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.contracts.store import key_of
 from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer
 
 MB = 1 << 20
 DAYS, EACH, VALUE_BYTES = 5, 4, 18_000
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """Let those sockets go here, and not in the middle of another module's test."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("sockets_collected")  # of Azure Blob
 
 
 @pytest.fixture
@@ -198,7 +195,53 @@ def test_a_cluster_is_counted_whole(redis_nodes, team):
         with connection.use() as client:
             for key in keys:
                 client.set(f"genai-cache:1:{team}:e:{key}", b"x" * 100)
-        assert redis_room.room_of(connection, team).sizes.keys() == keys
+        room = redis_room.room_of(connection, team)
+    assert room.sizes.keys() == keys
+
+
+class _Cluster:
+    """A cluster's client, and what its servers say of their memory."""
+
+    def __init__(self, **memory):
+        self.memory = memory
+
+    def get_primaries(self):
+        return list(self.memory)
+
+    def info(self, section, target_nodes):
+        used, most = self.memory[target_nodes]
+        return {"used_memory": used, "maxmemory": most}
+
+
+@pytest.mark.parametrize(
+    ("memory", "together"),
+    [
+        ({"a": (60, 100), "b": (20, 100), "c": (40, 100)}, (120, 240)),
+        ({"a": (60, 100), "b": (20, 0)}, (80, 160)),
+        ({"a": (100, 100), "b": (0, 100)}, (100, 100)),
+        ({"a": (60, 0), "b": (20, 0)}, (80, 0)),
+    ],
+)
+def test_a_cluster_is_full_when_its_fullest_server_is(memory, together):
+    """What is added is spread over all of them, so each may take as much more as the fullest one may."""
+
+    @contextlib.contextmanager
+    def use():
+        yield _Cluster(**memory)
+
+    assert limits.whole_memory_of(SimpleNamespace(use=use)) == together
+
+
+@pytest.mark.service
+def test_a_clusters_memory_is_that_of_its_primaries(redis_nodes):
+    """Copies of them take no more of what there is."""
+    with contextlib.closing(RedisConnection(RedisTarget(redis_nodes.url))) as connection:
+        with connection.use() as client:
+            used = [client.info("memory", target_nodes=node)["used_memory"] for node in client.get_primaries()]
+        found, most = limits.whole_memory_of(connection)
+    assert len(used) == 3
+    assert found == pytest.approx(sum(used), rel=0.2)
+    assert most == 0
 
 
 @pytest.mark.service

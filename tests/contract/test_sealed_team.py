@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from machines import Origin, Team
 from memory_vault import machine, ready_vault
+from team_in_memory import numbering_origin, team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.cli.main import main
@@ -28,18 +28,6 @@ WAIT_S = 30
 @pytest.fixture
 def vault():
     return ready_vault()
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def origin():
-    return Origin()
 
 
 def newer(document, wrapper, *, root_keys=None) -> bytes:

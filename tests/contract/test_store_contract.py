@@ -10,7 +10,7 @@ import pytest
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.stores.base import SupportsCheck, SupportsFill, SupportsGetMany, SupportsSize
 from genai_cache_magic.stores.breaker import Breaker, Circuit
-from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+from genai_cache_magic.stores.disk.store import DiskConfig, DiskStore
 from genai_cache_magic.stores.guarded import guard_store
 from genai_cache_magic.stores.memory import MemoryStore
 from genai_cache_magic.testing.chaos import Chaos, ChaosBatchStore, ChaosFillStore, ChaosStore

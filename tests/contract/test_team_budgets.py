@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import subprocess
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import openai
 import pytest
+from priced_model import asked_as_openai
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.errors import BudgetExceeded, StoreUnavailable
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
@@ -43,21 +43,24 @@ def on(isolated, team, unique_server, monkeypatch):
     monkeypatch.setenv("GENAI_CACHE_NAMESPACE", team)
     monkeypatch.setenv("GENAI_CACHE_L2_ACCOUNT_KEY", AZURITE_KEY)
     monkeypatch.setenv("GENAI_CACHE_L2_CREATE_CONTAINER", "true")
-    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({unique_server.url: "openai"}))
-    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    asked_as_openai(unique_server, monkeypatch)
 
     def machine(name, l2):
         reset_session()
         monkeypatch.setenv("GENAI_CACHE_DIR", str(isolated / name))
         monkeypatch.setenv("GENAI_CACHE_L2", l2)
-        give_up_at = time.monotonic() + _WAIT_S
-        while current_session().cache(team).team is None:  # on a loaded machine it may have to try again
-            assert time.monotonic() < give_up_at
-            time.sleep(0.1)
+        join(team)
 
     yield machine
     reset_session()
+
+
+def join(team):
+    """Wait until this process has joined its team: on a loaded machine it may have to try again."""
+    give_up_at = time.monotonic() + _WAIT_S
+    while current_session().cache(team).team is None:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
 
 
 def ask(text):
@@ -87,9 +90,8 @@ def test_a_run_has_one_budget_on_all_machines(on, l2, unique_server):
 ASKING = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
-from contract.test_team_budgets import ask
+from contract.test_team_budgets import ask, join
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
 from genai_cache_magic.errors import BudgetExceeded
 
 def told(text):
@@ -98,7 +100,7 @@ def told(text):
     except BudgetExceeded:
         os.write(1, b"stopped\\n")  # whole, whichever thread it is
 
-assert current_session().cache(sys.argv[1]).team is not None
+join(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 try:

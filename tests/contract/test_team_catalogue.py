@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from machines import MODEL, Origin, Team
+from machines import MODEL
+from team_in_memory import machine_a, machine_b, numbering_origin, team_in_memory  # noqa: F401 - fixtures
 
-from genai_cache_magic.entries import shared_rows
+from genai_cache_magic.entries.listing import shared_rows
 from genai_cache_magic.events import Outcome
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def origin():
-    return Origin()
-
-
-@pytest.fixture
-def a(team):
-    return team.machine("a")
-
-
-@pytest.fixture
-def b(team, a):
-    return team.machine("b")
 
 
 def listed_anew(machine):

@@ -6,18 +6,13 @@ import itertools
 
 import pytest
 from machines import Origin
-from simulated import SharedMemory, Simulated, Time, nothing_by_itself
+from simulated import SharedMemory, Simulated, nothing_by_itself, passing_time  # noqa: F401 - fixtures
 
 from genai_cache_magic.events import Outcome, Tier
 
 DAY_S = 86_400.0
 MINUTE_S = 60.0
 OFF_S = (-DAY_S, 0.0, DAY_S)
-
-
-@pytest.fixture
-def time():
-    return Time()
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from machines import Origin, Team
 from memory_vault import machine as vault_machine
 from memory_vault import ready_vault
+from team_in_memory import numbering_origin, team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api import keysets
-from genai_cache_magic.api.keysets import keyset_of
-from genai_cache_magic.api.team_line import TeamLine
+from genai_cache_magic.api.team import keysets
+from genai_cache_magic.api.team.keysets import keyset_of
+from genai_cache_magic.api.team.line import TeamLine
 from genai_cache_magic.crypto.keyset import open_table, write_manifest
 from genai_cache_magic.crypto.wrappers.azure_key_vault import SIGNING
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
@@ -29,18 +29,6 @@ from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY
 from genai_cache_magic.testing.tier import MemoryTier
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def origin():
-    return Origin()
 
 
 @pytest.fixture

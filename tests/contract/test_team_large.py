@@ -8,19 +8,21 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from machines import Team
+from team_in_memory import team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.entries import heads, link, shared_rows
+from genai_cache_magic.entries import heads, link
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.link import Link
+from genai_cache_magic.entries.listing import shared_rows
 from genai_cache_magic.entries.trust import Trust
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores import azure_blob, redis
-from genai_cache_magic.stores.azure_blob import BlobTier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.azure import blob as azure_blob
+from genai_cache_magic.stores.azure.blob import BlobTier
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis import store as redis
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.contracts.store import key_of
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
@@ -32,13 +34,6 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def team_name():
     return f"large-{os.getpid()}-{next(_numbers)}"
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
 
 
 # Listings

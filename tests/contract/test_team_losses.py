@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from machines import Origin, Team
-from simulated import SharedMemory, Simulated, Time, nothing_by_itself
+from machines import Origin
+from simulated import machine_in_time, passing_time, shared_memory  # noqa: F401 - fixtures
+from team_in_memory import team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic.core.validity import Generations
-from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.tier import MemoryServer
 
 DAY_S = 86_400.0
-
-
-@pytest.fixture
-def time():
-    return Time()
-
-
-@pytest.fixture
-def shared(time):
-    return SharedMemory(time)
-
-
-@pytest.fixture
-def machine(isolated, monkeypatch, shared, time):
-    with nothing_by_itself(monkeypatch):
-        yield lambda name, skew_s=0.0: Simulated(shared, time, name, skew_s=skew_s)
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
 
 
 @pytest.fixture

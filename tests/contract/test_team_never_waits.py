@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
-from machines import Origin, Team
+from team_in_memory import numbering_origin, team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Follow, Lead
 from genai_cache_magic.core.options import Mode, Options
-from genai_cache_magic.entries import team as teams
-from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.entries.team import tier as teams
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.errors import ReplayMiss
+from genai_cache_magic.intercept.active import Active
+from genai_cache_magic.intercept.workers.threads import in_force
 from genai_cache_magic.testing.tier import MemoryTier
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def origin():
-    return Origin()
 
 
 @pytest.fixture
@@ -192,3 +183,36 @@ def test_a_replay_that_can_not_wait_for_the_team_never_asks_the_model(team, orig
             with pytest.raises(ReplayMiss, match="could not wait"):
                 step.lead.desk.resume(step, None)
     assert origin.answers == 1
+
+
+def test_a_mapped_coroutine_waits_behind(team, monkeypatch):
+    """What is computed anew overwrites what the team has while the loop goes on, and it is the loop that lets it."""
+    ada, done, reach = team.machine("ada"), [], MemoryTier.reach
+    is_asked, may_go_on = threading.Event(), threading.Event()
+
+    async def ask(item):
+        monkeypatch.setattr(MemoryTier, "reach", wait)
+        return item
+
+    def wait(self):
+        is_asked.set()
+        assert may_go_on.wait(30)
+        reach(self)
+
+    async def let():
+        assert await asyncio.to_thread(is_asked.wait, 30)
+        done.append("let")
+        may_go_on.set()
+
+    async def asked():
+        with in_force(Active(ada.cache, CellScope(Options(mode=Mode.REFRESH), person="tester"))):
+            assert await ada.cache.map(ask, [1], name="asked") == [1]
+        done.append("kept")
+
+    async def both():
+        await asyncio.gather(asked(), let())
+
+    ada.cache.map(lambda item: item, [1], name="asked")
+    ada.told()
+    asyncio.run(both())
+    assert done == ["let", "kept"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from machines import Origin
-from simulated import SharedMemory, Simulated, Time, nothing_by_itself
+from simulated import SharedMemory, machine_in_time, passing_time  # noqa: F401 - fixtures
 
 from genai_cache_magic.events import Outcome
 
@@ -50,19 +50,8 @@ class Watched(SharedMemory):
 
 
 @pytest.fixture
-def time():
-    return Time()
-
-
-@pytest.fixture
 def shared(time):
     return Watched(time)
-
-
-@pytest.fixture
-def machine(isolated, monkeypatch, shared, time):
-    with nothing_by_itself(monkeypatch):
-        yield lambda name: Simulated(shared, time, name)
 
 
 def test_an_outage_of_a_minute(machine, shared, time):

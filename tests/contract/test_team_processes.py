@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-from machines import Origin, Team
+from machines import Origin
+from team_in_memory import team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic.crypto.document_mac import protect_document, verify_document
-from genai_cache_magic.entries import team as teams
-from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.entries.team import tier as teams
+from genai_cache_magic.entries.team.drain import Drain
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.contracts.store import key_of
-
-
-@pytest.fixture
-def team(isolated, tmp_path, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
 
 
 def test_what_another_process_has_told_does_not_wait_here(team):

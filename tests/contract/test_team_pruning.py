@@ -6,44 +6,19 @@ import contextlib
 import time
 
 import pytest
-from machines import Origin, Team
+from team_in_memory import numbering_origin, team_in_memory, time_that_passes  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.core.validity import PRUNED
 from genai_cache_magic.entries import behind
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome, Tier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.by_size import LARGE_BYTES
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis.by_size import LARGE_BYTES
 from genai_cache_magic.testing.servers import AZURITE_KEY
 
 A_DAY_S = 86_400
 DAY_AND_MORE_S = A_DAY_S + 60
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def origin():
-    return Origin()
-
-
-@pytest.fixture
-def passes(team):
-    """Let time pass by the tier's clock."""
-    shift_s = 0.0
-
-    def let(seconds):
-        nonlocal shift_s
-        shift_s += seconds
-        team.server.clock = team.server.store._clock = lambda: time.time() + shift_s
-
-    return let
 
 
 def document(machine):
@@ -57,16 +32,22 @@ def asked(machine, origin, *texts):
     return [machine.ask(origin, text)[0] for text in texts]
 
 
-def test_records_of_entries_go_after_a_day(team, origin, passes):
-    """Not before; and then what they made invalid is gone from the tier."""
+def with_copies(team, origin, *copied):
+    """Two machines, of which the second has copies of these; then the first invalidates `old`, of this id."""
     a, b = team.machine("a"), team.machine("b")
     _, record = a.ask(origin, "old")
     a.ask(origin, "kept")
     a.told()
-    asked(b, origin, "old", "kept")
+    asked(b, origin, *copied)
     a.cache.invalidate_entry(record.entry_id[:16])
+    return a, b, record.entry_id
+
+
+def test_records_of_entries_go_after_a_day(team, origin, passes):
+    """Not before; and then what they made invalid is gone from the tier."""
+    a, b, old = with_copies(team, origin, "old", "kept")
     assert a.cache.collect().records == 0
-    assert record.entry_id not in list(team.server.store.scan())
+    assert old not in list(team.server.store.scan())
     passes(DAY_AND_MORE_S)
     asked(a, origin, "kept")
     assert a.cache.collect().records == 1
@@ -77,18 +58,13 @@ def test_records_of_entries_go_after_a_day(team, origin, passes):
 @pytest.mark.parametrize("has_seen", [True, False])
 def test_no_copy_of_another_machine_comes_back(team, origin, passes, has_seen):
     """Whether it saw the record in time, or slept while it came and went."""
-    a, b = team.machine("a"), team.machine("b")
-    _, record = a.ask(origin, "old")
-    a.ask(origin, "kept")
-    a.told()
-    asked(b, origin, "old", "kept")
-    a.cache.invalidate_entry(record.entry_id[:16])
+    a, b, old = with_copies(team, origin, "old", "kept")
     if has_seen:
         b.sees()
     passes(DAY_AND_MORE_S)
     asked(a, origin, "kept")
     assert a.cache.collect().records == 1
-    assert record.entry_id not in document(a).entries
+    assert old not in document(a).entries
     asleep = asked(b, origin, "old", "kept")
     assert asleep == ["answer 3", "answer 2"]
     assert b.ask(origin, "kept")[1].tier is Tier.L1
@@ -98,12 +74,7 @@ def test_no_copy_of_another_machine_comes_back(team, origin, passes, has_seen):
 def test_nor_one_that_was_still_to_be_stored(team, origin, passes, monkeypatch, moment):
     """A machine that fell asleep between its look-up and the storing of what that brought."""
     monkeypatch.setattr(behind, "_PAUSE_S", 3600)
-    a, b = team.machine("a"), team.machine("b")
-    _, record = a.ask(origin, "old")
-    a.ask(origin, "kept")
-    a.told()
-    asked(b, origin, "old")
-    a.cache.invalidate_entry(record.entry_id[:16])
+    a, b, _ = with_copies(team, origin, "old")
     b.sees()
     passes(DAY_AND_MORE_S)
     asked(a, origin, "kept")
@@ -126,12 +97,7 @@ def test_nor_one_that_was_still_to_be_stored(team, origin, passes, monkeypatch, 
 @pytest.mark.parametrize("has_seen", [True, False])
 def test_nor_on_a_machine_that_was_switched_off(team, origin, passes, has_seen):
     """Another process of it goes by what the one before it saw."""
-    a, b = team.machine("a"), team.machine("b")
-    _, record = a.ask(origin, "old")
-    a.ask(origin, "kept")
-    a.told()
-    asked(b, origin, "old")
-    a.cache.invalidate_entry(record.entry_id[:16])
+    a, b, _ = with_copies(team, origin, "old")
     if has_seen:
         b.sees()
     b.cache.close()

@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import open_cell
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.cells import open_cell
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.runs import team_pins
@@ -30,7 +30,7 @@ EXECUTE = """
 import json, sys
 import openai
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.errors import ReplayMiss
 
 url, mode, run, *texts = sys.argv[1:]

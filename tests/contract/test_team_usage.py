@@ -18,9 +18,9 @@ from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.jupyter.arguments import parse_usage
-from genai_cache_magic.jupyter.usage import usage_report
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.jupyter.shown.usage import usage_report
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
 from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer
 
 pytestmark = pytest.mark.service

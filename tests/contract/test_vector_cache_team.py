@@ -7,11 +7,12 @@ from typing import Any
 
 import openai
 import pytest
+from services import started
 
 from genai_cache_magic import create_vector_cache, llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.testing.servers import AZURITE_KEY
+from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer
 
 np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
@@ -19,12 +20,22 @@ pytestmark = pytest.mark.service
 DIMENSION = 8
 
 
-@pytest.fixture(params=["redis", "azure_storage"])
+@pytest.fixture(scope="module")
+def guarded_redis():
+    """A Redis that asks for a key, as Azure's does."""
+    with started(lambda: RedisServer("--requirepass", "s3cret")) as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "azure_redis", "azure_storage"])
 def machines(request, isolated, tmp_path, team):
     """Two machines of a team, over a real tier."""
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
         given = {"connection": {"endpoint": f"127.0.0.1:{server.port}"}}
+    elif request.param == "azure_redis":
+        server = request.getfixturevalue("guarded_redis")
+        given = {"connection": {"endpoint": f"127.0.0.1:{server.port}", "key": "s3cret", "ssl": False}}
     else:
         azurite = request.getfixturevalue("azurite")
         given = {
@@ -36,7 +47,14 @@ def machines(request, isolated, tmp_path, team):
     told = []
     made = [
         create_vector_cache(
-            request.param, dimension=DIMENSION, namespace=team, dir=tmp_path / name, on_event=told.append, **given
+            request.param,
+            dimension=DIMENSION,
+            namespace=team,
+            dir=tmp_path / name,
+            connect_timeout="30s",
+            command_timeout="30s",
+            on_event=told.append,
+            **given,
         )
         for name in ("a", "b")
     ]

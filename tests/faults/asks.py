@@ -6,7 +6,6 @@ is told on standard error, for whoever reads why a test failed.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ import time
 import openai
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 
 
 def say(*words: str) -> None:
@@ -38,7 +37,8 @@ def main(url: str, question: str, count: int, latency: str) -> None:
     with llm_cache():
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "warm"}])
     # A machine that did not reach its team in time works alone until it has joined.
-    while "GENAI_CACHE_L2" in os.environ and current_session().cache("default").team is None:
+    session = current_session()
+    while session.settings.l2 and session.cache(session.settings.namespace).team is None:
         time.sleep(0.01)
     with llm_cache() as cell:
         say("ready")

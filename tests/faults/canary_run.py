@@ -44,7 +44,7 @@ _watched("loads")
 _watched("load")
 
 import genai_cache_magic as package  # noqa: E402 - after the watch
-from genai_cache_magic.api.session import current_session  # noqa: E402
+from genai_cache_magic.api.scopes.session import current_session  # noqa: E402
 
 CANARIES = json.loads(os.environ["CANARIES"])
 PROMPT, SYSTEM, MODEL = CANARIES["prompt"], CANARIES["system"], CANARIES["model"]

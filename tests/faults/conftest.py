@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+from genai_cache_magic.stores.disk.store import DiskConfig, DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
 

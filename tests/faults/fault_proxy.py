@@ -21,12 +21,14 @@ class FaultProxy:
         request, after which the connection is closed.
     count
         How many connections there were.
+    port_behind
+        Where new connections lead.
     """
 
     def __init__(self, port: int) -> None:
         self.fault: str | bytes | None = None
         self.count = 0
-        self._to = port
+        self.port_behind = port
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -51,7 +53,7 @@ class FaultProxy:
             while True:
                 client, _ = self._socket.accept()
                 self.count += 1
-                server = socket.create_connection(("127.0.0.1", self._to))
+                server = socket.create_connection(("127.0.0.1", self.port_behind))
                 self._open += [client, server]
                 for pump, ends in ((self._ask, (client, server)), (self._answer, (server, client))):
                     threading.Thread(target=self._pump, args=(pump, *ends), daemon=True).start()

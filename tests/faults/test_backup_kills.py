@@ -10,7 +10,7 @@ import sys
 
 import dying
 import pytest
-from backups import NAMESPACE, Machine, values
+from backups import NAMESPACE, Machine, another_machine, backup_file, values  # noqa: F401 - fixtures
 from dying import Killed, dies_at
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
@@ -26,16 +26,6 @@ def here(isolated):
     machine = Machine(isolated / "here")
     machine.store(*KEYS)
     return machine
-
-
-@pytest.fixture
-def there(isolated):
-    return Machine(isolated / "there")
-
-
-@pytest.fixture
-def file(isolated):
-    return isolated / "lab.backup"
 
 
 def unfinished(here, there, file):

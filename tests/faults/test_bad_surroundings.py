@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.scopes.session import reset_session
 from genai_cache_magic.errors import ConfigurationError, GenaiCacheError, KeyUnavailable, ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import SimulatedModelServer

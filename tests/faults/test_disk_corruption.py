@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from torture.corruption import run_corruptions
 
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.stores.disk import DiskConfig, DiskStore
-from genai_cache_magic.stores.diskcache import BytesDisk
+from genai_cache_magic.stores.disk.diskcache import BytesDisk
+from genai_cache_magic.stores.disk.store import DiskConfig, DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
 _KEY = key_of("a")

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.stores.directory import ensure_private_directory
-from genai_cache_magic.stores.disk import DiskConfig, DiskStore
-from genai_cache_magic.stores.files import ValueFiles
+from genai_cache_magic.stores.disk.directory import ensure_private_directory
+from genai_cache_magic.stores.disk.files import ValueFiles
+from genai_cache_magic.stores.disk.store import DiskConfig, DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
 _KEY = key_of("a")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import sys
 import threading
 from contextlib import closing
 
@@ -11,8 +13,9 @@ import pytest
 from torture.kills import run_kills
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.disk import DiskStore
-from genai_cache_magic.stores.locks import FileLock, KeyLocks
+from genai_cache_magic.stores.disk import locks
+from genai_cache_magic.stores.disk.locks import FileLock, KeyLocks
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.testing.contracts.store import key_of
 
 _PROCESSES = 16
@@ -281,3 +284,77 @@ class TestLocks:
         assert len(list((tmp_path / "locks").iterdir())) <= 16
         with pytest.raises(ValueError, match="hex"):
             locks.of("../etc")
+
+
+class TestInterruptedLocks:
+    """An interrupt that comes while a lock is taken leaves it free: by `hold` at once, else once it is released."""
+
+    @pytest.mark.parametrize("way", ["hold", "try"])
+    def test_wherever_it_comes(self, tmp_path, way):
+        path = tmp_path / "lock"
+        for line in itertools.count():
+            lock, is_in = FileLock(path), []
+            left = [line]
+
+            def trace(frame, event, _, left=left, is_in=is_in):
+                if frame.f_code.co_filename != locks.__file__ or is_in:
+                    return None
+                if event == "line":
+                    left[0] -= 1
+                    if left[0] < 0 and frame.f_code.co_name not in {"release", "_drop_inherited"}:
+                        sys.settrace(None)
+                        raise KeyboardInterrupt
+                return trace
+
+            sys.settrace(trace)
+            try:
+                if way == "hold":
+                    with lock.hold(timeout_s=0):
+                        is_in.append(True)
+                else:
+                    lock.try_acquire()
+                    is_in.append(True)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            if is_in:
+                assert line > 10
+                break
+            other = FileLock(path)
+            assert other.try_acquire() or way == "try", f"held after an interrupt at line {line}"
+            other.release()
+            lock.release()
+            assert other.try_acquire()
+            other.release()
+
+    def test_while_it_is_given_back(self, tmp_path):
+        """It is free as well: nobody else would ever give it back."""
+        path = tmp_path / "lock"
+        for line in itertools.count():
+            left = [line]
+
+            def trace(frame, event, _, left=left):
+                if frame.f_code.co_filename != locks.__file__:
+                    return None
+                if event == "line" and frame.f_code.co_name in {"release", "_drop_inherited"}:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        sys.settrace(None)
+                        raise KeyboardInterrupt
+                return trace
+
+            lock, other, is_over = FileLock(path), FileLock(path), False
+            try:
+                with lock.hold(timeout_s=0):
+                    sys.settrace(trace)
+                is_over = True
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            assert other.try_acquire(), f"held after an interrupt at line {line}"
+            other.release()
+            if is_over:
+                assert line > 3
+                break

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from genai_cache_magic.errors import ConfigurationError
-from genai_cache_magic.stores import file_systems
-from genai_cache_magic.stores.directory import MARKER_NAME, ensure_private_directory
-from genai_cache_magic.stores.disk import DiskStore
-from genai_cache_magic.stores.file_systems import file_system_of, keeps_a_database
+from genai_cache_magic.stores.disk import file_systems
+from genai_cache_magic.stores.disk.directory import MARKER_NAME, ensure_private_directory
+from genai_cache_magic.stores.disk.file_systems import file_system_of, keeps_a_database
+from genai_cache_magic.stores.disk.store import DiskStore
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def mounted(tmp_path, monkeypatch):
 
     def mount(kind, options="rw"):
         table = f"22 1 8:1 / {tmp_path} rw - {kind} x {options}\n" if kind else ""
-        monkeypatch.setattr("genai_cache_magic.stores.directory.mount_table", lambda: table)
+        monkeypatch.setattr("genai_cache_magic.stores.disk.directory.mount_table", lambda: table)
 
     return mount
 
@@ -33,7 +33,7 @@ def trials(monkeypatch):
         tried.append(directory)
         return keeps_a_database(directory)
 
-    monkeypatch.setattr("genai_cache_magic.stores.directory.keeps_a_database", note)
+    monkeypatch.setattr("genai_cache_magic.stores.disk.directory.keeps_a_database", note)
     return tried
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from genai_cache_magic import host, llm_cache
-from genai_cache_magic.api.joining import Joining
+from genai_cache_magic.api.team.joining import Joining
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
 

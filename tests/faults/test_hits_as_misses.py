@@ -13,7 +13,7 @@ from faults.scripted_server import CHAT, READERS, ScriptedServer, chunked, head
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.intercept import httpx_streams
+from genai_cache_magic.intercept.clients import httpx_streams
 from genai_cache_magic.intercept.recording import Recording
 from genai_cache_magic.testing.simulated.bedrock import frame
 

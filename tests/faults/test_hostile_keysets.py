@@ -14,8 +14,9 @@ import secrets
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from machines import Origin, Team
+from machines import Origin
 from memory_vault import OAEP, PSS, machine, ready_vault
+from team_in_memory import team_in_memory  # noqa: F401 - fixtures
 
 from genai_cache_magic.crypto.keyset import KeyTable, create_manifest, open_manifest, write_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
@@ -155,13 +156,6 @@ def test_a_local_keyset_of_another_key_that_names_ours_is_refused():
     theirs.fingerprint = ours.fingerprint
     with pytest.raises(REFUSALS):
         open_manifest(create_manifest("team", theirs), "team", ours)
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    made = Team(tmp_path, monkeypatch)
-    yield made
-    made.close()
 
 
 def test_a_damaged_keyset_in_the_shared_tier_stops_no_call(team):

@@ -14,20 +14,23 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import open_cell
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.cells import open_cell
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.calls import coalesce
 from genai_cache_magic.calls.coalesce import Flights, Seat
 from genai_cache_magic.calls.desk import CallDesk
 from genai_cache_magic.calls.keeping import Keeper
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.entries.entries import Entries
+from genai_cache_magic.entries.filling import LookThenPut
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import CallRecord, Outcome
-from genai_cache_magic.intercept import base, recording, replay, stainless
-from genai_cache_magic.intercept import httpx as adapter
+from genai_cache_magic.intercept import base, recording, replay
 from genai_cache_magic.intercept.active import active
-from genai_cache_magic.intercept.stainless_answers import Answers
+from genai_cache_magic.intercept.clients import httpx as adapter
+from genai_cache_magic.intercept.clients import httpx_sent
+from genai_cache_magic.intercept.stainless.answers import Answers
+from genai_cache_magic.intercept.stainless.kit import Kit
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
 
 QUESTION = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}
@@ -53,15 +56,14 @@ def ask(client, **more):
 
 FAULTS = {
     "recognise": (base, "recognise"),
-    "recognise what is sent": (recording, "recognise"),
     "begin": (CallDesk, "begin"),
-    "key": (CallDesk, "request_id"),
+    "key": (Keeper, "request_id"),
     "look up": (Entries, "find"),
     "join": (Flights, "join"),
     "stamp": (Entries, "stamp"),
-    "reading the request": (adapter, "_http_call"),
+    "reading the request": (httpx_sent, "judged"),
     "attaching": (recording.Recording, "attempt"),
-    "decoding": (adapter._Kit, "decode"),
+    "decoding": (recording.Recording, "_unpacked"),
     "what is kept": (recording, "recorded"),
     "commit": (CallDesk, "commit"),
     "entry": (Keeper, "entry"),
@@ -85,9 +87,22 @@ def test_call_gets_its_answer(client, unique_server, monkeypatch, fault, stream)
     assert len(cell.calls) == 2
 
 
+@pytest.mark.parametrize("where", [(recording, "recognise"), (CallDesk, "request_id")], ids=["recognise", "key"])
+def test_what_is_sent_can_not_be_told(isolated, unique_server, monkeypatch, where):
+    """What a hook of the client's has changed is looked into anew; if we fail in that, the call has its answer."""
+    monkeypatch.setattr(*where, fail)
+    hooks = {"request": [lambda request: request.headers.update({"openai-organization": "another"})]}
+    with httpx2.Client(event_hooks=hooks) as http, llm_cache() as cell:
+        client = openai.OpenAI(base_url=unique_server.openai_url, api_key="k", max_retries=0, http_client=http)
+        answers = {ask(client).id for _ in range(2)}
+    assert len(answers) == 2
+    assert [trouble.error for trouble in cell.troubles] == ["OurFaultError"]
+    assert not any(call.stored for call in cell.calls)
+
+
 def test_first_look_that_fails(client, unique_server, monkeypatch):
     """The look that sorts out requests early is no more than that: without it they are judged as ever."""
-    monkeypatch.setattr(adapter, "path_ends", fail)
+    monkeypatch.setattr(httpx_sent, "path_ends", fail)
     with llm_cache() as cell:
         assert ask(client).id == ask(client).id
         httpx2.post(f"{unique_server.url}/v1/items", json={})
@@ -124,7 +139,7 @@ def test_hit_that_cannot_be_given_above_http_is_given_by_it(client, unique_serve
     """If we fail to foretell a call, or to make the SDK's object of a stored answer, the SDK makes it, by HTTP."""
     with llm_cache() as cell:
         whole = ask(client).model_dump()
-        place = stainless._Kit if fault.startswith("_") else Answers
+        place = Kit if fault.startswith("_") else Answers
         monkeypatch.setattr(place, fault, fail)
         again = ask(client, stream=stream)
         assert len(list(again)) > 3 if stream else again.model_dump() == whole
@@ -213,9 +228,12 @@ def test_store_in_trouble(client, unique_server, chaos):
     with llm_cache() as cell:
         entries = current_session().cache("default")._entries
         inner = entries.store
-        entries.store = entries.places.store = ChaosStore(inner, chaos)
+        fills, store = entries.places.fills, ChaosStore(inner, chaos)
+        entries.store = entries.places.store = store
+        entries.places.fills = LookThenPut(store)
         answers = [ask(client) for _ in range(3)]
         entries.store = entries.places.store = inner
+        entries.places.fills = fills
     assert len({answer.id for answer in answers}) == 3
     assert cell.hits == 0
     if not chaos.lost:

@@ -9,14 +9,16 @@ import httpx
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api import custody, factory, opening
-from genai_cache_magic.api.keysets import keyset_of
-from genai_cache_magic.api.process import process
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api import factory
+from genai_cache_magic.api.scopes import opening
+from genai_cache_magic.api.scopes.process import process
+from genai_cache_magic.api.scopes.session import current_session, reset_session
+from genai_cache_magic.api.team import custody
+from genai_cache_magic.api.team.keysets import keyset_of
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.errors import ConfigurationError, KeyThrottled, KeyUnavailable, ReplayMiss
-from genai_cache_magic.jupyter.badge import bundle
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import bundle
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.testing.azure.roles import Role
 from genai_cache_magic.testing.vault_server import VaultFault
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 
 import pytest
 from faults.scripted_server import ScriptedServer, chunked, head
 from machines import Origin, Team
+from team_in_memory import time_that_passes  # noqa: F401 - fixtures
 
 from genai_cache_magic.api import factory
 from genai_cache_magic.core.model import EntryId
@@ -17,11 +17,11 @@ from genai_cache_magic.entries.link import Looked
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Tier, Trouble
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores import cdn
 from genai_cache_magic.stores.base import LARGEST_VALUE, Copy, LookUp
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig, Circuit
-from genai_cache_magic.stores.cdn import Edge
-from genai_cache_magic.stores.fetching import Site
+from genai_cache_magic.stores.edge import cdn
+from genai_cache_magic.stores.edge.cdn import Edge
+from genai_cache_magic.stores.edge.fetching import Site
 from genai_cache_magic.testing.tier import MemoryTier
 
 OURS = "Content-Type: application/octet-stream"
@@ -78,7 +78,8 @@ LIES = {
     "moved": ([status("308 Permanent Redirect", "Location: /elsewhere")], "not followed"),
     "denied": ([status("403 Forbidden")], "sign in at the container"),
     "busy": ([status("503 Service Unavailable", "Retry-After: 7")], "is busy"),
-    "failed": ([status("500 Internal Server Error")], "status 500"),
+    "failed": ([status("500 Internal Server Error")], r"fails itself \(status 500\)"),
+    "nothing behind it": ([status("502 Bad Gateway")], r"does not reach the container.*\(status 502\)"),
     "part": ([status("206 Partial Content")], "status 206"),
     "page": ([answer().replace(b"application/octet-stream", b"text/html; charset=utf-8")], "sends pages"),
     "json": ([answer().replace(b"application/octet-stream", b"application/json")], "sends pages"),
@@ -109,7 +110,7 @@ def test_what_an_edge_must_not_send(patient, lie):
 
 def test_an_endless_body_is_read_no_further_than_an_answer_is_long(patient, monkeypatch):
     """A body in pieces without an end is given up where no answer of ours is longer."""
-    monkeypatch.setattr("genai_cache_magic.stores.fetching.LARGEST_VALUE", 1 << 20)
+    monkeypatch.setattr("genai_cache_magic.stores.edge.fetching.LARGEST_VALUE", 1 << 20)
     sent = itertools.chain([head(OURS, "Transfer-Encoding: chunked")], itertools.repeat(chunked(bytes(1 << 16))))
     with pytest.raises(StoreUnavailable, match="more than any answer"):
         fetched(lambda: sent, command_timeout_s=WAIT_S)
@@ -227,19 +228,6 @@ def team(tmp_path, isolated, monkeypatch, copies):
     monkeypatch.setattr("machines.MemoryTier", lambda server: EdgedTier(server, copies))
     yield team
     team.close()
-
-
-@pytest.fixture
-def passes(team):
-    """Let time pass by the tier's clock."""
-    shift_s = 0.0
-
-    def let(seconds):
-        nonlocal shift_s
-        shift_s += seconds
-        team.server.clock = team.server.store._clock = lambda: time.time() + shift_s
-
-    return let
 
 
 def kept_by_the_edge(team, copies):

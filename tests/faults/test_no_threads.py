@@ -8,12 +8,12 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.entries.behind import Behind
-from genai_cache_magic.entries.drain import Drain
+from genai_cache_magic.entries.team.drain import Drain
 from genai_cache_magic.intercept.patching import patcher
 from genai_cache_magic.ledger.sharer import Sharer
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.disk.locks import FileLock
 
 
 @pytest.fixture

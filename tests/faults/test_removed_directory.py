@@ -16,9 +16,9 @@ import openai
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk.store import DiskStore
 
 LEVELS = ("..", ".", "v1", "v1/default", "v1/default/l1")
 

@@ -8,10 +8,10 @@ import pytest
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores import home as homes
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk import home as homes
+from genai_cache_magic.stores.disk.home import Home, Losses
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.stores.documents import FileDocument
-from genai_cache_magic.stores.home import Home, Losses
 
 WRITTEN = 3
 """The first two times a document is loaded to be written, the third time to see what was."""

@@ -3,77 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
+import subprocess
+import sys
 import traceback
 
 import pytest
-from machines import Origin, Team
-from services import started
+from machines import Origin
+from services import LEAVES_SOCKETS, started
+from sessions import session_of
+from team_in_memory import team_in_memory  # noqa: F401 - fixtures
+from wrong_tiers import CASES, CLOSED, SECRET, wrong
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.crypto.document_mac import protect_document
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.stores.azure_blob import BlobTier
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.redis import RedisTier
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
-from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer
-
-SECRET = "aHVzaA=="  # a key, as Azure writes them
-
-CASES = {
-    "scheme": ({"l2": "reds://h"}, "l2 is no address"),
-    "port": ({"l2": "redis://h:port"}, "the Redis URL in l2"),
-    "refused": ({"l2": "redis://:{secret}@127.0.0.1:1"}, "It stands in l2"),
-    "host": ({"l2": "redis://:{secret}@no-such-host.invalid"}, "check its spelling in l2"),
-    "database": ({"l2": "{open}/99"}, "write another path in l2"),
-    "password": ({"l2": "{closed}", "l2_password": SECRET}, "l2_username and l2_password"),
-    "no password": ({"l2": "{closed}"}, "l2_username and l2_password"),
-    "rights": ({"l2": "{closed}", "l2_username": "reader", "l2_password": "reader"}, "l2_username"),
-    "no redis": ({"l2": "redis://:{secret}@127.0.0.1:{azurite}"}, "check host, port and TLS in l2"),
-    "no authorities": ({"l2": "rediss://127.0.0.1:1", "l2_ca_file": __file__}, "l2_ca_file"),
-    "no file": ({"l2": "rediss://127.0.0.1:1", "l2_ca_file": "/no/such.pem"}, "l2_ca_file"),
-    "no container": ({"l2": "{account}/missing", "l2_account_key": AZURITE_KEY}, "l2_create_container"),
-    "name": ({"l2": "{account}/Bad_Name", "l2_account_key": AZURITE_KEY}, "the container that l2 names"),
-    "key": ({"l2": "{account}/team", "l2_account_key": SECRET}, "l2_account_key"),
-    "no key": ({"l2": "{account}/team", "l2_account_key": f"{SECRET}!"}, "l2_account_key is no key"),
-    "signature": ({"l2": "{account}/team?sv=2020-01-01&sig={secret}"}, "the signature in l2"),
-    "string": ({"l2": "azure-blob://team", "l2_connection_string": f"AccountKey={SECRET}"}, "l2_connection_string"),
-    "no account": ({"l2": "azure-blob://team"}, "l2_account"),
-    "no storage": ({"l2": "http://127.0.0.1:{redis}/a/team", "l2_account_key": SECRET}, "check the URL in l2"),
-    "no TLS": ({"l2": "https://127.0.0.1:{azurite}/a/team", "l2_account_key": SECRET}, "check the port in l2"),
-    "another account": ({"l2": "http://127.0.0.1:{azurite}/a/team", "l2_account_key": SECRET}, "account and URL in l2"),
-    "no secret": ({"l2": "{account}/team"}, "set l2_account_key"),
-    "no cluster": ({"l2": "redis+cluster://127.0.0.1:{redis}"}, "is no cluster: write redis://127.0.0.1:{redis} in l2"),
-    "no Sentinel": (
-        {"l2": "redis+sentinel://127.0.0.1:{redis}"},
-        "is no Sentinel: write redis://127.0.0.1:{redis} in l2",
-    ),
-    "high port": ({"l2": "redis://h:99999"}, "from 1 to 65535"),
-    "in the clear": ({"l2": "http://example.com/team?sig={secret}"}, "starts with https://"),
-}
+from genai_cache_magic.ops.checks import Severity
+from genai_cache_magic.ops.doctor import examine
+from genai_cache_magic.stores.azure.blob import BlobTier
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier
+from genai_cache_magic.testing.servers import RedisServer
 
 pytestmark = [
     pytest.mark.service,
-    # The SDK leaves the socket of a download that fails to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *LEAVES_SOCKETS,
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """Let those sockets go here, and not in the middle of another module's test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
 def closed():
     """A server that wants a password, and knows one who may only read."""
-    user = ("--user", "reader", "on", ">reader", "~*", "+@read", "+hello", "--requirepass", "right")
-    with started(lambda: RedisServer(*user)) as server:
+    with started(lambda: RedisServer(*CLOSED)) as server:
         yield server
 
 
@@ -82,19 +45,28 @@ def test_the_setting_is_named(isolated, closed, redis_server, azurite, monkeypat
     """In one sentence; values are kept and found all the same."""
     for name in ("ACCOUNT", "KEY", "CONNECTION_STRING"):
         monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
-    given, said = CASES[case]
-    where = {"secret": SECRET, "closed": closed.url, "open": redis_server.url.removesuffix("/0")}
-    where |= {"azurite": azurite.port, "redis": redis_server.port, "account": azurite.account_url}
+    settings, said = wrong(case, closed=closed, redis_server=redis_server, azurite=azurite)
     told = []
-    settings = {name: value.format(**where) for name, value in given.items()}
     with create_cache(
         "disk", on_event=told.append, connect_timeout="300ms", command_timeout="500ms", **settings
     ) as cache:
         cache.set("a", 1)
         assert cache.get("a") == 1
     (event,) = told
-    assert said.format(**where) in event.message
+    assert said in event.message
     assert SECRET.rstrip("=") not in event.message
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_doctor_names_the_setting_too(isolated, closed, redis_server, azurite, monkeypatch, case):  # noqa: PLR0917
+    """As an error of the tier, with the fix, and without the secret."""
+    for name in ("ACCOUNT", "KEY", "CONNECTION_STRING"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
+    settings, said = wrong(case, closed=closed, redis_server=redis_server, azurite=azurite)
+    with session_of(monkeypatch, **{"connect_timeout": "10s", "command_timeout": "30s", **settings}) as session:
+        findings = examine(session)
+    assert said in "\n".join(one.says for one in findings if one.severity is Severity.ERROR)
+    assert not any(SECRET.rstrip("=") in one.says for one in findings)
 
 
 def tiers(port):
@@ -132,13 +104,6 @@ def test_no_secret_in_tracebacks_nor_logs(redis_server, azurite, caplog, who):
     assert seen
     assert SECRET.rstrip("=") not in seen
     assert SECRET.rstrip("=") not in caplog.text
-
-
-@pytest.fixture
-def team(tmp_path, isolated, monkeypatch):
-    team = Team(tmp_path, monkeypatch)
-    yield team
-    team.close()
 
 
 def test_a_record_of_a_newer_version_is_left_alone(team):
@@ -190,3 +155,14 @@ def test_an_entry_of_a_newer_version_is_left_alone(team):
     text, record = b.ask(origin)
     assert (text, record.outcome) == ("answer 2", Outcome.MISS)
     assert any("version" in event.message for event in b.events) or "could not be opened" in record.reason
+
+
+def test_loading_the_sdk_is_none_of_the_services_time():
+    """It is loaded before the first deadline runs: on a busy machine that takes as long as a deadline."""
+    code = (
+        "import sys; from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget; "
+        "assert 'azure.storage.blob' not in sys.modules; "
+        "BlobConnection(BlobTarget('https://a.blob.core.windows.net/team')); "
+        "assert 'azure.storage.blob' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

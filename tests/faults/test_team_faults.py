@@ -14,7 +14,7 @@ import pytest
 from services import started
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.events import Outcome, Tier
 from genai_cache_magic.testing.servers import AZURITE_KEY, RedisServer, cut_off, free_port
 

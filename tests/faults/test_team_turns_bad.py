@@ -11,7 +11,7 @@ from faults.fault_proxy import FaultProxy
 from services import started
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.testing.servers import AZURITE_ACCOUNT, AZURITE_KEY, RedisServer, free_port
 
 CALLS = 5

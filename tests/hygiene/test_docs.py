@@ -198,6 +198,16 @@ def test_simulated_is_said():
     assert "simulated" in text_of("README.md")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_that_asks_a_model_says_how_to_run_it_without_a_key(path):
+    """It starts the simulated models itself, or its first cell tells how to, at the port where they are by default."""
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    assert any("OpenAI(" in cell for cell in cells)
+    if not any("SimulatedModelServer().start()" in cell for cell in cells):
+        assert "python -m genai_cache_magic.testing.model_server" in cells[0]
+        assert "OPENAI_BASE_URL=http://127.0.0.1:8000/v1" in cells[0]
+
+
 def test_the_wheel_carries_the_notebooks():
     """The build puts each notebook where the demonstrations of an installed wheel look for it."""
     build = tomllib.loads(text_of("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -207,7 +217,8 @@ def test_the_wheel_carries_the_notebooks():
 
 def test_every_rule_about_money_names_tests_that_exist():
     """The page on money shows each of its rules by tests that are there."""
-    tests = text_of("tests/unit/test_money.py") + text_of("tests/unit/test_budgets.py")
+    files = [*(ROOT / "tests" / "unit").glob("test_money*.py"), ROOT / "tests" / "unit" / "test_budgets.py"]
+    tests = "".join(path.read_text(encoding="utf-8") for path in files)
     there = set(re.findall(r"def (test_\w+)", tests))
     rows = [line for line in text_of("docs/money.md").splitlines() if line.startswith("|") and "---" not in line]
     shown = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if not re.search(r"\| test[^|]*\|$", row)]

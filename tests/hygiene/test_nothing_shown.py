@@ -45,12 +45,14 @@ _SHOWN = """
     Settings.monitoring TierState.circuit
     Check.fix Check.means Check.part Finding.check Found.rule Found.says Found.settings Rule.help Rule.id Seen.trouble
     LookUp.token Looked.trouble ManifestParts.bound ManifestParts.sealed_table Measure.kept_as Measure.metric
-    Parts.counts Parts.lists Parts.same
+    Members.ids Parts.counts Parts.lists Parts.same
     References.digests Run.summary RunCall.content RunCall.outcome RunDiff.changed RunDiff.differing
+    First.at_most First.slots
     RunDiff.only_one RunDiff.only_other Shipped.about Settings.budget Settings.budget_unknown Shipped.pattern
     Access.tried Line.text Place.addresses Place.own_address Place.says Scope.group Scope.path Scope.subscription
-    TeamPart.here Tried.place Tried.right Tried.says _Awaited.member _Layout.salt _Signature.parameters
-    _Signature.prefix _Signature.told_by
+    TeamPart.here Tried.place Tried.right Tried.says _Awaited.member _Known.rates _Layout.salt _Signature.parameters
+    _Signature.prefix _Signature.told_by _Signs.caches _Signs.costs _Signs.tiers Plot.label Plot.said Plot.svg
+    Proposals.found Booked.period Seen.file Seen.written
 """
 SHOWN = frozenset(_SHOWN.split())
 

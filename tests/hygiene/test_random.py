@@ -11,7 +11,7 @@ import genai_cache_magic
 from genai_cache_magic import create_cache
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.stores.breaker import Breaker
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.disk.locks import FileLock
 
 PACKAGE = Path(genai_cache_magic.__file__).parent
 OWN = {"Random", "SystemRandom"}

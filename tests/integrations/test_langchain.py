@@ -8,6 +8,7 @@ import json
 import pytest
 
 from genai_cache_magic import create_cache, llm_cache
+from genai_cache_magic.entries.filling import LookThenPut
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.testing.chaos import Chaos, ChaosStore
 
@@ -247,13 +248,15 @@ def test_a_store_in_trouble_breaks_no_chain(cache, store):
     """A store that can't be reached, or that lies, is a miss for a look-up and silence for an update."""
     cache.update("p", "m", [chat()])
     entries = store._entries
-    inner = entries.store
+    inner, fills = entries.store, entries.places.fills
     for chaos in (Chaos(unavailable=1.0), Chaos(corrupt=1.0)):
         entries.store = entries.places.store = ChaosStore(inner, chaos)
+        entries.places.fills = LookThenPut(entries.store)
         assert cache.lookup("p", "m") is None
         cache.update("q", "m", [chat()])
         assert entries.store.calls > 1
     entries.store = entries.places.store = inner
+    entries.places.fills = fills
     cache.update("p", "m", [chat()])
     assert cache.lookup("p", "m") == [chat()]
 

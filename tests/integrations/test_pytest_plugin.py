@@ -16,14 +16,34 @@ from genai_cache_magic.runs.lines import decode_file
 pytestmark = pytest.mark.timeout(170)
 
 PLUGIN = "genai_cache_magic.integrations.pytest"
-CASES = """
-import os, threading
-import openai, pytest
+# An SDK takes each process, workers too, a second to load, and is of no matter but to who has no key.
+BY_SDK = """
+import openai
 
 def ask(text):
     with openai.OpenAI(base_url=os.environ["MODEL_URL"], max_retries=0) as client:
         return client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}]).id
 
+async def ask_async(text):
+    async with openai.AsyncOpenAI(base_url=os.environ["MODEL_URL"], max_retries=0) as client:
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+"""
+BY_HTTP = """
+import httpx
+
+def asked(text):
+    messages = [{"role": "user", "content": text}]
+    return {"url": os.environ["MODEL_URL"] + "/chat/completions", "json": {"model": "m", "messages": messages}}
+
+def ask(text):
+    with httpx.Client() as client:
+        return client.post(**asked(text)).raise_for_status().json()["id"]
+
+async def ask_async(text):
+    async with httpx.AsyncClient() as client:
+        (await client.post(**asked(text))).raise_for_status()
+"""
+TESTS = """
 @pytest.fixture(scope="module")
 def early():
     return ask("fixture")
@@ -37,12 +57,14 @@ def test_two():
     thread.join()
 
 async def test_three():
-    async with openai.AsyncOpenAI(base_url=os.environ["MODEL_URL"], max_retries=0) as client:
-        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "three"}])
+    await ask_async("three")
 
 def test_none():
     pass
 """
+IMPORTS = "import os, threading, pytest\n"
+CASES = IMPORTS + BY_HTTP + TESTS
+CASES_BY_SDK = IMPORTS + BY_SDK + TESTS
 
 
 @pytest.fixture
@@ -72,6 +94,7 @@ def recorded():
 
 def test_what_was_recorded_is_replayed(run, unique_server, tmp_path):
     """Fixtures, threads and coroutines too: from the file alone, without a key and another machine's cache."""
+    Path("test_cases.py").write_text(CASES_BY_SDK)
     assert run("--genai-cache=record")[0] == 0
     assert (recorded(), unique_server.count) == (4, 4)
     elsewhere = {"GENAI_CACHE_DIR": str(tmp_path / "elsewhere"), "OPENAI_API_KEY": ""}
@@ -79,7 +102,7 @@ def test_what_was_recorded_is_replayed(run, unique_server, tmp_path):
     assert code == 0, said
     assert unique_server.count == 4
     assert not (tmp_path / "elsewhere").exists()
-    Path("test_cases.py").write_text(CASES.replace('"one"', '"changed"'))
+    Path("test_cases.py").write_text(CASES_BY_SDK.replace('"one"', '"changed"'))
     code, said = run("--genai-cache=replay", "-n", "2", **elsewhere)
     assert code == 1
     assert unique_server.count == 4

@@ -17,11 +17,11 @@ from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.spending import dollars
 from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
-from genai_cache_magic.jupyter.badge import MIME, bundle
-from genai_cache_magic.jupyter.progress import Progress
-from genai_cache_magic.jupyter.report import Report, Table
-from genai_cache_magic.jupyter.summary import MAX_ROWS, summarise
-from genai_cache_magic.jupyter.words import in_words
+from genai_cache_magic.jupyter.shown.badge import MIME, bundle
+from genai_cache_magic.jupyter.shown.progress import Progress
+from genai_cache_magic.jupyter.shown.report import Report, Table
+from genai_cache_magic.jupyter.shown.summary import MAX_ROWS, summarise
+from genai_cache_magic.jupyter.shown.words import in_words
 
 ZERO = Decimal(0)
 

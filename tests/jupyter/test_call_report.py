@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Options
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
-from genai_cache_magic.jupyter.badge import bundle
-from genai_cache_magic.jupyter.call_report import MIME
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import bundle
+from genai_cache_magic.jupyter.shown.call_report import MIME
+from genai_cache_magic.jupyter.shown.summary import summarise
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "spec" / "report.schema.json").read_text(encoding="utf-8"))
 LIMIT = 64 * 1024

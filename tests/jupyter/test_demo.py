@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from genai_cache_magic.cli import demo
-from genai_cache_magic.cli.demo import (
+from genai_cache_magic.cli.demos import demo
+from genai_cache_magic.cli.demos.demo import (
     CellResult,
     DemoResult,
     RunResult,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from priced_model import asked_as_openai
 
 CALLS = """
 import openai
@@ -19,10 +18,8 @@ def ask(text):
 @pytest.fixture
 def shell(isolated, unique_server, monkeypatch):
     """A shell with the extension, whose outputs are kept."""
-    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({unique_server.url: "openai"}))
     monkeypatch.setenv("GENAI_CACHE_STATUS", "static")
-    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    asked_as_openai(unique_server, monkeypatch)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     shell.shown = []

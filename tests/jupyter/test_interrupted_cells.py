@@ -8,7 +8,7 @@ import httpx
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from genai_cache_magic.api.opened import OpenCell
+from genai_cache_magic.api.scopes.opened import OpenCell
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.patching import patcher

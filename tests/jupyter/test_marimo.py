@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from genai_cache_magic.api.cells import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.cells import llm_cache
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.jupyter import anywidget
 
 NOTEBOOK = """

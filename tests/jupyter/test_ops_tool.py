@@ -11,7 +11,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from genai_cache_magic.cli import ops_demo, ops_stage
+from genai_cache_magic.cli.demos import ops_demo, ops_stage
+from genai_cache_magic.cli.demos.team_demo import Machine
 from genai_cache_magic.testing.servers import ServerMissingError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,7 +20,7 @@ DASHBOARD = ROOT / "docs" / "grafana" / "genai-cache.json"
 
 PATIENT = """
 from genai_cache_magic.monitoring import alerts
-from genai_cache_magic.stores import cdn
+from genai_cache_magic.stores.edge import cdn
 
 alerts.HOLD_S = 1  # it would last for half a minute
 cdn.PATIENCE_S = cdn.LEFT_S = 30  # a loaded machine is slow, and no edge is dead here
@@ -52,7 +53,9 @@ def test_too_little_time_is_a_reason(isolated, console):
     before = set(psutil.Process().children(recursive=True))
     code = ops_demo.demonstrate_ops(console, dashboard=DASHBOARD, output=isolated / "report.html", within_s=0)
     assert code == 1
-    assert "Not as promised: it takes more than 0 s" in console.file.getvalue()
+    said = console.file.getvalue()
+    assert "Not as promised: it takes more than 0 s" in said
+    assert 'make ops ARGS="--within 60"' in said  # the way out
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
@@ -70,3 +73,14 @@ def test_what_can_not_be_had_is_left_out(console, isolated):
     assert first == "Left out: an edge. nginx is not installed: make services"
     assert second.endswith("-m pip install 'genai-cache-magic[redis]'")
     assert stage.left_out == 2
+
+
+def test_a_kernel_that_does_not_answer_is_named(isolated):
+    """A busy machine's reader is told which kernel was waited for, and for how long."""
+    kernel = Machine("ada", isolated, {})
+    try:
+        kernel.patience_s = 0
+        with pytest.raises(TimeoutError, match="ada's kernel does not answer within 0 s"):
+            kernel.run("import time; time.sleep(60)")
+    finally:
+        kernel.close()

@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from rich.console import Console
 
-from genai_cache_magic.cli import team_demo
+from genai_cache_magic.cli.demos import team_demo
 
 pytestmark = pytest.mark.service
 
@@ -48,3 +48,19 @@ def test_the_notebook_runs_alone(isolated, monkeypatch):
     assert "made the keyset" in text
     assert "0 hits, 3 misses" in text
     assert "seals with epoch" in text
+
+
+def test_a_team_that_does_not_answer_is_said(isolated, redis_server, monkeypatch):
+    """A machine too busy for it ends with a sentence and exit code 1, and with no traceback."""
+    monkeypatch.setattr(team_demo, "TIERS", ("Redis",))
+    monkeypatch.setattr(team_demo, "_steps", lambda ada, *_, **__: [_late(ada)])
+    console = Console(file=io.StringIO(), width=120)
+    assert team_demo.demonstrate_team(console, sealed=False) == 1
+    said = console.file.getvalue()
+    assert "ada and ben, each with a kernel and a cache of their own, share through Redis" in said
+    assert "Not as promised: ada's kernel does not answer within 0 s" in said
+
+
+def _late(ada):
+    ada.patience_s = 0
+    return team_demo._Step(ada, "waits", lambda: ada.run("import time; time.sleep(60)"), None, 0)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.interactiveshell import InteractiveShell
 
 from genai_cache_magic.jupyter.transform import CellTransform, has_top_level_await
 
@@ -139,3 +140,17 @@ def test_it_is_applied_once_or_twice_with_the_same_result(body):
     """IPython transforms some cells more than once."""
     once = transform(f"%%llm_cache --tag a\n{body}".splitlines(keepends=True))
     assert transform(once) == once
+
+
+def test_an_interrupt_ends_the_cell_and_not_the_kernel(monkeypatch):
+    """One that comes while a cell is read is that of the cell: IPython reports it as such, and goes on."""
+    shell = InteractiveShell()
+
+    def interrupted(lines):
+        raise KeyboardInterrupt
+
+    shell.input_transformers_cleanup.append(CellTransform())
+    monkeypatch.setattr("genai_cache_magic.jupyter.transform.has_top_level_await", interrupted)
+    result = shell.run_cell("%%llm_cache\n%%time\nawait x\n")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert shell.run_cell("1 + 1").result == 2

@@ -31,3 +31,4 @@ def unfrozen():
     yield
     gc.unfreeze()
     gc.collect()
+    gc.freeze()  # as after collection: see tests/conftest.py

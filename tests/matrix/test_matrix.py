@@ -9,7 +9,8 @@ from matrix.forms import FORMS
 from matrix.generations import here, need, pins
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.intercept import httpx, stainless
+from genai_cache_magic.intercept.clients import httpx
+from genai_cache_magic.intercept.stainless.kit import Kit
 
 
 def cells() -> list[Any]:
@@ -57,7 +58,7 @@ def test_the_second_run_is_all_hits(lone, unique_server, by_http, monkeypatch, f
     scopes = [first, second]
     if form.way.is_above:
         assert by_http == []
-        monkeypatch.setattr(stainless._Kit, "begin", lambda *_, **__: None)
+        monkeypatch.setattr(Kit, "begin", lambda *_, **__: None)
         with llm_cache() as third:
             assert form.made(unique_server.url) == answer
         assert len(by_http) == asked

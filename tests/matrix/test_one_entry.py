@@ -12,7 +12,7 @@ from matrix.forms import FORMS
 from matrix.generations import here, need, pins
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.jupyter import commands
 
 BEDROCK = "bedrock/anthropic.claude-3-5-sonnet-20240620-v1:0"

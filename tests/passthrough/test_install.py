@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
-from genai_cache_magic.intercept.httpx import patches
+from genai_cache_magic.api.scopes.cells import uninstall
+from genai_cache_magic.intercept.clients.httpx import patches
 from genai_cache_magic.intercept.patching import Patcher, patcher
 
 PLACES = [
@@ -90,8 +90,8 @@ def test_library_imported_within_a_scope():
         import os, sys, tempfile
         os.environ["GENAI_CACHE_DIR"] = os.environ["GENAI_CACHE_KEY_FILE"] = ""
         from genai_cache_magic import llm_cache
-        from genai_cache_magic.api.cells import uninstall
-        from genai_cache_magic.api.session import current_session
+        from genai_cache_magic.api.scopes.cells import uninstall
+        from genai_cache_magic.api.scopes.session import current_session
         with tempfile.TemporaryDirectory() as home:
             os.environ["GENAI_CACHE_DIR"], os.environ["GENAI_CACHE_KEY_FILE"] = home + "/cache", home + "/key/k"
             with llm_cache() as cell:

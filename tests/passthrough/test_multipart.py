@@ -15,7 +15,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.errors import ReplayMiss
-from genai_cache_magic.intercept import httpx_bodies
+from genai_cache_magic.intercept.clients import httpx_bodies
 
 SOUND = bytes(range(256)) * 600 + b"\r\n--b"  # longer than a chunk of httpx, and like a delimiter at its end
 BOUNDARY = "multipart/form-data; boundary=b0"

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import Fault
 

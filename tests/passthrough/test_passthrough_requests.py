@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import Fault
 

@@ -59,6 +59,65 @@ async def test_hook_that_changes_the_request(isolated, module, colour):
     assert [(call.stored, call.reason) for call in cell.calls] == [(False, "changed after it was looked up")] * 2
 
 
+def another_stream(module, kind, body):
+    """What sends `body`: the library's own, one of somebody else's, or one that makes it as it goes."""
+    if kind == "own":
+        return module.ByteStream(body)
+
+    class Theirs(module.SyncByteStream, module.AsyncByteStream):
+        def __init__(self):
+            self._stream = body
+
+        def __iter__(self):
+            yield self._stream
+
+        async def __aiter__(self):
+            yield self._stream
+
+    return Theirs()
+
+
+@pytest.mark.parametrize("kind", ["own", "theirs"])
+@both
+async def test_hook_that_puts_another_body_in_its_place(isolated, module, colour, kind):
+    """What a hook sends in the place of a body is not stored as the answer to that body, which httpx still holds."""
+    transport = answering(module)
+    other = json.dumps({**BODY, "model": "another"}).encode()
+
+    def change(request):
+        request.stream = another_stream(module, kind, other)
+        request.headers["content-length"] = str(len(other))
+
+    async def achange(request):
+        change(request)
+
+    hooks = {"request": [change if colour == "sync" else achange]}
+    with llm_cache() as cell:
+        await post(module, colour, MODEL_URL, transport=transport.transport, event_hooks=hooks)
+    assert [(call.stored, call.reason) for call in cell.calls] == [(False, "changed after it was looked up")] * 2
+    assert len(transport.calls) == 2
+
+
+@both
+async def test_a_body_that_was_put_in_its_place_before(isolated, module, colour):
+    """A request is known by the body that it is sent with, not by the one that it was made with."""
+    transport = answering(module)
+    other = json.dumps({**BODY, "model": "another"}).encode()
+    request = module.Request("POST", MODEL_URL, json=BODY)
+    request.stream = module.ByteStream(other)
+    request.headers["content-length"] = str(len(other))
+    with llm_cache() as cell:
+        if colour == "sync":
+            with module.Client(transport=transport.transport) as client:
+                client.send(request)
+        else:
+            async with module.AsyncClient(transport=transport.transport) as client:
+                await client.send(request)
+        await post(module, colour, MODEL_URL, transport=transport.transport, times=1)
+        await post(module, colour, MODEL_URL, transport=transport.transport, times=1, body=json.loads(other))
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT]
+
+
 class Rounds:
     """Makes an authentication that is sent away once, for a module: token, 401, then the answer."""
 

@@ -10,7 +10,7 @@ from passthrough.httpx_calls import ANSWER, BODY, MARKS, MODEL_URL, answering, b
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.intercept import httpx as httpx_patches
+from genai_cache_magic.intercept.clients import httpx as httpx_patches
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 
 

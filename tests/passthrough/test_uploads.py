@@ -7,10 +7,10 @@ import http.server
 import io
 import itertools
 import json
-import threading
 
 import httpx
 import pytest
+from loopback import serving
 
 from genai_cache_magic import llm_cache
 
@@ -66,16 +66,8 @@ class Keeping(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as running:
-        running.numbers, running.asked = itertools.count(), 0
-        running.url = "http://127.0.0.1:{1}".format(*running.server_address)
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield running
-        finally:
-            running.shutdown()
-            thread.join()
+    with serving(Keeping, numbers=itertools.count(), asked=0) as running:
+        yield running
 
 
 def by_openai(url, content):

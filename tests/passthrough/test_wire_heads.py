@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
-import threading
 
 import httpx
 import httpx2
 import pytest
+from loopback import serving
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.intercept.heads import forbids_storing, is_framed, is_opaque
 from genai_cache_magic.intercept.recording import NO_STORE, UNFRAMED
-from genai_cache_magic.providers import streams
+from genai_cache_magic.providers.formats import streams
 
 aiohttp = pytest.importorskip("aiohttp", reason="pip install aiohttp")
 requests = pytest.importorskip("requests", reason="pip install requests")
@@ -52,18 +51,8 @@ class Speaking(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextlib.contextmanager
-def serving(framing="length", headers=()):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Speaking) as server:
-        server.framing, server.headers, server.asked = framing, headers, 0
-        server.url = "http://127.0.0.1:{1}".format(*server.server_address)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def speaking(framing="length", headers=()):
+    return serving(Speaking, framing=framing, headers=headers, asked=0)
 
 
 async def by_httpx(url, body):
@@ -95,7 +84,7 @@ WAYS = (by_httpx, by_httpx2_async, by_requests, by_aiohttp)
 @pytest.mark.parametrize("ask", WAYS)
 async def test_sound_is_stored_if_its_end_can_be_told(ask, framing):
     """Sound that ends with its connection may be cut short, and looks the same: it is passed on and not stored."""
-    with serving(framing) as server, llm_cache() as cell:
+    with speaking(framing) as server, llm_cache() as cell:
         assert [await ask(server.url + SPEECH, SPOKEN) for _ in range(2)] == [SOUND] * 2
     if framing == "close":
         assert [(call.stored, call.reason) for call in cell.calls] == [(False, UNFRAMED)] * 2
@@ -106,7 +95,7 @@ async def test_sound_is_stored_if_its_end_can_be_told(ask, framing):
 @pytest.mark.parametrize("ask", WAYS)
 async def test_json_says_itself_that_it_is_whole(ask):
     """An answer in JSON is stored however its body ends: half of one is none."""
-    with serving("close") as server, llm_cache() as cell:
+    with speaking("close") as server, llm_cache() as cell:
         assert [await ask(server.url + CHAT, ASKED) for _ in range(2)] == [ANSWER] * 2
     assert (cell.hits, server.asked) == (1, 1)
 
@@ -116,7 +105,7 @@ async def test_json_says_itself_that_it_is_whole(ask):
 @pytest.mark.parametrize("told", ["no-store", "private, No-Store", 'no-cache="x", no-store'])
 async def test_no_store_is_obeyed(ask, told):
     """A gateway that says so keeps its answers out of the cache, and the record says why."""
-    with serving(headers=[("Cache-Control", told)]) as server, llm_cache() as cell:
+    with speaking(headers=[("Cache-Control", told)]) as server, llm_cache() as cell:
         for _ in range(2):
             await ask(server.url + CHAT, ASKED)
     assert [(call.stored, call.reason) for call in cell.calls] == [(False, NO_STORE)] * 2
@@ -127,7 +116,7 @@ async def test_no_store_is_obeyed(ask, told):
 @pytest.mark.parametrize("path", ["", "/v1"])
 async def test_no_store_is_ignored_where_the_settings_say_so(monkeypatch, path):
     """An origin that says so of everything by habit is cached all the same, if that is configured."""
-    with serving(headers=[("Cache-Control", "no-store")]) as server:
+    with speaking(headers=[("Cache-Control", "no-store")]) as server:
         monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({server.url + path: {"no_store": "ignore"}}))
         with llm_cache() as cell:
             for _ in range(2):
@@ -168,6 +157,6 @@ async def test_stream_of_tiny_events_is_passed_on(monkeypatch):
     """Eight megabytes in tiny events reach their caller, and are refused as too large before anything reads them."""
     tiny = b"data:{}\n\n" * (8 * 1024**2 // 9)
     monkeypatch.setitem(SAID, CHAT, ("text/event-stream", tiny))
-    with serving() as server, llm_cache() as cell:
+    with speaking() as server, llm_cache() as cell:
         assert await by_httpx(server.url + CHAT, {**ASKED, "stream": True}) == tiny
     assert [(call.stored, call.reason) for call in cell.calls] == [(False, "too large (status 200)")]

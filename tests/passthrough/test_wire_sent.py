@@ -13,6 +13,7 @@ import threading
 import httpx
 import httpx2
 import pytest
+from loopback import serving
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.intercept.recording import CHANGED, REDIRECTED
@@ -70,27 +71,18 @@ class OverSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
-@contextlib.contextmanager
-def serving(name, kind=http.server.ThreadingHTTPServer, address=("127.0.0.1", 0)):
-    with kind(address, Telling) as server:
-        server.name, server.seen, server.holding, server.reached = name, [], [], threading.Event()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def telling(name, *where):
+    return serving(Telling, *where, name=name, seen=[], holding=[], reached=threading.Event())
 
 
 @pytest.fixture
 def server():
-    with serving("one") as running:
+    with telling("one") as running:
         yield running
 
 
 def url_of(server, path=CHAT):
-    return "http://127.0.0.1:{1}{path}".format(*server.server_address, path=path)
+    return f"{server.url}{path}"
 
 
 def said(answer):
@@ -186,8 +178,24 @@ def with_host(module, request):
     )
 
 
+def with_stream(module, request):
+    request.stream = module.ByteStream(retold(request.content))
+    return request
+
+
+def with_copied_stream(module, request):
+    stream = module.ByteStream(retold(request.content))
+    return module.Request("POST", request.url, headers=request.headers, stream=stream)
+
+
 def unchanged(_, request):
     return request
+
+
+def copied(module, request):
+    return module.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
+    )
 
 
 async def middleware(request, handler):
@@ -223,7 +231,7 @@ CHANGING = {
         )
         for module in (httpx, httpx2)
         for colour in ("sync", "async")
-        for change in (with_header, with_body, with_host)
+        for change in (with_header, with_body, with_host, with_stream, with_copied_stream)
     },
     "requests adapter": requests_asking(Adding()),
     "aiohttp middleware": aiohttp_asking(middlewares=(middleware,)),
@@ -244,10 +252,11 @@ async def test_what_is_changed_on_its_way_is_not_stored(server, way):
 
 @pytest.mark.parametrize("module", [httpx, httpx2])
 @pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_transport_that_changes_nothing_is_no_matter(server, module, colour):
-    """A transport around the library's own, as retries and logs are, leaves a call the same call."""
+@pytest.mark.parametrize("change", [unchanged, copied])
+async def test_transport_that_changes_nothing_is_no_matter(server, module, colour, change):
+    """A transport around the library's own, as retries and logs are, leaves a call the same call, as does a copy."""
     with llm_cache() as cell:
-        making = functools.partial(transport, module, colour, unchanged)
+        making = functools.partial(transport, module, colour, change)
         await httpx_asking(module, colour, transport=making)(url_of(server))
         await ASKING["aiohttp"](url_of(server))
     assert (cell.misses, cell.hits, len(server.seen)) == (1, 1, 1)
@@ -295,7 +304,7 @@ async def test_services_told_apart_by_host(server, way):
 
 async def test_host_that_says_what_the_url_says_is_no_matter(server):
     """Clients that send the URL's own host, and those that leave it to their library, share an entry."""
-    own = "127.0.0.1:{1}".format(*server.server_address)
+    own = server.netloc
     with llm_cache() as cell:
         for way in ASKING.values():
             await way(url_of(server))
@@ -322,8 +331,8 @@ SOCKETS = {
 async def test_services_told_apart_by_socket(tmp_path, way):
     """Two services on two sockets of the file system have two entries under one URL."""
     with (
-        serving("a", OverSocket, str(tmp_path / "a")),
-        serving("b", OverSocket, str(tmp_path / "b")),
+        telling("a", OverSocket, str(tmp_path / "a")),
+        telling("b", OverSocket, str(tmp_path / "b")),
         llm_cache() as cell,
     ):
         told = [await SOCKETS[way](str(tmp_path / name))("http://model/v1/chat/completions") for name in "aba"]
@@ -347,8 +356,8 @@ async def test_every_line_of_a_header_counts(server, way):
 @pytest.mark.parametrize("way", [name for name in ASKING if name != "requests"])
 async def test_redirect_to_another_origin_is_not_stored(server, way):
     """What another origin answered, that the one asked sent on to, is not stored as that one's answer."""
-    with serving("two") as other, llm_cache() as cell:
-        elsewhere = "{}:{}".format(*other.server_address)
+    with telling("two") as other, llm_cache() as cell:
+        elsewhere = other.netloc
         told = [await ASKING[way](url_of(server, f"/redirect/307/{elsewhere}{CHAT}")) for _ in range(2)]
     assert told == [f"two {elsewhere}"] * 2
     assert [(call.stored, call.reason) for call in cell.calls] == [(False, REDIRECTED)] * 2
@@ -358,7 +367,7 @@ async def test_redirect_to_another_origin_is_not_stored(server, way):
 async def test_redirect_that_changes_the_method_is_not_stored(server, way):
     """What a page answered that a question was sent to by GET is not stored: the question never got there."""
     with llm_cache() as cell:
-        own = "{}:{}".format(*server.server_address)
+        own = server.netloc
         for _ in range(2):
             await ASKING[way](url_of(server, f"/redirect/303/{own}{CHAT}"))
     assert [(call.stored, call.reason) for call in cell.calls] == [(False, REDIRECTED)] * 2

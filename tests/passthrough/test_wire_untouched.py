@@ -10,13 +10,13 @@ import gzip
 import http.client
 import http.server
 import json
-import threading
 import zlib
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 import zstandard
+from loopback import serving
 
 from genai_cache_magic import llm_cache
 
@@ -201,28 +201,14 @@ class _Forwarding(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextlib.contextmanager
-def serving(handler, **attributes):
-    """Serve on loopback by `handler`, which finds `attributes` on its server."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        vars(running).update(attributes)
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield running, "127.0.0.1:{1}".format(*running.server_address)
-        finally:
-            running.shutdown()
-            thread.join()
-
-
 @pytest.mark.usefixtures("isolated")
 @pytest.mark.parametrize("how", ["proxy", "mounted"])
 @pytest.mark.parametrize("body", [ASKED, STREAMED], ids=["whole", "streamed"])
 async def test_proxy(making, server, how, body):
     """A miss goes through the proxy with its credentials, as without us; a hit asks nobody."""
     url = f"{server.url}{CHAT}"
-    with serving(_Forwarding, seen=[]) as (proxy, address):
-        (plain, miss, hit), cell = await thrice(lambda: making(**{how: f"http://me:secret@{address}"}), url, body)
+    with serving(_Forwarding, seen=[]) as proxy:
+        (plain, miss, hit), cell = await thrice(lambda: making(**{how: f"http://me:secret@{proxy.netloc}"}), url, body)
     assert proxy.seen == [(url, "Basic bWU6c2VjcmV0")] * 2
     assert plain.text == miss.text == hit.text
     assert (cell.hits, server.count) == (1, 2)
@@ -232,8 +218,8 @@ async def test_proxy(making, server, how, body):
 async def test_proxy_of_a_plain_call_is_in_the_key(making, server):
     """A proxy that reads a question may pass it to whoever it likes: who has none is not answered by what it gave."""
     url = f"{server.url}{CHAT}"
-    with serving(_Forwarding, seen=[]) as (_, address), llm_cache() as cell:
-        for options in ({"proxy": f"http://{address}"}, {}):
+    with serving(_Forwarding, seen=[]) as proxy, llm_cache() as cell:
+        for options in ({"proxy": proxy.url}, {}):
             async with contextlib.aclosing(making(**options)) as client:
                 await client.ask(url, ASKED)
     assert (cell.misses, cell.hits, server.count) == (2, 0, 2)
@@ -246,9 +232,9 @@ def test_proxy_of_botocore(unique_server):
     config = pytest.importorskip("botocore.config", reason="pip install boto3").Config
     keys = {"aws_access_key_id": "k", "aws_secret_access_key": "k", "region_name": "us-east-1"}
     said = {"modelId": MODEL, "messages": [{"role": "user", "content": [{"text": "hello"}]}]}
-    with serving(_Forwarding, seen=[]) as (proxy, address):
+    with serving(_Forwarding, seen=[]) as proxy:
         client = boto3.session.Session(**keys).client(
-            "bedrock-runtime", endpoint_url=unique_server.url, config=config(proxies={"http": f"http://{address}"})
+            "bedrock-runtime", endpoint_url=unique_server.url, config=config(proxies={"http": proxy.url})
         )
         with llm_cache() as cell:
             outputs = [client.converse(**said)["output"] for _ in range(2)]
@@ -264,8 +250,8 @@ async def test_proxy_of_aiobotocore(unique_server):
     config = pytest.importorskip("aiobotocore.config", reason="pip install aiobotocore").AioConfig
     keys = {"aws_access_key_id": "k", "aws_secret_access_key": "k", "region_name": "us-east-1"}
     said = {"modelId": MODEL, "messages": [{"role": "user", "content": [{"text": "hello"}]}]}
-    with serving(_Forwarding, seen=[]) as (proxy, address):
-        proxied = config(proxies={"http": f"http://{address}"})
+    with serving(_Forwarding, seen=[]) as proxy:
+        proxied = config(proxies={"http": proxy.url})
         opening = session.create_client("bedrock-runtime", endpoint_url=unique_server.url, config=proxied, **keys)
         async with opening as client:
             with llm_cache() as cell:
@@ -327,8 +313,8 @@ async def test_compression(making, encoding, body):
     """A miss is unpacked as without us; a hit is the same text, told as not compressed."""
     whole = json.dumps(ANSWER, ensure_ascii=False).encode()
     PACKING[encoding](b"")  # or skip, where the package is missing
-    with serving(_Packing, seen=[], whole=whole) as (running, address):
-        url = f"http://{address}{CHAT}"
+    with serving(_Packing, seen=[], whole=whole) as running:
+        url = f"{running.url}{CHAT}"
         try:
             (plain, miss, hit), cell = await thrice(making, url, body, **{"accept-encoding": encoding})
         except Exception as exc:

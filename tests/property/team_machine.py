@@ -6,8 +6,8 @@ Every answer carries the moment of its call, so each hit is checked.
 
 A value that is set carries its moment too. One that is set while the tier is away holds on its machine until the team
 is told of it: until then that machine gets this one or none. When it is told it comes after all that was published, or
-is gone for good. So a value is judged by two moments: an invalidation by name is about what was set before it, and an
-overwriting about what was published before it.
+is gone for good. So does one that was set while its machine could not know of an earlier one. So a value is judged by
+two moments: an invalidation by name is about what was set before it, and an overwriting about what was published then.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from machines import Origin
+from property.new_keys import SetsAtOnce
 from simulated import KEYS, MAX_STALE_S, START_S, SharedMemory, Simulated, Time, nothing_by_itself, value_id
 
 from genai_cache_magic.core.validity import decode_generations
 from genai_cache_magic.crypto.document_mac import verify_document
-from genai_cache_magic.entries.team import GENERATIONS
+from genai_cache_magic.entries.team.tier import GENERATIONS
 from genai_cache_magic.errors import StoreUnavailable
 
 MACHINES = 8
@@ -61,6 +62,8 @@ class Figures:
     arrived: int = 0
     not_kept: int = 0
     values: int = 0
+    contested: int = 0
+    at_once: int = 0
     first_error: BaseException | None = None
     """What ended an example first: an example that does not fail again is reported by Hypothesis without it."""
 
@@ -71,7 +74,8 @@ class Figures:
             f"{self.losses:,} documents lost or put back, at most one new root for each; "
             f"{self.thirds:,} third machines hit after invalidation and refill; {self.sets:,} values set, "
             f"{self.values:,} got, 0 stale; {self.away:,} set while away, of which {self.arrived:,} arrived "
-            f"and {self.not_kept:,} were not kept, 0 resurrected"
+            f"and {self.not_kept:,} were not kept, 0 resurrected; {self.contested:,} took the place of earlier ones, "
+            f"{self.at_once:,} new keys set at once"
         )
 
 
@@ -79,7 +83,7 @@ def _read(blob):
     return decode_generations(verify_document(KEYS.mac_key, f"generations/{KEYS.namespace}", blob))
 
 
-class TeamMachine(RuleBasedStateMachine):
+class TeamMachine(SetsAtOnce, RuleBasedStateMachine):
     """The team under test, and what is known of every question."""
 
     figures = Figures()
@@ -103,6 +107,7 @@ class TeamMachine(RuleBasedStateMachine):
         self.waiting = [{} for _ in self.machines]
         self.told = {}
         self.gone = set()
+        self.untold = [{} for _ in self.machines]  # what was set with the tier, and is queued
         self.outsider = self.shared.tier("outsider").store
         self.asked_to_clear = 0
         self.lost = 0
@@ -336,6 +341,7 @@ class TeamMachine(RuleBasedStateMachine):
         self._knows(number, {OVER[key]: value - 1})
         if self._record(key) != record:
             self._says({OVER[key]: value - 1})
+        self.untold[number][key] = value
         return value
 
     def _record(self, key):
@@ -367,12 +373,9 @@ class TeamMachine(RuleBasedStateMachine):
     def _settled(self, number):
         """See what became of the values of a machine that waited."""
         for key, value in self.waiting[number].items():
-            self.origin.answers += 1
             if self.machines[number].number_in(self.outsider.get(value_id(key)), key) == value:
                 self.figures.arrived += 1
-                self.told[value] = self.origin.answers
-                self._says({OVER[key]: self.origin.answers - 1})
-                self._knows(number, {OVER[key]: self.origin.answers - 1})
+                self._tells_anew(number, key, value)
             else:
                 self.figures.not_kept += 1
                 self.gone.add(value)
@@ -396,12 +399,30 @@ class TeamMachine(RuleBasedStateMachine):
 
     def _tells(self, number):
         machine = self.machines[number]
+        records = {key: self._record(key) for key in self.untold[number]}
         is_all = machine.tell()
         if not machine.network.is_cut:
             self._says(self.queued[number])
             self.queued[number] = {}
+            self._contested(number, records)
             self._settled(number)
         return is_all
+
+    def _contested(self, number, records):
+        """See which of the values that were queued took the place of others: those were set before it."""
+        for key, value in self.untold[number].items():
+            is_there = self.machines[number].number_in(self.outsider.get(value_id(key)), key) == value
+            if is_there and self._record(key) != records[key]:
+                self.figures.contested += 1
+                self._tells_anew(number, key, value)
+        self.untold[number] = {}
+
+    def _tells_anew(self, number, key, value):
+        """Note that a value was published: it comes after all others now."""
+        self.origin.answers += 1
+        self.told[value] = self.origin.answers
+        self._says({OVER[key]: self.origin.answers - 1})
+        self._knows(number, {OVER[key]: self.origin.answers - 1})
 
     def _says(self, what):
         said = dict(self.published[-1][1])

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import pkgutil
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, StrEnum
+from http import HTTPStatus
 from types import UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict, Union, get_args, get_origin
+from uuid import UUID
 
 import openai._utils._transform as theirs
 import openai.types
 import openai.types.audio
 import openai.types.chat
 import openai.types.responses
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai._types import NOT_GIVEN, omit
 from typing_extensions import is_typeddict
 
-from genai_cache_magic.intercept import stainless_bodies as bodies
-from genai_cache_magic.intercept.stainless_shapes import SDKS
+from genai_cache_magic.intercept.stainless import bodies
+from genai_cache_magic.intercept.stainless.shapes import SDKS
 
 TRANSFORM = getattr(theirs.transform, "__wrapped__", theirs.transform)
 ASYNC_TRANSFORM = getattr(theirs.async_transform, "__wrapped__", theirs.async_transform)
@@ -123,8 +129,58 @@ def test_left_as_they_are(renderings, data):
         [object()],
         {"a": [omit]},
         {"a": type("S", (str,), {})()},
+        {type("S", (str,), {})(): "a"},
+        type("D", (dict,), {})(a="b"),
+        # What orjson would write
+        HTTPStatus.OK,
+        StrEnum("Colour", ["RED"]).RED,
+        Enum("Shape", ["ROUND"]).ROUND,
+        UUID(int=1),
+        orjson.Fragment(b"1"),
+        # What marshal would
+        b"a",
+        bytearray(b"a"),
+        memoryview(b"a"),
+        array("i", [1]),
+        1j,
+        ...,
+        frozenset({1}),
+        compile("1", "", "eval"),
     ],
 )
 def test_what_is_not_plain(value):
-    """What JSON has no word for, or what derives from what it has, never waits."""
+    """What JSON has no word for, or what derives from what it has, never waits, among whatever it is."""
+    assert bodies.spelled({"field": value}) is None
+    assert bodies.spelled({"a": None, "field": [{"field": value}]}) is None
     assert not bodies.is_plain({"field": value})
+    assert not bodies.is_plain([{"field": "a"}, {"field": value}])
+    assert not bodies.is_plain([{"field": "a"}, value])
+    assert not bodies.is_plain([{"field": [{"field": value}]}])
+
+
+@given(st.dictionaries(st.text(max_size=3), PLAIN | st.tuples(PLAIN), max_size=3))
+def test_what_is_plain_is_spelled(body):
+    """As JSON that reads as what it is made of, numbers and what is nothing included."""
+    raw = bodies.spelled(body)
+    assert raw is not None
+    assert json.dumps(json.loads(raw)) == json.dumps(body)
+
+
+@pytest.mark.parametrize("value", [1 << 64, "\ud800", {"\udfff": 1}])
+def test_what_is_plain_and_not_spelled(value):
+    """What other readers would take for something else is left to the SDK."""
+    assert bodies.is_plain(value)
+    assert bodies.spelled({"field": [value]}) is None
+
+
+def test_how_deep_what_is_plain_may_be():
+    """No deeper than JSON is read everywhere; and what holds itself is at its end at once."""
+    for depth in (199, 200, 201):
+        value = {}
+        for _ in range(depth):
+            value = [value]
+        assert bodies.is_plain(value) is (depth < 200)
+    itself = []
+    itself += [itself, itself]
+    assert not bodies.is_plain(itself)
+    assert bodies.spelled({"field": itself}) is None

@@ -17,7 +17,7 @@ from genai_cache_magic.core.validity import ENTRY_RECORD_LIFE_MS, PRUNED
 from genai_cache_magic.entries.codec import Codec, Compression, Unsealed
 from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.entries.generations import LiveGenerations
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.stores.documents import MemoryDocument
 from genai_cache_magic.stores.memory import MemoryStore
 from genai_cache_magic.testing.contracts.store import FakeClock

@@ -5,25 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from namespace_keys import keyring_of
 
 from genai_cache_magic.crypto.envelope import FIXED_BYTES, MAGIC, TRAILER, Sealer
-from genai_cache_magic.crypto.keyring import Keyring
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeyUnavailable
 
 ENTRY = "0f" * 32
 SEALER = Sealer(
-    Keyring(
-        epoch=2,
-        suite=1,
-        manifest_version=1,
-        fingerprint="0123456789abcdef",
-        id_key=bytes(32),
-        mac_key=bytes(32),
-        derivation_key=bytes(32),
-        root_keys={1: b"\x01" * 32, 2: b"\x02" * 32},
-    ),
+    keyring_of({1: b"\x01" * 32, 2: b"\x02" * 32}, epoch=2),
     "default",
 )
 ENVELOPE = SEALER.seal(ENTRY, b"head" * 10, b"meta" * 50, b"a whole answer. " * 110)
@@ -75,19 +66,7 @@ def manifest_opens(blob):
 )
 def test_what_was_sealed_opens(namespace, entry_id, header, metadata, body):
     """Any bytes, under any names, come back as they were, from the whole and from its least prefix."""
-    sealer = Sealer(
-        Keyring(
-            epoch=1,
-            suite=1,
-            manifest_version=1,
-            fingerprint="",
-            id_key=b"",
-            mac_key=b"",
-            derivation_key=b"",
-            root_keys={1: b"\x07" * 32},
-        ),
-        namespace,
-    )
+    sealer = Sealer(keyring_of({1: b"\x07" * 32}), namespace)
     envelope = sealer.seal(entry_id, header, metadata, body)
     assert sealer.open(entry_id, envelope) == (header, metadata, body)
     assert sealer.open_metadata(entry_id, envelope[: sealer.metadata_size(envelope)]) == (header, metadata)

@@ -7,7 +7,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parsers import mutated, parsers, random_edits
+from mutations import mutated, random_edits
+from parsers import parsers
 
 PARSERS = parsers()
 edits = st.lists(

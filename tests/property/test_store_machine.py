@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genai_cache_magic.stores.disk import DiskStore
-from genai_cache_magic.stores.record import HEADER_BYTES, Flaw, pack, unpack
+from genai_cache_magic.stores.disk.record import HEADER_BYTES, Flaw, pack, unpack
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.testing.stateful import StoreMachine
 
 

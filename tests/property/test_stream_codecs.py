@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Wants
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.openai.chat import OpenAIChat
 from genai_cache_magic.providers.openai.responses import OpenAIResponses
 

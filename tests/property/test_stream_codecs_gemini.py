@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from genai_cache_magic.core.canonical import dumps
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Wants
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.gemini.generate import Gemini
 
 if TYPE_CHECKING:

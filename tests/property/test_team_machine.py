@@ -39,3 +39,26 @@ def test_twenty_thousand_steps(capsys, part):
     with capsys.disabled():
         sys.stdout.write(f"\n{Counted.figures}\n")
     assert Counted.figures.steps >= STEPS // PARTS
+
+
+@pytest.mark.usefixtures("isolated")
+def test_a_record_put_back_unseen_does_not_outrank_what_is_set_later():
+    """What was stored by a later record than is there now is judged by its time: a value set long after it is kept."""
+
+    class Told(TeamMachine):
+        figures = Figures()
+
+    team = Told()
+    try:
+        team.begin()
+        team.save()
+        team.set_away_and_change_meanwhile(how="tag", key="first", numbers=range(8))
+        team.save()
+        team.set_away_and_get_elsewhere(key="first", numbers=range(8))
+        team.roll_back()
+
+        team.set_away_and_get_elsewhere(key="first", numbers=[2, 3, 0, 1, 4, 5, 6, 7])
+    finally:
+        team.teardown()
+
+    assert team.figures.arrived == 2

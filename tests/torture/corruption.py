@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from torture.values import KEYS, value_of, version_of
 
 from genai_cache_magic.errors import StoreUnavailable
-from genai_cache_magic.stores.disk import DiskConfig, DiskStore
+from genai_cache_magic.stores.disk.store import DiskConfig, DiskStore
 
 _DATABASE_FILES = ("cache.db", "cache.db-wal", "cache.db-shm")
 _is_key = re.compile(r"[0-9a-f]{64}").fullmatch

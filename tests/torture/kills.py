@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torture.values import KEYS, value_of, version_of
 
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk.store import DiskStore
 
 _LINE_BYTES = 16
 

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from property.team_machine import Figures, TeamMachine
+from torture.at_once import run_at_once
 
-from genai_cache_magic.stores.azure_blob import BlobTier, name_prefix
-from genai_cache_magic.stores.azure_connection import BlobConnection, BlobTarget
-from genai_cache_magic.stores.redis import RedisTier, document_key
-from genai_cache_magic.stores.redis_connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.azure.blob import BlobTier, name_prefix
+from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
+from genai_cache_magic.stores.redis.store import RedisTier, document_key
 from genai_cache_magic.testing.model_server import SimulatedModelServer
 from genai_cache_magic.testing.servers import AZURITE_KEY, Azurite, RedisServer, ServerMissingError
 
@@ -44,13 +45,25 @@ class TeamReport:
     faults: list[str] = field(default_factory=list)
 
 
+class TimedRedisTier(RedisTier):
+    """A tier whose clock is simulated, like the machines': by its own, what they do in turns may be one moment."""
+
+    def __init__(self, connection, namespace, time) -> None:
+        super().__init__(connection, namespace)
+        self._time = time
+
+    def look_up(self, document, keys):
+        return replace(super().look_up(document, keys), now_s=self._time.now_s)
+
+
 class OverRedis:
     """What machines share in a redis-server: a name space that no other example uses."""
 
     server: RedisServer
     connections: dict[str, RedisConnection]
 
-    def __init__(self, _time) -> None:
+    def __init__(self, time) -> None:
+        self._time = time
         self._namespace = f"torture-{next(_numbers)}"
         self._client = self.connection("outsider")
 
@@ -60,7 +73,7 @@ class OverRedis:
         return self.connections[name]
 
     def tier(self, name):
-        return RedisTier(self.connection(name), self._namespace)
+        return TimedRedisTier(self.connection(name), self._namespace, self._time)
 
     def flush(self):
         with self._client.use() as client:
@@ -145,6 +158,24 @@ def run_lives_over(server, share, steps, chosen):
     return figures
 
 
+class _Now:
+    """The time that it is."""
+
+    @property
+    def now_s(self):
+        return time.time()
+
+
+def run_at_once_over_all(seconds, chosen):
+    """Let threads of machines set new keys at once, for so long over each kind of tier [s]; yield what that showed."""
+    yield "memory", run_at_once(chosen, seconds=seconds)
+    for name, server, share in (("Redis", RedisServer, OverRedis), ("Azurite", Azurite, OverBlob)):
+        with server() as running:
+            share.server, share.connections = running, {}
+            shared, numbers = share(_Now()), itertools.count()
+            yield name, run_at_once(chosen, seconds=seconds, way=lambda: shared.tier(f"machine {next(numbers)}"))  # noqa: B023 - called before the next one
+
+
 def run_turn(counted, steps, chosen, share=None):
     """Let teams live for about `steps`, and add what they showed to `counted`."""
 
@@ -168,8 +199,8 @@ def run_turn(counted, steps, chosen, share=None):
         raise AssertionError(f"seed {chosen}, after {counted.steps:,} steps: {where}") from error
 
 
-def run_team(steps, blob_steps, races, kills, cluster_s, chosen):  # noqa: PLR0917 - what there is to run
-    """Run all series of the team, that of a cluster for `cluster_s` [s]; what a machine lacks is said."""
+def run_team(steps, blob_steps, races, kills, cluster_s, at_once_s, chosen):  # noqa: PLR0917 - what there is to run
+    """Run all series of the team, those by time for `cluster_s` and `at_once_s` [s]; what a machine lacks is said."""
     report = TeamReport()
     with _told(report, "memory"):
         report.lines.append(f"over memory: {run_lives(steps, chosen)}")
@@ -179,6 +210,11 @@ def run_team(steps, blob_steps, races, kills, cluster_s, chosen):  # noqa: PLR09
     ):
         with _told(report, name):
             report.lines.append(f"over {name}: {run_lives_over(server, share, count, chosen)}")
+    if at_once_s:
+        with _told(report, "new keys set at once"):
+            for name, figures in run_at_once_over_all(at_once_s, chosen):
+                report.lines.append(f"over {name}: {figures}")
+                report.faults += figures.faults
     if cluster_s:
         from torture.cluster import run_cluster
 

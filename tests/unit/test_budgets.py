@@ -22,11 +22,11 @@ import pytest
 from unit import work_elsewhere
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import checked_options, current_session
+from genai_cache_magic.api.scopes.session import checked_options, current_session
 from genai_cache_magic.errors import BudgetExceeded, ConfigurationError
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.ledger import usage
 from genai_cache_magic.testing.simulated.call import Fault
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
 
@@ -30,6 +31,37 @@ def test_a_value_comes_back_as_it_was(cache, value):
     assert type(found) is type(value)
     if isinstance(value, dict):
         assert list(found) == list(value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cache: cache.set("half \ud800", 1),
+        lambda cache: cache.get("half \ud800"),
+        lambda cache: cache.mset({"k": 1, "half \ud800": 1}),
+        lambda cache: cache.pipeline().set("half \ud800", 1).execute(),
+        lambda cache: cache.set("k", 1, tags=["half \ud800"]),
+    ],
+    ids=["set", "get", "mset", "pipeline", "tag"],
+)
+def test_half_a_surrogate_pair_names_nothing(cache, call):
+    """A name of a file that is no UTF-8 comes as such a text: it is refused as what it is, and nothing is stored."""
+    with pytest.raises(ConfigurationError, match="half a surrogate pair"):
+        call(cache)
+    assert list(cache.keys()) == []
+
+
+def test_what_is_refused_is_not_shown_whole(cache):
+    """A key, or what was taken for a tag, may well be a prompt."""
+    long = "who are you " * 99
+    for call in (
+        lambda: cache.get(f"{long}\ud800"),
+        lambda: cache.set("k", 1, tags=[long]),
+        lambda: cache.set("k", 1, tags=long),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            call()
+        assert len(str(caught.value)) < 120
 
 
 def test_what_is_read_may_be_changed(cache):
@@ -145,10 +177,29 @@ def test_foreign_types_are_refused_by_name(cache):
     for bad in (object(), {1: 2}, float("nan"), {"a": {1, 2}}):
         with pytest.raises(UncacheableRequest):
             cache.key_for(bad)
-        with pytest.raises(UncacheableRequest):
+        with pytest.raises(
+            UncacheableRequest, match=r"^the value can't be kept: value.*; pass bytes, text or plain JSON"
+        ):
             cache.set("k", bad)
     with pytest.raises(ConfigurationError):
         cache.get(3)
+
+
+def test_one_text_is_not_taken_for_many(cache):
+    """A list or a table that was forgotten is an error that says how to write it, and sets and finds nothing."""
+    cache.set("a", 1)
+    for wrong in ("a", b"a", 5, None):
+        with pytest.raises(ConfigurationError, match=r"write mget\(\[\.\.\.\]\), or get"):
+            cache.mget(wrong)
+    for wrong in ("ab", ["ab"], [("a", 2, 3)], 5, None, [5], [{"a", "b"}], [{"a": 1, "b": 2}], [b"ab"]):
+        with pytest.raises(ConfigurationError, match="mset takes a dict, or pairs"):
+            cache.mset(wrong)
+    with pytest.raises(ConfigurationError, match="a key is text, not list"):
+        cache.mset([("b", 1), (["b"], 2)])
+    assert cache.keys() == ["a"]
+    assert cache.get("a") == 1
+    cache.mset([("a", 2), ["b", 3], deque(["c", 4]), iter(["d", 5])])  # rows of arrays are no sequences either
+    assert cache.mget(iter("abcd")) == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import hmac
+import itertools
 import json
 import traceback
 from collections import OrderedDict
@@ -11,6 +13,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from genai_cache_magic.calls.recalling import Recalled
 from genai_cache_magic.core import canonical
 from genai_cache_magic.core.canonical import (
     MAX_DEPTH,
@@ -277,7 +280,36 @@ def test_equal_values_of_different_names_have_different_digests():
     assert len({digests[name] for name in names}) == len(names)
 
 
+def test_what_is_remembered_of_components_is_told_apart():
+    """What stands beside the body is digested once for neighbouring calls, and anew where anything of it differs."""
+    spaces = KeySpace("ns", "salt", 3), KeySpace("ns", "salt", 4)
+    requests = REQUEST, replace(REQUEST, model="other"), replace(REQUEST, headers=(), via=(), rules=("a rule",))
+    for request, space, key in itertools.product(requests, spaces, (KEY, KEY[::-1])):
+        expected = component_digests(request, space, lambda data, key=key: keyed_digest(data, key))
+        for _ in range(2):
+            assert Recalled(request, space, "", "").components(key) == expected
+
+
+def test_components_of_a_request_that_another_package_has_made():
+    """Lists where ours have tuples can't be remembered, and are digested as they always were."""
+    listed = replace(REQUEST, media=["/a"], via=[["proxy", "p"]], headers=[["a", "1"]])
+    assert Recalled(listed, KeySpace(), "", "").components(KEY) == component_digests(
+        replace(REQUEST, media=("/a",), via=(("proxy", "p"),), headers=(("a", "1"),)),
+        KeySpace(),
+        lambda data: keyed_digest(data, KEY),
+    )
+
+
 # --- keys and tags
+
+
+@pytest.mark.parametrize("key_bytes", [0, 1, 32, 63, 64, 65, 200])
+def test_digests_are_hmac_sha256(key_bytes):
+    """What is keyed by hand is what the standard library makes of it, whatever the lengths (RFC 2104)."""
+    key = bytes(range(key_bytes))
+    for component in (b"", b"a", bytes(64), bytes(5000)):
+        full = hmac.digest(key, b"genai-cache/component/1\0" + component, "sha256")
+        assert keyed_digest(component, key) == full[:8].hex()
 
 
 def test_entry_id_needs_the_key():

@@ -10,8 +10,8 @@ from threading import Barrier
 import pytest
 
 from genai_cache_magic import last_cell, llm_cache
-from genai_cache_magic.api.cells import open_cell
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.cells import open_cell
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Options
 from genai_cache_magic.errors import ConfigurationError

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.calls.chains import FORGOTTEN
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import ReplayMiss

@@ -10,63 +10,16 @@ import stat
 import subprocess
 import sys
 
-import openai
 import pytest
+from commands import PROMPT, invalidated, one_answer, run_command, unconfigured_home  # noqa: F401 - fixtures
 from typer.main import get_command
 
-from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.cells import uninstall
-from genai_cache_magic.api.session import reset_session
-from genai_cache_magic.cli.main import app, main
+from genai_cache_magic import create_cache
+from genai_cache_magic.cli.main import app
 from genai_cache_magic.cli.overview import SECTIONS
 from genai_cache_magic.cli.profile import LINE
-from genai_cache_magic.testing.model_server import SimulatedModelServer
 
-PROMPT = "a prompt that stays at home"
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home in which nothing is configured but where the cache and its key lie."""
-    for name in list(os.environ):
-        if name.startswith("GENAI_CACHE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("GENAI_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("GENAI_CACHE_KEY_FILE", str(tmp_path / "keys" / "local.key"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def run(home, capsys):
-    """Run the command in this process; return its exit code, output and error output."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def answered(home):
-    """A cache that holds the answer to one real model call."""
-    with SimulatedModelServer() as server:
-        client = openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0)
-        with llm_cache(tags=("kept",), run="sweep") as cell, client:
-            client.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": PROMPT}])
-    uninstall()
-    reset_session()
-    assert cell.calls[0].stored
-
-
-def invalidated(output):
-    return output.split()[0]
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_help_lists_what_there_is(run):
@@ -85,6 +38,22 @@ def test_help_of_a_group_is_whole(run, group):
     code, out, _ = run(group, "--help")
     assert code == 0
     assert "..." not in out.partition("Commands:")[2]
+
+
+def commands(group):
+    """Return all commands of a group, those of its groups too."""
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
+
+
+@pytest.mark.parametrize("command", [pytest.param(one, id=one.name) for one in commands(get_command(app))])
+def test_arguments_are_called_alike(command):
+    """In capitals and in one pair of brackets at most, by a name of ours and not by that of a variable."""
+    (usage,) = re.findall(
+        r"Usage: .*", command.get_usage(command.make_context(command.name, [], resilient_parsing=True))
+    )
+    shown = usage.partition("[OPTIONS]")[2].split()
+    assert [word for word in shown if not re.fullmatch(r"(\{[A-Z|]+\}|\[[A-Z|]+\])(\.\.\.)?", word)] == []
 
 
 @pytest.mark.parametrize(
@@ -175,14 +144,36 @@ def test_entries_show_prompts_only_on_request(run):
     assert "0 answers" in run("entries", "claude*")[1]
 
 
-@pytest.mark.usefixtures("answered")
-def test_entries_for_scripts(run):
-    """`entries --json` is one JSON object a line, with an id that `invalidate --entry` takes."""
-    code, out, _ = run("entries", "--json")
-    row = json.loads(out)
+def test_an_id_in_a_name_is_shown_by_its_start(run, home):
+    """What is shown can be typed again, and scripts get all of it."""
+    with create_cache("disk") as cache:
+        key = cache.key_for({"asked": "by hand"})
+        cache.set(key, 1)
+        cache.set(f"call:module.f:{key}", 2)
+        cache.set(f"{key}0", 3)  # no id, however alike
+    code, out, _ = run("entries")
+    assert "unknown" not in out  # no model was asked: there is nothing that could be known
     assert code == 0
-    assert (row["name"], row["run"], row["tags"]) == ("gpt-4.1-mini", "sweep", ["kept"])
-    assert invalidated(run("invalidate", "--entry", row["id"])[1]) == "1"
+    names = [line.split()[1] for line in out.splitlines()[1:-1]]
+    assert sorted(names) == sorted([f"{key[:12]}…", f"call:module.f:{key[:12]}…", f"{key}0"])
+    told = [json.loads(line)["name"] for line in run("entries", "--json")[1].splitlines()]
+    assert sorted(told) == sorted([key, f"call:module.f:{key}", f"{key}0"])
+    assert "1 answer" in run("entries", f"call:module.f:{key[:12]}…")[1]
+    assert invalidated(run("invalidate", f"call:module.f:{key[:12]}…", "--yes")[1]) == "1"
+    assert "2 answers" in run("entries")[1]
+
+
+def test_an_id_is_typed_as_its_start(run, home):
+    """Six digits are enough where they fit one answer; more than one is refused."""
+    with create_cache("disk") as cache:
+        cache.set("one", 1)
+        cache.set("two", 2)
+    ids = {row["name"]: row["id"] for row in map(json.loads, run("entries", "--json")[1].splitlines())}
+    assert ids["one"][:6] != ids["two"][:6]
+    assert run("explain", ids["one"][:6])[0] == 0
+    assert invalidated(run("invalidate", "--entry", ids["one"][:6])[1]) == "1"
+    code, _, err = run("invalidate", "--entry", ids["two"][:5])
+    assert (code, "at least 6 hex digits" in err) == (2, True)
 
 
 def test_a_name_can_not_command_the_terminal(run, home):
@@ -369,19 +360,6 @@ def test_both_spellings_of_help(run):
         assert (code, "Usage" in out) == (0, True)
 
 
-def test_usage_is_a_table_and_an_object(run, answered):
-    """What the calls of a cell came to stands in a table for people and in one JSON object for scripts."""
-    code, out, err = run("usage", "--by", "day,model,run")
-    assert (code, err) == (0, "")
-    assert "gpt-4.1-mini" in out
-    assert "sweep" in out
-    code, out, _ = run("usage", "--since", "today", "--by", "model", "--json")
-    found = json.loads(out)
-    assert (code, found["by"], found["total"]["misses"], len(found["rows"])) == (0, ["model"], 1, 1)
-    assert found["rows"][0]["model"].startswith("gpt-4.1-mini")
-    assert PROMPT not in out
-
-
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_usage_folds_no_name(run, answered, monkeypatch, columns):
     """Neither in a pipe, whatever a terminal would be wide, nor in a terminal of the usual width."""
@@ -421,54 +399,3 @@ def test_usage_of_wrong_days(run, home, arguments, said):
     code, _, err = run("usage", *arguments)
     assert code == 2
     assert said in err
-
-
-@pytest.mark.parametrize(
-    ("words", "holds"),
-    [
-        (("config",), {"settings", "notes"}),
-        (("stats",), {"entries", "hit_rate"}),
-        (("optimize",), {"advice"}),
-        (("usage",), {"total"}),
-        (("invalidate", "gpt-4.1*"), {"count", "known", "published", "dry_run"}),
-        (("clear", "--yes"), {"count"}),
-        (("gc",), {"entries", "orphan_files"}),
-        (("enable",), {"path", "loaded", "changed"}),
-        (("trust", "."), {"trusted"}),
-        (("trust", "--list"), {"trusted"}),
-        (("keys", "show"), {"fingerprint", "place"}),
-        (("keys", "export"), {"key"}),
-        (("keys", "status"), {"epoch", "kind"}),
-        (("keys", "init"), {"made_keys", "status"}),
-        (("runs", "list"), {"runs"}),
-    ],
-)
-def test_each_command_speaks_to_scripts(run, answered, home, words, holds):
-    """One JSON object on standard output, and nothing else there."""
-    (home / "genai-cache.toml").write_text('namespace = "default"\n')
-    code, out, _ = run(*words, "--json")
-    assert code == 0
-    assert holds <= json.loads(out).keys()
-
-
-def test_what_is_revoked_is_told_to_scripts(run, home):
-    """As what is trusted, without a word about secrets."""
-    (home / "genai-cache.toml").write_text('l2 = "redis://:secret@127.0.0.1:6379"\n')
-    code, out, _ = run("trust", ".", "--json")
-    (trusted,) = json.loads(out)["trusted"]
-    assert (code, "secret" in out, set(trusted["settings"])) == (0, False, {"l2"})
-    assert json.loads(run("trust", "--list", "--json")[1])["trusted"][0]["heard"] is True
-    assert json.loads(run("trust", ".", "--revoke", "--json")[1])["revoked"].endswith(home.name)
-
-
-def test_a_question_is_no_part_of_what_a_script_reads(run, answered, monkeypatch):
-    """It stands on standard error, as what came of it."""
-    monkeypatch.setattr("genai_cache_magic.cli.main._at_terminal", lambda: True)
-    monkeypatch.setattr("typer.confirm", lambda _, err: not err)
-    assert run("clear", "--json") == (0, "", "nothing was changed\n")
-
-
-def test_an_error_is_no_object(run, home):
-    """Whatever was asked for: a sentence on standard error, and the exit code."""
-    code, out, err = run("runs", "show", "none", "--json")
-    assert (code, out, err.startswith("genai-cache: there is no run")) == (2, "", True)

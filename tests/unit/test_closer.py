@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from genai_cache_magic.entries.state import StateFile
-from genai_cache_magic.stores.database import Closer
+from genai_cache_magic.stores.disk.database import Closer
 
 
 class Recorded:

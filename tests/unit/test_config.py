@@ -154,6 +154,8 @@ def test_nested_settings_in_the_environment(monkeypatch):
         ("BUDGET_UNKNOWN", "-1", "write an amount in US dollars, 0 or more"),
         ("ENCRYPTION", "key_vault", "did you mean key-vault"),
         ("ENCRYPTION", "of", "did you mean off?"),
+        ("PERSON", "Andr\udce9", "half a surrogate pair: UTF-8 has to hold it"),
+        ("MACHINE", "lab-\udce9", "(environment, GENAI_CACHE_MACHINE)"),
     ],
 )
 def test_a_wrong_value_names_setting_value_source_and_fix(monkeypatch, name, value, said):
@@ -191,6 +193,21 @@ def test_a_variable_of_azures_own_is_named_as_the_source(monkeypatch, setting, v
         ("team.redis.example:6380,password=hushhush,ssl=True", "(no address), (no address), (no address)"),
         ("AccountName=team;AccountKey=hushhush==", "(no address)"),
         ("rediss://u:hushhush@team.redis.example,password=hushhush", "rediss://team.redis.example, (no address)"),
+        ("redis://:hush/hush@team.redis.example:6379", "(no address)"),
+        ("redis://user:hush/hush=@team.redis.example", "(no address)"),
+        ("redis://:hush?hush@team.redis.example", "(no address)"),
+        ("redis://:hush hush@team.redis.example", "(no address)"),
+        ("redis://user:12/hush?hush@team.redis.example", "(no address)"),
+        ("rediss://user:12#hush@team.redis.example", "(no address)"),
+        ("redis://:hush[hush@team.redis.example", "redis://team.redis.example"),
+        ("redis://:hush'hush@team.redis.example/2", "redis://team.redis.example/2"),
+        ("redis://:hush@hush@team.redis.example", "redis://team.redis.example"),
+        ("redis://:hush,hush@team.redis.example", "(no address), (no address)"),
+        ("redis://user:hush,redis://h", "(no address), redis://h"),
+        ("redis+cluster://[::1]:7000", "redis+cluster://[::1]:7000"),
+        ("https://a.blob.example/team/?sig=hush@hush#hush", "https://a.blob.example/team/"),
+        ("http://127.0.0.1:10000/account/team?hush/hush", "http://127.0.0.1:10000/account/team"),
+        ("azure-blob://team", "azure-blob://team"),
     ],
 )
 def test_what_is_no_address_of_a_team_tier_is_not_shown(monkeypatch, given, shown):
@@ -210,6 +227,18 @@ def test_values_are_shown_as_they_are_written():
     """What ``config`` shows can be written into a file."""
     assert source_of("l2_create_container")[0] == "false"
     assert source_of("max_stale")[0] == "5s; Blob 30s"
+
+
+@pytest.mark.parametrize("heading", ["[tool.genai-cache-magic]", "[tool.genai-cache-magic.cdn]"])
+@pytest.mark.parametrize("whose", ["project", "own"])
+def test_a_heading_of_pyproject_in_another_file_is_called_so(elsewhere, heading, whose):
+    """What was copied from a page is no unknown setting `tool`: which line to leave out is said."""
+    own = elsewhere / "config" / "genai-cache" / "config.toml"
+    path = own if whose == "own" else elsewhere / "project" / "genai-cache.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{heading}\nttl = "1d"\n')
+    with pytest.raises(ConfigurationError, match=r"belongs into pyproject\.toml; here leave that line out"):
+        load_settings()
 
 
 @pytest.mark.parametrize(

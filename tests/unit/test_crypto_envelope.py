@@ -10,29 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from namespace_keys import keyring_of
 
 from genai_cache_magic.crypto import envelope as format_
 from genai_cache_magic.crypto.aead import KeySchedule, open_box, seal_box
 from genai_cache_magic.crypto.envelope import FIXED_BYTES, Sealer
-from genai_cache_magic.crypto.keyring import Keyring
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, EntryUndecodable, KeyUnavailable
 
 ENTRY = "a1" * 32
 OTHER = "a2" * 32
 ROOT_1, ROOT_2 = b"\x11" * 32, b"\x22" * 32
-
-
-def keyring_of(root_keys, *, epoch=1, suite=1):
-    return Keyring(
-        epoch=epoch,
-        suite=suite,
-        manifest_version=1,
-        fingerprint="0123456789abcdef",
-        id_key=b"\x01" * 32,
-        mac_key=b"\x02" * 32,
-        derivation_key=b"\x03" * 32,
-        root_keys=root_keys,
-    )
 
 
 @pytest.fixture

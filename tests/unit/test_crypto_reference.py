@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from namespace_keys import keyring_of
 
 from genai_cache_magic.crypto.envelope import Sealer
-from genai_cache_magic.crypto.keyring import Keyring
 from genai_cache_magic.crypto.keyset import create_manifest, open_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeyUnavailable
@@ -118,28 +118,19 @@ def manifest_of(kek: bytes, namespace: str, records: list[tuple[int, int, bytes]
 # --- both writers agree ------------------------------------------------------------------------------
 
 
-def keyring_of(*root_keys: bytes, suite: int = 1) -> Keyring:
-    return Keyring(
-        epoch=len(root_keys),
-        suite=suite,
-        manifest_version=1,
-        fingerprint="0123456789abcdef",
-        id_key=bytes(32),
-        mac_key=bytes(32),
-        derivation_key=bytes(32),
-        root_keys=dict(enumerate(root_keys, start=1)),
-    )
-
-
 def test_the_package_writes_what_the_specification_says():
     """Given the same salt, both writers make the same envelope to the byte."""
-    sealer = Sealer(keyring_of(ROOT_A), "default", random=lambda count: SALT[:count])
+    sealer = Sealer(keyring_of({1: ROOT_A}), "default", random=lambda count: SALT[:count])
     assert sealer.seal(ENTRY, b"header", b"metadata", b"body") == envelope_of(ROOT_A)
 
 
 def test_the_package_reads_what_the_specification_says():
     """An envelope of the second writer opens."""
-    assert Sealer(keyring_of(ROOT_A), "default").open(ENTRY, envelope_of(ROOT_A)) == (b"header", b"metadata", b"body")
+    assert Sealer(keyring_of({1: ROOT_A}), "default").open(ENTRY, envelope_of(ROOT_A)) == (
+        b"header",
+        b"metadata",
+        b"body",
+    )
 
 
 def test_manifests_of_the_second_writer_open():
@@ -173,7 +164,7 @@ def record(kind: int, value: bytes = b"") -> bytes:
 def test_unknown_extensions_that_are_not_critical_are_skipped():
     """A newer writer may add what an older reader need not understand."""
     envelope = envelope_of(ROOT_A, extensions=record(3, b"new") + record(9))
-    sealer = Sealer(keyring_of(ROOT_A), "default")
+    sealer = Sealer(keyring_of({1: ROOT_A}), "default")
     assert sealer.open(ENTRY, envelope).body == b"body"
     assert sealer.open_metadata(ENTRY, envelope) == (b"header", b"metadata")
     assert sealer.metadata_size(envelope) == envelope.index(b"ECG\x89") - len(b"body") - 16
@@ -183,7 +174,7 @@ def test_extensions_are_authenticated():
     """Changing a skipped extension is a forgery."""
     envelope = envelope_of(ROOT_A, extensions=record(3, b"new"))
     with pytest.raises(DecryptionError):
-        Sealer(keyring_of(ROOT_A), "default").open(ENTRY, envelope.replace(b"new", b"old"))
+        Sealer(keyring_of({1: ROOT_A}), "default").open(ENTRY, envelope.replace(b"new", b"old"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +191,7 @@ def test_extensions_are_authenticated():
 )
 def test_extensions_that_must_not_be_skipped(extensions):
     """A critical or malformed extension makes the envelope undecodable, in whole and in part."""
-    sealer = Sealer(keyring_of(ROOT_A), "default")
+    sealer = Sealer(keyring_of({1: ROOT_A}), "default")
     envelope = envelope_of(ROOT_A, extensions=extensions)
     with pytest.raises(EntryUndecodable):
         sealer.open(ENTRY, envelope)
@@ -212,13 +203,13 @@ def test_extensions_that_must_not_be_skipped(extensions):
 def test_other_versions_are_undecodable(field):
     """Another major version, any flag and any other trailer are refused though authentic."""
     with pytest.raises(EntryUndecodable):
-        Sealer(keyring_of(ROOT_A), "default").open(ENTRY, envelope_of(ROOT_A, **field))
+        Sealer(keyring_of({1: ROOT_A}), "default").open(ENTRY, envelope_of(ROOT_A, **field))
 
 
 def test_the_suite_is_never_chosen_by_the_data():
     """An envelope that is authentic in all but the suite that it names is refused."""
     with pytest.raises(DecryptionError):
-        Sealer(keyring_of(ROOT_A), "default").open(ENTRY, envelope_of(ROOT_A, suite=2))
+        Sealer(keyring_of({1: ROOT_A}), "default").open(ENTRY, envelope_of(ROOT_A, suite=2))
 
 
 @pytest.mark.parametrize(
@@ -326,6 +317,6 @@ def test_a_ciphertext_for_two_keys_opens_under_the_committed_one_only():
     for_b = AESGCM(key_b).decrypt(nonce_b, sealed, associated)
     assert for_a != for_b
 
-    assert Sealer(keyring_of(ROOT_A), "default").open_metadata(ENTRY, preface + sealed) == (b"header", for_a)
+    assert Sealer(keyring_of({1: ROOT_A}), "default").open_metadata(ENTRY, preface + sealed) == (b"header", for_a)
     with pytest.raises(DecryptionError):
-        Sealer(keyring_of(ROOT_B), "default").open_metadata(ENTRY, preface + sealed)
+        Sealer(keyring_of({1: ROOT_B}), "default").open_metadata(ENTRY, preface + sealed)

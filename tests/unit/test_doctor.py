@@ -9,14 +9,14 @@ import stat
 import pytest
 from memory_vault import machine, ready_vault
 from services import answering
+from sessions import session_of
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
-from genai_cache_magic.api.storage import home_of
-from genai_cache_magic.api.team_line import team_line
+from genai_cache_magic.api.team.line import team_line
+from genai_cache_magic.api.team.storage import home_of
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.validity import Change
-from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.entries.team.outbox import Outbox
 from genai_cache_magic.errors import KeyUnavailable
 from genai_cache_magic.ops import doctor_key, doctor_local
 from genai_cache_magic.ops.checks import CONFIGURATION, KEY, L1, L2, Severity
@@ -31,13 +31,8 @@ def found(isolated, monkeypatch):
     """What the doctor finds with these settings."""
 
     def look(**settings):
-        for name, value in settings.items():
-            monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", value)
-        session = Session()
-        try:
+        with session_of(monkeypatch, **settings) as session:
             return examine(session)
-        finally:
-            session.close()
 
     return look
 

@@ -10,9 +10,10 @@ import types
 from pathlib import Path
 
 import pytest
+from sessions import session_of
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.scopes.session import Session
 from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.ops import doctor, doctor_local, doctor_team, findings, surroundings
 from genai_cache_magic.ops.checks import CHECKS, Severity
@@ -33,13 +34,8 @@ def found(isolated, monkeypatch):
     """What the doctor finds with these settings, by its checks."""
 
     def look(**settings):
-        for name, value in settings.items():
-            monkeypatch.setenv(f"GENAI_CACHE_{name.upper()}", value)
-        session = Session()
-        try:
+        with session_of(monkeypatch, **settings) as session:
             return {one.check: one for one in examine(session)}
-        finally:
-            session.close()
 
     return look
 
@@ -181,7 +177,7 @@ def test_a_directory_to_be_made_on_a_share(found, monkeypatch):
 def test_how_full_a_server_is(isolated, monkeypatch, memory, check):
     """Little room is a warning; room enough, or a server that does not say, is nothing."""
     monkeypatch.setenv("GENAI_CACHE_L2", "redis://127.0.0.1:1")
-    monkeypatch.setattr("genai_cache_magic.stores.redis_limits.memory_of", lambda _: memory)
+    monkeypatch.setattr("genai_cache_magic.stores.redis.limits.memory_of", lambda _: memory)
     session = Session()
     told = {one.check for one in doctor_team._server(session.settings)}
     session.close()
@@ -191,7 +187,7 @@ def test_how_full_a_server_is(isolated, monkeypatch, memory, check):
 def test_a_way_without_tls(isolated, monkeypatch):
     """Beyond this machine it is a warning of the tier."""
     monkeypatch.setenv("GENAI_CACHE_L2", "redis://cache.example.com:6379")
-    monkeypatch.setattr("genai_cache_magic.stores.redis_limits.memory_of", lambda _: (1, 100))
+    monkeypatch.setattr("genai_cache_magic.stores.redis.limits.memory_of", lambda _: (1, 100))
     session = Session()
     (told,) = doctor_team._server(session.settings)
     session.close()
@@ -217,6 +213,7 @@ def test_an_edge_is_tried_by_who_may_write_alone(isolated, is_reader):
         breaker=Breaker("tier", rights=Rights("tier", is_reader=is_reader)),
         document=lambda _: MemoryDocument(),
         settle=tuple,
+        patience_s=30,
         overdue=str,
     )
     looked = doctor_team._reached(line, load_settings(), "default", None)

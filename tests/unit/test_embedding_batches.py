@@ -13,12 +13,13 @@ import pytest
 from embeddings import MODEL, asked, embed, texts, vectors
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
+from genai_cache_magic.calls import pricing
 from genai_cache_magic.errors import NotSent, ReplayMiss
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.summary import summarise
-from genai_cache_magic.jupyter.words import dollars
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
+from genai_cache_magic.jupyter.shown.words import dollars
 from genai_cache_magic.providers import batches
 from genai_cache_magic.testing.simulated.call import Fault
 
@@ -46,6 +47,18 @@ def test_a_batch_asks_for_what_is_not_known(client, server, encoding):
     assert vectors(again) == [vectors(plain)[4], vectors(plain)[2]]
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT]
     assert cell.calls[1].reason == "3 of 5 texts from the cache"
+
+
+def test_an_answer_to_a_batch_is_priced_once(client, monkeypatch):
+    """However many texts it is about: what each of them cost is a share of that."""
+    priced = []
+    cost_usd = pricing.cost_usd
+    monkeypatch.setattr(pricing, "cost_usd", lambda *args, **more: (priced.append(args), cost_usd(*args, **more))[1])
+    with llm_cache():
+        embed(client, texts(1, 2, 3))
+        assert len(priced) == 1
+        embed(client, texts(3, 1, 7, 2, 8))
+    assert len(priced) == 2
 
 
 def test_a_batch_by_an_asynchronous_client(isolated, server):

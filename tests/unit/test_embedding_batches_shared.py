@@ -16,7 +16,7 @@ from machines import Team
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.asking.given import GivenAnswers
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.calls import keeping_parts
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.calls.steps import Answered, Lead

@@ -16,6 +16,7 @@ from genai_cache_magic.calls import keeping_parts
 from genai_cache_magic.calls.batch import Batch
 from genai_cache_magic.entries.entries import Entries
 from genai_cache_magic.events import Outcome
+from genai_cache_magic.testing.simulated.call import Fault
 
 
 @pytest.mark.parametrize("library", ["httpx", "aiohttp"])
@@ -56,10 +57,8 @@ def test_an_event_loop_goes_on_while_many_texts_are_looked_up_and_stored(isolate
     assert asked(server) == [texts(*range(80)), texts(*range(80, 200))]
     assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.HIT, Outcome.MISS]
     assert (len(threads["fill_many"]), len(threads["joined"])) == (3, 1)
-    # What turned out to be missing is looked for once more, when it is asked for: that takes no time. A caller of
-    # aiohttp reads its own answer after it has got it: that of a part is read for it.
-    stored = threads["fill_many"][1:] if library == "aiohttp" else threads["fill_many"]
-    noted_by = [threads["find"][0], *threads["joined"], *stored]
+    # What turned out to be missing is looked for once more, when it is asked for: that takes no time.
+    noted_by = [threads["find"][0], *threads["joined"], *threads["fill_many"]]
     assert {thread.name for thread in noted_by} == {"genai-cache-aside"}
 
 
@@ -86,6 +85,51 @@ def test_tasks_run_while_a_batch_is_stored(isolated, server, monkeypatch):
 
     cell = asyncio.run(main())
     assert [(call.outcome, call.stored) for call in cell.calls] == [(Outcome.MISS, True)]
+
+
+@pytest.mark.parametrize("how", ["read", "pieces", "left"])
+def test_a_large_answer_is_stored_however_aiohttp_gives_it(isolated, server, how):
+    """Read at once or piece by piece it is stored, by the time that it is read; who leaves it asks again."""
+    aiohttp = pytest.importorskip("aiohttp", reason="pip install aiohttp")
+    body = {"model": MODEL, "input": texts(*range(80)), "dimensions": 8}
+
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            with llm_cache() as cell:
+                async with session.post(f"{server.openai_url}/embeddings", json=body) as response:
+                    if how == "read":
+                        assert await response.read() == await response.read()
+                    elif how == "pieces":
+                        assert [chunk async for chunk in response.content.iter_chunked(100)]
+                assert [call.stored for call in cell.calls] == [how != "left"]
+                async with session.post(f"{server.openai_url}/embeddings", json=body) as response:
+                    assert len((await response.json())["data"]) == 80
+        return cell
+
+    cell = asyncio.run(main())
+    wanted = [Outcome.ERROR, Outcome.MISS] if how == "left" else [Outcome.MISS, Outcome.HIT]
+    assert [call.outcome for call in cell.calls] == wanted
+
+
+def test_a_large_answer_that_breaks_off_is_the_callers_error(isolated, server):
+    """What is read aside raises what it would, leaves nobody waiting, and is asked for again the next time."""
+    aiohttp = pytest.importorskip("aiohttp", reason="pip install aiohttp")
+    body = {"model": MODEL, "input": texts(*range(80)), "dimensions": 8}
+
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            with llm_cache() as cell:
+                server.fail_next(Fault.STREAM_CUT)
+                async with session.post(f"{server.openai_url}/embeddings", json=body) as response:
+                    with pytest.raises(aiohttp.ClientPayloadError):
+                        await response.json()
+                async with session.post(f"{server.openai_url}/embeddings", json=body) as response:
+                    assert len((await response.json())["data"]) == 80
+        return cell
+
+    cell = asyncio.run(main())
+    assert [call.outcome for call in cell.calls] == [Outcome.ERROR, Outcome.MISS]
+    assert len(server.requests) == 2
 
 
 def test_a_batch_that_can_not_be_looked_up_is_asked_for(isolated, server, monkeypatch):

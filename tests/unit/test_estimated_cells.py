@@ -10,31 +10,18 @@ from decimal import Decimal
 
 import openai
 import pytest
+from priced_model import body, own_priced_model  # noqa: F401 - fixtures
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.core.ignoring import NOTHING
 from genai_cache_magic.errors import NotSent
 from genai_cache_magic.jupyter.arguments import parse_cell
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.call_report import as_json
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.call_report import as_json
+from genai_cache_magic.jupyter.shown.summary import summarise
 
 pytestmark = pytest.mark.timeout(100)
-
-MODEL = "gpt-4.1-mini"
-
-
-def body(text, **more):
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
-
-
-@pytest.fixture(autouse=True)
-def _own(isolated, unique_server, monkeypatch):
-    """Every test has a cache of its own, and a model that costs what OpenAI's does."""
-    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({unique_server.url: "openai"}))
-    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
 
 
 def ask(text, **more):

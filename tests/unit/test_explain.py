@@ -10,16 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from genai_cache_magic import last_cell
-from genai_cache_magic.api.cells import open_cell
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.cells import open_cell
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.calls.explain import Explanation
 from genai_cache_magic.calls.recalling import Recalled, Recollection
-from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews
+from genai_cache_magic.calls.request_diff import diff_of, diff_of_previews, outline_of_previews
 from genai_cache_magic.cli.main import app
 from genai_cache_magic.core.model import EntryId, KeySpace, Request
-from genai_cache_magic.entries.catalogue import Listed
+from genai_cache_magic.entries.listing.results import Listed
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
-from genai_cache_magic.jupyter.explaining import explained
+from genai_cache_magic.jupyter.shown.explaining import explained
 from genai_cache_magic.testing.model_server import Fault
 
 ONE, OTHER = "What is <A object at 0x7f3a5c0b1d90>?", "What is <A object at 0x7f3a5c0b1e40>?"
@@ -157,6 +157,19 @@ def test_what_mode_read_missed_is_explained(ask):
     (told,) = explain(ask(OTHER, mode="read"))
     assert told.reason == "not in the cache; mode read stores nothing"
     assert told.rules == ("memory-address",)
+
+
+@pytest.mark.parametrize(
+    ("near", "own", "said"),
+    [
+        ("12345678", "12x45678", "1 character of 8 differs, from character 3 on"),
+        ("a text of old", "b", "13 characters of 13 differ, from character 1 on"),
+        ("ab", "abc", "1 character of 3 differs, from character 3 on"),
+    ],
+)
+def test_no_more_differs_than_there_is(near, own, said):
+    """Of two prompts the longer one is what is counted in, and one character differs, while two differ."""
+    assert outline_of_previews(near, own) == (f"the beginning of the prompt: {said}",)
 
 
 # --- what became of an answer

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.runs.pyyaml import read_yaml

@@ -11,7 +11,7 @@ import pytest
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.ops.grants import checked_principal, checked_role, checked_scope, firewall, grant
-from genai_cache_magic.ops.roles import BLOB_ROLES, REDIS_RULES, VAULT_ROLES
+from genai_cache_magic.ops.roles import BLOB_ROLES, REDIS_RULES, VAULT_ROLES, redis_keys
 from genai_cache_magic.settings.roles import ROLES
 
 GROUP = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/team"
@@ -175,3 +175,35 @@ def test_there_is_nothing_to_try_without_a_team(isolated, capsys, monkeypatch):
         assert "name the team's tier as l2" in capsys.readouterr().err
     assert run("check", "--role", "Writer") == 2
     assert "did you mean Cache.Writer?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("redis://127.0.0.1:6379", "rediss://default:hunter2@cache.example.com:6380/0", "REDIS://host"),
+        *("redis+cluster://a:1,b:2", "rediss+cluster://host:10000"),
+    ],
+)
+def test_a_redis_of_ones_own_is_named_by_its_address(address):
+    """Its rules alone are printed, and nothing of the address, which may hold a password."""
+    found = grant("Cache.Reader", "ana", checked_scope(address), "team-a")
+    assert [line.kind for line in found] == ["note", "redis"]
+    rules = " ".join((redis_keys("team-a"), *REDIS_RULES["Cache.Reader"]))
+    assert found[1].text == f"ACL SETUSER ana reset on >PASSWORD {rules}"
+    assert "hunter2" not in repr((found, checked_scope(address)))
+    assert [line for line in firewall(("203.0.113.7/32",), checked_scope(address)) if line.kind == "az"] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("rediss://:hunter2@cache.redis.cache.windows.net:6380", "rediss://cache.westeurope.redis.azure.net:10000"),
+        "rediss+cluster://cache.redisenterprise.cache.azure.net",
+    ],
+)
+def test_a_redis_of_azures_is_named_by_its_id(address):
+    """Its users are made by policies: rules of `redis-cli` would be refused there."""
+    with pytest.raises(ConfigurationError) as refused:
+        checked_scope(address)
+    assert "give its id" in str(refused.value)
+    assert "hunter2" not in str(refused.value)

@@ -11,7 +11,7 @@ import pytest
 from genai_cache_magic import create_cache
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.entries.growth import Crop, Growth, growth
-from genai_cache_magic.jupyter.insight import growth_note
+from genai_cache_magic.jupyter.shown.insight import growth_note
 
 MB = 1 << 20
 

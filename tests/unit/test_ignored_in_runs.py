@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.jupyter.commands import Commands

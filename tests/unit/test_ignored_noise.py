@@ -15,12 +15,12 @@ import pytest
 from unit import work_elsewhere
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.core import ignoring
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.jupyter.arguments import parse_cell
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.providers.noise import DOCUMENTED
 
 ONE, OTHER = "What is <A object at 0x7f3a5c0b1d90>?", "What is <A object at 0x7f3a5c0b1e40>?"

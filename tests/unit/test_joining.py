@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from genai_cache_magic.api import joining
-from genai_cache_magic.api.joining import Joining
+from genai_cache_magic.api.team import joining
+from genai_cache_magic.api.team.joining import Joining
 from genai_cache_magic.errors import ConfigurationError, StoreDenied, WriteRefused
 from genai_cache_magic.stores.breaker import Breaker
 

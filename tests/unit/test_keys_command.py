@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api import custody
-from genai_cache_magic.api.keysets import keyset_of
+from genai_cache_magic.api.team import custody
+from genai_cache_magic.api.team.keysets import keyset_of
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.crypto.held_keys import HeldKeys
 from genai_cache_magic.crypto.wrappers import azure_vault_client

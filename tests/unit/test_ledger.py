@@ -14,15 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import openai
 import pytest
 from unit import work_elsewhere
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.crypto.columns import ColumnSeal
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
-from genai_cache_magic.events import CallRecord, Outcome
+from genai_cache_magic.events import MODEL_CHARS, CallRecord, Outcome
 from genai_cache_magic.ledger.accounts import COLUMNS, SCHEMA, Account, Accounts, Batch, Sums
 from genai_cache_magic.ledger.books import Books
 from genai_cache_magic.ledger.usage import Ledger, Period, checked_by, day_of
@@ -358,3 +359,18 @@ def test_what_is_no_period_and_no_column():
     with pytest.raises(ConfigurationError, match="write one or more of day, model"):
         checked_by("day,modle")
     assert checked_by(["day", "day", "run"]) == ("day", "run")
+
+
+def test_no_model_has_a_name_of_megabytes(isolated, server):
+    """What a caller or an origin calls so is cut with a mark wherever calls are told of; entries stay apart."""
+    names = ["x" * 2_000_000 + end for end in "ab"]
+    with openai.OpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client, llm_cache() as cell:
+        for name in (*names, *names):
+            client.chat.completions.create(model=name, messages=[{"role": "user", "content": "hi"}])
+    assert [call.outcome for call in cell.calls] == [Outcome.MISS, Outcome.MISS, Outcome.HIT, Outcome.HIT]
+    shown = "x" * (MODEL_CHARS - 1) + "…"
+    assert {call.model for call in cell.calls} == {shown}
+    cache = current_session().cache(current_session().options().namespace)
+    assert [(row.model, row.misses, row.hits) for row in cache.usage("today", by="model").rows] == [(shown, 2, 2)]
+    assert cache.catalogue.tags()["model"] == {shown: 2}
+    assert cache.invalidate_tag(shown, kind="model").count == 2

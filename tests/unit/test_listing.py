@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from genai_cache_magic import last_cell, llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer
 

@@ -11,7 +11,8 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.providers import eventstream, lookups
+from genai_cache_magic.providers import lookups
+from genai_cache_magic.providers.formats import eventstream
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.testing.simulated.bedrock import frame
 from tests.unit.model_calls import CHAT, HELLO, NOWHERE, call

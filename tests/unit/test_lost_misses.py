@@ -19,7 +19,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.errors import BudgetExceeded, ReplayMiss, as_raised, make_ordinary
-from genai_cache_magic.intercept import threads
+from genai_cache_magic.intercept.workers import threads
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -7,38 +7,17 @@ from base64 import b64decode
 
 import httpx
 import pytest
+from model_clients import (
+    ASK,
+    CALLS,
+    CHAT,
+    STREAM,
+    STREAMED,
+    events,
+    plain_client,  # noqa: F401 - a fixture
+)
 
 from genai_cache_magic.testing.model_server import SimulatedModelServer
-
-CHAT = "/v1/chat/completions"
-ASK = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}
-STREAM = {**ASK, "stream": True}
-CALLS = {
-    CHAT: ASK,
-    "/v1/responses": {"model": "gpt-4.1", "input": "What is 2 + 2?"},
-    "/v1/completions": {"model": "davinci", "prompt": "Two and two are"},
-    "/v1/embeddings": {"model": "text-embedding-3-small", "input": "two"},
-    "/v1/messages": {"model": "claude", "max_tokens": 64, "messages": [{"role": "user", "content": "What is 2 + 2?"}]},
-}
-STREAMED = [path for path in CALLS if path != "/v1/embeddings"]
-
-
-@pytest.fixture
-def server():
-    with SimulatedModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        yield client
-
-
-def events(text):
-    """The data of each server-sent event, `[DONE]` included."""
-    return [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-
 
 # Answers
 

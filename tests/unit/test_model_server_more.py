@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 
 import pytest
@@ -269,8 +270,11 @@ def test_bedrock_tells_of_an_error_in_its_stream(bedrock, server):
     """An exception in the binary stream reaches the caller as botocore's own."""
     server.fail_next(Fault.ERROR_EVENT)
     error = sdk("botocore.exceptions", "boto3").EventStreamError
-    with pytest.raises(error, match="modelStreamErrorException"):
-        list(bedrock.converse_stream(**CONVERSE)["stream"])
+    with (
+        contextlib.closing(bedrock.converse_stream(**CONVERSE)["stream"]) as stream,
+        pytest.raises(error, match="modelStreamErrorException"),
+    ):
+        list(stream)
 
 
 # Azure AI inference

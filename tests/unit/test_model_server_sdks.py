@@ -7,8 +7,7 @@ import anthropic
 import openai
 import pydantic
 import pytest
-
-from genai_cache_magic.testing.model_server import SimulatedModelServer
+from model_clients import anthropic_client, openai_client  # noqa: F401 - fixtures
 
 ASK = [{"role": "user", "content": "What is 2 + 2?"}]
 WEATHER = {
@@ -42,24 +41,6 @@ class Plan(pydantic.BaseModel):
     steps: list[Step]
     urgency: str | None
     count: int
-
-
-@pytest.fixture
-def server():
-    with SimulatedModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def gpt(server):
-    with openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def claude(server):
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
-        yield client
 
 
 def text_of_chunks(chunks, index=0):

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache, replay_credential
-from genai_cache_magic.api.placeholders import PLACEHOLDER, VARIABLES, Placeholders
+from genai_cache_magic.api.asking.placeholders import PLACEHOLDER, VARIABLES, Placeholders
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 

@@ -9,8 +9,8 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.testing.model_server import Fault
 
 ASKED = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}]}

@@ -9,71 +9,15 @@ import threading
 import time
 
 import pytest
+from outboxes import TAG, A, B, empty_outbox, team_that_notes  # noqa: F401 - fixtures
 
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.validity import Change, Generations, decode_change
-from genai_cache_magic.entries.drain import Drain, Retries
-from genai_cache_magic.entries.outbox import Outbox, SetValue
+from genai_cache_magic.entries.team.drain import Drain, Retries
+from genai_cache_magic.entries.team.outbox import Outbox, SetValue
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.disk.locks import FileLock
 from genai_cache_magic.testing.contracts.store import key_of
-
-A, B = EntryId(key_of("a")), EntryId(key_of("b"))
-TAG = bytes(range(16))
-
-
-class FakeTeam:
-    """Takes note of what it is told, and can be away."""
-
-    def __init__(self):
-        self.told = []
-        self.rounds = 0
-        self.is_away = False
-        self.undecodable = set()
-        self.refused = set()
-        self.late = set()
-        self.late_values = set()
-        self.outbox = None
-        self.heard = threading.Semaphore(0)
-
-    def publish(self, changes):
-        self._reach()
-        self.told.append(tuple(changes))
-        self.heard.release()
-
-    def settle(self, values, own_changes):
-        self._reach()
-        if self.late_values.intersection(value.entry_id for value in values):
-            raise PartUnavailable("late")
-        self.told += [value.entry_id for value in values]
-        self.outbox.settle_values(values, {})
-
-    def fill(self, waiting):
-        self._reach()
-        envelopes = [one.envelope for one in waiting if one.envelope not in self.undecodable]
-        if self.refused.intersection(envelopes):
-            raise StoreUnavailable("refused")
-        if self.late.intersection(envelopes):
-            raise PartUnavailable("late")
-        self.rounds += 1
-        self.told += envelopes
-        self.heard.release(max(1, len(envelopes)))
-
-    def _reach(self):
-        if self.is_away:
-            raise StoreUnavailable("away")
-
-
-@pytest.fixture
-def outbox(tmp_path):
-    outbox = Outbox(tmp_path / "outbox.db")
-    yield outbox
-    outbox.close()
-
-
-@pytest.fixture
-def team():
-    return FakeTeam()
 
 
 @pytest.mark.parametrize(
@@ -149,27 +93,6 @@ def test_the_newer_of_two_counts_whatever_the_clock_shows(outbox, team, monkeypa
     assert [one.envelope for one in outbox.entries(10)] == [b"new"]
 
 
-def test_what_nobody_can_read_is_dropped(outbox, team):
-    """An entry that was damaged in the queue holds nothing up."""
-    team.undecodable = {b"a"}
-    outbox.add_entries({A: b"a"})
-    outbox.add_entries({B: b"b"})
-    Drain(outbox, team).once()
-    assert team.told == [b"b"]
-    assert outbox.count() == (0, 0)
-
-
-def test_an_unreadable_invalidation_invalidates_everything(tmp_path, outbox, team):
-    """What it named can't be known any more, so everything may have been meant: a new root, the same at every look."""
-    outbox.add_change(Change(1, tags=frozenset({TAG})))
-    with sqlite3.connect(tmp_path / "outbox.db") as db:
-        db.execute("UPDATE pending_change SET change = x'00'")
-    db.close()
-    first, again = outbox.changes(), outbox.changes()
-    assert first == again
-    assert first[0][1].new_root
-
-
 def test_one_process_tells(tmp_path, outbox, team):
     """While another process of the machine tells, ours waits for it."""
     outbox.add_entries({A: b"a"})
@@ -225,38 +148,6 @@ def test_closing_ends_the_thread(outbox, team):
     drain.poke()
     drain.close()
     assert drain._thread is None
-
-
-@pytest.mark.parametrize("value", ["text", 7, 1.5, b"", None])
-@pytest.mark.parametrize("column", ["change", "id", "envelope"])
-def test_rows_that_somebody_else_wrote_hold_nothing_up(tmp_path, outbox, team, column, value):
-    """Whatever stands in the file: an entry that can't be one is dropped, an invalidation means everything."""
-    table = "pending_change" if column == "change" else "pending_entry"
-    outbox.add_change(Change(1, tags=frozenset({TAG})))
-    outbox.add_entries({A: b"a"})
-    with sqlite3.connect(tmp_path / "outbox.db") as db, contextlib.suppress(sqlite3.IntegrityError):
-        db.execute(f"UPDATE {table} SET {column} = ?", (value,))
-    db.close()
-    outbox.add_entries({B: b"b"})
-    Drain(outbox, team).once()
-    assert team.told[-1] == b"b"
-    assert outbox.count() == (0, 0)
-    assert all(change.new_root or TAG in change.tags for change in team.told[0])
-
-
-def test_a_number_beyond_all_others_leaves_room(tmp_path, outbox, team):
-    """Who writes the highest number that there is does not stop the queue."""
-    outbox.add_entries({A: b"a"})
-    outbox.add_change(Change(1, tags=frozenset({TAG})))
-    with sqlite3.connect(tmp_path / "outbox.db") as db:
-        db.execute("UPDATE pending_entry SET number = ?", (2**63 - 1,))
-        db.execute("UPDATE pending_change SET number = ?", (2**63 - 1,))
-    db.close()
-    outbox.add_entries({B: b"b"})
-    outbox.add_change(Change(2, tags=frozenset({TAG})))
-    Drain(outbox, team).once()
-    assert sorted(team.told[1:]) == [b"a", b"b"]
-    assert outbox.count() == (0, 0)
 
 
 def test_an_entry_that_is_not_taken_holds_no_other_up(outbox, team):
@@ -397,28 +288,13 @@ def test_values_that_were_set_wait_apart(tmp_path):
     outbox.close()
     again = Outbox(path)
     assert [value.envelope for value in again.values(10)] == [b"2"]
-    again.add_entries({A: b"later"}, supersedes=True)
+    again.begin({A: b"later"})
     assert not again.values(10)
     again.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         # SECURITY: a version that does not know of values takes any other schema for damage.
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"mark", "pending_change", "pending_entry"}
-
-
-def test_values_that_somebody_else_wrote_are_none(tmp_path):
-    """What is not of their shape is left out and removed; of a later shape it is left alone."""
-    path = tmp_path / "outbox.db"
-    outbox = Outbox(path)
-    outbox.add_values([SetValue(B, b"b")])
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        rows = [(f"set value 1 {A}", b"short"), ("set value 1 0", b"x" * 99), (f"set value 2 {A}", b"x" * 99)]
-        db.executemany("INSERT INTO mark VALUES (?, ?)", rows)
-        db.commit()
-    assert [value.entry_id for value in outbox.values(10)] == [B]
-    assert outbox.value_ids() == {B}
-    assert outbox.count() == (0, 1)
-    outbox.close()
 
 
 @pytest.mark.parametrize(("late", "other"), [(A, B), (B, A)])

@@ -7,16 +7,17 @@ import threading
 import pytest
 
 from genai_cache_magic import create_cache
-from genai_cache_magic.api import bookkeeping, custody, factory, joining, keysets, storage
-from genai_cache_magic.api.joining import Joining
-from genai_cache_magic.api.team_line import TeamLine
-from genai_cache_magic.entries.catalogue import Catalogue
-from genai_cache_magic.entries.outbox import Outbox
+from genai_cache_magic.api import factory
+from genai_cache_magic.api.team import bookkeeping, custody, joining, keysets, storage
+from genai_cache_magic.api.team.joining import Joining
+from genai_cache_magic.api.team.line import TeamLine
+from genai_cache_magic.entries.listing.catalogue import Catalogue
 from genai_cache_magic.entries.state import StateFile
+from genai_cache_magic.entries.team.outbox import Outbox
 from genai_cache_magic.errors import StoreDenied
 from genai_cache_magic.settings.reading import load_settings
 from genai_cache_magic.stores.breaker import Breaker, BreakerConfig
-from genai_cache_magic.stores.disk import DiskStore
+from genai_cache_magic.stores.disk.store import DiskStore
 from genai_cache_magic.testing.tier import MemoryServer, MemoryTier
 
 PARTS = (

@@ -17,7 +17,7 @@ import requests.adapters
 import wrapt
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.intercept import patching
 from genai_cache_magic.intercept.active import active
 from genai_cache_magic.intercept.patching import Patcher, patcher

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.intercept import patching
 from genai_cache_magic.intercept.patching import Patcher
 from genai_cache_magic.intercept.points import Point, _can_replace

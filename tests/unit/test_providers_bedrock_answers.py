@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genai_cache_magic.core.model import Form, Response, Usage
-from genai_cache_magic.providers import eventstream, streams
 from genai_cache_magic.providers.base import End, Wants
 from genai_cache_magic.providers.bedrock.converse import BedrockConverse
 from genai_cache_magic.providers.bedrock.invoke import BedrockInvoke
+from genai_cache_magic.providers.formats import eventstream, streams
 from genai_cache_magic.testing.simulated.bedrock import frame
 
 TYPE = (("content-type", "application/vnd.amazon.eventstream"),)

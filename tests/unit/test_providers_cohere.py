@@ -12,12 +12,12 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End, HttpCall, OriginRule, Origins, Wants
 from genai_cache_magic.providers.cohere.chat import CohereChat
 from genai_cache_magic.providers.cohere.chat_v1 import CohereChatV1
 from genai_cache_magic.providers.cohere.embeddings import CohereEmbeddings
 from genai_cache_magic.providers.cohere.rerank import CohereRerank
+from genai_cache_magic.providers.formats import streams
 from genai_cache_magic.providers.registry import recognise
 
 NOWHERE = Origins({}, "laptop")

@@ -18,8 +18,8 @@ from genai_cache_magic.core.canonical import SCHEMA, canonical_bytes
 from genai_cache_magic.core.key import entry_id
 from genai_cache_magic.core.model import Form, KeySpace, Response
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import multipart
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
+from genai_cache_magic.providers.formats import multipart
 from genai_cache_magic.providers.openai.audio import OpenAITranscripts
 from genai_cache_magic.providers.openai.images import OpenAIImages
 from genai_cache_magic.providers.openai.speech import OpenAISpeech

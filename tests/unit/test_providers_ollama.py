@@ -11,8 +11,8 @@ import pytest
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response, Usage
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import jsonlines, streams
 from genai_cache_magic.providers.base import End, HttpCall, Origins, Wants
+from genai_cache_magic.providers.formats import jsonlines, streams
 from genai_cache_magic.providers.ollama import Ollama, OllamaEmbeddings
 from genai_cache_magic.providers.registry import recognise
 

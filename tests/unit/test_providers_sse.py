@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genai_cache_magic.providers.sse import Event, blocks, events
+from genai_cache_magic.providers.formats.sse import Event, blocks, events
 
 
 @pytest.mark.parametrize("eol", [b"\n", b"\r\n", b"\r"])

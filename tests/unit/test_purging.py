@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from genai_cache_magic.api.edge_line import _endpoint_of, _purge
+from genai_cache_magic.api.team.edge import _endpoint_of, _purge
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.settings.reading import load_settings
-from genai_cache_magic.stores.fetching import Site
-from genai_cache_magic.stores.purging import AzureProfile, Purger, by_azure, by_http
+from genai_cache_magic.stores.edge.fetching import Site
+from genai_cache_magic.stores.edge.purging import AzureProfile, Purger, by_azure, by_http
 from genai_cache_magic.testing.servers import free_port
 
 WAIT_S = 30

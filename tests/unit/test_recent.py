@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import openai
@@ -9,7 +10,7 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.api.factory import create_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.core.model import EntryId, Response
 from genai_cache_magic.entries.recent import Recent
 from genai_cache_magic.events import Outcome
@@ -40,6 +41,19 @@ def test_the_oldest_goes_where_room_is_short():
     assert [recent.get(entry_id) is not None for entry_id in IDS] == [False, True, True, True]
     recent.clear()
     assert [recent.get(entry_id) for entry_id in IDS] == [None] * 4
+
+
+def test_what_is_forgotten_while_it_is_looked_up_is_not_there():
+    """Looking up takes no lock: another thread may let go of it at any moment."""
+
+    class Forgetful(OrderedDict):
+        def get(self, key, default=None):
+            return self.pop(key, default)
+
+    recent = Recent(1 << 20)
+    recent.keep(IDS[0], kept(1))
+    recent._found = Forgetful(recent._found)
+    assert recent.get(IDS[0]) is None
 
 
 @pytest.mark.parametrize("limit", [0, 4096])

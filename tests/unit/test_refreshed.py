@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from genai_cache_magic import cached, create_cache, llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.entries import permits
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import Fault
@@ -168,7 +168,7 @@ def test_set_over_a_value_is_seen_by_every_process(isolated):
     assert one._entries.stamp().ver == before  # nothing was replaced
     two.mset({"a": 10, "b": 20, "c": 30})
     assert one._entries.stamp().ver == before + 1
-    assert one.mget("abc") == [10, 20, 30]
+    assert one.mget(list("abc")) == [10, 20, 30]
     two.expire("a", "1h")
     one.set("a", 11)
     assert two.get("a") == 11

@@ -7,10 +7,12 @@ import httpx2
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
+from genai_cache_magic.calls import recalling
+from genai_cache_magic.core import key
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept import base, recording
-from genai_cache_magic.intercept import httpx as http_level
+from genai_cache_magic.intercept.clients import httpx as http_level
 from genai_cache_magic.providers.base import Uploads
 from genai_cache_magic.providers.remembered import Remembered
 
@@ -155,3 +157,13 @@ def test_closing_a_cache_lets_go_of_requests(isolated, unique_server):
     assert repr(cache.origins.remembered) == "<1 calls>"
     cache.close()
     assert repr(cache.origins.remembered) == "<0 calls>"
+
+
+def test_closing_a_cache_lets_go_of_its_keys(isolated, unique_server):
+    """Nor is anything that its keys, or names and requests with them, were remembered in."""
+    remembered = key._begun, key.keyed_tag, recalling._digests
+    with llm_cache(tags=("a",)):
+        ask(unique_server)
+    assert all(one.cache_info().currsize for one in remembered)
+    current_session().cache("default").close()
+    assert not any(one.cache_info().currsize for one in remembered)

@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.placeholders import PLACEHOLDER
-from genai_cache_magic.api.process import process
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.asking.placeholders import PLACEHOLDER
+from genai_cache_magic.api.scopes.process import process
+from genai_cache_magic.api.scopes.session import reset_session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 

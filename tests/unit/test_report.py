@@ -13,14 +13,14 @@ from html.parser import HTMLParser
 
 import openai
 import pytest
+from commands import run_command  # noqa: F401 - a fixture
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.scopes.session import reset_session
 from genai_cache_magic.api.team_report import facts_of
-from genai_cache_magic.cli.main import main
 from genai_cache_magic.events import CallRecord, Outcome, Tier
-from genai_cache_magic.jupyter.report_page import page
-from genai_cache_magic.jupyter.usage import usage_table
+from genai_cache_magic.jupyter.shown.report_page import page
+from genai_cache_magic.jupyter.shown.usage import usage_table
 from genai_cache_magic.ledger.usage import TeamPart
 
 NASTY = '"><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>'
@@ -67,19 +67,6 @@ TAGS = {
 def _own(isolated, monkeypatch):
     """Every test has a cache of its own."""
     monkeypatch.setenv("GENAI_CACHE_PERSON", "anna-the-person")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command in this process; return its exit code, output and error output."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -150,6 +137,48 @@ def test_the_numbers_are_those_of_usage(called, run, isolated, heading, by):
     assert [row[-1] for row in rows] == [f"{r['hits'] / (r['hits'] + r['misses']):.0%}" for r in usage["rows"]]
 
 
+def test_calls_of_no_run_are_called_so(isolated):
+    """Where no call has one, too: no column stands there without a name."""
+    with create_cache() as cache:
+        noted(cache, outcome=Outcome.MISS, provider="openai", model="m", spent_usd=Decimal(1), saved_usd=Decimal(0))
+        tables = Read(page(facts_of(cache, "30d"))).tables
+    header, *rows = tables["By run"]
+    assert header[0] == "run"
+    assert [row[0] for row in rows] == ["(no run)"]
+
+
+def test_all_of_it_is_told_of_the_same_calls(isolated, monkeypatch):
+    """Somebody else's calls end while the report is made: no table holds one that another lacks."""
+    with create_cache() as cache:
+        read = cache.ledger.accounts.between
+
+        def called_meanwhile(first, last):
+            found = read(first, last)
+            noted(cache, outcome=Outcome.MISS, provider="openai", model="m", run="r", person="p")
+            return found
+
+        noted(cache, outcome=Outcome.MISS, provider="openai", model="m", run="r", person="p")
+        monkeypatch.setattr(cache.ledger.accounts, "between", called_meanwhile)
+        facts = facts_of(cache, "30d", has_persons=True)
+    counted = [(found.total.misses, *(row.misses for row in found.rows)) for found in facts.usage.values()]
+    assert counted == [(1, 1)] * 4
+    assert (facts.used.misses, [row.misses for row in facts.used.models]) == (1, [1])
+
+
+def test_advice_is_on_the_days_of_the_report(run, isolated):
+    """What was seen after its last day is not in it, as it is in no table."""
+    with create_cache() as cache:
+        for _ in range(2):  # what was stored is asked for again, so it was evicted
+            noted(cache, outcome=Outcome.MISS, model="m", entry_id="a" * 64, stored=True)
+            cache.ledger.books.flush()
+            cache.ledger.books.count()
+    said = {}
+    for until in ("today", "yesterday"):
+        said[until] = json.loads(run("report", "-o", "r.html", "--until", until, "--json")[1])
+    assert [one["about"] for one in said["today"]["advice"]] == ["eviction"]
+    assert said["yesterday"]["advice"] == said["yesterday"]["stats"]["reasons"] == []
+
+
 def test_what_is_there_to_see(called, run, isolated):
     """Latencies by tier, what is read most, the reasons of misses, and the sum in words."""
     assert run("report", "-o", "r.html")[0] == 0
@@ -201,6 +230,7 @@ def test_the_page_needs_and_lets_in_nothing(called):
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     assert "script" not in {tag for tag, _ in read.found}
+    assert "svg" in {tag for tag, _ in read.found}  # drawn in the page itself: its policy lets no image in
     named = [
         value for _, given in read.found for name, value in given.items() if value and "//" in value and name != "xmlns"
     ]

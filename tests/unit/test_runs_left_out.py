@@ -10,11 +10,11 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.jupyter.commands import _runs
-from genai_cache_magic.jupyter.runs import described
+from genai_cache_magic.jupyter.shown.runs import described
 from genai_cache_magic.runs.summaries import Written
 from genai_cache_magic.testing.simulated.call import Fault
 

@@ -13,11 +13,11 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.scopes.session import reset_session
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.events import CallRecord, Outcome, Tier
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.summary import summarise
 
 ASKED = [{"role": "user", "content": "throw a die"}]
 CHAT = {"model": "gpt-4.1-mini", "messages": ASKED}

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -73,6 +74,70 @@ def test_all_or_nothing(state):
     assert numbers(state) == []
     insert(state, 2)
     assert numbers(state) == [2]
+
+
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+def test_an_interrupted_read_holds_nothing(state, path, begin):
+    """Whose traceback is kept, as IPython does: what others write is seen, and this process can write."""
+    insert(state, 1, 2)
+
+    def read(db):
+        rows = db.execute("SELECT a FROM t")
+        next(rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as kept:
+        state._run(read, begin)
+    other = StateFile(path, SCHEMA)
+    insert(other, 3)
+    other.close()
+    assert [a for (a,) in state.rows("SELECT a FROM t ORDER BY a", ())] == numbers(state) == [1, 2, 3]
+    insert(state, 4)
+    assert numbers(state) == [1, 2, 3, 4]
+    assert kept.tb is not None
+
+
+def test_an_interrupt_keeps_what_is_in_memory():
+    """A database that has no file is not given up by an interrupt."""
+    state = StateFile(None, SCHEMA)
+    insert(state, 1)
+
+    def fail(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        state.read(fail)
+    assert numbers(state) == [1]
+    state.close()
+
+
+class InterruptedAtBegin(sqlite3.Connection):
+    """Raises an interrupt once, where Python does of one that came while SQLite waited for a lock: when it has it."""
+
+    is_due = False
+
+    def execute(self, statement, *values):
+        done = super().execute(statement, *values)
+        if self.is_due and statement.startswith("BEGIN"):
+            self.is_due = False
+            raise KeyboardInterrupt
+        return done
+
+
+def test_an_interrupt_while_it_waits_for_a_lock(state, path, monkeypatch):
+    """A transaction that was begun at that very moment is not left open: nobody else could write, and all was lost."""
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=InterruptedAtBegin))
+    insert(state, 1)
+    state._connection.is_due = True
+    held = state._connection  # as a traceback may
+    with pytest.raises(KeyboardInterrupt):
+        insert(state, 2)
+    insert(state, 3)
+    other = StateFile(path, SCHEMA, busy_timeout_s=0)
+    insert(other, 4)
+    assert numbers(other) == [1, 3, 4]
+    other.close()
+    assert held is not None
 
 
 def test_writers_at_once(state, path):

@@ -10,7 +10,7 @@ import pytest
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api import insight
-from genai_cache_magic.api.session import current_session
+from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.core.policy import Why
 from genai_cache_magic.crypto.columns import ColumnSeal
@@ -18,7 +18,7 @@ from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.jupyter.arguments import parse_insight
-from genai_cache_magic.jupyter.insight import advice_report, hit_line, tables
+from genai_cache_magic.jupyter.shown.insight import advice_report, hit_line, tables
 from genai_cache_magic.ledger import statistics
 from genai_cache_magic.ledger.accounts import DAY_MS
 from genai_cache_magic.ledger.advice import Facts, KnownEntry, advise

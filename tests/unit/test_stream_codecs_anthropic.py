@@ -7,9 +7,9 @@ import json
 import pytest
 
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Wants
+from genai_cache_magic.providers.formats import sse
 
 JSON, STREAM = Wants(Form.JSON), Wants(Form.STREAM)
 USAGE = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import anthropic
-import openai
 import pytest
+from model_clients import anthropic_client, openai_client  # noqa: F401 - fixtures
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.testing.model_server import SimulatedModelServer
@@ -23,18 +22,6 @@ FUNCTION = {"type": "function", "function": {"name": "get_weather", "parameters"
 def server():
     with SimulatedModelServer("unique") as server:
         yield server
-
-
-@pytest.fixture
-def gpt(server):
-    with openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def claude(server):
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
-        yield client
 
 
 def told(value):

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Wants
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.openai.chat import OpenAIChat
 
 JSON, STREAM, WITHOUT_USAGE = Wants(Form.JSON), Wants(Form.STREAM), Wants(Form.STREAM, usage=False)

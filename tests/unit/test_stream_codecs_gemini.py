@@ -8,8 +8,8 @@ import pytest
 
 from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Wants
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.gemini.generate import Gemini
 
 JSON, STREAM = Wants(Form.JSON), Wants(Form.STREAM)

@@ -19,7 +19,7 @@ from genai_cache_magic.events import CallRecord, Outcome
 from genai_cache_magic.ledger import team_usage
 from genai_cache_magic.ledger.pages import MAX_CONTENT_BYTES, PageSeal, Place
 from genai_cache_magic.ledger.sharer import Sharer
-from genai_cache_magic.stores.locks import FileLock
+from genai_cache_magic.stores.disk.locks import FileLock
 
 NOON_MS = int(datetime(2026, 5, 31, 12, tzinfo=UTC).timestamp() * 1000)
 DAY_MS = 86_400_000

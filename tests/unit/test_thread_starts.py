@@ -6,18 +6,15 @@ import threading
 import time
 
 import pytest
+from waiters import A, Leases
 
-from genai_cache_magic.api.opening import Opening
-from genai_cache_magic.core.model import EntryId
+from genai_cache_magic.api.scopes.opening import Opening
 from genai_cache_magic.entries.behind import Behind
-from genai_cache_magic.entries.drain import Drain
 from genai_cache_magic.entries.link import Link
-from genai_cache_magic.entries.outbox import Outbox
 from genai_cache_magic.entries.permits import Permits
-from genai_cache_magic.stores.locks import KeyLocks
-from genai_cache_magic.testing.contracts.store import key_of
-
-A = EntryId(key_of("a"))
+from genai_cache_magic.entries.team.drain import Drain
+from genai_cache_magic.entries.team.outbox import Outbox
+from genai_cache_magic.stores.disk.locks import KeyLocks
 
 
 class Done(threading.Event):
@@ -25,21 +22,6 @@ class Done(threading.Event):
 
     def __call__(self, *_):
         self.set()
-        return True
-
-
-class Leases:
-    """Leases that everybody gets."""
-
-    def try_take(self, _key, *, life_s):
-        del life_s
-        return b"token"
-
-    def extend_many(self, held, *, life_s):
-        del life_s
-        return set(held)
-
-    def release(self, _key, _token):
         return True
 
 

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.cells import uninstall
+from genai_cache_magic.api.scopes.cells import uninstall
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept.active import active

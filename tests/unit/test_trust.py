@@ -9,19 +9,23 @@ from pathlib import Path
 
 import httpx
 import pytest
+from commands import ran
+from projects import (
+    cloned_project,  # noqa: F401 - fixtures
+    write,
+)
 
 from genai_cache_magic import create_cache, llm_cache
 from genai_cache_magic.api.origins import origins_of
-from genai_cache_magic.api.session import Session, current_session, reset_session
-from genai_cache_magic.cli.main import main
+from genai_cache_magic.api.scopes.session import Session, current_session, reset_session
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.events import CallRecord, Outcome
-from genai_cache_magic.jupyter.badge import bundle
 from genai_cache_magic.jupyter.live import LiveBadge
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import bundle
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.providers.base import HttpCall
 from genai_cache_magic.providers.registry import recognise
-from genai_cache_magic.settings.files import project_files, read_layers
+from genai_cache_magic.settings.files import read_layers
 from genai_cache_magic.settings.reading import describe, ignored, load_settings
 from genai_cache_magic.settings.trust import TrustedFiles, decides_trust, digest_of
 
@@ -36,7 +40,7 @@ DECIDING = {
     "l2": '"redis://theirs"',
     "monitoring": '{exporter = "otlp", endpoint = "https://theirs.example"}',
     "run_file": '"theirs.jsonl"',
-    "semantic": "0.8",
+    "semantic": "0.85",
     "size_limit": '"1MiB"',
     "maxmemory": '"1mb"',
     "ignore": '["uuid"]',
@@ -59,38 +63,6 @@ DECIDING = {
     "role": '"Cache.Reader"',
     "network": "{ private_endpoint = false }",
 }
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A repository that somebody else wrote, cloned into the user's home; the working directory lies in it."""
-    for name in [name for name in os.environ if name.startswith("GENAI_CACHE_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    clone = home / "work" / "clone"
-    (clone / "notebooks").mkdir(parents=True)
-    (clone / ".git").mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    for name in ("CONFIG", "CACHE", "STATE"):
-        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
-    monkeypatch.chdir(clone / "notebooks")
-    reset_session()
-    yield clone
-    reset_session()
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o644)
-    return path
-
-
-def command(capsys, *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    said = capsys.readouterr()
-    return ended.value.code, said.out, said.err
 
 
 # --- what decides trust
@@ -166,7 +138,7 @@ def test_every_setting_is_one_or_the_other():
 def test_a_trusted_project_is_heard_until_it_says_something_else(project, capsys):
     """By path and content: an edit, or a move, has to be trusted anew; other tables of the same file may change."""
     file = write(project / "pyproject.toml", '[tool.genai-cache-magic]\nencryption = "off"\n')
-    code, out, _ = command(capsys, "trust")
+    code, out, _ = ran(capsys, "trust")
     assert (code, "encryption = 'off'" in out, "~/work/clone/pyproject.toml" in out) == (0, True, True)
     assert load_settings().encryption == "off"
     assert ignored() == ()
@@ -175,8 +147,8 @@ def test_a_trusted_project_is_heard_until_it_says_something_else(project, capsys
     write(file, '[tool.genai-cache-magic]\nencryption = "off"\ndir = "/srv/theirs"\n')
     assert load_settings().encryption == "local"
     assert "has changed since you trusted it" in ignored()[0]
-    assert "(changed since" in command(capsys, "trust", "--list")[1]
-    assert command(capsys, "trust", str(file))[0] == 0
+    assert "(changed since" in ran(capsys, "trust", "--list")[1]
+    assert ran(capsys, "trust", str(file))[0] == 0
     assert load_settings().dir == Path("/srv/theirs")
     (project / "moved").mkdir()
     file.rename(project / "moved" / "pyproject.toml")
@@ -188,31 +160,31 @@ def test_trust_is_taken_back(project, capsys):
     """`--revoke` by file or by folder, also of a file that is gone; what was not trusted is an error."""
     file = write(project / "genai-cache.toml", 'encryption = "off"\n')
     for target in (file, project, project / "notebooks"):
-        command(capsys, "trust", str(file))
+        ran(capsys, "trust", str(file))
         assert load_settings().encryption == "off"
-        assert command(capsys, "trust", "--revoke", str(target))[0] == 0
+        assert ran(capsys, "trust", "--revoke", str(target))[0] == 0
         assert load_settings().encryption == "local"
-    command(capsys, "trust")
+    ran(capsys, "trust")
     file.unlink()
-    assert command(capsys, "trust", "--revoke", str(file))[0] == 0
-    assert command(capsys, "trust", "--list")[1].strip() == "no project is trusted"
-    code, _, err = command(capsys, "trust", "--revoke", str(file))
+    assert ran(capsys, "trust", "--revoke", str(file))[0] == 0
+    assert ran(capsys, "trust", "--list")[1].strip() == "no project is trusted"
+    code, _, err = ran(capsys, "trust", "--revoke", str(file))
     assert (code, "was not trusted" in err) == (2, True)
 
 
 def test_trusting_names_what_can_be_trusted(project, capsys):
     """A folder without a file, and a file of another name, are errors that say what is wanted."""
     for path in (project, project / "notebooks" / "other.toml"):
-        code, _, err = command(capsys, "trust", str(path))
+        code, _, err = ran(capsys, "trust", str(path))
         assert (code, "pyproject.toml" in err) == (2, True)
     write(project / "pyproject.toml", "[project]\n")
-    assert "says nothing" in command(capsys, "trust")[1]
+    assert "says nothing" in ran(capsys, "trust")[1]
 
 
 def test_the_list_is_private_and_believed_only_if_it_is(project, capsys):
     """Mode 0600 in folders of 0700; one that others could have written trusts nothing, and that is said."""
     write(project / "genai-cache.toml", 'encryption = "off"\n')
-    command(capsys, "trust")
+    ran(capsys, "trust")
     path = TrustedFiles().path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -255,119 +227,6 @@ def test_no_file_of_the_working_directory_is_taken_for_the_users_own(project, mo
             load_settings()
 
 
-# --- files that are nobody's word
-
-
-def as_another_users(monkeypatch, path: Path) -> None:
-    """Let `path` belong to somebody else, whoever runs the tests."""
-    own = os.fstat, os.stat
-
-    def foreign(status):
-        fields = list(status)
-        fields[stat.ST_UID] = 4321
-        return os.stat_result(fields)
-
-    def fstat(descriptor):
-        found = own[0](descriptor)
-        return foreign(found) if os.path.samestat(found, own[1](path)) else found
-
-    monkeypatch.setattr(os, "fstat", fstat)
-
-
-@pytest.mark.parametrize("users", [False, True], ids=["project", "user"])
-@pytest.mark.parametrize(
-    ("danger", "said"),
-    [("owner", "another user"), ("group", "chmod go-w"), ("world", "chmod go-w"), ("folder", "others may replace it")],
-)
-def test_a_file_that_others_could_have_written_is_ignored(project, monkeypatch, danger, said, users):
-    """Whoever owns it, or may write or replace it, would decide: not even parsed, and one sentence says so."""
-    own = Path.home() / ".config" / "genai-cache" / "config.toml"
-    file = write(own if users else project / "genai-cache.toml", 'ttl = "2h"\n')
-    assert load_settings().ttl == 7200
-    file.write_text('ttl = "2h"\n=')
-    if danger == "owner":
-        as_another_users(monkeypatch, file)
-    elif danger == "folder":
-        file.parent.chmod(0o777)
-    else:
-        file.chmod(0o664 if danger == "group" else 0o646)
-    assert load_settings().ttl == 30 * 86_400
-    (sentence,) = ignored()
-    assert f"~/{file.relative_to(Path.home())} is not read" in sentence
-    assert said in sentence
-    assert "genai-cache trust" in sentence
-
-
-def test_a_folder_with_a_sticky_bit_is_safe(project):
-    """In /tmp and its like nobody can replace another's file."""
-    write(project / "genai-cache.toml", 'ttl = "2h"\n')
-    project.chmod(0o1777)
-    assert load_settings().ttl == 7200
-
-
-def test_a_file_of_others_can_be_trusted_as_it_is(project, capsys, monkeypatch):
-    """What it says now is known, so that it doesn't matter who may change it: a change is not obeyed."""
-    file = write(project / "genai-cache.toml", 'encryption = "off"\n')
-    as_another_users(monkeypatch, file)
-    assert load_settings().encryption == "local"
-    assert command(capsys, "trust")[0] == 0
-    assert load_settings().encryption == "off"
-    file.write_text('encryption = "off"\nmode = "off"\n')
-    assert (load_settings().encryption, load_settings().mode.value) == ("local", "use")
-
-
-def test_a_pyproject_of_others_that_says_nothing_to_us_is_no_matter(project, monkeypatch):
-    """Nothing of ours is in it, so there is nothing to say."""
-    file = write(project / "pyproject.toml", "[project]\n")
-    as_another_users(monkeypatch, file)
-    assert ignored() == ()
-
-
-def test_where_files_have_no_owners_none_is_refused(project, monkeypatch):
-    """Windows says neither who owns a file nor who may write it; `config` says that it is unchecked."""
-    file = write(project / "genai-cache.toml", 'ttl = "2h"\n')
-    file.chmod(0o666)
-    monkeypatch.delattr(os, "geteuid")
-    assert load_settings().ttl == 7200
-    assert any("not checked" in note for note in describe(load_settings()).notes)
-
-
-# --- how far the search goes
-
-
-def test_the_search_ends_at_the_root_of_the_repository(project):
-    """What lies above a repository was put there for something else; `.git` may be a file, as in a worktree."""
-    write(project.parent / "genai-cache.toml", 'ttl = "2h"\n')
-    assert load_settings().ttl == 30 * 86_400
-    (project / ".git").rmdir()
-    write(project / ".git", "gitdir: elsewhere\n")
-    assert load_settings().ttl == 30 * 86_400
-    write(project / "genai-cache.toml", 'ttl = "3h"\n')
-    assert load_settings().ttl == 10_800
-    (project / ".git").unlink()
-    (project / "genai-cache.toml").unlink()
-    assert load_settings().ttl == 7200
-
-
-def test_the_search_ends_at_home(project):
-    """Whoever can write above the homes is not heard in them."""
-    (project / ".git").rmdir()
-    write(Path.home().parent / "genai-cache.toml", 'ttl = "2h"\n')
-    assert load_settings().ttl == 30 * 86_400
-    write(Path.home() / "genai-cache.toml", 'ttl = "3h"\n')
-    assert load_settings().ttl == 10_800
-
-
-def test_a_working_directory_that_is_gone_has_no_files(project, tmp_path):
-    """It is no reason to fail."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    os.chdir(gone)
-    gone.rmdir()
-    assert project_files() == []
-    assert load_settings().ttl == 30 * 86_400
-
-
 # --- what an untrusted project still may say
 
 
@@ -388,7 +247,7 @@ def test_aliases_of_an_untrusted_project_are_its_own(project, monkeypatch, capsy
     evil = key(origins_of(load_settings()), "evil.example")
     assert evil != key(theirs, "east.example")
     assert any("among that file's own rules" in note for note in describe(load_settings()).notes)
-    command(capsys, "trust")
+    ran(capsys, "trust")
     trusted = key(origins_of(load_settings()), "east.example")
     file.unlink()
     monkeypatch.setenv("GENAI_CACHE_ORIGINS", '{"https://mine.example": {"alias": "team"}}')
@@ -440,11 +299,11 @@ def test_what_is_ignored_stands_under_the_first_cell(project):
 def test_config_says_it(project, capsys):
     """The command shows the value in force, why it is that, and the fix; others warn beside their output."""
     write(project / "genai-cache.toml", 'encryption = "off"\n')
-    code, out, _ = command(capsys, "config")
+    code, out, _ = ran(capsys, "config")
     assert code == 0
     assert "ignored in ~/work/clone/genai-cache.toml" in out
     assert "`genai-cache trust ~/work/clone/genai-cache.toml`" in out
-    assert "genai-cache trust" in command(capsys, "stats")[2]
+    assert "genai-cache trust" in ran(capsys, "stats")[2]
 
 
 def test_not_encrypted_stands_under_the_cell(project):
@@ -482,7 +341,60 @@ def test_quiet_does_not_hide_that_answers_are_plain(project):
 def test_what_opens_the_tier_is_not_shown(project, capsys, line):
     """Trusting a file says that it sets a credential, not which."""
     write(project / "genai-cache.toml", line)
-    code, out, err = command(capsys, "trust")
+    code, out, err = ran(capsys, "trust")
     assert code == 0
     assert "l2" in out
     assert "hushhush" not in out + err
+
+
+HOSTILE = """
+l2 = ["rediss://user:hunter2@h:6380/0?password=hunter2", "https://a.blob.core.windows.net/c?sv=1&sig=hunter2"]
+l2_password = "hunter2"
+l2_pasword = "hunter2"
+l2_connection_string = "AccountName=x;AccountKey=hunter2"
+l2_account_key = "hunter2"
+key_vault_url = "https://u:hunter2@v.vault.azure.net/?x=hunter2"
+extra_headers = ["authorization: Bearer hunter2", "x-tenant"]
+semantic = {token = "hunter2"}
+retry = {max_attempts = 3, password = "hunter2"}
+network = {allowed_ips = ["10.0.0.0/8"], token = {of = "hunter2"}}
+compression = {level = 3, key = ["hunter2"]}
+
+[cdn]
+endpoint = "https://edge.example.com/?sv=1&sig=hunter2"
+path = "/llm-cache?sig=hunter2"
+token = "hunter2"
+rules = [{match = "team/*", ttl = "1d", token = "hunter2"}]
+
+[origins]
+"https://u:hunter2@gateway.example.com/v1?key=hunter2" = "openai"
+"https://llm.example.com/v1" = {provider = "openai", alias = "shared", api_key = "hunter2"}
+
+[monitoring]
+alerts = ["HighMissRate", {name = "HighErrorRate", threshold = 0.3, token = "hunter2"}]
+webhook = "https://hooks.example.com/services/hunter2"
+connection_string = "InstrumentationKey=hunter2"
+conection_string = "InstrumentationKey=hunter2"
+endpoint = "https://u:hunter2@otel.example.com/hunter2?token=hunter2"
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_trusting_shows_who_is_told_and_no_secret(isolated, capsys, options):
+    """Whatever is wrong with the file, of which nothing is checked yet: a misspelled name may hold a password."""
+    (Path.cwd() / "genai-cache.toml").write_text(HOSTILE)
+    code, said, _ = ran(capsys, "trust", *options)
+    assert code == 0
+    assert "hunter2" not in said
+    for host in ("hooks.example.com", "otel.example.com", "edge.example.com", "v.vault.azure.net", "x-tenant"):
+        assert host in said
+    for known in ("/llm-cache", "team/*", "shared", "HighMissRate", "0.3", "10.0.0.0/8", "'max_attempts': 3"):
+        assert known in said
+
+
+def test_settings_are_described_without_what_signs_in(isolated, monkeypatch):
+    """An address may have been given with a user, a password and a query, whichever setting it is in."""
+    monkeypatch.setenv("GENAI_CACHE_KEY_VAULT_URL", "https://u:hunter2@v.vault.azure.net/?x=hunter2")
+    said = str(Session().describe().lines)
+    assert "https://v.vault.azure.net/" in said
+    assert "hunter2" not in said

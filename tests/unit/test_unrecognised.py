@@ -25,8 +25,8 @@ from unit.model_calls import NOWHERE, call
 from genai_cache_magic import llm_cache
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
-from genai_cache_magic.jupyter.badge import as_text
-from genai_cache_magic.jupyter.summary import summarise
+from genai_cache_magic.jupyter.shown.badge import as_text
+from genai_cache_magic.jupyter.shown.summary import summarise
 from genai_cache_magic.providers.base import OriginRule, Origins
 from genai_cache_magic.providers.registry import recognise
 from genai_cache_magic.providers.unrecognised import described, is_unrecognised

@@ -1,71 +1,32 @@
 """The simulated Key Vault, used by the unchanged azure-keyvault-keys, sync and async, with its challenge check on."""
 
-import base64
 import hashlib
-import json
-import os
 import signal
-import ssl
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from vault_clients import (  # noqa: F401 - fixtures
+    DIGEST,
+    OAEP,
+    SECRET,
+    crypto,
+    cryptography_clients,
+    encoded,
+    exceptions,
+    key_client,
+    keys,
+    plainly,
+    refused,
+    signed_in,
+    version_of,
+)
 
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.testing.identity_server import SimulatedIdentity
-from genai_cache_magic.testing.vault_server import Role, SimulatedKeyVault, VaultFault, main
-
-azure_identity = pytest.importorskip("azure.identity", reason="pip install azure-identity")
-keys = pytest.importorskip("azure.keyvault.keys", reason="pip install azure-keyvault-keys")
-crypto = pytest.importorskip("azure.keyvault.keys.crypto", reason="pip install azure-keyvault-keys")
-exceptions = pytest.importorskip("azure.core.exceptions", reason="pip install azure-keyvault-keys")
-
-OAEP = crypto.KeyWrapAlgorithm.rsa_oaep_256
-SECRET = bytes(range(64))
-DIGEST = hashlib.sha256(b"manifest").digest()
-HOUR_S = 3600
-
-
-@pytest.fixture
-def credential(identity):
-    with azure_identity.DefaultAzureCredential() as signed_in:
-        yield signed_in
-
-
-@pytest.fixture
-def client(vault, credential):
-    with keys.KeyClient(vault.url, credential, retry_total=0) as opened:
-        yield opened
-
-
-@pytest.fixture
-def cryptography(credential):
-    """Give clients of keys, which end with the test."""
-    opened = []
-
-    def of(key_id):
-        opened.append(crypto.CryptographyClient(key_id, credential, retry_total=0))
-        return opened[-1]
-
-    yield of
-    for one in opened:
-        one.close()
-
-
-def refused(caught):
-    """Status, code and inner code of a refusal, as the service wrote them."""
-    error = json.loads(caught.value.response.text())["error"]
-    return caught.value.status_code, error["code"], error.get("innererror", {}).get("code")
-
-
-def version_of(key_id):
-    return key_id.rpartition("/")[2]
-
+from genai_cache_magic.testing.vault_server import SimulatedKeyVault, main
 
 # Keys
 
@@ -280,165 +241,6 @@ def test_unknown_keys_versions_and_names(client, vault):
     assert refused(caught) == (400, "BadParameter", None)
 
 
-# Who asks
-
-
-def test_the_first_request_is_challenged_and_carries_nothing(client, vault, identity):
-    """Without a token there is a challenge that names where to get one; with it the vault knows who asks."""
-    client.create_rsa_key("cache-key")
-    client.get_key("cache-key")
-    assert [(one.operation, one.status) for one in vault.requests] == [
-        ("challenge", 401),
-        ("create", 200),
-        ("get", 200),
-    ]
-    assert [one.object_id for one in vault.requests] == [None, *[identity.principal.object_id] * 2]
-    assert identity.issued[-1].audience == vault.resource
-
-
-@pytest.mark.parametrize(
-    "forged", ["of another service", "of another directory", "expired", "cut", "none", "of another scheme"]
-)
-def test_a_token_that_does_not_count_is_challenged(vault, identity, forged):
-    """Only a token of this directory, for this vault, within its time, opens anything."""
-    good = identity.issue(vault.resource).text
-    with SimulatedIdentity() as elsewhere:
-        tokens = {
-            "of another service": f"Bearer {identity.issue('https://redis.azure.com').text}",
-            "of another directory": f"Bearer {elsewhere.issue(vault.resource).text}",
-            "cut": f"Bearer {good[:-9]}",
-            "none": "",
-            "of another scheme": f"Basic {good}",
-        }
-    vault.create_key("cache-key", kty="EC")
-    if forged == "expired":
-        clock = identity._clock
-        identity._clock = lambda: clock() - 2 * HOUR_S
-        tokens[forged] = f"Bearer {identity.issue(vault.resource).text}"
-        identity._clock = clock
-    status, answer = plainly(vault, "/keys/cache-key", authorization=tokens[forged])
-    assert (status, answer["error"]["code"]) == (401, "Unauthorized")
-    assert plainly(vault, "/keys/cache-key", authorization=f"Bearer {good}")[0] == 200
-
-
-@pytest.mark.parametrize(
-    ("role", "may", "may_not"),
-    [
-        (Role.READER, {"get"}, {"wrapkey", "unwrapkey", "sign", "rotate"}),
-        (Role.CRYPTO_SERVICE_ENCRYPTION_USER, {"get", "wrapkey", "unwrapkey"}, {"sign", "rotate", "create"}),
-        (Role.CRYPTO_USER, {"get", "wrapkey", "unwrapkey", "sign"}, {"rotate", "create"}),
-        (Role.CRYPTO_OFFICER, {"get", "wrapkey", "unwrapkey", "sign", "rotate", "create"}, set()),
-        (None, set(), {"get", "wrapkey", "unwrapkey", "sign", "rotate", "create"}),
-    ],
-)
-def test_a_role_allows_what_it_allows_in_azure(vault, identity, role, may, may_not):
-    """Who has a role may do what that built-in role allows; all else is forbidden, in the documented words."""
-    key_id = vault.create_key("cache-key")
-    person = identity.add("person")
-    if role is not None:
-        vault.grant(person, role)
-    wrapped = encoded(b"\0" * 256)
-    requests = {
-        "get": ("/keys/cache-key", None),
-        "wrapkey": (f"/keys/cache-key/{version_of(key_id)}/wrapkey", {"alg": "RSA-OAEP-256", "value": "AAAA"}),
-        "unwrapkey": (f"/keys/cache-key/{version_of(key_id)}/unwrapkey", {"alg": "RSA-OAEP-256", "value": wrapped}),
-        "sign": (f"/keys/cache-key/{version_of(key_id)}/sign", {"alg": "PS256", "value": encoded(DIGEST)}),
-        "rotate": ("/keys/cache-key/rotate", {}),
-        "create": ("/keys/other-key/create", {"kty": "EC"}),
-    }
-    token = f"Bearer {identity.issue(vault.resource, person).text}"
-    answers = {name: plainly(vault, *requests[name], authorization=token) for name in may | may_not}
-    assert {name for name, (status, _) in answers.items() if status == 403} == may_not
-    for name in may_not:
-        error = answers[name][1]["error"]
-        assert (error["code"], error["innererror"]["code"]) == ("Forbidden", "ForbiddenByRbac")
-        assert f"oid={person.object_id}" in error["message"]
-
-
-def test_rights_are_taken_at_once(client, vault, identity):
-    """Somebody whose roles were taken is refused from the next request on."""
-    client.create_rsa_key("cache-key")
-    vault.revoke(identity.principal)
-    with pytest.raises(exceptions.HttpResponseError) as caught:
-        client.get_key("cache-key")
-    assert refused(caught) == (403, "Forbidden", "ForbiddenByRbac")
-
-
-# What goes wrong
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (VaultFault.TOO_MANY_REQUESTS, (429, "Throttled", None)),
-        (VaultFault.SERVER_ERROR, (500, "InternalServerError", None)),
-        (VaultFault.UNAVAILABLE, (503, "ServiceUnavailable", None)),
-        (VaultFault.FIREWALL, (403, "Forbidden", "ForbiddenByFirewall")),
-    ],
-)
-def test_faults_are_answers_of_the_service(client, vault, fault, expected):
-    """A fault hits the next request of its operation alone, with its documented body, and is over then."""
-    vault.create_key("cache-key")
-    vault.fail(fault, operation="get")
-    assert [one.name for one in client.list_properties_of_keys()] == ["cache-key"]
-    with pytest.raises(exceptions.HttpResponseError) as caught:
-        client.get_key("cache-key")
-    assert refused(caught) == expected
-    assert caught.value.response.headers.get("retry-after") == ("1" if expected[0] in {429, 503} else None)
-    assert client.get_key("cache-key").name == "cache-key"
-
-
-@pytest.mark.parametrize("fault", [VaultFault.CUT, VaultFault.BAD_JSON])
-def test_a_truncated_answer_is_an_error_of_the_sdk(client, vault, fault):
-    """Half an answer is none."""
-    vault.create_key("cache-key")
-    vault.fail(fault)
-    with pytest.raises(exceptions.AzureError):
-        client.get_key("cache-key")
-
-
-def test_a_foreign_challenge_is_refused_by_the_sdk(client, vault, identity):
-    """A challenge for another host's resource gets no token: the check of the SDK is on."""
-    vault.fail(VaultFault.FOREIGN_CHALLENGE)
-    with pytest.raises(ValueError, match="does not match the requested domain"):
-        client.get_key("cache-key")
-    assert identity.count == 0
-
-
-def test_held_answers_wait_and_a_stop_ends_them(client, vault):
-    """A vault can be slow for as long as a test needs, and stops while somebody waits."""
-    vault.create_key("cache-key")
-    client.get_key("cache-key")
-    for release in (vault.release, vault.stop):
-        vault.hold()
-        outcome = []
-
-        def ask(outcome=outcome):
-            try:
-                outcome.append(client.get_key("cache-key").name)
-            except exceptions.AzureError as error:
-                outcome.append(type(error))
-
-        thread = threading.Thread(target=ask)
-        seen = vault.count("get")
-        thread.start()
-        assert vault.wait_for("get", seen + 1)
-        assert outcome == []
-        release()
-        thread.join(30)
-        assert (outcome == ["cache-key"]) == (release == vault.release)
-
-
-def test_a_vault_that_was_down_comes_back_with_its_keys(client, vault):
-    """Between a stop and a start nobody is answered; then address and keys are the same."""
-    key_id = vault.create_key("cache-key")
-    vault.stop()
-    with pytest.raises(exceptions.ServiceRequestError):
-        client.get_key("cache-key")
-    vault.start()
-    assert client.get_key("cache-key").id == key_id
-
-
 def test_requests_of_another_version_of_the_interface(vault, credential):
     """Versions that the service documents are served, none and unknown ones refused; rotation came with 7.3."""
     vault.create_key("cache-key", kty="EC")
@@ -517,26 +319,3 @@ def numbers_of(private):
     named = {"n": public.n, "e": public.e, "d": numbers.d, "p": numbers.p, "q": numbers.q}
     named |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
     return {name: value.to_bytes((value.bit_length() + 7) // 8, "big") for name, value in named.items()}
-
-
-def encoded(data):
-    """Base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def plainly(vault, path, body=None, *, authorization=None, query="api-version=7.4"):
-    """Status and JSON of a request without the SDK, by the vault's own machine unless said otherwise."""
-    if authorization is None:
-        authorization = f"Bearer {vault._identity.issue(vault.resource).text}"
-    request = urllib.request.Request(
-        f"{vault.url}{path}?{query}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"authorization": authorization, "content-type": "application/json"},
-    )
-    context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
-    try:
-        with urllib.request.urlopen(request, context=context) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)

@@ -2,66 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import replace
 
 import pytest
+from vector_texts import DIMENSION, embed, few_are_a_graph, near, noted_events, np, texts_of, vector, vector_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_vector_cache
-from genai_cache_magic.api import vector_index
 from genai_cache_magic.core.policy import Fetch, Why
-from genai_cache_magic.errors import ConfigurationError, EntryUndecodable, StoreUnavailable, UncacheableRequest
-from genai_cache_magic.vectors import INSTALL_LOCAL
+from genai_cache_magic.errors import EntryUndecodable, StoreUnavailable
+from genai_cache_magic.vectors import INSTALL_LOCAL, index
 from genai_cache_magic.vectors.measures import measure_of
 from genai_cache_magic.vectors.record import Record, read_record
-
-np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
-
-from genai_cache_magic.vectors import collection, index  # noqa: E402 - needs numpy
-
-DIMENSION = 16
-
-
-def embed(texts: list[str]) -> list[list[float]]:
-    """Vectors of texts, each its own."""
-    return [vector(text).tolist() for text in texts]
-
-
-def vector(text: str):
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
-    return np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
-
-
-def near(text: str, amount: float = 0.05):
-    """A vector that is near to that of `text`."""
-    return vector(text) + amount * vector(f"beside {text}")
-
-
-@pytest.fixture
-def events():
-    return []
-
-
-@pytest.fixture
-def cache(isolated, events):
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed, on_event=events.append) as cache:
-        yield cache
-    assert not events
-
-
-@pytest.fixture(params=["Graph", "Signs"])
-def few(request, monkeypatch):
-    """Graphs begin with few vectors, and those of signs with short ones, so that a test need not make thousands."""
-    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
-    monkeypatch.setattr(collection, "FEW", 20)
-    if request.param == "Signs":
-        monkeypatch.setattr(index, "_LONG", 1)
-    return request.param
-
-
-def texts_of(found):
-    return [one.text for one in found]
 
 
 def test_what_was_added_is_found_by_its_text(cache):
@@ -241,164 +193,6 @@ def test_other_vectors_never_meet(cache, other):
     assert texts_of(cache.nearest("a")) == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ([1.0] * 3, "3 dimensions, and this vector cache 16"),
-        ([float("nan")] * DIMENSION, "NaN"),
-        ([float("inf")] * DIMENSION, "NaN, or a number"),
-        ([1e300] * DIMENSION, "float32"),
-        ([0.0] * DIMENSION, "zeros"),
-        ([[1.0] * DIMENSION], "one row of numbers"),
-        (["1"] * DIMENSION, "one row of numbers"),
-        (7, "a list of numbers"),
-    ],
-)
-def test_a_wrong_vector_is_refused_in_words(cache, given, says):
-    """Neither stored nor looked for: the message says what is wrong with it."""
-    with pytest.raises(ConfigurationError, match=says):
-        cache.add("a", 1, vector=given)
-    with pytest.raises(ConfigurationError, match=says):
-        cache.nearest(given)
-    assert len(cache) == 0
-
-
-def test_wrong_arguments_are_refused_in_words(cache):
-    """A threshold out of range, a count below none, what is no text, a value that JSON does not know."""
-    cache.add("a", 1)
-    for wrong in (1.5, -2, "0.9", None, float("nan"), True):
-        with pytest.raises(ConfigurationError, match="similarity="):
-            cache.nearest("a", similarity=wrong)
-    for wrong in (-1, 1.0, True):
-        with pytest.raises(ConfigurationError, match="max="):
-            cache.nearest("a", max=wrong)
-    with pytest.raises(ConfigurationError, match="a text is a str"):
-        cache.add(b"a", 1)
-    with pytest.raises(UncacheableRequest):
-        cache.add("b", {1, 2})
-    with pytest.raises(ConfigurationError, match="2 vectors of 1 texts"):
-        cache.add_many([("b", 1)], vectors=[vector("b")] * 2)
-    assert cache.nearest("a", max=0) == []
-    assert len(cache) == 1
-
-
-def test_wrong_settings_are_refused_in_words(isolated):
-    """Measure, dimension and prefix are checked before anything is made."""
-    for wrong in ({"similarity": "manhattan"}, {"dimension": 0}, {"dimension": 1.5}, {"prefix": 3}, {"model": None}):
-        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-            create_vector_cache("memory", **wrong)
-
-
-def test_without_a_vector_the_message_says_how_to_get_one(isolated):
-    """Nobody who gave neither vector nor ``embed`` is left guessing; the same text is found all the same."""
-    with create_vector_cache("memory", dimension=DIMENSION) as cache:
-        cache.add("a", 1, vector=vector("a"))
-        assert texts_of(cache.nearest("a")) == ["a"]
-        with pytest.raises(ConfigurationError, match=r"vector=\.\.\.,.*embed="):
-            cache.nearest("b")
-
-
-def test_what_embed_can_not_return_is_refused_in_words(isolated):
-    """A coroutine function, and one that forgot to return, are said to be what they are."""
-
-    async def coroutine(texts):
-        return embed(texts)
-
-    for wrong, says in ((coroutine, "embed is a coroutine function"), (lambda _: None, "but NoneType")):
-        with create_vector_cache("memory", dimension=DIMENSION, embed=wrong) as cache:
-            with pytest.raises(ConfigurationError, match=says):
-                cache.add("a", 1)
-            with pytest.raises(ConfigurationError, match=says):
-                cache.nearest("a")
-
-
-def test_without_numpy_the_same_text_is_found(isolated, monkeypatch):
-    """Where vectors can't be compared, exact look-ups work, and the message names the extra."""
-    monkeypatch.setattr(vector_index, "_has", lambda package: False)
-    with create_vector_cache("memory", dimension=DIMENSION, embed=embed) as cache:
-        cache.add("a", 1)
-        assert texts_of(cache.nearest("a")) == ["a"]
-        with pytest.raises(ConfigurationError, match=r"genai-cache-magic\[vector\]"):
-            cache.nearest("b")
-
-
-def test_the_index_is_kept_for_the_next_process(isolated, few, monkeypatch):
-    """A graph is loaded instead of built, and only what is new since is read."""
-    read = []
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        cache.add_many({f"text {n}": n for n in range(100)})
-        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        cache.add("new", 1)
-        cache.delete("text 3")
-        original = cache._entries.read
-        monkeypatch.setattr(cache._entries, "read", lambda ids: original([*map(_noted(read), ids)]))
-        assert cache.build() == 100
-        assert len(read) == 1
-        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
-        assert texts_of(cache.nearest(near("new"))) == ["new"]
-        assert cache.nearest(near("text 3")) == []
-
-
-def _noted(read):
-    def note(entry_id):
-        read.append(entry_id)
-        return entry_id
-
-    return note
-
-
-def test_a_graph_of_another_kind_is_made_anew(isolated, few, monkeypatch):
-    """What was kept of vectors in another way, by another release say, is not taken for what is needed now."""
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        cache.add_many({f"text {n}": n for n in range(60)})
-        cache.build()
-    monkeypatch.setattr(index, "_LONG", 1 if few == "Graph" else 768)
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        assert cache.build() == 60
-        assert type(cache._index._collection._index).__name__ == ("Signs" if few == "Graph" else "Graph")
-        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "version", "empty", "foreign"])
-def test_an_index_that_does_not_fit_is_made_anew(isolated, few, damage, monkeypatch):
-    """A file that is cut, changed, of another version or another key's answers nothing: all is read again."""
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        cache.add_many({f"text {n}": n for n in range(60)})
-        cache.build()
-    (file,) = [path for path in isolated.rglob("vectors-*") if path.suffix != ".lock"]
-    content = file.read_bytes()
-    changed = {
-        "cut": content[: len(content) // 2],
-        "flip": content[:500] + bytes([content[500] ^ 1]) + content[501:],
-        "version": content[:4] + b"\x02" + content[5:],
-        "empty": b"",
-        "foreign": b"\0" * len(content),
-    }[damage]
-    file.write_bytes(changed)
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        assert cache.build() == 60
-        assert texts_of(cache.nearest(near("text 9"))) == ["text 9"]
-    assert file.read_bytes() != changed
-
-
-def test_nothing_readable_lies_in_the_index(isolated, few):
-    """Neither texts, nor values, nor vectors stand in the file of a sealed cache."""
-    with create_vector_cache("disk", dimension=DIMENSION, embed=embed) as cache:
-        cache.add_many({f"canary text {n}": f"canary value {n}" for n in range(60)})
-        cache.build()
-        ids = [bytes.fromhex(cache._entries.id_of(f"canary text {n}")) for n in range(60)]
-    files = [path for path in isolated.rglob("*") if path.is_file()]
-    assert any(path.name.startswith("vectors-") for path in files)
-    for path in files:
-        content = path.read_bytes()
-        assert b"canary" not in content
-        for n in range(60):
-            assert vector(f"canary text {n}").tobytes() not in content
-        if path.name.startswith("vectors-"):
-            assert not any(raw in content for raw in ids)
-
-
 def test_many_threads_find_and_add_at_once(cache, few):
     """Each thread finds what it added, while the others add."""
     lost = []
@@ -444,14 +238,6 @@ def test_a_model_of_this_machine_knows_what_texts_mean(isolated):
         (found,) = cache.nearest("What is 17 plus 26?", similarity=0.8)
         assert (found.value, round(found.similarity, 3)) == (2, 0.896)
         cache.nearest_many(["", "x" * 1_000_000, "\ud800"])
-
-
-def test_what_a_local_model_can_not_be_is_refused_in_words(isolated):
-    """Another dimension, or no function at all."""
-    with pytest.raises(ConfigurationError, match="384 dimensions"):
-        create_vector_cache("memory", embed="local", dimension=1536)
-    with pytest.raises(ConfigurationError, match="embed="):
-        create_vector_cache("memory", embed="remote")
 
 
 def test_what_only_looks_alike_is_left_out_if_asked(isolated):

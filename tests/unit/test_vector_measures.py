@@ -151,6 +151,19 @@ def test_signs_need_no_memory_for_all_that_is_asked_for():
     assert peak_bytes < rows.nbytes * 0.7
 
 
+def test_signs_keep_no_bytes_that_the_graph_has_copied():
+    """Loaded, the graph is in memory once: the bytes that it was read from may go."""
+    pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
+    measure = measure_of("cosine")
+    signs = index.made(measure, 768)
+    signs.add(measure.prepared(np.random.default_rng(1).standard_normal((30, 768)).astype(np.float32)))
+    graph, *numbers = signs.save()
+    read_from = bytearray(graph)
+    again = index.made(measure, 768, [memoryview(read_from), *numbers])
+    read_from.clear()  # which is refused while somebody has a view of it
+    assert len(again) == 30
+
+
 def test_signs_of_another_number_of_vectors_are_refused():
     """A graph whose vectors are missing in part, or that is none, is never searched."""
     pytest.importorskip("usearch", reason="pip install 'genai-cache-magic[vector]'")
@@ -158,9 +171,25 @@ def test_signs_of_another_number_of_vectors_are_refused():
     signs = index.made(measure, 768)
     assert [len(found) for found in signs.search(vectors(1)[0].repeat(768 // DIMENSION), 3)] == [0, 0]
     signs.add(measure.prepared(np.random.default_rng(1).standard_normal((30, 768)).astype(np.float32)))
-    saved = bytes(signs.save())
-    for damaged in (saved[:-1], saved + b"\0", b"", saved[:8] + bytes(len(saved) - 8)):
+    saved = signs.save()
+    graph, *numbers = saved
+    cut = [[*saved[:place], bytes(part)[:-1], *saved[place + 1 :]] for place, part in enumerate(saved)]
+    for damaged in (*cut, saved[:-1], [*saved, b"\0"], [], [bytes(len(graph)), *numbers]):
         with pytest.raises(EntryUndecodable):
             index.made(measure, 768, damaged)
     with pytest.raises(EntryUndecodable):
         index.made(measure, 1536, saved)
+
+
+@pytest.mark.parametrize("dimension", [768, 769, 1000, 1536, 1607])
+def test_a_turn_keeps_angles_and_mixes_all_numbers(dimension):
+    """Products are what they were, and one number of a vector moves all signs but the few that are left over."""
+    turn = index.Turn(dimension)
+    rows = np.random.default_rng(2).standard_normal((20, dimension)).astype(np.float32)
+    turned = turn(rows)
+    assert np.allclose(turned @ turned.T, rows @ rows.T, atol=1e-2)
+    assert np.allclose(turn(rows[3]), turned[3], atol=1e-4)
+    one = np.zeros(dimension, np.float32)
+    one[5] = 1
+    assert np.count_nonzero(np.abs(turn(one)) > 1e-6) > 0.9 * dimension
+    assert np.abs(turn(one)).max() < 0.2

@@ -9,39 +9,21 @@ from pathlib import Path
 
 import openai
 import pytest
+from commands import ran
+from priced_model import MODEL, body, own_priced_model, users_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.budgets import dry
-from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.commands import Commands
 from genai_cache_magic.testing.simulated.call import Fault
 
 pytestmark = pytest.mark.timeout(100)
 
-MODEL = "gpt-4.1-mini"
-
-
-def body(text, **more):
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
-
 
 def line(text, **more):
     return {"custom_id": text, "method": "POST", "url": "/v1/chat/completions", "body": body(text, **more)}
-
-
-@pytest.fixture(autouse=True)
-def _own(isolated, unique_server, monkeypatch):
-    """Every test has a cache of its own, and a model that costs what OpenAI's does."""
-    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({unique_server.url: "openai"}))
-    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-
-
-@pytest.fixture
-def cache():
-    return current_session().cache("default")
 
 
 def test_what_was_warmed_is_a_hit(cache, unique_server):
@@ -215,29 +197,22 @@ def test_a_file_of_lines(cache, tmp_path, unique_server):
         cache.warm(str(path))
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    shown = capsys.readouterr()
-    return ended.value.code, shown.out, shown.err
-
-
 def test_the_commands(capsys, tmp_path, unique_server):
     """`estimate` says what `warm` then does; its code tells whether something is left."""
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join(json.dumps(body(f"{number}")) for number in range(3)), encoding="utf-8")
-    code, out, _ = run(capsys, "estimate", str(path))
+    code, out, _ = ran(capsys, "estimate", str(path))
     assert (code, out.partition(",")[0]) == (0, "0 of 3 calls cached")
-    assert run(capsys, "warm", str(path), "--dry-run", "--json")[1].startswith('{"hits": 0, "misses": 3')
+    assert ran(capsys, "warm", str(path), "--dry-run", "--json")[1].startswith('{"hits": 0, "misses": 3')
     assert unique_server.count == 0
-    code, out, _ = run(capsys, "warm", str(path), "--budget", "0.0003", "--max-workers", "1")
+    code, out, _ = ran(capsys, "warm", str(path), "--budget", "0.0003", "--max-workers", "1")
     assert (code, " left, " in out) == (1, True)
-    code, out, _ = run(capsys, "warm", str(path), "--run", "r", "--json")
+    code, out, _ = ran(capsys, "warm", str(path), "--run", "r", "--json")
     done = json.loads(out)
     assert (code, done["left"], done["failed"], done["hits"] + done["stored"]) == (0, 0, 0, 3)
-    assert run(capsys, "estimate", "r")[1].startswith("3 of 3 calls cached")
-    assert run(capsys, "warm", str(path), "--budget", "nothing")[0] == 2
-    assert run(capsys, "estimate", "no-run")[0] == 2
+    assert ran(capsys, "estimate", "r")[1].startswith("3 of 3 calls cached")
+    assert ran(capsys, "warm", str(path), "--budget", "nothing")[0] == 2
+    assert ran(capsys, "estimate", "no-run")[0] == 2
 
 
 def test_the_magic(capsys, tmp_path, unique_server):

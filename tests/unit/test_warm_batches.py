@@ -9,26 +9,23 @@ from pathlib import Path
 import anthropic
 import openai
 import pytest
+from commands import ran
+from priced_model import MODEL, body, users_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api import batching
-from genai_cache_magic.api.asking import vendors
+from genai_cache_magic.api.asking import batching, vendors
 from genai_cache_magic.api.asking.batch_notes import Asked, Note, Notes
 from genai_cache_magic.api.asking.outcomes import Submitted
-from genai_cache_magic.api.session import current_session, reset_session
-from genai_cache_magic.cli.main import main
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.errors import ConfigurationError
+from genai_cache_magic.events import Outcome
 from genai_cache_magic.jupyter.commands import Commands
-from genai_cache_magic.jupyter.warming import batch_report
+from genai_cache_magic.jupyter.shown.warming import batch_report
 from genai_cache_magic.testing.simulated.call import Fault
 
 pytestmark = pytest.mark.timeout(100)
 
-MODEL, CLAUDE = "gpt-4.1-mini", "claude-sonnet-5"
-
-
-def body(text, **more):
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
+CLAUDE = "claude-sonnet-5"
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +36,6 @@ def _own(isolated, unique_server, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", unique_server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
-
-
-@pytest.fixture
-def cache():
-    return current_session().cache("default")
 
 
 def notes_in(cache):
@@ -75,6 +67,19 @@ def test_what_was_collected_is_a_hit(cache, unique_server, make):
                 other.messages.create(**claude(text))
     assert (cell.hits, cell.misses, unique_server.count) == (2, 0, 1)
     assert notes_in(cache) == []
+
+
+def test_a_collected_answer_is_gone_on_from(cache, unique_server):
+    """The id that it gives out stands for it, as if it had come by a single call."""
+    first = {"model": MODEL, "input": "a"}
+    cache.submit_batch([first], endpoint="/v1/responses")
+    assert cache.collect_batches().stored == 1
+    with llm_cache() as cell, openai.OpenAI() as client:
+        given = client.responses.create(**first).id
+        for _ in range(2):
+            client.responses.create(model=MODEL, input="b", previous_response_id=given)
+    assert [call.outcome for call in cell.calls] == [Outcome.HIT, Outcome.MISS, Outcome.HIT]
+    assert unique_server.count == 1
 
 
 def test_half_the_price(cache, unique_server):
@@ -287,33 +292,26 @@ def test_a_batch_is_of_one_api_and_model(cache, unique_server):
     assert cache.invalidate_tag("t", dry_run=True).count == 6
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    shown = capsys.readouterr()
-    return ended.value.code, shown.out, shown.err
-
-
 def test_the_commands(capsys, tmp_path, unique_server):
     """`warm FILE --batch` submits, `warm --collect` stores; their codes tell whether something is left."""
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join(json.dumps(body(f"{number}")) for number in range(3)), encoding="utf-8")
     unique_server.batches.hold()
-    code, out, _ = run(capsys, "warm", str(path), "--batch", "--json")
+    code, out, _ = ran(capsys, "warm", str(path), "--batch", "--json")
     (batch,) = json.loads(out)["batches"]
     assert (code, json.loads(out)["submitted"]) == (0, 3)
-    code, out, _ = run(capsys, "warm", "--collect")
+    code, out, _ = ran(capsys, "warm", "--collect")
     assert (code, batch in out) == (1, True)
     unique_server.batches.release()
-    code, out, _ = run(capsys, "warm", "--collect", batch)
+    code, out, _ = ran(capsys, "warm", "--collect", batch)
     assert (code, out.partition(",")[0]) == (0, "1 batch collected")
-    assert run(capsys, "warm", str(path), "--batch")[1].startswith("3 cached before, 0 submitted")
-    assert json.loads(run(capsys, "warm", "--collect", "--json")[1])["stored"] == 0
-    assert run(capsys, "warm", "--collect")[:2] == (0, "no batch is under way: there is nothing to collect\n")
+    assert ran(capsys, "warm", str(path), "--batch")[1].startswith("3 cached before, 0 submitted")
+    assert json.loads(ran(capsys, "warm", "--collect", "--json")[1])["stored"] == 0
+    assert ran(capsys, "warm", "--collect")[:2] == (0, "no batch is under way: there is nothing to collect\n")
     assert "2 batches" in batch_report(Submitted(0, 2, 0, 0, Decimal(0), batches=("a", "b"))).title
-    assert run(capsys, "warm", "--collect", "batch_none")[0] == 2
-    assert run(capsys, "warm")[0] == 2
-    assert run(capsys, "warm", "--collect", "--batch")[0] == 2
+    assert ran(capsys, "warm", "--collect", "batch_none")[0] == 2
+    assert ran(capsys, "warm")[0] == 2
+    assert ran(capsys, "warm", "--collect", "--batch")[0] == 2
 
 
 def test_the_magic(tmp_path, unique_server):

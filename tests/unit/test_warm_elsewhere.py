@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
@@ -10,36 +9,17 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from decimal import Decimal
 
 import pytest
+from priced_model import body, own_priced_model, users_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import current_session
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.testing.simulated.call import Fault
 
 pytestmark = pytest.mark.timeout(100)
 
-MODEL = "gpt-4.1-mini"
-
-
-def body(text, **more):
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
-
 
 def bodies(number):
     return [body(f"{text}") for text in range(number)]
-
-
-@pytest.fixture(autouse=True)
-def _own(isolated, unique_server, monkeypatch):
-    """Every test has a cache of its own, and a model that costs what OpenAI's does."""
-    monkeypatch.setenv("GENAI_CACHE_ORIGINS", json.dumps({unique_server.url: "openai"}))
-    monkeypatch.setenv("OPENAI_BASE_URL", unique_server.openai_url)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-
-
-@pytest.fixture
-def cache():
-    return current_session().cache("default")
 
 
 class Losing(Executor):

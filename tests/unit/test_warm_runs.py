@@ -7,23 +7,19 @@ import json
 import anthropic
 import openai
 import pytest
+from priced_model import MODEL, body, users_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_cache, llm_cache
-from genai_cache_magic.api.session import current_session, reset_session
+from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.cli.main import main
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.jupyter.commands import Commands
 
 pytestmark = pytest.mark.timeout(100)
 
-MODEL = "gpt-4.1-mini"
 NOISY = "look at <A object at 0x7f3a5c0b1d90>"
 KEYED = {"api_key": "of a model behind a gateway"}
 PICTURE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
-
-
-def body(content, **more):
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +29,6 @@ def _own(isolated, unique_server, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", unique_server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
-
-
-@pytest.fixture
-def cache():
-    return current_session().cache("default")
 
 
 def ask(*bodies):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from genai_cache_magic.core.model import Form, Response
-from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import End, Wants
+from genai_cache_magic.providers.formats import streams
 from genai_cache_magic.providers.registry import recognise
 from tests.unit.model_calls import CHAT, CLAUDE, HELLO, NOWHERE, call
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from namespace_keys import assert_stated, keyring_of
 
 from genai_cache_magic.crypto.aead import KeySchedule
 from genai_cache_magic.crypto.document_mac import protect_document, verify_document
 from genai_cache_magic.crypto.envelope import Sealer
-from genai_cache_magic.crypto.keyring import Keyring
 from genai_cache_magic.crypto.keyset import open_manifest
 from genai_cache_magic.crypto.wrappers.local import LocalKeyFile
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, KeyUnavailable
@@ -32,16 +32,8 @@ def failing(file):
 
 def sealer_of(vector, salt=""):
     stated = ENVELOPES["keyring"]
-    keyring = Keyring(
-        epoch=stated["epoch"],
-        suite=stated["suite"],
-        manifest_version=1,
-        fingerprint="",
-        id_key=b"",
-        mac_key=b"",
-        derivation_key=b"",
-        root_keys={int(epoch): bytes.fromhex(root_key) for epoch, root_key in stated["root_keys"].items()},
-    )
+    root_keys = {int(epoch): bytes.fromhex(root_key) for epoch, root_key in stated["root_keys"].items()}
+    keyring = keyring_of(root_keys, epoch=stated["epoch"], suite=stated["suite"])
     return Sealer(keyring, vector["namespace"], random=lambda _: bytes.fromhex(salt))
 
 
@@ -97,15 +89,7 @@ def test_keysets_that_open(vector, wrapper):
     keyring = open_manifest(
         bytes.fromhex(vector["manifest"]), vector["namespace"], wrapper, lowest_version=vector["lowest_version"]
     )
-    stated = vector["keyring"]
-    assert (keyring.epoch, keyring.suite, keyring.manifest_version) == (
-        stated["epoch"],
-        stated["suite"],
-        stated["manifest_version"],
-    )
-    for name in ("id_key", "mac_key", "derivation_key"):
-        assert getattr(keyring, name).hex() == stated[name]
-    assert {str(epoch): root_key.hex() for epoch, root_key in keyring.root_keys.items()} == stated["root_keys"]
+    assert_stated(keyring, vector["keyring"])
 
 
 @pytest.mark.parametrize("vector", failing(KEYSETS))

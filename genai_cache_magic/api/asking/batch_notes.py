@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from genai_cache_magic.api.requests_file import Wanted
+from genai_cache_magic.api.asking.requests_file import Wanted
 from genai_cache_magic.core.options import Options
 from genai_cache_magic.crypto.aead import SALT_BYTES, derive_key, open_box, seal_box
 from genai_cache_magic.errors import ConfigurationError, DecryptionError, StoreUnavailable
+from genai_cache_magic.stores.disk.locks import FileLock
 from genai_cache_magic.stores.documents import FileDocument
-from genai_cache_magic.stores.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

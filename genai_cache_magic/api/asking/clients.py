@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from genai_cache_magic.errors import CellInterrupt, ConfigurationError, make_ordinary
 
 if TYPE_CHECKING:
-    from genai_cache_magic.api.requests_file import Wanted
+    from genai_cache_magic.api.asking.requests_file import Wanted
 
 _MESSAGES: Final = "/v1/messages"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from genai_cache_magic.api.asking.clients import Clients
-    from genai_cache_magic.api.requests_file import Wanted
+    from genai_cache_magic.api.asking.requests_file import Wanted
 
 
 INTERRUPTED: Final = "interrupted: what was answered is kept, and the next time it goes on from there"

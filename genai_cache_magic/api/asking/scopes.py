@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from genai_cache_magic.api.asking.outcomes import Warmed
-from genai_cache_magic.api.placeholders import placeholders
+from genai_cache_magic.api.asking.placeholders import placeholders
 from genai_cache_magic.budgets.dry import DryAnswers, Tell
 from genai_cache_magic.calls.scope import CellScope
 from genai_cache_magic.core.ignoring import checked_rules, combined
-from genai_cache_magic.core.options import Options, checked_tags
+from genai_cache_magic.core.options import Options, checked_name, checked_tags
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.intercept.active import Active, Answers
 from genai_cache_magic.intercept.patching import patcher
-from genai_cache_magic.intercept.threads import in_force
+from genai_cache_magic.intercept.workers.threads import in_force
 from genai_cache_magic.runs.recorder import RunRecorder
 from genai_cache_magic.runs.watching import WatchedAnswers
 from genai_cache_magic.settings.units import parse_duration, parse_usd
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.asking.wanting import Wanting
     from genai_cache_magic.calls.estimates import Estimate
     from genai_cache_magic.core.model import EntryId, Response
-    from genai_cache_magic.entries.counting import Counts
+    from genai_cache_magic.entries.team.counting import Counts
     from genai_cache_magic.ledger.usage import Ledger
     from genai_cache_magic.runs.runs import Runs
 
@@ -94,7 +94,7 @@ def told(scope: CellScope, round_: Round, wanted: Wanting) -> Warmed:
 def key_options(cache: Warmable, ignore: Iterable[str] | None, salt: str) -> Options:
     """Return the options that decide where an answer is found; raises ``ConfigurationError``."""
     rules = combined(cache.ignore, checked_rules(ignore))
-    return Options(namespace=cache.namespace, ignore=rules, salt=salt)
+    return Options(namespace=cache.namespace, ignore=rules, salt=checked_name(salt, of="salt"))
 
 
 def call_options(
@@ -117,7 +117,7 @@ def call_options(
     limit, unknown = spending_of(*spending)
     return replace(
         keyed,
-        run=run,
+        run=checked_name(run, of="run"),
         tags=checked_tags(tags),
         ttl_s=None if ttl is None else parse_duration(ttl, name="ttl"),
         budget_usd=limit,

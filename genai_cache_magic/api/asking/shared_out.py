@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from genai_cache_magic.api.asking.parts import PartDone
+    from genai_cache_magic.api.asking.requests_file import Wanted
     from genai_cache_magic.api.asking.scopes import Warmable
     from genai_cache_magic.api.asking.wanting import Wanting
-    from genai_cache_magic.api.requests_file import Wanted
     from genai_cache_magic.core.options import Options
 
 _LARGEST: Final = 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.api.requests_file import read_requests, recorded_requests
+from genai_cache_magic.api.asking.requests_file import read_requests, recorded_requests
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import ConfigurationError
 from genai_cache_magic.runs.again import OnlyAsRecorded
@@ -16,7 +16,7 @@ from genai_cache_magic.runs.run_file import is_run_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from genai_cache_magic.api.requests_file import Wanted
+    from genai_cache_magic.api.asking.requests_file import Wanted
     from genai_cache_magic.intercept.active import Answers
     from genai_cache_magic.runs.lines import RecordedCall
     from genai_cache_magic.runs.runs import Runs

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from genai_cache_magic.crypto.wrappers.azure_rights import Asked, denied
 from genai_cache_magic.errors import ConfigurationError, KeyMissing, KeyThrottled, KeyUnavailable
+from genai_cache_magic.host import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -225,7 +226,8 @@ class VaultClient:
         with _translated(self.name):
             from azure.core.rest import HttpRequest
 
-            request = HttpRequest(method, url, **({} if body is None else {"json": body}))
+            headers = {"x-ms-client-request-id": request_id()}
+            request = HttpRequest(method, url, headers=headers, **({} if body is None else {"json": body}))
             response = self._connected().send_request(request)
             content = response.content
             try:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic import __version__
-from genai_cache_magic.api.alert_board import in_force
+from genai_cache_magic.api.watching.alert_board import in_force
 from genai_cache_magic.errors import StoreUnavailable
 from genai_cache_magic.events import Tier
 from genai_cache_magic.jupyter.server.asked import (
@@ -18,7 +18,7 @@ from genai_cache_magic.jupyter.server.asked import (
     selection_of,
 )
 from genai_cache_magic.jupyter.server.caches import NotHere, Unusable
-from genai_cache_magic.jupyter.words import counted, invalidated_in_words
+from genai_cache_magic.jupyter.shown.words import counted, invalidated_in_words
 from genai_cache_magic.ops.checks import Severity
 from genai_cache_magic.ops.doctor import examine
 from genai_cache_magic.ops.findings import worst
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genai_cache_magic.api.cache import Cache
     from genai_cache_magic.calls.explain import Explanation
     from genai_cache_magic.core.model import EntryId, Response
-    from genai_cache_magic.entries.catalogue import Invalidation, Listed
+    from genai_cache_magic.entries.listing.results import Invalidation, Listed
     from genai_cache_magic.jupyter.server.asked import Selection
     from genai_cache_magic.jupyter.server.caches import Caches
 

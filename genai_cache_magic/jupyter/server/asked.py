@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genai_cache_magic.entries.catalogue import Listing
+from genai_cache_magic.entries.listing.results import Listing
 from genai_cache_magic.errors import ConfigurationError
 
 if TYPE_CHECKING:

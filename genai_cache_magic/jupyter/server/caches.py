@@ -7,9 +7,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from genai_cache_magic.api.session import Session
+from genai_cache_magic.api.scopes.session import Session
+from genai_cache_magic.api.team.custody import layout_directory
 from genai_cache_magic.errors import GenaiCacheError
 from genai_cache_magic.events import Trouble
+from genai_cache_magic.stores.keys import LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,7 +141,7 @@ class Caches:
             return
         yield session.settings.namespace
         if place.store:
-            inside = session.settings.dir / "v1"
+            inside = session.settings.dir / layout_directory(LAYOUT)
             others = sorted(path.name for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
             yield from [name for name in others if name != session.settings.namespace][:_MAX_SEARCHED]
 

@@ -100,23 +100,34 @@ function packedCalls(kind, tags) {
   });
 }
 
-/** Return the line that says what happened, in words. */
+/** Return the line that says what happened: what failed, what it cost, and then how it was answered, as `headline` does. */
 export function inWords(report) {
   if (isText(report.estimate)) return report.estimate;
-  const calls = callsOf(report);
   const counts = ["hits", "similar", "misses", "bypassed", "errors", "open"].some((name) => count(report[name]) > 0);
   const others = isRecord(report.unrecognised) ? Object.entries(report.unrecognised) : [];
-  if (!counts && !calls.length && !others.length) return "no model calls";
+  if (!counts && !callsOf(report).length && !others.length) return "no model calls";
+  const [money, read] = isRecord(report.totals) ? sums(report.totals) : ["", ""];
+  const parts = [...failures(report, others), money, answered(report, others), read];
+  if (isText(report.mode) && report.mode !== "use") parts.push(`mode ${report.mode}`);
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** Return what the line leads with: calls that failed, and what may cost without being known yet. */
+function failures(report, others) {
+  const parts = count(report.errors) ? [counted(report.errors, "error")] : [];
+  if (count(report.open)) parts.push(`${counted(report.open, "call")} still open, price unknown`);
+  return parts.concat(others.map(([host, n]) => `${counted(count(n), "request")} to ${host} ${count(n) === 1 ? "was" : "were"} not recognised`));
+}
+
+/** Return how calls were answered; nothing if the line has said it all by now. */
+function answered(report, others) {
+  const hasAnswers = ["hits", "similar", "misses", "bypassed"].some((name) => count(report[name]) > 0);
+  if (!hasAnswers && (count(report.open) || others.length)) return "";
   const notStored = count(report.not_stored ?? report.refused);
   const parts = [counted(count(report.hits), "hit"), counted(count(report.misses), "miss", "misses")];
   if (count(report.similar)) parts.splice(1, 0, `${whole(report.similar)} similar`);
   if (notStored) parts.push(`${whole(notStored)} not stored`);
   if (count(report.bypassed)) parts.push(`${whole(report.bypassed)} bypassed`);
-  if (count(report.errors)) parts.push(counted(report.errors, "error"));
-  if (count(report.open)) parts.push(`${whole(report.open)} still open`);
-  parts.push(...others.map(([host, n]) => `${counted(count(n), "request")} to ${host} not recognised`));
-  if (isRecord(report.totals)) parts.push(...sums(report.totals));
-  if (isText(report.mode) && report.mode !== "use") parts.push(`mode ${report.mode}`);
   return parts.join(", ");
 }
 
@@ -127,8 +138,8 @@ function sums(totals) {
     return `${name} ${sum === null && least !== null ? `at least ${dollars(least)}` : dollars(sum)}`;
   };
   const [input, output] = [totals.input_tokens, totals.output_tokens].map(amount);
-  const read = input === null && output === null ? "tokens unknown" : `${tokensOf(input)} ${input === 1 ? "token" : "tokens"} in / ${tokensOf(output)} out`;
-  return [money("spent"), money("saved"), read];
+  const read = input === null && output === null ? "tokens unknown" : `${tokensOf(input)} ${input === 1 ? "token" : "tokens"} in, ${tokensOf(output)} out`;
+  return [`${money("spent")}, ${money("saved")}`, read];
 }
 
 /** Return why `report` can't be drawn, as a sentence; empty if it can. */

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import forms, sse
+from genai_cache_magic.providers import forms
 from genai_cache_magic.providers.anthropic import stream
 from genai_cache_magic.providers.anthropic.usage import read_usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
@@ -21,7 +21,8 @@ from genai_cache_magic.providers.fields import (
     pop_form,
     positive,
 )
-from genai_cache_magic.providers.media import fold
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.media import fold
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from genai_cache_magic.core.model import JsonObject, JsonValue
-    from genai_cache_magic.providers.sse import Event
+    from genai_cache_magic.providers.formats.sse import Event
 
 _STOP: Final = ("stop_reason", "stop_sequence", "stop_details", "container")
 """Fields of a message that its last delta tells."""

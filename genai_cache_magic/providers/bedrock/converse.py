@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import eventstream
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import Counted, first, leftover, units
 from genai_cache_magic.providers.fields import (
@@ -26,7 +25,8 @@ from genai_cache_magic.providers.fields import (
     positive,
     preview_of,
 )
-from genai_cache_magic.providers.media import fold
+from genai_cache_magic.providers.formats import eventstream
+from genai_cache_magic.providers.formats.media import fold
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
     as_list,

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeAlias
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import choices, eventstream, sse, vectors
+from genai_cache_magic.providers import choices, vectors
 from genai_cache_magic.providers.anthropic import messages as anthropic_messages
 from genai_cache_magic.providers.anthropic.messages import AnthropicMessages
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.bedrock import converse
 from genai_cache_magic.providers.cohere.embeddings import parts_of
 from genai_cache_magic.providers.fields import keeps_an_hour, last_user_text, objects, positive, preview_of
-from genai_cache_magic.providers.media import decode_base64
+from genai_cache_magic.providers.formats import eventstream, sse
+from genai_cache_magic.providers.formats.media import decode_base64
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import (
     as_list,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import Counted, first, leftover
 from genai_cache_magic.providers.fields import (
@@ -19,7 +18,8 @@ from genai_cache_magic.providers.fields import (
     pop_form,
     positive,
 )
-from genai_cache_magic.providers.media import fold_parts
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.media import fold_parts
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
@@ -28,6 +28,7 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
+    whole_if_scored,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -71,9 +72,7 @@ class CohereChat:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream ends with ``message-end``."""
-        answer = self._read(response)
-        is_wanted = self.is_scored and answer.end is End.TRUNCATED
-        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+        return whole_if_scored(self._read(response), is_scored=self.is_scored)
 
     def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:

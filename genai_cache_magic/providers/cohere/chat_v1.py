@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import jsonlines, sse, streams
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.cohere.chat import FINISH, read_usage
 from genai_cache_magic.providers.fields import is_asked, pop_form, positive, preview_of
+from genai_cache_magic.providers.formats import jsonlines, sse, streams
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,

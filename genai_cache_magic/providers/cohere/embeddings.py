@@ -11,7 +11,7 @@ from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.batches import Parts
 from genai_cache_magic.providers.cohere.chat import MEDIA, read_usage
 from genai_cache_magic.providers.fields import objects, preview_of
-from genai_cache_magic.providers.media import URL, fold_parts, fold_texts
+from genai_cache_magic.providers.formats.media import URL, fold_parts, fold_texts
 from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.vectors import end_by_type

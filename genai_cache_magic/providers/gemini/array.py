@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Response
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.forms import Inconvertible, dump, event, frame, load, objects_of, only, restated
 from genai_cache_magic.providers.reading import is_success
 

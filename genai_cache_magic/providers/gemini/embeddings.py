@@ -10,8 +10,8 @@ from genai_cache_magic.core.model import Form, Usage
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.batches import Parts
 from genai_cache_magic.providers.fields import is_conversation, objects, preview_of
+from genai_cache_magic.providers.formats.media import fold_either_alphabet
 from genai_cache_magic.providers.gemini.generate import MEDIA
-from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import target_named_by_path
 from genai_cache_magic.providers.reading import as_list, as_object, count, load_answer
 from genai_cache_magic.providers.vectors import end_of

@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.errors import UncacheableRequest
-from genai_cache_magic.providers import forms, sse
+from genai_cache_magic.providers import forms
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_asked, is_conversation, is_one_token, objects, positive, preview_of
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.media import fold_either_alphabet
 from genai_cache_magic.providers.gemini import array, stream
 from genai_cache_magic.providers.gemini.usage import read_usage
-from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import take_from_query, target_named_by_path
-from genai_cache_magic.providers.reading import as_list, as_object, as_text, gravest, is_success, load_object
+from genai_cache_magic.providers.reading import (
+    as_list,
+    as_object,
+    as_text,
+    gravest,
+    is_success,
+    load_object,
+    whole_if_scored,
+)
 from genai_cache_magic.providers.toolcalls import Renumbering
 
 if TYPE_CHECKING:
@@ -71,9 +80,7 @@ class Gemini:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended; a stream is whole if the last word of every candidate gave its reason."""
-        answer = self._read(response)
-        is_wanted = self.is_scored and answer.end is End.TRUNCATED
-        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+        return whole_if_scored(self._read(response), is_scored=self.is_scored)
 
     def _read(self, response: Response) -> Answer:
         if not is_success(response):

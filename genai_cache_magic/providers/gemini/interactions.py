@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import lookups, sse, streams
+from genai_cache_magic.providers import lookups
 from genai_cache_magic.providers.base import STATEFUL, Answer, End, Follows, Given, ModelCall, Wants
 from genai_cache_magic.providers.fields import is_asked, objects, pop_form, positive, preview_of
+from genai_cache_magic.providers.formats import sse, streams
+from genai_cache_magic.providers.formats.media import fold_either_alphabet
 from genai_cache_magic.providers.gemini.usage import read_usage
-from genai_cache_magic.providers.media import fold_either_alphabet
 from genai_cache_magic.providers.named_by_path import take_from_query
 from genai_cache_magic.providers.reading import (
     as_list,

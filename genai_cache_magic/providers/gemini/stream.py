@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from genai_cache_magic.core.model import JsonObject, JsonValue
-    from genai_cache_magic.providers.sse import Event
+    from genai_cache_magic.providers.formats.sse import Event
 
 _HEAD: Final = ("createTime", "modelVersion", "modelStatus", "responseId")
 _ANSWER: Final = ("candidates", "promptFeedback", "usageMetadata", *_HEAD)

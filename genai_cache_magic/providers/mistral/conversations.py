@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import lookups, sse
+from genai_cache_magic.providers import lookups
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import last_user_text, objects, pop_form, positive, preview_of
-from genai_cache_magic.providers.media import fold_parts
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.media import fold_parts
 from genai_cache_magic.providers.reading import (
     as_list,
     as_object,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
-from genai_cache_magic.providers.media import fold_part
+from genai_cache_magic.providers.formats.media import fold_part
 from genai_cache_magic.providers.reading import as_object, as_text, load_answer
 from genai_cache_magic.providers.target import find_target
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form, Usage
-from genai_cache_magic.providers import multipart, sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import Counted, read_openai
 from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
+from genai_cache_magic.providers.formats import multipart, sse
 from genai_cache_magic.providers.reading import (
     as_object,
     as_text,
@@ -24,7 +24,7 @@ from genai_cache_magic.providers.target import find_target
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import JsonObject, JsonValue, Response
     from genai_cache_magic.providers.base import HttpCall, Origins
-    from genai_cache_magic.providers.sse import Event
+    from genai_cache_magic.providers.formats.sse import Event
 
 SURFACES: Final = {
     "/audio/transcriptions": "openai.audio.transcriptions",

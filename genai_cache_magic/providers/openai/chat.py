@@ -19,7 +19,7 @@ from genai_cache_magic.providers.fields import (
     positive,
     wants_of,
 )
-from genai_cache_magic.providers.media import fold_parts
+from genai_cache_magic.providers.formats.media import fold_parts
 from genai_cache_magic.providers.openai import chat_stream, sounds
 from genai_cache_magic.providers.reading import as_text
 from genai_cache_magic.providers.target import find_target

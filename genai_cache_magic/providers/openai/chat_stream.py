@@ -11,7 +11,8 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.formats import sse
+from genai_cache_magic.providers.formats.sse import Event
 from genai_cache_magic.providers.forms import (
     Inconvertible,
     event,
@@ -26,7 +27,6 @@ from genai_cache_magic.providers.forms import (
 )
 from genai_cache_magic.providers.openai.chat_pieces import TEXTS, Choice, merge
 from genai_cache_magic.providers.reading import as_list, as_object
-from genai_cache_magic.providers.sse import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

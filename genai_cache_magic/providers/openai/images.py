@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import multipart, sse
 from genai_cache_magic.providers.base import Answer, Bill, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import stated_usd
 from genai_cache_magic.providers.fields import drop_openai_hints, objects, pop_form, preview_of
-from genai_cache_magic.providers.media import fold
+from genai_cache_magic.providers.formats import multipart, sse
+from genai_cache_magic.providers.formats.media import fold
 from genai_cache_magic.providers.openai.audio import is_error
-from genai_cache_magic.providers.reading import as_list, as_object, as_text, is_success, load_answer, load_object
+from genai_cache_magic.providers.reading import (
+    as_list,
+    as_object,
+    as_text,
+    is_success,
+    load_answer,
+    load_object,
+)
 from genai_cache_magic.providers.target import find_target
 
 if TYPE_CHECKING:

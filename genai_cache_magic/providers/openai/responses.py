@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import forms, sse, streams
+from genai_cache_magic.providers import forms
 from genai_cache_magic.providers.base import STATEFUL, Answer, End, Follows, Given, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import (
@@ -24,7 +24,8 @@ from genai_cache_magic.providers.fields import (
     preview_of,
     wants_of,
 )
-from genai_cache_magic.providers.media import fold_part, fold_parts
+from genai_cache_magic.providers.formats import sse, streams
+from genai_cache_magic.providers.formats.media import fold_part, fold_parts
 from genai_cache_magic.providers.openai import responses_stream
 from genai_cache_magic.providers.reading import (
     as_list,
@@ -34,6 +35,7 @@ from genai_cache_magic.providers.reading import (
     is_success,
     load_answer,
     load_object,
+    whole_if_scored,
 )
 from genai_cache_magic.providers.target import find_target
 from genai_cache_magic.providers.toolcalls import Renumbering
@@ -129,9 +131,7 @@ class OpenAIResponses:
 
     def read(self, response: Response) -> Answer:
         """Read how `response` ended."""
-        answer = self._read(response)
-        is_wanted = self.is_scored and answer.end is End.TRUNCATED
-        return replace(answer, end=End.COMPLETE) if is_wanted else answer
+        return whole_if_scored(self._read(response), is_scored=self.is_scored)
 
     def _read(self, response: Response) -> Answer:
         if response.form is Form.STREAM:

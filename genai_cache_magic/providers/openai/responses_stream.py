@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.providers import sse
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.forms import (
     Inconvertible,
     event,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from genai_cache_magic.core.model import JsonObject, JsonValue
-    from genai_cache_magic.providers.sse import Event
+    from genai_cache_magic.providers.formats.sse import Event
 
     Said: TypeAlias = tuple[str, JsonObject]
     """Type of an event and its fields, all but its number."""

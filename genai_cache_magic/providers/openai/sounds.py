@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from genai_cache_magic.providers import streams
 from genai_cache_magic.providers.base import Follows, Given
 from genai_cache_magic.providers.fields import objects
+from genai_cache_magic.providers.formats import streams
 from genai_cache_magic.providers.reading import as_object, as_text
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from genai_cache_magic.core.model import Form
-from genai_cache_magic.providers import sse
 from genai_cache_magic.providers.base import Answer, End, ModelCall, Wants
 from genai_cache_magic.providers.billing import read_openai
 from genai_cache_magic.providers.fields import drop_openai_hints, preview_of
+from genai_cache_magic.providers.formats import sse
 from genai_cache_magic.providers.openai.audio import is_error
 from genai_cache_magic.providers.reading import content_type, is_success, load_object
 from genai_cache_magic.providers.target import find_target

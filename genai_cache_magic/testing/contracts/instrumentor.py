@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import pytest
 import pytest_asyncio
 
-from genai_cache_magic.api.cells import llm_cache, uninstall
-from genai_cache_magic.api.session import reset_session
+from genai_cache_magic.api.scopes.cells import llm_cache, uninstall
+from genai_cache_magic.api.scopes.session import reset_session
 from genai_cache_magic.errors import ReplayMiss
 from genai_cache_magic.events import Outcome
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer

@@ -1,0 +1,1 @@
+"""The demonstrations that the package ships."""

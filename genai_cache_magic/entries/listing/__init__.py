@@ -1,0 +1,1 @@
+"""Which entries there are: found, counted and compared without opening any."""

@@ -1,0 +1,1 @@
+"""Clients that Stainless generates: calls are answered above HTTP, where the options are not yet a request."""

@@ -1,0 +1,1 @@
+"""What stands below a cell: badge, tables, reports and the words they share."""

@@ -1,0 +1,1 @@
+"""How bodies are written: JSON, lines, events, parts of forms, media."""

@@ -1,0 +1,1 @@
+"""A read-only edge in front of Blob: what is read there first, and purged there."""
