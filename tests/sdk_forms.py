@@ -32,6 +32,7 @@ def left_unclosed():
     """What a test leaves unclosed is told of that test, and not of whichever the collector comes to."""
     yield
     gc.collect()
+    gc.freeze()  # so that the next one does not go through all that SDKs have imported: see tests/conftest.py
 
 
 @pytest.fixture(name="by_http")
