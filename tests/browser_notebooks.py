@@ -38,11 +38,11 @@ def notebook(*sources: str, outputs: dict[int, list[Any]] | None = None) -> nbfo
     return made
 
 
-def with_report(report: dict[str, Any]) -> nbformat.NotebookNode:
-    """Return a notebook that was run elsewhere and holds a report, as it is saved."""
-    data = {MIME: report, "text/html": "<p>the static one</p>", "text/plain": "the static one"}
-    output = nbformat.v4.new_output("display_data", data=data, metadata={})
-    return notebook("%%llm_cache\npass", outputs={0: [output]})
+def with_report(*reports: dict[str, Any]) -> nbformat.NotebookNode:
+    """Return a notebook that was run elsewhere and holds a report under each of its cells, as it is saved."""
+    static = {"text/html": "<p>the static one</p>", "text/plain": "the static one"}
+    shown = [nbformat.v4.new_output("display_data", data={MIME: one, **static}, metadata={}) for one in reports]
+    return notebook(*["%%llm_cache\npass"] * len(reports), outputs={n: [one] for n, one in enumerate(shown)})
 
 
 IDLE = "() => jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"

@@ -10,6 +10,12 @@ REPORTS = {vector["name"]: vector["report"] for vector in VECTORS["reports"]}
 USUAL = REPORTS["hits and a miss"]
 
 
+def answers_of(report):
+    """Under which ids the answers lie that the cell was given: the last word that a call may have, or its first."""
+    calls = [call.split() for kind in report["kinds"] for line in kind["calls"] for call in line.split("; ")]
+    return [call[6] if len(call) > 6 else call[0] for call in calls]
+
+
 def many(number=1000):
     calls = [f"{n:016x} {number - n} {200 + n % 7} 0.0{n:04}" for n in range(number)]
     lines = ["; ".join(calls[at : at + 16]) for at in range(0, number, 16)]

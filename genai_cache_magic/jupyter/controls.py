@@ -67,22 +67,7 @@ class CellControls:
         return by_path[path](body)
 
     def _invalidate(self, body: dict[str, Any]) -> dict[str, Any]:
-        return answers.invalidate(self.caches, self._placed({**body, **self._answers_of(body.get("entries"))}))
-
-    def _answers_of(self, entries: Any) -> dict[str, Any]:
-        """Return what `entries` of a report stand for: it names what was asked, also where a similar answer was given.
-
-        Empty for what is no list of a report's; whoever is asked says what is wrong with it.
-        """
-        if not isinstance(entries, list):
-            return {}
-        lies_under: dict[Any, set[str]] = {}
-        for call in self.scope.calls:
-            if call.answer_id:
-                lies_under.setdefault(call.entry_id[:PREFIX_DIGITS], set()).add(call.answer_id[:PREFIX_DIGITS])
-        known = [entry for entry in entries if isinstance(entry, str) and entry in lies_under]
-        others = [entry for entry in entries if entry not in known]
-        return {"entries": [*others, *sorted(set().union(*(lies_under[entry] for entry in known)))]}
+        return answers.invalidate(self.caches, self._placed(body))
 
     def _explain(self, body: dict[str, Any]) -> dict[str, Any]:
         entry = body.get("entry", "")
@@ -97,15 +82,17 @@ class CellControls:
         calls = {call.entry_id[:PREFIX_DIGITS]: call for call in self.scope.calls if call.entry_id}
         if not calls:
             return {"entries": {}, "notes": []}
-        found = answers.live(self.caches, self._placed({**body, "entries": list(calls)}))
-        for entry, facts in found["entries"].items():
-            call = calls[entry]
+        lies_under = {entry: call.answer_id[:PREFIX_DIGITS] for entry, call in calls.items()}
+        found = answers.live(self.caches, self._placed({**body, "entries": list(lies_under.values())}))
+        told: dict[str, Any] = {}
+        for entry, call in calls.items():
+            facts = dict(found["entries"][lies_under[entry]])
             if call.tier is Tier.FILE:
                 facts.clear()  # the cache may well lack what a run file answered
             elif call.tier is not None:
                 facts["tier"] = call.tier.value
-            facts["latency_s"] = call.latency_s
-        return found
+            told[entry] = {**facts, "latency_s": call.latency_s}
+        return {**found, "entries": told}
 
     def _rerun(self, body: dict[str, Any]) -> dict[str, Any]:
         del body

@@ -14,5 +14,5 @@ export interface Drawn {
 }
 
 export function draw(element: HTMLElement, report: unknown, host?: Host): Drawn;
-export function callsOf(report: object): { entry: string }[];
+export function callsOf(report: object): { entry: string; answer: string }[];
 export function dollars(usd: number | null): string;

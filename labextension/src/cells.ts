@@ -43,10 +43,10 @@ export function cellOf(tracker: INotebookTracker | null, node: Node): Found | nu
   return found;
 }
 
-/** Make the answers of a cell invalid, or count them: those that its reports name, and what it stored. */
+/** Make the answers of a cell invalid, or count them: those that its reports say it was given, and what it stored. */
 export async function invalidate(cell: Cell, dryRun: boolean): Promise<Invalidated> {
   const reports = reportsOf(cell);
-  const entries = new Set(reports.flatMap(report => callsOf(report).map(call => call.entry)).filter(Boolean));
+  const entries = new Set(reports.flatMap(report => callsOf(report).map(call => call.answer)).filter(Boolean));
   const store = [...reports].reverse().find(report => typeof report.store === 'string')?.store;
   return ask('invalidate', {}, { entries: [...entries], cell: cell.model.id, store: store ?? '', dry_run: dryRun });
 }

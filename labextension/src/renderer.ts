@@ -55,7 +55,7 @@ class Report extends Widget implements IRenderMime.IRenderer {
     };
     const fetchLive = async (): Promise<object | null> => {
       const report = model.data[MIME] as { store?: string } | null;
-      const entries = [...new Set(callsOf(report ?? {}).map(call => call.entry).filter(Boolean))];
+      const entries = [...new Set(callsOf(report ?? {}).map(call => call.answer).filter(Boolean))];
       return entries.length ? ask<object>('live', {}, { entries, store: report?.store ?? '' }) : null;
     };
     return { post, canControl: true, fetchLive };

@@ -224,6 +224,43 @@ def test_a_saved_notebook_without_a_kernel(front_end, jupyter, app):
         assert min(map(int, re.findall(r"\d+", color)[:3])) > 150  # bright on dark
 
 
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_a_similar_answer_of_a_saved_notebook_is_invalidated_where_it_lies(front_end, jupyter, app):
+    """By the command and by the view, if the report says under which id; without that there is nothing to be found."""
+    from genai_cache_magic import create_cache
+
+    places = {"dir": jupyter.environment["GENAI_CACHE_DIR"], "key_file": jupyter.environment["GENAI_CACHE_KEY_FILE"]}
+    with create_cache(**places) as cache:
+        cache.mset({f"{app} {n}": n for n in range(2)})
+        found = requests.get(f"{jupyter.url}{API}entries?search={app} ", headers=jupyter.with_token, timeout=60).json()
+        given = {item["name"]: item["id"] for item in found["entries"]}
+        kind = {"outcome": "similar", "provider": "openai.chat", "model": "gpt-4.1-mini", "reason": "similar 0.97"}
+        made = [report(hits=0, similar=1, store=found["store"]) for _ in range(3)]
+        for one, words in zip(made, ("", f" 0 0 {given[f'{app} 0']}", f" 0 0 {given[f'{app} 1']}"), strict=True):
+            one["kinds"] = [{**kind, "calls": [f"{SAVED_ENTRY} 10 20 0.001{words}"]}]
+        saved = with_report(*made)
+        for cell in saved.cells:
+            cell.id = f"similar-{app}-{cell.id}"  # what cells of the same id stored would be taken with it
+        with front_end(app, saved, f"similar-{app}.ipynb") as page:
+            page.select(0)
+            page.command("genai-cache:invalidate-cell")
+            page.expect(page.page.locator(".Toastify"), "no valid answer of this cell is stored any more")
+            page.select(1)
+            page.command("genai-cache:invalidate-cell")
+            dialog = page.page.locator(".jp-Dialog")
+            page.expect(dialog, "Invalidate 1 answer?")
+            dialog.get_by_role("button", name="Invalidate").click()
+            page.expect(page.page.locator(".Toastify"), "1 of ")
+            assert cache.mget([f"{app} 0", f"{app} 1"]) == [None, 1]
+            page.press(2, "Show 1 call")
+            page.expect(page.report(2).locator("thead"), "age")
+            assert "absent" not in page.report(2).inner_text()
+            page.press(2, "Invalidate this cell")
+            page.press(2, "Invalidate 1 answer")
+            page.expect(page.report(2).locator(".gcm-said"), "made invalid")
+            assert cache.mget([f"{app} 0", f"{app} 1"]) == [None, None]
+
+
 def test_a_server_without_its_part_or_without_its_team(front_end, jupyter):
     """Buttons, status bar and sidebar say what to do; a thousand calls are drawn, and opened, all the same."""
     calls = [f"{n:016x} 100 {n} 0.00012" for n in range(1_000)]

@@ -134,6 +134,17 @@ def test_what_is_not_saved_is_fetched_when_the_table_opens(shown):
     assert [row[7:9] for row in shown.rows] == [["1.5 s", "2 h"], ["", "absent"], ["", "1 min"], ["", "1 min"]]
 
 
+@pytest.mark.parametrize("name", ["0f3b5a77c0de1234", "00112233445566aa"])
+def test_a_similar_answer_is_as_old_as_it_is_where_it_lies(shown, name):
+    """A kernel tells of what was asked, a server of the entry whose answer was given."""
+    live = {"entries": {name: {"age_s": 7300, "state": "valid"}, "1f3b5a77c0de1234": {"state": "absent"}}}
+    shown.page.evaluate("live => { window.host.fetchLive = async () => live }", live)
+    shown.show(REPORTS["answers to similar questions, one of which lies nobody knows where"])
+    shown.open()
+    shown.page.get_by_role("columnheader", name="age").wait_for()
+    assert [row[6] for row in shown.rows] == ["2 h", "absent", ""]
+
+
 # -- while a cell runs
 
 

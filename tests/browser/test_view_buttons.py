@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reports import USUAL
+from reports import REPORTS, USUAL
 
 pytestmark = pytest.mark.service
 
@@ -23,6 +23,47 @@ def test_what_is_invalidated_is_counted_and_agreed_to_first(shown):
     shown.page.get_by_text("made invalid, on this machine alone").wait_for()
     assert shown.asked[1:] == [["invalidate", {**body, "dry_run": False}]]
     assert shown.page.locator(".gcm-asking").is_hidden()
+
+
+SIMILAR = REPORTS["answers to similar questions, one of which lies nobody knows where"]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        SIMILAR,
+        {
+            **SIMILAR,
+            "kinds": None,
+            "calls": [{"outcome": "similar", "entry": "0f3b5a77c0de1234", "given": "00112233445566aa"}],
+        },
+    ],
+    ids=["saved", "live"],
+)
+def test_a_similar_answer_is_invalidated_where_it_lies(shown, report):
+    """With the cell and alone: under the id of the other question, which is also what selects it."""
+    shown.answer(invalidate={"count": 1, "known": 41, "sentence": "1 of 41 known answers made invalid"})
+    shown.show({**report, "tags": []})
+    shown.open()
+    for pressed in ("Invalidate this cell", "Invalidate call 1"):
+        shown.press(pressed)
+        shown.press("Invalidate 1 answer")
+        shown.page.get_by_text("made invalid").wait_for()
+    others = ["1f3b5a77c0de1234", "2f3b5a77c0de1234"] if report is SIMILAR else []
+    of_cell, of_call = ["00112233445566aa", *others], ["00112233445566aa"]
+    assert [body["entries"] for _, body in shown.asked] == [of_cell, of_cell, of_call, of_call]
+    assert shown.page.get_by_role("button", name="Copy --entry 00112233445566aa").count() == 1
+
+
+def test_where_a_report_does_not_say_where_a_similar_answer_lies(shown):
+    """It names what was asked, under which there may be no answer: the call alone can't be invalidated."""
+    shown.show(SIMILAR)
+    shown.open()
+    invalidates = shown.page.locator("td.gcm-actions").get_by_role("button", name="Invalidate")
+    assert [button.get_attribute("aria-label") for button in invalidates.all()] == [
+        "Invalidate call 1",
+        "Invalidate call 3",
+    ]
 
 
 def test_who_says_no_changes_nothing(shown):

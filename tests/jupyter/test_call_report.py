@@ -42,6 +42,7 @@ RECORDS = st.builds(
     latency_s=st.floats(min_value=0, max_value=100),
     sample=st.integers(min_value=0, max_value=50),
     entry_id=st.sampled_from(["", "0f" * 32, "a7" * 32]),
+    similar_to=st.sampled_from(["", "0f" * 32, "b8" * 32]),
 )
 
 
@@ -99,6 +100,21 @@ def test_a_call_is_there_with_what_the_view_shows():
     ]
 
 
+def test_the_id_under_which_a_similar_answer_lies_is_there():
+    """Last of all, and of a call alone that was given the answer to another question."""
+    facts = {"input_tokens": 1034, "output_tokens": 267, "saved_usd": Decimal("0.001"), "outcome": Outcome.SIMILAR}
+    similar = fetched(1, **facts, similar_to="a7" * 32)
+    own = fetched(2, **{**facts, "outcome": Outcome.HIT})
+    assert [kind["calls"] for kind in report_of(similar, own)["kinds"]] == [
+        ["0000000000000000 1034 267 0.001 0 0 a7a7a7a7a7a7a7a7"],
+        ["0000000000000000 1034 267 0.001"],
+    ]
+    sampled = report_of(replace(similar, sample=3, cached_input_tokens=5))
+    assert sampled["kinds"][0]["calls"] == ["0000000000000000 1034 267 0.001 5 3 a7a7a7a7a7a7a7a7"]
+    other = replace(similar, similar_to="b8" * 32)
+    assert report_of(similar, other) == report_of(other, similar)
+
+
 def test_where_the_cache_found_an_answer_is_not_saved():
     """What came from the team's tier the first time, and from this machine the second, is saved as the same bytes."""
     runs = [
@@ -113,9 +129,10 @@ def test_where_the_cache_found_an_answer_is_not_saved():
 
 
 def test_an_entry_id_is_never_whole():
-    """16 of its 64 digits are saved, in every form of the bundle."""
+    """16 of its 64 digits are saved, in every form of the bundle; nor is that of the entry whose answer was given."""
     ids = [secrets.token_hex(32) for _ in range(20)]
-    shown = json.dumps(bundle(summarise(scope_of(*(fetched(entry_id=one) for one in ids)))))
+    calls = [fetched(entry_id=one, similar_to=other) for one, other in zip(ids[::2], ids[1::2], strict=True)]
+    shown = json.dumps(bundle(summarise(scope_of(*calls))))
     assert all(one[:16] in shown for one in ids)
     assert not any(one[:17] in shown for one in ids)
 
@@ -155,6 +172,7 @@ def test_whatever_things_are_called_there_is_an_end(text, outcome):
         "output_tokens": many,
         "cached_input_tokens": many,
         "saved_usd": Decimal("1.23E-5"),
+        "similar_to": "b8" * 32,
     }
     calls = [
         CallRecord(outcome, reason=f"{n}{text}", provider=f"{n}{text}", model=f"{n % 60}{text}", sample=n, **numbers)

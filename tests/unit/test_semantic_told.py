@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import openai
 import pytest
+from reports import answers_of
 from similar_questions import (
     ONE,
     OTHER,
@@ -25,6 +27,8 @@ from genai_cache_magic.jupyter import marimo
 from genai_cache_magic.jupyter.arguments import Selection
 from genai_cache_magic.jupyter.commands import _apply
 from genai_cache_magic.jupyter.controls import CellControls
+from genai_cache_magic.jupyter.server import answers
+from genai_cache_magic.jupyter.server.caches import Caches
 from genai_cache_magic.jupyter.shown.badge import as_text
 from genai_cache_magic.jupyter.shown.call_report import as_json
 from genai_cache_magic.jupyter.shown.runs import differences, written
@@ -140,14 +144,23 @@ def by_command(_):
 
 
 def by_view(cell):
-    entries = [call["calls"][0].split()[0] for call in as_json(summarise(cell))["kinds"]]  # what its buttons have
-    answer = CellControls(cell, lambda: None)
+    by_buttons(cell, CellControls(cell, lambda: None))
+
+
+def by_saved_report(cell):
+    """As JupyterLab does: the server knows the report alone."""
+    with contextlib.closing(Caches()) as caches:
+        by_buttons(cell, lambda route, given: getattr(answers, route)(caches, given))
+
+
+def by_buttons(cell, ask_for):
+    entries = answers_of(json.loads(json.dumps(as_json(summarise(cell)))))
     for dry_run in (True, False):
-        done = answer("invalidate", {"store": cell.store, "entries": entries, "dry_run": dry_run})
+        done = ask_for("invalidate", {"store": cell.store, "entries": entries, "dry_run": dry_run})
         assert (done["count"], "not in the cache" in done["sentence"]) == (1, False)
 
 
-@pytest.mark.parametrize("forget", [by_command, by_view, marimo._forget])
+@pytest.mark.parametrize("forget", [by_command, by_view, by_saved_report, marimo._forget])
 def test_invalidating_the_cell_takes_the_answer_that_it_was_given(forget):
     """It lies under the other question's id: else the cell would go on getting what was refused a moment ago."""
     first, _ = asked(ONE)
@@ -156,3 +169,22 @@ def test_invalidating_the_cell_takes_the_answer_that_it_was_given(forget):
     again, cell = asked(OTHER)
     assert again != first
     assert (cell.similar, cell.misses) == (0, 1)
+
+
+def test_the_answer_that_was_given_is_told_of_as_being_there():
+    """Though under what was asked there is nothing; how long it took is said of this cell's own calls."""
+    _, one = asked(ONE)
+    _, other = asked(OTHER)
+    (call,) = other.calls
+    found = CellControls(other, lambda: None)("live", {"store": other.store})["entries"]
+    assert list(found) == [call.entry_id[:16]]
+    facts = found[call.entry_id[:16]]
+    assert (facts["state"], facts["latency_s"]) == ("valid", call.latency_s)
+    with llm_cache(semantic=0.95) as both:
+        for text in (ONE, OTHER):
+            ask(text)
+    found = CellControls(both, lambda: None)("live", {"store": both.store})["entries"]
+    assert {entry: facts["latency_s"] for entry, facts in found.items()} == {
+        call.entry_id[:16]: call.latency_s for call in both.calls
+    }
+    assert answers_of(as_json(summarise(both))) == [one.calls[0].entry_id[:16]] * 2

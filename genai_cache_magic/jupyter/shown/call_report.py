@@ -92,13 +92,14 @@ def _kinds(calls: Iterable[CallRecord], room: int) -> tuple[list[dict[str, Any]]
 
 
 def _packed(call: CallRecord) -> str:
-    """Return ``ENTRY IN OUT USD [CACHED [SAMPLE]]``."""
+    """Return ``ENTRY IN OUT USD [CACHED [SAMPLE [GIVEN]]]``."""
     usd = call.saved_usd if call.outcome in SERVED else call.spent_usd
     known = [_whole(call.input_tokens), _whole(call.output_tokens), _UNKNOWN if usd is None else _brief(usd)]
-    rare = [str(call.cached_input_tokens), str(call.sample)]
+    asked, given = call.entry_id[:PREFIX_DIGITS], call.answer_id[:PREFIX_DIGITS]
+    rare = [str(call.cached_input_tokens), str(call.sample), "0" if given == asked else given]
     while rare and rare[-1] == "0":
         rare.pop()
-    return " ".join([call.entry_id[:PREFIX_DIGITS] or _UNKNOWN, *known, *rare])
+    return " ".join([asked or _UNKNOWN, *known, *rare])
 
 
 def _fitting(packed: list[str], room: int) -> list[str]:

@@ -207,7 +207,7 @@ def _told(call: CallRecord) -> CallRecord:
 def _order(call: CallRecord) -> tuple[Hashable, ...]:
     numbers = (-1 if number is None else number for number in (call.sample, *_numbers(call)))
     kind = (call.outcome, call.provider, call.model, call.tier or "", call.reason)
-    return (_WORST_FIRST.index(call.outcome), *kind, call.entry_id[:16], *numbers)
+    return (_WORST_FIRST.index(call.outcome), *kind, call.entry_id[:16], *numbers, call.answer_id[:16])
 
 
 def _hosts(calls: Iterable[CallRecord]) -> tuple[tuple[str, int], ...]:

@@ -79,6 +79,7 @@ function liveCall(call, tags) {
   return {
     outcome: named(call.outcome) || "unknown", tier: named(call.tier), stored: call.stored !== false,
     model: named(call.model) || named(call.provider), reason: named(call.reason), entry: entryOf(call.entry),
+    answer: entryOf(call.given) || entryOf(call.entry), // what lies there: that of a similar question under its own id
     input: amount(call.input_tokens), cached: amount(call.cached_input_tokens), output: amount(call.output_tokens),
     spent: amount(call.spent_usd), saved: amount(call.saved_usd), sample: amount(call.sample),
     latency: amount(call.latency_s), age: amount(call.age_s), state: named(call.state),
@@ -86,17 +87,17 @@ function liveCall(call, tags) {
   };
 }
 
-/** Read the calls of one kind: texts of `ENTRY IN OUT USD [CACHED [SAMPLE]]`, several in a line. */
+/** Read the calls of one kind: texts of `ENTRY IN OUT USD [CACHED [SAMPLE [GIVEN]]]`, several in a line. */
 function packedCalls(kind, tags) {
   const lines = texts(kind.calls).flatMap((line) => line.split(";")).map((line) => line.trim()).filter(Boolean);
   return lines.map((line) => {
-    const [entry, input, output, usd, cached, sample] = line.split(" ");
+    const [entry, input, output, usd, cached, sample, given] = line.split(" ");
     const isHit = SERVED.includes(kind.outcome);
     const numbers = {
       input_tokens: input, output_tokens: output, cached_input_tokens: cached ?? 0, sample: sample ?? 0,
       spent_usd: isHit ? 0 : usd, saved_usd: isHit ? usd : 0,
     };
-    return liveCall({ ...kind, ...numbers, entry, count: 1 }, tags);
+    return liveCall({ ...kind, ...numbers, entry, given, count: 1 }, tags);
   });
 }
 
@@ -317,8 +318,9 @@ class View {
     buttons.find((one) => one.dataset.does === focused)?.focus();
   }
 
+  /** Return under which ids the answers lie that the cell was given. */
   entries() {
-    return [...new Set(this.calls.map((call) => call.entry).filter(Boolean))];
+    return [...new Set(this.calls.map((call) => call.answer).filter(Boolean))];
   }
 
   toggle() {
@@ -349,7 +351,7 @@ class View {
     const { text, outcome, sort, isDescending } = this.state;
     const known = isRecord(this.live.entries) ? this.live.entries : {};
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    const rows = this.calls.map((call, at) => ({ ...call, ...liveFacts(Object.hasOwn(known, call.entry) ? known[call.entry] : null, call), at }));
+    const rows = this.calls.map((call, at) => ({ ...call, ...liveFacts(factsOf(known, call), call), at }));
     const found = rows.filter((row) => {
       if (outcome && row.outcome !== outcome) return false;
       const all = [row.outcome, row.tier, row.model, row.reason, row.entry, ...row.tags].join(" ").toLowerCase();
@@ -451,8 +453,8 @@ class View {
     if (row.outcome !== "hit") {
       buttons.push(button("Explain", `explain-${row.at}`, () => this.explain(row), { "aria-label": `Explain ${call}`, "aria-expanded": String(this.state.explained.has(row.at)) }));
     }
-    if (row.entry && !STORES_NOTHING.includes(row.outcome)) {
-      buttons.push(button("Invalidate", `invalidate-${row.at}`, () => this.askInvalidate([row.entry], call), { "aria-label": `Invalidate ${call}` }));
+    if (row.answer && (row.answer !== row.entry || !STORES_NOTHING.includes(row.outcome))) {
+      buttons.push(button("Invalidate", `invalidate-${row.at}`, () => this.askInvalidate([row.answer], call), { "aria-label": `Invalidate ${call}` }));
     }
     const copied = selector(row);
     if (copied) buttons.push(button("Copy tag", `copy-${row.at}`, () => this.copy(copied), { "aria-label": `Copy ${copied}`, title: copied }));
@@ -593,6 +595,12 @@ function mood(report, calls) {
 
 const known = (outcome) => (Object.hasOwn(GLYPHS, outcome) ? outcome : "");
 
+/** Return what was fetched of `call`: a kernel names what was asked, a server under which id the answer lies. */
+function factsOf(known, call) {
+  const name = [call.entry, call.answer].find((one) => Object.hasOwn(known, one));
+  return name === undefined ? null : known[name];
+}
+
 function liveFacts(found, call) {
   if (!isRecord(found)) return {};
   return {
@@ -610,7 +618,7 @@ function compare(a, b, column) {
 /** Return what, after `%llm_cache invalidate`, selects this call's answers. */
 function selector(call) {
   if (call.tags.length) return call.tags.map((tag) => `--tag ${/^[\w.:@/+-]+$/.test(tag) ? tag : `'${tag.replaceAll("'", `'"'"'`)}'`}`)[0];
-  return call.entry ? `--entry ${call.entry}` : "";
+  return call.answer ? `--entry ${call.answer}` : "";
 }
 
 /** Copy `text` in a page that came by plain HTTP, where there is no other way. */
