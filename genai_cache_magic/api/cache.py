@@ -420,9 +420,10 @@ class Cache(Warms, WarmsByBatch, Tallies):
 
     def _value_entry(self, key: str, value: Value, birth: Stamp) -> tuple[EntryId, Entry]:
         """Return the entry that keeps `value`, under its id."""
-        keyed = [self._keys.tag("user", tag) for tag in value.tags]
-        header = self._entries.header(birth, ttl_s=value.ttl_s, tags=keyed)
         metadata = Metadata(surface=VALUE, key=key, tags=value.tags)
+        keyed = [self._keys.tag("user", tag) for tag in value.tags]
+        keyed += [self._keys.tag("model", metadata.label)]
+        header = self._entries.header(birth, ttl_s=value.ttl_s, tags=keyed)
         return self._value_id(key), Entry(header, metadata, value.response())
 
     def _value_id(self, key: str) -> EntryId:

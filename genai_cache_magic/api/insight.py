@@ -248,7 +248,7 @@ class Insight:
             listed = self._catalogue.listed(EntryId(use.entry_id))
             if listed is not None and len(found) < _POPULAR:
                 of = listed.metadata
-                name = of.key or f"{of.model or of.surface}:{use.entry_id[:12]}"
+                name = of.key or f"{of.label}:{use.entry_id[:12]}"
                 found.append(Popular(name, of.tags, use.reads, usd(use.saved)))
         return tuple(found)
 

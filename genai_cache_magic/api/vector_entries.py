@@ -104,10 +104,8 @@ class VectorEntries:
 
     def _entry(self, record: Record, birth: Stamp, ttl_s: int, tags: tuple[str, ...]) -> tuple[EntryId, Entry]:
         parts = self.cache.parts
-        keyed = [parts.keys.tag("user", tag) for tag in tags]
-        keyed += [parts.keys.tag("vectors", self.name)]
-        if self._model:
-            keyed += [parts.keys.tag("model", self._model)]
-        header = parts.entries.header(birth, ttl_s=ttl_s, tags=keyed)
         metadata = Metadata(surface=VALUE, model=self._model or "vectors", tags=tags)
+        keyed = [parts.keys.tag("user", tag) for tag in tags]
+        keyed += [parts.keys.tag("vectors", self.name), parts.keys.tag("model", metadata.label)]
+        header = parts.entries.header(birth, ttl_s=ttl_s, tags=keyed)
         return self.id_of(record.text), Entry(header, metadata, record.response())

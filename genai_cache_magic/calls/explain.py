@@ -174,7 +174,7 @@ class Explainer:
         known = self._catalogue.known(entry_id)
         why = self._catalogue.why_gone(entry_id)
         reason = _THERE if why is None else why.text
-        called = model or ("" if known is None else known.model or known.surface)
+        called = model or ("" if known is None else known.label)
         return self._compared(Explanation(None, reason, called, entry=entry_id[:_SHOWN_DIGITS]), entry_id)
 
     def _compared(self, found: Explanation, entry_id: EntryId) -> Explanation:

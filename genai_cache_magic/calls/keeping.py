@@ -281,7 +281,8 @@ class Keeper:
         """Return what is stored of the answer to `lead`, which has a stamp."""
         call, scope, options = lead.call, lead.scope, lead.scope.options
         model = model_name(answer.model or call.request.model)
-        named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": model, "person": scope.person}
+        label = model or call.request.surface
+        named: dict[TagKind, str] = {"run": options.run, "cell": scope.cell, "model": label, "person": scope.person}
         tags = [self._keys.tag("user", tag) for tag in options.tags]
         tags += [self._keys.tag(kind, name) for kind, name in named.items() if name]
         ttl_s = max(options.ttl_s or self.limits.ttl_s, lead.life_s)

@@ -339,7 +339,7 @@ def _described(item: Listed, *, previews: bool) -> dict[str, Any]:
     of, usage = item.metadata, item.metadata.usage
     row = {
         "id": item.entry_id[:_ID_DIGITS],
-        "name": of.key or of.model or of.surface,
+        "name": of.key or of.label,
         "stored": datetime.fromtimestamp(item.header.created_ms // 1000, UTC),
         "tokens_in": usage.input_tokens,
         "tokens_out": usage.output_tokens,

@@ -155,6 +155,11 @@ class Metadata:
     components: Mapping[str, str] = field(repr=False, default_factory=dict)
     without_noise: Mapping[str, str] = field(repr=False, default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """What it is counted under, and is tagged with as its model: that, or its surface where it has none."""
+        return self.model or self.surface
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

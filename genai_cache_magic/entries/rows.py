@@ -188,7 +188,7 @@ class Rows:
         return _New(
             raw,
             header,
-            label=b"" if is_hidden else self._tag("model", metadata.model or metadata.surface),
+            label=b"" if is_hidden else self._tag("model", metadata.label),
             key=self._seal.seal(key, place=b"key" + raw) if key else None,
             sealed=self._seal.seal(named, place=b"detail" + raw),
             parts=bytes.fromhex("".join(components.values())),
@@ -261,7 +261,7 @@ class Rows:
     def _names(self, metadata: Metadata) -> dict[bytes, Name]:
         named: list[tuple[TagKind, str]] = [("user", tag) for tag in metadata.tags]
         named += [("run", metadata.run), ("cell", metadata.cell), ("person", metadata.person)]
-        named += [("model", metadata.model or metadata.surface)]
+        named += [("model", metadata.label)]
         return {self._tag(kind, name): Name(kind, name) for kind, name in named if name}
 
     def _note_names(self, db: sqlite3.Connection, names: Mapping[bytes, Name]) -> None:

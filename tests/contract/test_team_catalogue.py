@@ -38,7 +38,7 @@ def test_listings_and_counts_cover_what_teammates_stored(a, b, stored):
     assert b.cache.keys("key *") == ["key 1", "key 2"]
     assert b.cache.stats().by_model == a.cache.stats().by_model == {MODEL: 2, "value": 2}
     assert b.cache.stats().synced is not None
-    for kind, name, count in (("user", "t", 3), ("model", MODEL, 2)):
+    for kind, name, count in (("user", "t", 3), ("model", MODEL, 2), ("model", "value", 2)):
         assert b.cache.invalidate_tag(name, kind=kind, dry_run=True).count == count
     assert b.cache.invalidate(f"{MODEL}:*", dry_run=True).count == 2
     assert b.cache.catalogue.invalidate_older_than(-1, dry_run=True).count == 4

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from listed_entries import agrees, asking_cell, listed_cache  # noqa: F401 - fix
 
 from genai_cache_magic import create_cache
 from genai_cache_magic.api.scopes.session import current_session
+from genai_cache_magic.core import validity
 from genai_cache_magic.entries.listing.results import Invalidation
 from genai_cache_magic.entries.rows import Gone
 from genai_cache_magic.errors import StoreUnavailable
@@ -260,6 +262,43 @@ def test_expired_entries_are_removed_from_disk_too(isolated):
     assert cache._entries.store.count() == cache.catalogue.rows.present() == 1
     assert cache.keys() == ["c"]
     cache.close()
+
+
+@pytest.fixture
+def of_an_older_release(ask, monkeypatch):
+    """A cache that holds two values as release 0.1 has set them, without a tag for what they are counted under."""
+    cache = ask.cache()
+    made = cache._value_entry
+
+    def untagged(key, value, birth):
+        entry_id, entry = made(key, value, birth)
+        return entry_id, replace(entry, header=replace(entry.header, tags=()))
+
+    with monkeypatch.context() as older:
+        older.setattr(cache, "_value_entry", untagged)
+        cache.mset({"old": 1, "older": 2})
+    return cache
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_values_of_an_older_release_are_invalidated_by_what_they_are_counted_under(of_an_older_release, is_dry):
+    """Beside those that say so themselves, each once."""
+    cache = of_an_older_release
+    cache.set("new", 3)
+    for still in (3, 3 if is_dry else 0):
+        assert cache.invalidate_tag("value", kind="model", dry_run=is_dry) == Invalidation(still, still, dry_run=is_dry)
+    assert [cache.exists(key) for key in ("old", "older", "new")] == [is_dry] * 3
+    cache.set("old", "again")
+    assert cache.get("old") == "again"
+
+
+def test_values_of_an_older_release_that_take_all_with_them_are_counted_so(ask, of_an_older_release, monkeypatch):
+    """As with a pattern: of more than there are records for, whatever is older is invalid too."""
+    ask("a model's answer")
+    monkeypatch.setattr(validity, "MAX_ENTRY_RECORDS", 1)
+    for is_dry in (True, False):
+        assert of_an_older_release.invalidate_tag("value", kind="model", dry_run=is_dry).count == 3
+    assert of_an_older_release.stats().entries == 0
 
 
 def test_what_is_not_swept_yet_is_in_no_answer(cache, monkeypatch):

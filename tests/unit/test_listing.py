@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import httpx
 import openai
 import pytest
 
-from genai_cache_magic import last_cell, llm_cache
+from genai_cache_magic import cached, last_cell, llm_cache
 from genai_cache_magic.api.scopes.session import current_session, reset_session
 from genai_cache_magic.errors import ConfigurationError, ReplayMiss
 from genai_cache_magic.testing.model_server import Fault, SimulatedModelServer
@@ -92,6 +93,37 @@ def test_implicit_tags_can_be_invalidated(world):
     assert cache().invalidate_tag("sweep-1", kind="run").count == 1
     assert world("a", "b", model="gpt-4.1-mini").misses == 2
     assert world("b", model="gpt-4.1").hits == 1
+
+
+@pytest.fixture
+def of_all_kinds(world):
+    """A cache with answers of two models and of an agent that names none, and with values of one's own."""
+    world("a", "b")
+    world("c", model="gpt-4.1")
+    told = {"object": "conversation.response", "outputs": [{"type": "message.output", "content": "hello"}]}
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=told))) as agents:
+        with llm_cache() as cell:
+            agents.post("https://api.mistral.ai/v1/conversations", json={"agent_id": "ag_1", "inputs": "hi"})
+        assert [(call.stored, call.model) for call in cell.calls] == [(True, "")]
+    cached(str.upper)("text")
+    cache().mset({"one": 1, "two": 2})
+    return cache()
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_whatever_statistics_name_as_a_model_can_be_invalidated_as_one(of_all_kinds, is_dry):
+    """Values of one's own, and answers of what names no model: each as often as it was counted, and nothing else."""
+    counted = dict(of_all_kinds.stats().by_model)
+    assert counted == {"value": 3, "gpt-4.1-mini": 2, "gpt-4.1": 1, "mistral.conversations": 1}
+    held = {one.name: one.entries for one in of_all_kinds.insight.statistics().holdings if one.kind == "model"}
+    assert held == of_all_kinds.catalogue.tags()["model"] == counted
+    left = 7
+    for name, count in counted.items():
+        done = of_all_kinds.invalidate_tag(name, kind="model", dry_run=is_dry)
+        assert (done.count, done.known) == (count, left)
+        left -= 0 if is_dry else count
+        assert of_all_kinds.stats().entries == left
+    assert [of_all_kinds.exists(key) for key in ("one", "two")] == [is_dry, is_dry]
 
 
 def test_an_entry_is_named_by_the_start_of_its_id(world):

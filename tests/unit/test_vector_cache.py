@@ -117,6 +117,17 @@ def test_what_is_invalid_is_never_found(cache, few, many):
     assert [one.value for one in cache.nearest(near("text 1"))] == ["anew"]
 
 
+def test_texts_of_no_named_model_are_invalidated_by_what_they_are_counted_under(cache):
+    """Statistics name them `vectors`; a model that is named is counted and invalidated by its own name."""
+    cache.add_many({"one": 1, "two": 2})
+    with create_vector_cache("disk", dimension=DIMENSION, embed=embed, model="embedder") as other:
+        other.add("three", 3)
+        assert other.cache.stats().by_model == {"vectors": 2, "embedder": 1}
+    assert cache.cache.invalidate_tag("vectors", kind="model").count == 2
+    assert cache.nearest(near("one"), similarity=-1) == []
+    assert cache.cache.stats().by_model == {"embedder": 1}
+
+
 def test_what_expired_is_never_found(isolated):
     """After its time to live an entry is found neither by its text nor by its vector."""
     now = [1_700_000_000.0]

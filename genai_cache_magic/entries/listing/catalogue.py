@@ -221,7 +221,10 @@ class Catalogue:
     # Invalidating
 
     def invalidate_tag(self, kind: TagKind, name: str, *, dry_run: bool) -> Invalidation:
-        """Invalidate all entries that carry a tag, those on their way included: one small write."""
+        """Invalidate all entries that carry a tag, those on their way included: one small write.
+
+        What is counted under a model is invalidated with its tag, whether it carries that or not.
+        """
         tag = self._keys.tag(kind, name)
         with self.sweeper.held_off():
             view = self._view()
@@ -231,7 +234,11 @@ class Catalogue:
                     self.rows.remember_name(kind, name)
             self._settle(is_question=dry_run)
             carrying, alive = self._questions.count_carrying(view, tag)
-        return self._done(Invalidation(carrying, alive, dry_run=dry_run))
+            untagged = self._questions.untagged(view, tag) if kind == "model" else set()
+            if untagged and not dry_run:
+                self._entries.publish(untagged)
+        count = alive if self._is_all(untagged, view) else carrying + len(untagged)
+        return self._done(Invalidation(count, alive, dry_run=dry_run))
 
     def invalidate_cell(self, cell: str, used: Collection[EntryId], *, dry_run: bool) -> Invalidation:
         """Invalidate what a cell stored or has on its way, and the entries that it `used`, whoever stored them."""
@@ -294,13 +301,17 @@ class Catalogue:
         return self._done(Invalidation(count, count, dry_run=dry_run))
 
     def _invalidate_entries(self, found: set[EntryId], view: View, *, dry_run: bool) -> Invalidation:
-        # Beyond a number of records everything older becomes invalid (`core/validity.py`), and is counted so.
-        is_all = view.generations.invalidating_entries(found, now_ms=view.now_ms).floor > view.generations.floor
         with self.sweeper.held_off():
             if found and not dry_run:
                 self._entries.publish(found)
             alive = self._questions.count(view)
-        return self._done(Invalidation(alive if is_all else len(found), alive, dry_run=dry_run))
+        count = alive if self._is_all(found, view) else len(found)
+        return self._done(Invalidation(count, alive, dry_run=dry_run))
+
+    @staticmethod
+    def _is_all(found: set[EntryId], view: View) -> bool:
+        """Tell whether everything older becomes invalid with these: beyond a number of records (`core/validity.py`)."""
+        return view.generations.invalidating_entries(found, now_ms=view.now_ms).floor > view.generations.floor
 
     def _publish_clear(self, change: Change) -> None:
         try:

@@ -142,6 +142,26 @@ class Questions:
 
         return self._rows.state.read(work)
 
+    def untagged(self, view: View, label: bytes) -> set[EntryId]:
+        """Return the live entries that are counted under a label and don't carry it as a tag.
+
+        So it is with values that release 0.1 has set; where there are none, two counts say so.
+        """
+        counted = f"{_LIVE} AND label = :tag{_BUT_DEAD}"
+        tagged = f"SELECT n FROM tag WHERE {_LIVE_TAG}{_BUT_DEAD}"
+
+        def work(db: sqlite3.Connection) -> set[EntryId]:
+            _note_dead(db, view)
+            bounds = _bounds(db, view, tag=label)
+            ((listed,),) = db.execute(f"SELECT count(*) FROM entry WHERE {counted}", bounds)
+            ((carrying,),) = db.execute(f"SELECT count(*) FROM ({tagged})", bounds)
+            if listed <= carrying:
+                return set()
+            found = db.execute(f"SELECT id FROM entry WHERE {counted} AND n NOT IN ({tagged})", bounds)
+            return {EntryId(raw.hex()) for (raw,) in found}
+
+        return self._rows.state.read(work)
+
     def carrying(self, view: View, tag: bytes, *, after: int, limit: int) -> list[tuple[int, EntryId]]:
         """Return live entries that carry `tag` and whose rows have a number above `after`, in its order.
 

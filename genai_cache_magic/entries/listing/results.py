@@ -25,7 +25,7 @@ class Listed:
     @property
     def name(self) -> str:
         """The key it was set under, else the model and the start of its id."""
-        return self.metadata.key or f"{self.metadata.model}:{self.entry_id[:12]}"
+        return self.metadata.key or f"{self.metadata.label}:{self.entry_id[:12]}"
 
 
 @dataclass(frozen=True, slots=True)

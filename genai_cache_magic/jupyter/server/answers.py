@@ -227,7 +227,7 @@ def _item(listed: Listed) -> dict[str, Any]:
     stored = header.created_ms // 1000
     return {
         "id": listed.entry_id[:PREFIX_DIGITS],
-        "name": of.key or of.model or of.surface,
+        "name": of.key or of.label,
         "model": of.model,
         "provider": of.provider,
         "surface": of.surface,
