@@ -144,6 +144,22 @@ def test_entries_show_prompts_only_on_request(run):
     assert "0 answers" in run("entries", "claude*")[1]
 
 
+def test_a_long_key_makes_no_wide_table(run, home):
+    """Its start is shown, by which it is found, as by its id; scripts get all of it."""
+    keys = {start + ' ["x"]' * 1_000 for start in ("one", "two")}
+    with create_cache("disk") as cache:
+        cache.mset(dict.fromkeys(keys, 1))
+    lines = run("entries")[1].splitlines()[1:-1]
+    assert max(map(len, lines)) < 200
+    found = {line.split()[0]: line[line.index(line.split()[1]) : line.index("…") + 1] for line in lines}
+    assert {name[:3] for name in found.values()} == {"one", "two"}
+    for entry, name in found.items():
+        assert invalidated(run("invalidate", name, "--dry-run")[1]) == "1"
+        assert invalidated(run("invalidate", "--entry", entry, "--dry-run")[1]) == "1"
+    told = {json.loads(line)["name"] for line in run("entries", "--json")[1].splitlines()}
+    assert told == keys
+
+
 def test_an_id_in_a_name_is_shown_by_its_start(run, home):
     """What is shown can be typed again, and scripts get all of it."""
     with create_cache("disk") as cache:

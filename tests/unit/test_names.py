@@ -23,6 +23,17 @@ def test_what_is_shown_stands_for_the_name(name):
     assert fits(name, "*" + short_name(name))
 
 
+@pytest.mark.parametrize("name", ["a" * 81, "x [y]" * 1_000, f"{ID} {ID}" * 40, f"{'a' * 60} {ID} {'b' * 60}"])
+def test_a_long_name_is_shown_by_its_start_and_found_by_that(name):
+    """Whatever it holds: brackets are no pattern there. What fits whole is shown whole."""
+    shown = short_name(name)
+    assert (len(shown), shown[-1]) == (80, "…")
+    assert fits(name, shown)
+    assert not fits(f"-{name}", shown)
+    assert not fits(name[:70], shown)
+    assert short_name("a" * 80) == "a" * 80
+
+
 @pytest.mark.parametrize("other", ["202601011200 of the team", "202601011200", f"202601011200{'0' * 53}"])
 def test_the_mark_stands_for_an_id_alone(other):
     """Who names an entry by a date and such a mark of his own invalidates no other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import openai
@@ -249,6 +250,18 @@ def test_statistics_of_a_cache(used):
         "answers that are read most",
         "what is kept",
     ]
+
+
+def test_a_long_name_makes_no_wide_table(used):
+    """In a terminal and as HTML; scripts get all of it."""
+    found = used.statistics()
+    name = "a key " * 1_000
+    found = replace(found, popular=(replace(found.popular[0], name=name),))
+    (table,) = [table for heading, table in tables(found) if heading == "answers that are read most"]
+    assert f"{name[:79]}…" in table.as_text()
+    assert max(map(len, table.as_text().splitlines())) < 200
+    assert name[:80] not in table.as_html()
+    assert found.as_json()["popular"][0]["name"] == name
 
 
 def test_much_is_counted_by_model_where_it_is_asked_for(used, monkeypatch, capsys):
