@@ -34,7 +34,7 @@ from genai_cache_magic.calls.coalesce import (
 from genai_cache_magic.calls.gathering import Gathered
 from genai_cache_magic.calls.keeping import Keeper, Limits, Verdict
 from genai_cache_magic.calls.keeping_parts import PartsKeeper
-from genai_cache_magic.calls.missed import GIVEN_UP, replay_miss
+from genai_cache_magic.calls.missed import GIVEN_UP, replay_miss, said_of_parts
 from genai_cache_magic.calls.reading import read
 from genai_cache_magic.calls.steps import Answered, Follow, Lead, Made, Rejected, Step
 from genai_cache_magic.calls.telling import Teller, bypass
@@ -439,7 +439,7 @@ class CallDesk:
 
     def _replay_miss(self, lead: Lead, trouble: str) -> ReplayMiss:
         own = self._keeper.described(lead)
-        differs = self._nearest(own) if lead.because == Why.ABSENT.value else ()
+        differs = () if lead.because != Why.ABSENT.value or said_of_parts(lead) else self._nearest(own)
         self._teller.missed_in_replay(lead, differs)
         return replay_miss(lead, differs, trouble)
 

@@ -20,6 +20,12 @@ _SHOWN: Final = 5
 """How many differing components a message names."""
 
 
+def said_of_parts(lead: Lead) -> str:
+    """Return how many of the items that `lead` asks about are known, and which are not; empty where none is."""
+    batch = lead.batch
+    return f"; {batch.said}, {batch.lacking}" if batch is not None and batch.known else ""
+
+
 def replay_miss(lead: Lead, differs: tuple[str, ...], trouble: str) -> ReplayMiss:
     """Return the error for `lead`.
 
@@ -30,8 +36,7 @@ def replay_miss(lead: Lead, differs: tuple[str, ...], trouble: str) -> ReplayMis
     trouble
         Why the team could not be asked; empty if it could.
     """
-    request, batch = lead.call.request, lead.batch
-    parts = f"; {batch.said}, {batch.lacking}" if batch is not None and batch.known else ""
+    request, parts = lead.call.request, said_of_parts(lead)
     if trouble:
         more = f"{parts}; the team could not be asked: {trouble}"
     elif STATEFUL in lead.call.refused:

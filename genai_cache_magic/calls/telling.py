@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic.calls.estimates import UNKNOWN
+from genai_cache_magic.calls.missed import said_of_parts
 from genai_cache_magic.calls.pricing import cost_of
 from genai_cache_magic.calls.steps import Bypass
 from genai_cache_magic.core.model import Usage
@@ -99,8 +100,9 @@ class Teller:
         self._tell(lead, outcome, answer.model, answer.usage, reason=reason, stored=stored, spent=cost, saved=saved)
 
     def missed_in_replay(self, lead: Lead, differs: tuple[str, ...]) -> None:
-        """Tell that nobody was asked for `lead`, and in what the nearest stored request differs."""
-        self._tell(lead, Outcome.ERROR, "", Usage(), reason=f"replay: {lead.because}", differs=differs)
+        """Tell that nobody was asked for `lead`, which of its items are known, or what the nearest differs in."""
+        reason = f"replay: {lead.because}{said_of_parts(lead)}"
+        self._tell(lead, Outcome.ERROR, "", Usage(), reason=reason, differs=differs)
 
     def stopped(self, lead: Lead, reason: str) -> None:
         """Tell that nobody was asked for `lead`."""

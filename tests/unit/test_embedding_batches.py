@@ -13,6 +13,7 @@ import pytest
 from embeddings import MODEL, asked, embed, texts, vectors
 
 from genai_cache_magic import llm_cache
+from genai_cache_magic.api.scopes.cells import open_cell
 from genai_cache_magic.api.scopes.session import current_session
 from genai_cache_magic.calls import pricing
 from genai_cache_magic.errors import NotSent, ReplayMiss
@@ -160,6 +161,23 @@ def test_replay_says_which_texts_are_missing(client, server):
         with pytest.raises(ReplayMiss, match=r"2 of 4 texts from the cache, without number 2, 4"):
             embed(client, texts(1, 8, 2, 9))
     assert server.count == 0
+
+
+def test_explain_says_of_a_replayed_batch_which_texts_are_missing(client):
+    """In the words of the error, whatever cell it is; what the nearest batch differs in says less, and is not said."""
+    session = current_session()
+    asked_for = [texts(1, 2, 3), texts(1, 8, 2, 9), ["Wholly", "otherwise"]]
+    scopes = []
+    for cell, inputs in zip(("one", "another", "third"), asked_for, strict=True):
+        opened = open_cell(session, session.options(mode="replay" if scopes else "use"), cell=cell)
+        with suppress(ReplayMiss):
+            embed(client, inputs)
+        opened.close()
+        scopes.append(opened.scope)
+    partly, unknown = (session.cache("default").explain(scope)[0] for scope in scopes[1:])
+    assert partly.reason == "replay: not in the cache; 2 of 4 texts from the cache, without number 2, 4"
+    assert (partly.differs, partly.diff) == ((), ())
+    assert unknown.reason == "replay: not in the cache; nothing like it was ever asked"
 
 
 def test_refresh_asks_about_all(isolated, unique_server):
