@@ -19,7 +19,7 @@ from genai_cache_magic.core.options import Mode, Options, Samples
 from genai_cache_magic.events import CallRecord, Outcome, Tier, Trouble
 from genai_cache_magic.jupyter.shown.badge import MIME, bundle
 from genai_cache_magic.jupyter.shown.progress import Progress
-from genai_cache_magic.jupyter.shown.report import Report, Table
+from genai_cache_magic.jupyter.shown.report import Report, Table, breakable
 from genai_cache_magic.jupyter.shown.summary import MAX_ROWS, summarise
 from genai_cache_magic.jupyter.shown.words import in_words
 
@@ -91,6 +91,32 @@ def test_prices_are_no_mathematics():
     for form in forms:
         assert form["text/html"].startswith('<div class="genai-cache mathjax_ignore tex2jax_ignore">')
         assert form["text/html"].endswith("</div>")
+
+
+class Words(HTMLParser):
+    """What is read on a page, and the elements in it."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.text, self.tags = "", set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@given(st.text("ab/._- \n<&;\N{SNOWMAN}", max_size=200))
+def test_a_long_word_may_wrap_and_is_the_same_word(text):
+    """No character is added or lost, and nothing becomes an element but where a line may end."""
+    shown = Words(breakable(text))
+    assert (shown.text, shown.tags <= {"wbr"}) == (text, True)
+    words = text.split()
+    assert "wbr" in shown.tags or not any(len(part) > 20 for word in words for part in word.split("-"))
+    assert "wbr" not in shown.tags or any(len(word) > 20 for word in words)
 
 
 def test_what_is_saved_is_short():
@@ -218,8 +244,9 @@ class Tags(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, tuple(name for name, _ in attrs)))
-        self.open.append(tag)
+        self.seen.append((tag, tuple(name if name != "style" else f"{name}: {value}" for name, value in attrs)))
+        if tag != "wbr":  # which has no end
+            self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -227,13 +254,14 @@ class Tags(HTMLParser):
 
 ALLOWED = {
     ("div", ("class",)), ("div", ("align",)), ("p", ()), ("details", ()), ("summary", ()), ("strong", ()),
-    ("table", ()), ("thead", ()), ("tbody", ()), ("tr", ()), ("th", ()), ("td", ()),
+    ("table", ()), ("thead", ()), ("tbody", ()), ("tr", ()), ("th", ()), ("td", ()), ("wbr", ()),
+    ("div", ("style: overflow-x: auto", "tabindex")),
 }  # fmt: skip
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_html_is_plain_and_escaped(model, reason):
-    """No text of others becomes markup, and the sanitizer of a front end finds nothing to strip."""
+    """No text of others becomes markup; all that a sanitizer finds to strip is by what a wide table is scrolled."""
     named = call(model=f"<i>{model}", reason=f"<b onclick=x>{reason}")
     events = named, call(Outcome.BYPASS, reason="<u>"), Trouble("L1", "E", f"<script>{reason}</script>")
     parser = Tags()

@@ -1,16 +1,16 @@
 """What stands under a cell: one static bundle that needs no kernel, no trust, no script and no style.
 
 The front end's sanitizer strips styles and colours from untrusted notebooks, so it is words and a table,
-in the colours of the theme. Everything that an SDK, a server or a user named is escaped.
+in the colours of the theme; the one style in it keeps a wide table from widening a narrow page. Everything that an
+SDK, a server or a user named is escaped.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from genai_cache_magic.jupyter.shown.call_report import MIME, as_json
-from genai_cache_magic.jupyter.shown.report import OPEN, Table, paragraphs
+from genai_cache_magic.jupyter.shown.report import OPEN, Table, breakable, paragraphs
 from genai_cache_magic.jupyter.shown.words import counted, in_words, money, progress_in_words, tokens
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def as_text(summary: Summary) -> str:
 
 def as_html(summary: Summary) -> str:
     """Return the badge as HTML; the table of calls is folded away."""
-    headline = f"<strong>{TITLE}</strong> {escape(in_words(summary))}"
+    headline = f"<strong>{TITLE}</strong> {breakable(in_words(summary))}"
     notes = paragraphs([*summary.troubles, *summary.hints])
     if not summary.rows:
         return f"{OPEN}<p>{headline}</p>{notes}</div>"
