@@ -29,7 +29,14 @@ def stats(
     """Show how much the cache holds and how it is used: hit rate, reasons of misses, latencies, what is read most."""
     from rich.filesize import decimal
 
-    from genai_cache_magic.jupyter.shown.insight import growth_note, hit_line, holdings_note, room_notes, tables
+    from genai_cache_magic.jupyter.shown.insight import (
+        growth_note,
+        hit_line,
+        holdings_note,
+        log_note,
+        room_notes,
+        tables,
+    )
     from genai_cache_magic.jupyter.shown.words import counted
     from genai_cache_magic.ops.rooms import FEW, rooms_of
     from genai_cache_magic.settings.reading import load_settings
@@ -48,7 +55,14 @@ def stats(
     if found.oldest and found.newest:
         typer.echo(f"stored between {local_time(found.oldest)} and {local_time(found.newest)}")
     typer.echo(f"kept in {tilde(found.directory)}")
-    for line in (*growth_note(grown), *room_notes(rooms), untold, hit_line(used), *holdings_note(used)):
+    for line in (
+        *log_note(found),
+        *growth_note(grown),
+        *room_notes(rooms),
+        untold,
+        hit_line(used),
+        *holdings_note(used),
+    ):
         if line:
             typer.echo(shown(line))
     for heading, table in tables(used):

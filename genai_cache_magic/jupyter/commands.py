@@ -28,6 +28,7 @@ from genai_cache_magic.jupyter.shown.insight import (
     growth_note,
     hit_line,
     holdings_note,
+    log_note,
     room_notes,
     tables,
 )
@@ -167,6 +168,7 @@ def _stats(line: str) -> Report:
     title = f"namespace {namespace}: {counted(stats.entries, 'answer')}, {rounded_size(stats.size_bytes)}"
     used = cache.insight.statistics(given.since or "30d", has_holdings=given.holdings or None)
     notes = [*growth_note(cache.insight.growth(stats.size_bytes)), hit_line(used), f"kept in {tilde(stats.directory)}"]
+    notes += log_note(stats)
     if given.holdings or stats.entries <= FEW:
         rooms, untold = rooms_of(cache, session.settings)
         notes += [*room_notes(rooms), *([untold] if untold else [])]

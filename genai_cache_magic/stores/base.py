@@ -69,7 +69,15 @@ class SupportsSize(Protocol):
         """Return the number of entries, expired ones not yet removed included."""
 
     def size_bytes(self) -> int:
-        """Return the room taken [bytes], by values and by the store itself."""
+        """Return the room taken [bytes], by values and by the store itself: what its limit bounds, if it has one."""
+
+
+@runtime_checkable
+class SupportsLog(Protocol):
+    """A store that writes what changes to a log first, which gives its room back when the store is closed."""
+
+    def log_bytes(self) -> int:
+        """Return the room that the log takes [bytes], beside what ``size_bytes`` says."""
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from decimal import Decimal
 
@@ -19,7 +20,8 @@ from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import CallRecord, Outcome, Tier
 from genai_cache_magic.jupyter.arguments import parse_insight
-from genai_cache_magic.jupyter.shown.insight import advice_report, hit_line, tables
+from genai_cache_magic.jupyter.commands import _stats
+from genai_cache_magic.jupyter.shown.insight import advice_report, hit_line, log_note, tables
 from genai_cache_magic.ledger import statistics
 from genai_cache_magic.ledger.accounts import DAY_MS
 from genai_cache_magic.ledger.advice import Facts, KnownEntry, advise
@@ -274,6 +276,33 @@ def test_much_is_counted_by_model_where_it_is_asked_for(used, monkeypatch, capsy
             main(("stats", *words))
         out = capsys.readouterr().out
         assert ("what is kept\n" in out, "--holdings counts it" in out) == (counted, not counted)
+
+
+def test_a_log_is_no_answer(isolated, capsys):
+    """What few answers take is said, as their limit counts it; what the database's log takes beside them, by itself."""
+    with create_cache("disk", size_limit="4MiB") as cache:
+        cache.set("first", 1)
+        assert log_note(cache.stats()) == ()
+        cache.mset({f"key {n}": random.Random(n).randbytes(30_000) for n in range(100)})
+        cache.clear()
+        cache.catalogue.sweeper.wait()
+        cache.mset({"a": 1, "b": 2, "c": 3})
+        found = cache.stats()
+        assert (found.entries, found.size_bytes < 100_000, found.log_bytes > 1_000_000) == (3, True, True)
+        assert cache.insight.growth(found.size_bytes).size_bytes < 100_000
+        with pytest.raises(SystemExit):
+            main(("stats",))
+        said = capsys.readouterr().out
+        assert f"3 answers, {found.size_bytes / 1000:.1f} kB" in said
+        assert "the database's log takes " in said
+        assert _stats("").notes.count(*log_note(found)) == 1
+        with pytest.raises(SystemExit):
+            main(("stats", "--json"))
+        told = json.loads(capsys.readouterr().out)
+        assert (told["size_bytes"] < 100_000, told["log_bytes"] > 1_000_000) == (True, True)
+    current_session().close()
+    with create_cache("disk") as cache:
+        assert log_note(cache.stats()) == ()
 
 
 def test_statistics_of_nothing(isolated):

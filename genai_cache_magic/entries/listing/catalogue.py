@@ -23,7 +23,14 @@ from genai_cache_magic.entries.reasons import absence, reason
 from genai_cache_magic.entries.rows import Gone, View
 from genai_cache_magic.errors import ConfigurationError, StoreUnavailable
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.stores.base import CheckReport, SupportsCheck, SupportsErase, SupportsSize, SupportsSizes
+from genai_cache_magic.stores.base import (
+    CheckReport,
+    SupportsCheck,
+    SupportsErase,
+    SupportsLog,
+    SupportsSize,
+    SupportsSizes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -87,6 +94,7 @@ class Catalogue:
             newest=max((_time(last) for _, _, _, last in labels), default=None),
             directory=directory,
             synced=None if self._shared is None else self._shared.synced,
+            log_bytes=_log_bytes(self._entries.store),
         )
 
     def sizes(self) -> dict[str, int]:
@@ -390,3 +398,7 @@ def _check(store: object) -> CheckReport:
 
 def _size_bytes(store: object) -> int:
     return store.size_bytes() if isinstance(store, SupportsSize) else 0
+
+
+def _log_bytes(store: object) -> int:
+    return store.log_bytes() if isinstance(store, SupportsLog) else 0

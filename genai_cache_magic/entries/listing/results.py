@@ -30,7 +30,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a namespace holds. `size_bytes` is the room taken on disk or in memory [bytes]."""
+    """What a namespace holds.
+
+    Attributes
+    ----------
+    size_bytes
+        Room taken on disk or in memory by entries and the database that holds them [bytes], as a size limit counts it.
+    log_bytes
+        What the log of that database takes beside it until it is closed [bytes].
+    synced
+        When what the team had was last seen, which is counted too; None without a team.
+    """
 
     entries: int
     size_bytes: int
@@ -39,13 +49,14 @@ class Stats:
     newest: datetime | None
     directory: str = ""
     synced: datetime | None = None
-    """When what the team had was last seen, which is counted too; None without a team."""
+    log_bytes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         moments = {name: getattr(self, name) for name in ("oldest", "newest", "synced")}
         plain = {name: None if moment is None else moment.isoformat() for name, moment in moments.items()}
-        counts = {"entries": self.entries, "size_bytes": self.size_bytes, "by_model": dict(self.by_model)}
+        sizes = {"size_bytes": self.size_bytes, "log_bytes": self.log_bytes}
+        counts = {"entries": self.entries, **sizes, "by_model": dict(self.by_model)}
         return {**counts, "directory": self.directory, **plain}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genai_cache_magic.api.insight import Statistics
     from genai_cache_magic.entries.growth import Growth
+    from genai_cache_magic.entries.listing.results import Stats
     from genai_cache_magic.ledger.advice import Advice
     from genai_cache_magic.ops.rooms import TierRoom
 
@@ -35,6 +36,7 @@ _WHY: Final = {
 """Why a model was asked -> the words for it."""
 
 _HERE: Final = "L1"
+_LARGE_LOG_BYTES: Final = 1_000_000
 _HOLDINGS: Final = 20
 _NUMBERS: Final = frozenset({"answers", "size", "calls", "spent", "p50", "p90", "p99", "reads", "saved", "would save"})
 
@@ -89,6 +91,13 @@ def growth_note(found: Growth) -> tuple[str, ...]:
     if found.full_in_days == 0:
         return (f"{grows}: {limit} are full, and what was stored first goes",)
     return (f"{grows}: {limit} are full in {counted(found.full_in_days, 'day')}, and then what was stored first goes",)
+
+
+def log_note(found: Stats) -> tuple[str, ...]:
+    """Return a sentence on what the database's log takes, where that is much."""
+    if found.log_bytes < _LARGE_LOG_BYTES:
+        return ()
+    return (f"the database's log takes {rounded_size(found.log_bytes)} more until no kernel has it open",)
 
 
 def room_notes(found: Iterable[TierRoom]) -> tuple[str, ...]:

@@ -156,11 +156,14 @@ class DiskStore:
         return self._run(Rows.counter, "count")
 
     def size_bytes(self) -> int:
-        """Return the room taken by the database, its log and the value files [bytes]."""
-        size_bytes = self._run(Rows.volume)
+        """Return the room taken by the database and the value files [bytes], which is what the limit bounds."""
+        return self._run(Rows.volume)
+
+    def log_bytes(self) -> int:
+        """Return the room taken by the database's write-ahead log [bytes]: megabytes once something was stored."""
         with contextlib.suppress(OSError):
-            size_bytes += (self._directory / DATABASE_FILES[1]).stat().st_size
-        return size_bytes
+            return (self._directory / DATABASE_FILES[1]).stat().st_size
+        return 0
 
     def sizes(self) -> dict[str, int]:
         """Return the room that values take, by key [bytes]."""
