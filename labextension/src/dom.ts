@@ -29,6 +29,14 @@ export const whole = (n: number): string => n.toLocaleString('en-US');
 
 export const counted = (n: number, one: string): string => `${whole(n)} ${one}${n === 1 ? '' : 's'}`;
 
+const SHOWN_CHARS = 80;
+
+/** The start of a name: a key may be a whole prompt. `entries/listing/names.py` cuts alike. */
+export function short(name: string): string {
+  const characters = [...name];
+  return characters.length <= SHOWN_CHARS ? name : `${characters.slice(0, SHOWN_CHARS - 1).join('')}…`;
+}
+
 export function sentence(error: unknown): string {
   return error instanceof Error ? error.message : 'That did not work: the log of the Jupyter server may say why.';
 }

@@ -1,7 +1,7 @@
 /** What is stored: a page of answers, searched and filtered, each with what it says on demand. */
 
 import { dollars } from './cell_status.js';
-import { button, counted, make, sentence, size, whole } from './dom';
+import { button, counted, make, sentence, short, size, whole } from './dom';
 import { ask, type Body, type Entry, type Page, type Stats } from './server';
 
 const KINDS = ['model', 'tag', 'run'] as const;
@@ -107,7 +107,7 @@ export class Listing {
       void this._toggle(entry, body, show);
     }
     return make('li', {},
-      make('div', { class: 'gcl-line' }, make('span', { class: 'gcl-name', title: entry.id }, entry.name), show, invalidate),
+      make('div', { class: 'gcl-line' }, make('span', { class: 'gcl-name', title: entry.id }, short(entry.name)), show, invalidate),
       make('div', { class: 'gcl-note' }, facts), asking, body);
   }
 

@@ -29,6 +29,7 @@ for piece in client.chat.completions.create(
 ENABLE = "jupyter server extension enable genai_cache_magic"
 LOOKED_AT = "() => document.dispatchEvent(new Event('visibilitychange'))"
 SAVED_ENTRY = "0123456789abcdef"
+LONG_KEY = " ".join(f"word {n}" for n in range(300))
 
 
 @pytest.fixture(scope="module")
@@ -338,13 +339,14 @@ PAYLOADS = [
 
 
 def test_what_others_named_is_text(front_end, jupyter):
-    """Payloads in names, tags, answers, troubles and models are read, and run nowhere."""
+    """Payloads in names, tags, answers, troubles and models are read, and run nowhere; of a long name, its start."""
     from genai_cache_magic import create_cache
 
     places = {"dir": jupyter.environment["GENAI_CACHE_DIR"], "key_file": jupyter.environment["GENAI_CACHE_KEY_FILE"]}
     with create_cache(**places) as cache:
         for n, payload in enumerate(PAYLOADS):
             cache.set(f"{payload} {n}", payload, tags=[payload])
+        cache.set(LONG_KEY, "what lies under it")
     kinds = [
         {"outcome": p, "tier": p, "provider": p, "model": p, "reason": p, "calls": [f"{p} 1 1 1"]} for p in PAYLOADS
     ]
@@ -362,6 +364,12 @@ def test_what_others_named_is_text(front_end, jupyter):
             line = bar.locator(".gcl-entries li").filter(has_text=f"{payload} {n}").first
             line.get_by_role("button", name="Show").click()
             page.expect(line.locator("pre").last, payload)
+        bar.get_by_label("Search names").fill(LONG_KEY[:100])
+        page.expect(bar, "1 answer")
+        line = bar.locator(".gcl-entries li")
+        assert line.locator(".gcl-name").inner_text() == f"{LONG_KEY[:79]}…"
+        line.get_by_role("button", name="Show").click()
+        page.expect(line.locator("pre").last, "what lies under it")
         for place in (".gcm", ".gcl-sidebar"):
             assert page.page.locator(f"{place} :is(img, script, iframe, a)").count() == 0
         assert page.page.evaluate("() => window.executed") == 0
