@@ -12,8 +12,10 @@ from simulated import Network, Reached
 from genai_cache_magic.entries.link import Link
 from genai_cache_magic.entries.team import tier as teams
 from genai_cache_magic.events import Trouble
-from genai_cache_magic.stores.azure.blob import BlobTier
+from genai_cache_magic.stores.azure.blob import BlobStore, BlobTier
 from genai_cache_magic.stores.azure.connection import BlobConnection, BlobTarget
+from genai_cache_magic.stores.breaker import Breaker
+from genai_cache_magic.stores.redis.by_size import SizedTier
 from genai_cache_magic.stores.redis.connection import RedisConnection, RedisTarget
 from genai_cache_magic.stores.redis.store import RedisTier
 from genai_cache_magic.testing.servers import AZURITE_KEY
@@ -24,6 +26,8 @@ _TIERS = (
     pytest.param("redis", marks=pytest.mark.service),
     pytest.param("azurite", marks=pytest.mark.service),
 )
+LARGEST_SMALL_BYTES = 10_000
+"""Of `both`, a Redis and a container beside it for what is larger [bytes]."""
 
 
 class Cut(Reached):
@@ -51,20 +55,34 @@ def way_to_a_tier(request, monkeypatch):
         if request.param == "memory":
             server = MemoryServer()
             yield lambda: MemoryTier(server)
-        elif request.param == "redis":
-            target = RedisTarget(
-                request.getfixturevalue("redis_server").url, connect_timeout_s=30, command_timeout_s=30
-            )
-            connection = undo.enter_context(contextlib.closing(RedisConnection(target)))
-            yield lambda: RedisTier(connection, namespace)
-        else:
-            url = f"{request.getfixturevalue('azurite').account_url}/away"
-            patience = {"connect_timeout_s": 30, "command_timeout_s": 30}
-            blobs = BlobConnection(BlobTarget(url, account_key=AZURITE_KEY, create_container=True, **patience))
-            undo.callback(blobs.close)
-            with blobs.use():
-                pass
+            return
+        if request.param == "azurite":
+            blobs = container_of(request, undo)
             yield lambda: BlobTier(blobs, namespace, patience_s=30)
+            return
+        server = request.getfixturevalue("redis_nodes" if request.param == "cluster" else "redis_server")
+        target = RedisTarget(server.url, connect_timeout_s=30, command_timeout_s=30)
+        connection = undo.enter_context(contextlib.closing(RedisConnection(target)))
+        if request.param != "both":
+            yield lambda: RedisTier(connection, namespace)
+            return
+        blobs = container_of(request, undo)
+
+        def both():
+            fast, large = RedisTier(connection, namespace), BlobStore(blobs, namespace, "l")
+            return SizedTier(fast, large, Breaker("blob"), limit_bytes=LARGEST_SMALL_BYTES, patience_s=30)
+
+        yield both
+
+
+def container_of(request, undo):
+    url = f"{request.getfixturevalue('azurite').account_url}/away"
+    patience = {"connect_timeout_s": 30, "command_timeout_s": 30}
+    blobs = BlobConnection(BlobTarget(url, account_key=AZURITE_KEY, create_container=True, **patience))
+    undo.callback(blobs.close)
+    with blobs.use():
+        pass
+    return blobs
 
 
 @pytest.fixture(name="team")

@@ -31,7 +31,7 @@ from genai_cache_magic.entries.entries import Entries, Found
 from genai_cache_magic.entries.generations import LiveGenerations
 from genai_cache_magic.entries.highest import HighestDocument
 from genai_cache_magic.entries.keys import Keys
-from genai_cache_magic.entries.link import Looked
+from genai_cache_magic.entries.link import looked
 from genai_cache_magic.entries.rows import COLUMNS, SCHEMA, Rows
 from genai_cache_magic.entries.state import StateFile
 from genai_cache_magic.entries.team import tier as teams
@@ -165,7 +165,7 @@ class AtOnce:
     def look_up_many(self, asked) -> None:
         for one, deliver in asked:
             found, trouble = self._ask((one,))
-            deliver(Looked(found.get(one), trouble))
+            deliver(looked(found.get(one), trouble))
 
 
 class Simulated:
@@ -266,15 +266,18 @@ class Simulated:
             response = step.response
         return number_of(response), scope.calls[-1]
 
-    def set_value(self, key: str, number: int, tags: Sequence[str] = (), *, ttl_s: int = 30 * 86_400) -> int:
-        """Set a value as `Cache.set` does; return how many are not kept."""
+    def set_value(
+        self, key: str, number: int, tags: Sequence[str] = (), *, ttl_s: int = 30 * 86_400, size_bytes: int = 0
+    ) -> int:
+        """Set a value as `Cache.set` does, of so many bytes at least; return how many are not kept."""
         try:
             birth = self.entries.stamp()
         except StoreUnavailable:
             self.team.trouble()
             birth = self.entries.stamp()
         header = self.entries.header(birth, ttl_s=ttl_s, tags=[KEYS.tag("user", tag) for tag in tags])
-        entry = Entry(header, Metadata(surface=VALUE, key=key), Response(0, (("type", "json"),), str(number).encode()))
+        body = str(number).encode().ljust(size_bytes)
+        entry = Entry(header, Metadata(surface=VALUE, key=key), Response(0, (("type", "json"),), body))
         return self.entries.overwrite({value_id(key): entry})
 
     def get_value(self, key: str) -> int | None:

@@ -41,12 +41,14 @@ _GLANCE_S = 0.2
 class Looked:
     """What a look-up brought: the sealed entry, or None; `trouble` says why the tier could not be asked.
 
-    Not `is_offline`, it can be reached, and lets us not do what was asked.
+    Not `is_offline`, it can be reached, and lets us not do what was asked. `is_away` says that there is an entry which
+    can't be had now: a miss.
     """
 
     envelope: bytes | None = field(default=None, repr=False)
     trouble: str = ""
     is_offline: bool = True
+    is_away: bool = False
 
     @property
     def says(self) -> str:
@@ -56,6 +58,8 @@ class Looked:
 
 UNREAD: Final = b""
 """Stands for a value that is there, and was too much to be read in time: no value of ours is empty."""
+AWAY: Final = b"\0"
+"""Stands for a value that is there, and lies in a part of the tier that can't be asked: none of ours is one byte."""
 _TOO_MUCH: Final = "so much was asked for at once that it could not all be sent in time: ask for less at once, or again"
 
 
@@ -98,7 +102,7 @@ class Link:
     ----------
     ask
         Looks the ids of a round up, and returns what is there, and why the tier could not be asked; raises nothing.
-        What is there and could not be read in time is `UNREAD`.
+        What is there and could not be read in time is `UNREAD`, what is in a part that can't be asked is `AWAY`.
     overdue
         Called when a round takes too long, which is then given up; returns what to say.
     deadline_s
@@ -229,8 +233,11 @@ class Link:
             waiting = [(entry_id, self._waiting.pop(entry_id, [])) for entry_id in entry_ids]
         for entry_id, delivers in waiting:
             for deliver in delivers:
-                deliver(_looked(found.get(entry_id), trouble))
+                deliver(looked(found.get(entry_id), trouble))
 
 
-def _looked(value: bytes | None, trouble: str) -> Looked:
-    return Looked(None, _TOO_MUCH, is_offline=False) if value == UNREAD else Looked(value, trouble)
+def looked(value: bytes | None, trouble: str) -> Looked:
+    """Return what a look-up brought that found `value`, or had this `trouble`."""
+    if value == UNREAD:
+        return Looked(None, _TOO_MUCH, is_offline=False)
+    return Looked(is_away=True) if value == AWAY else Looked(value, trouble)

@@ -114,7 +114,11 @@ class Overwriting:
             # What the team has must not stay; where it can't be asked, that may be anything.
             unsettled = self._team.unsettled
             looked = self._team.looked_up(others).items()
-            there += [one for one, found in looked if found.envelope is not None or found.trouble or one in unsettled]
+            there += [
+                one
+                for one, found in looked
+                if found.envelope is not None or found.trouble or found.is_away or one in unsettled
+            ]
         return there
 
     def _published(self, entry_ids: Iterable[EntryId]) -> Stamp | None:

@@ -95,6 +95,14 @@ class Places:
         """As `opened`, for when its header is all that counts: a newer version may describe it otherwise."""
         return self._codec.open(entry_id, envelope).header
 
+    def headers(self, entry_ids: Collection[EntryId]) -> dict[EntryId, Header]:
+        """Return the headers of what is there, as far as how it begins tells them; none where a store can't say that.
+
+        Raises ``StoreUnavailable``.
+        """
+        heads = Heads(self.store, self._codec).opened(entry_ids) if isinstance(self.store, SupportsHeads) else {}
+        return {one: header for one, (header, _) in heads.items()}
+
     def reborn(self, entry_id: EntryId, envelope: bytes, birth: Stamp) -> Placed:
         """Return what an envelope of ours holds as an entry that was born at `birth`; raises as `opened`.
 
@@ -140,7 +148,7 @@ class Places:
                         self.record_again(entry_id)  # the row that was written for ours
                     del pending[entry_id]
             ready = self._made_room(pending, held, generations.published)
-            recorded.update(ready)
+            recorded.update(ready if self._rows is not None else ())
             for entry_id in self._put(ready, held, generations.published):
                 filled[entry_id] = Filled.STORED
                 del pending[entry_id]
@@ -249,9 +257,9 @@ class Places:
 
         What is valid by how it begins is not read any further.
         """
-        heads = Heads(self.store, self._codec).opened(entry_ids) if isinstance(self.store, SupportsHeads) else {}
+        headers = self.headers(entry_ids)
         generations = self._judge.generations.published()
-        valid = {one: header for one, (header, _) in heads.items() if generations.is_valid(one, header)}
+        valid = {one: header for one, header in headers.items() if generations.is_valid(one, header)}
         births = [header.birth.ver for header in valid.values()]
         held = held_many(self.fills, [entry_id for entry_id in entry_ids if entry_id not in valid])
         unread, invalid = set(), {}

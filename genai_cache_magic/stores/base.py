@@ -238,6 +238,8 @@ class LookUp:
         The values of those keys that are there.
     unread
         The keys of more values that are there, and were too many bytes to be read in time.
+    away
+        The keys of others that are there, and lie in a part of the tier that can't be asked.
     copies
         By key, what an edge has of values; only of a ``SupportsEdge``.
     unasked
@@ -248,6 +250,7 @@ class LookUp:
     now_s: float
     blobs: Mapping[str, bytes] = field(repr=False)
     unread: Collection[str] = field(default=(), repr=False)
+    away: Collection[str] = field(default=(), kw_only=True, repr=False)
     copies: Mapping[str, Copy] = field(default_factory=dict, repr=False)
     unasked: Collection[str] = field(default=(), repr=False)
 

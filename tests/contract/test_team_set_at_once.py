@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from away_teams import (  # noqa: F401 - fixtures
+    LARGEST_SMALL_BYTES,
     everywhere,
     machine_a,
     machine_b,
@@ -19,6 +22,27 @@ from genai_cache_magic.entries.team.outbox import Outbox
 from genai_cache_magic.errors import StoreUnavailable
 
 KEYS = [f"key {number}" for number in range(5)]
+SIZES = [(first, then) for first in (1, 2 * LARGEST_SMALL_BYTES) for then in (1, 2 * LARGEST_SMALL_BYTES)]
+
+
+def set_each(cache, items):
+    for key, value in items.items():
+        cache.set(key, value)
+
+
+def set_in_a_pipeline(cache, items):
+    batch = cache.pipeline()
+    for key, value in items.items():
+        batch.set(key, value)
+    batch.execute()
+
+
+WAYS = {"set": set_each, "mset": lambda cache, items: cache.mset(items), "pipeline": set_in_a_pipeline}
+
+
+def seen_by_all(time, machines):
+    time.now_s += 6
+    return [one.get_value("key") for one in machines]
 
 
 @pytest.fixture(name="machines")
@@ -34,16 +58,7 @@ def test_all_get_one_value(team, machines, monkeypatch, order, set_many):
     with monkeypatch.context() as patch:
         patch.setattr(Drain, "poke", lambda _: None)  # neither has told the team before the other asks it
         for name, machine in machines.items():
-            if set_many == "set":
-                for key in KEYS:
-                    machine.cache.set(key, name)
-            elif set_many == "mset":
-                machine.cache.mset(dict.fromkeys(KEYS, name))
-            else:
-                batch = machine.cache.pipeline()
-                for key in KEYS:
-                    batch.set(key, name)
-                batch.execute()
+            WAYS[set_many](machine.cache, dict.fromkeys(KEYS, name))
         for name in order:
             machines[name].told()
     third = team.machine("c")
@@ -51,6 +66,32 @@ def test_all_get_one_value(team, machines, monkeypatch, order, set_many):
         assert len(set(everywhere([a, b, third], key))) == 1
     assert not not_kept(a)
     assert not not_kept(b)
+
+
+@pytest.mark.service
+@pytest.mark.usefixtures("sockets_collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as `services.LEAVES_SOCKETS`
+@pytest.mark.parametrize("tier", ["both", "cluster"], indirect=True)
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_what_lies_in_two_places_the_later_counts(team, machines, monkeypatch, order):
+    """On whichever side of a limit one or both of them lie, or on whichever node; in each way of setting."""
+    values = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(Drain, "poke", lambda _: None)
+        for number, machine in enumerate(machines.values()):
+            made = {how: {f"{how} {at}": os.urandom(one[number]) for at, one in enumerate(SIZES)} for how in WAYS}
+            for how, items in made.items():
+                WAYS[how](machine.cache, items)
+                values |= items
+        for name in order:
+            machines[name].told()
+    third = team.machine("c")
+    for _ in range(2):  # as it comes from the team, and as it lies here then
+        for key, value in values.items():
+            assert everywhere([*machines.values(), third], key) == [value] * 3
+    for machine in machines.values():
+        assert not not_kept(machine)
+        assert machine.cache.team.waiting() == (0, 0)
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
@@ -124,6 +165,59 @@ def test_what_happens_while_it_is_decided_counts(time, machine, monkeypatch, mea
     assert b.tell()
     time.now_s += 6
     assert [one.get_value("key") for one in (b, a, machine("c"))] == [counts] * 3
+
+
+@pytest.mark.parametrize("order", ["abc", "bac"])
+def test_what_a_third_decides_while_it_is_decided_is_looked_at(time, machine, monkeypatch, order):
+    """What it has put there was set before ours, which is the last, and no deletion of it."""
+    machines = {name: machine(name) for name in "abc"}
+    for name in order:
+        machines[name].set_value("key", ord(name))
+        time.now_s += 1
+    a, b, c = (machines[name] for name in order)
+    assert a.tell()
+    change = c.live.change
+
+    def after_another(how):
+        monkeypatch.setattr(c.live, "change", change)
+        assert b.tell()
+        return change(how)
+
+    monkeypatch.setattr(c.live, "change", after_another)
+    assert c.tell()
+    time.now_s += 6
+    assert [one.get_value("key") for one in (a, b, c, machine("d"))] == [ord("c")] * 4
+
+
+def test_what_a_third_is_about_to_store_is_waited_for(time, machine, monkeypatch):
+    """He has made invalid what was there, and ours with it, which is the last: it is no deletion."""
+    a, b, c = (machine(name) for name in "abc")
+    for number, one in enumerate([a, b, c]):
+        one.set_value("key", number)
+        time.now_s += 1
+    assert a.tell()
+    change, look, looks = b.live.change, c.team._settling._look, []
+
+    def cut_off_then(how):
+        changed = change(how)
+        b.network.is_cut = True
+        return changed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(b.live, "change", cut_off_then)
+        assert not b.tell()
+    assert seen_by_all(time, [a, machine("d")]) == [None, None]
+
+    def looks_again():
+        if looks:
+            b.network.is_cut = False
+            assert b.tell()
+        looks.append(look())
+
+    monkeypatch.setattr(c.team._settling, "_look", looks_again)
+    assert c.tell()
+    monkeypatch.undo()
+    assert seen_by_all(time, [a, b, c, machine("e")]) == [2] * 4
 
 
 def test_a_team_that_goes_meanwhile_decides_later(time, machine, monkeypatch):

@@ -212,3 +212,36 @@ def test_what_is_stored_in_the_middle_of_it_was_set_later(simulated, monkeypatch
     time.now_s += 6
     assert [a.get_value("key"), b.get_value("key")] == [None, None]
     assert not_kept(b)
+
+
+@pytest.mark.parametrize("meanwhile", [None, 3])
+def test_a_team_that_goes_once_it_is_published(simulated, monkeypatch, meanwhile):
+    """The value that took the place of another by that waits on; what a teammate sets until it is told counts."""
+    time, machine = simulated
+    a, b = machine("a"), machine("b")
+    a.set_value("key", 1)
+    assert a.tell()
+    b.look()
+    b.network.is_cut = True
+    time.now_s += 60
+    b.set_value("key", 2)
+    b.network.is_cut = False
+    change = b.live.change
+
+    def cut_off_then(how):
+        changed = change(how)
+        b.network.is_cut = True
+        return changed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(b.live, "change", cut_off_then)
+        assert not b.tell()
+    time.now_s += 60
+    if meanwhile:
+        a.set_value("key", meanwhile)
+        assert a.tell()
+    b.network.is_cut = False
+    assert b.tell()
+    time.now_s += 6
+    assert [one.get_value("key") for one in (a, b, machine("c"))] == [meanwhile or 2] * 3
+    assert not not_kept(b)

@@ -249,9 +249,12 @@ class Drain:
             try:
                 self._fill(batch)
             except StoreUnavailable as error:
-                if len(batch) == 1 and not isinstance(error, PartUnavailable):
+                if len(batch) > 1:
+                    self._fill_one_by_one(batch, late)  # it may be one of them alone that the tier does not take
+                elif isinstance(error, PartUnavailable):
+                    late[batch[0].entry_id] = error  # not once more: it waits under another number by now
+                else:
                     raise
-                self._fill_one_by_one(batch, late)  # it may be one of them alone that the tier does not take
         if late:
             raise next(iter(late.values()))
 

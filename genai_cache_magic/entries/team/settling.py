@@ -7,18 +7,17 @@ that were set where nothing was, before either was told, the later counts.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
-from genai_cache_magic.core.policy import Filled, Serve, decide, gives_way
+from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.core.validity import MAX_ENTRY_RECORDS, Generations
 from genai_cache_magic.entries.filling import ANY, Wanted, held_many
 from genai_cache_magic.entries.team.outbox import SetValue
+from genai_cache_magic.entries.team.rulings import Rival, Ruling, Theirs, digest_of, rival, rule
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, PartUnavailable, StoreUnavailable, WriteRefused
 from genai_cache_magic.events import Trouble
 
@@ -34,125 +33,14 @@ if TYPE_CHECKING:
     from genai_cache_magic.events import Event
     from genai_cache_magic.stores.base import Held, SupportsFill
 
-LONGEST_MS: Final = 24 * 3600 * 1000
-"""Records of single entries live as long, so what is older can't be judged any more."""
-APART_MS: Final = 10_000
-"""Times that different machines tell by the tier's clock are in order if they are so far apart."""
 _AT_ONCE: Final = 1_000
 _MOST_VAIN: Final = 3
-"""So often in a row what a tier neither shows nor takes is tried at once; then the queue pauses."""
+"""So often in a row what a tier neither shows nor takes is tried at once, or looked at whether it is over."""
 _IN_ITS_PLACE: Final = Wanted(is_unsuited=lambda _: True)
 _NOT_KEPT: Final = (
     "values that were set while the team could not be reached, and are not kept: {count}; what the team has set or "
     "invalidated since counts, and where that can't be told they have to be set again"
 )
-
-
-class Order(Enum):
-    """What a team has under a value's key, beside the value: set before it, after it, or nobody can tell."""
-
-    NOTHING = auto()
-    EARLIER = auto()
-    LATER = auto()
-    UNTOLD = auto()
-
-
-class Rival(Enum):
-    """What a team has under the key of an entry that waits and was set here: nothing that stays, or set when.
-
-    Or it is over with ours, since somebody has ruled on it.
-    """
-
-    NONE = auto()
-    EARLIER = auto()
-    LATER = auto()
-    OVER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Theirs:
-    """What a team has under a key: its header, and the digest of all of it."""
-
-    header: Header
-    digest: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What becomes of a value: whether it is kept, and whether its key is published as invalid.
-
-    Where neither is so, what the team has counts.
-    """
-
-    is_kept: bool
-    is_published: bool
-
-
-def order(value: SetValue, birth: Stamp, theirs: Theirs | None, seen: Stamp) -> Order:
-    """Return when what the team has, and is valid, was set; `birth` is the value's, `seen` the document's state."""
-    if theirs is None:
-        return Order.NOTHING
-    header = theirs.header
-    if theirs.digest == value.replaced:
-        return Order.EARLIER
-    is_before = bool(value.set_ms) and header.created_ms < value.set_ms - APART_MS
-    if header.birth != birth:
-        is_below = header.birth.root == birth.root and header.birth.ver < birth.ver
-        # Born above the document: an older one was put back since, so that only the times tell.
-        is_above = header.birth.root == birth.root and header.birth.ver > seen.ver
-        return Order.EARLIER if is_below or (is_above and is_before) else Order.LATER
-    if is_before:
-        return Order.EARLIER
-    if value.set_ms and header.created_ms > value.set_ms + APART_MS:
-        return Order.LATER
-    return Order.UNTOLD
-
-
-def rule(  # noqa: PLR0913, PLR0917 - what a value is judged by
-    value: SetValue, header: Header, theirs: Theirs | None, seen: Stamp, generations: Generations, now_ms: int
-) -> Ruling:
-    """Return what becomes of a value with `header` by the team's document, which `generations` is to take the place of.
-
-    `theirs` is what the team has under its key, valid or not; `seen` is the document's state when that was looked at.
-    """
-    birth, entry_id = header.birth, value.entry_id
-    if theirs is not None and not generations.is_valid(entry_id, theirs.header):
-        theirs = None
-    when = order(value, birth, theirs, seen)
-    if when is Order.LATER:
-        return Ruling(is_kept=False, is_published=False)
-    age_ms = now_ms - header.created_ms
-    # A clock may have been ahead when it was set: that makes it no younger than a day, which is what a record lives.
-    is_valid = (
-        generations.is_valid(entry_id, header)
-        and birth.ver >= generations.forgotten
-        and age_ms < min(header.ttl_s * 1000, LONGEST_MS)
-    )
-    if is_valid:
-        return Ruling(is_kept=when is not Order.UNTOLD, is_published=True)
-    # Where the team has ruled on this key since, nothing is left of what was there before.
-    record = generations.entries.get(entry_id)
-    least_ver = max(generations.floor, 0 if record is None else record.ver)
-    is_ruled = generations.root != birth.root or birth.ver < least_ver
-    return Ruling(is_kept=False, is_published=theirs is not None or not is_ruled)
-
-
-def rival(entry_id: EntryId, ours: Placed, theirs: Theirs | None, generations: Generations, now_ms: int) -> Rival:
-    """Return what the team has under the key of an entry that was set here, by a document that tells what is valid.
-
-    A record of this key may be a teammate's who has decided so between what was there and something of his. If it is,
-    what the team has was set before ours, perhaps. After a deletion it has nothing, or what was set later.
-    """
-    is_theirs_valid = theirs is not None and generations.is_valid(entry_id, theirs.header)
-    if not generations.is_valid(entry_id, ours.header):
-        is_named = replace(generations, entries={}).is_valid(entry_id, ours.header)
-        is_earlier = theirs is not None and is_theirs_valid and is_named and _is_later(ours, theirs)
-        return Rival.EARLIER if is_earlier else Rival.OVER
-    if theirs is None or gives_way(
-        theirs.header, ours.header, is_served=_is_served(theirs.header, now_ms, is_valid=is_theirs_valid)
-    ):
-        return Rival.NONE if _is_served(ours.header, now_ms, is_valid=True) else Rival.OVER
-    return Rival.EARLIER if _is_later(ours, theirs) else Rival.LATER
 
 
 class Settling:
@@ -229,7 +117,7 @@ class Settling:
         current = self._live.current()
         placed = {entry_id: own.places.opened(entry_id, envelope) for entry_id, envelope in envelopes.items()}
         placed = {one: what for one, what in placed.items() if current.is_valid(one, what.header)}
-        there = {key: _digest(held.blob) for key, held in held_many(own.places.fills, placed).items()}
+        there = {key: digest_of(held.blob) for key, held in held_many(own.places.fills, placed).items()}
         set_ms = self._set_ms()
         values = {
             entry_id: SetValue(entry_id, one.envelope, there.get(entry_id, bytes(32)), set_ms)
@@ -320,10 +208,8 @@ class Settling:
         self._look()
         self._live.ensure()
         here = self._live.current()
-        theirs = self._theirs(ours)
-        ours = {
-            one: what for one, what in ours.items() if one not in theirs or theirs[one].digest != _digest(what.envelope)
-        }
+        theirs = self._rivals(ours)
+        ours = {one: what for one, what in ours.items() if one not in theirs or theirs[one].is_other(what.envelope)}
         rivals: dict[EntryId, Rival] = {}
         now_ms = self._shared.now_ms()
 
@@ -331,6 +217,8 @@ class Settling:
             room = MAX_ENTRY_RECORDS // 2 - len(generations.entries)  # the rest is for who overwrites
             for one, what in ours.items():
                 rivals[one] = rival(one, what, theirs.get(one), generations, now_ms)
+                if generations.entries.get(one) != here.entries.get(one):
+                    rivals[one] = Rival.NONE  # somebody has ruled on it since that was looked at: it is looked at again
                 if rivals[one] is Rival.EARLIER and one not in generations.entries:
                     room -= 1
                     if room < 0:  # the floor would rise, and take with it what waits to be told
@@ -341,7 +229,7 @@ class Settling:
         birth = self._live.change(how).stamp
         # What an invalidation that waits here names is not told.
         open_ = [one for one in _those(rivals, Rival.NONE) if here.is_valid(one, ours[one].header)]
-        vain = {one: self._vain.get(one, 0) + 1 for one in open_}
+        vain = {one: self._vain.get(one, 0) + 1 for one in [*open_, *_those(rivals, Rival.PERHAPS_OVER)]}
         anew = {one: ours[one] for one, count in vain.items() if count <= _MOST_VAIN}
         reborn = {
             one: self._shared.places.reborn(one, ours[one].envelope, birth) for one in _those(rivals, Rival.EARLIER)
@@ -356,8 +244,9 @@ class Settling:
             with suppress(StoreUnavailable):  # the team will have them
                 self._own.places.place(mine, ANY)
         # Of others nothing is known: they may come in turns with these, each of them in a batch of its own.
-        self._vain = {one: count for one, count in self._vain.items() if one not in numbers} | vain
-        if len(anew) < len(vain):
+        self._vain = {one: count for one, count in self._vain.items() if one not in numbers}
+        self._vain |= {one: count for one, count in vain.items() if one in anew or one in open_}
+        if any(one not in anew for one in open_):
             raise PartUnavailable("the team's tier neither shows nor takes what was set")
 
     def _told_at_once(self, reborn: Mapping[EntryId, Placed]) -> list[EntryId]:
@@ -389,11 +278,13 @@ class Settling:
 
         changed = self._live.change(how)
         self._published([one for one, ruling in rulings.items() if ruling.is_published])
-        # What a teammate has stored in between was set later, or may have been.
-        for one, found in self._theirs([one for one, ruling in rulings.items() if ruling.is_kept]).items():
-            earlier = before.get(one)
-            if earlier is None or earlier.digest != found.digest:
-                rulings[one] = replace(rulings[one], is_kept=False)
+        # What a teammate has stored in between was set later, or may have been. Where it can't be looked at, ours waits
+        # as an entry that was set, which is compared with that.
+        with suppress(StoreUnavailable):
+            for one, found in self._theirs([one for one, ruling in rulings.items() if ruling.is_kept]).items():
+                earlier = before.get(one)
+                if earlier is None or earlier.digest != found.digest:
+                    rulings[one] = replace(rulings[one], is_kept=False)
         return rulings, changed.stamp
 
     def _theirs(self, entry_ids: Iterable[EntryId]) -> dict[EntryId, Theirs]:
@@ -402,8 +293,16 @@ class Settling:
         places = self._shared.places
         for entry_id, held in _held(places.fills, entry_ids).items():
             with suppress(DecryptionError, EntryUndecodable):
-                found[entry_id] = Theirs(places.header(entry_id, held.blob), _digest(held.blob))
+                found[entry_id] = Theirs(places.header(entry_id, held.blob), digest_of(held.blob))
         return found
+
+    def _rivals(self, ours: Mapping[EntryId, Placed]) -> dict[EntryId, Theirs]:
+        """As `_theirs`, beside our own: where their headers say which was set later no more of them is read."""
+        headers = self._shared.places.headers(ours)
+        apart = {
+            one: Theirs(header) for one, header in headers.items() if header.created_ms != ours[one].header.created_ms
+        }
+        return {**apart, **self._theirs(one for one in ours if one not in apart)}
 
     def _remove(self, envelopes: Mapping[EntryId, bytes]) -> None:
         """Remove values that lie here still, since what the team has counts; raises ``StoreUnavailable``."""
@@ -414,18 +313,8 @@ class Settling:
         own.places.remove({one: there for one, there in held.items() if there.blob == envelopes[one]})
 
 
-def _is_served(header: Header, now_ms: int, *, is_valid: bool) -> bool:
-    return isinstance(decide(header, is_valid=is_valid, now_ms=now_ms, ttl_s=None), Serve)
-
-
 def _those(rivals: Mapping[EntryId, Rival], which: Rival) -> list[EntryId]:
     return [one for one, what in rivals.items() if what is which]
-
-
-def _is_later(ours: Placed, theirs: Theirs) -> bool:
-    """Return whether ours was set later; of two in one millisecond all machines choose the same."""
-    created_ms, their_ms = ours.header.created_ms, theirs.header.created_ms
-    return (created_ms, _digest(ours.envelope)) > (their_ms, theirs.digest)
 
 
 def _is_over(entry_id: EntryId, header: Header, changes: Iterable[Change], now_ms: int) -> bool:
@@ -440,7 +329,3 @@ def _is_over(entry_id: EntryId, header: Header, changes: Iterable[Change], now_m
 
 def _held(fills: SupportsFill, entry_ids: Iterable[EntryId]) -> dict[EntryId, Held]:
     return {EntryId(key): held for key, held in held_many(fills, entry_ids).items()}
-
-
-def _digest(blob: bytes) -> bytes:
-    return hashlib.sha256(blob).digest()

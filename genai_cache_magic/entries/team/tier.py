@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.core.policy import Filled
 from genai_cache_magic.core.validity import Change
-from genai_cache_magic.entries.link import DEADLINE_S, UNREAD, Link, Looked, within
+from genai_cache_magic.entries.link import AWAY, DEADLINE_S, UNREAD, Link, Looked, within
 from genai_cache_magic.entries.pruning import prune
 from genai_cache_magic.entries.rows import View
 from genai_cache_magic.entries.team.copies import sift
 from genai_cache_magic.entries.team.drain import Drain
-from genai_cache_magic.entries.team.settling import LONGEST_MS, Settling
+from genai_cache_magic.entries.team.rulings import LONGEST_MS
+from genai_cache_magic.entries.team.settling import Settling
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable, WriteRefused
 from genai_cache_magic.stores.base import SupportsEdge, SupportsFill
 from genai_cache_magic.stores.breaker import Circuit
@@ -366,8 +367,8 @@ class Team:
             settling.read()
             return {}, str(error)
         self._drain_if_waiting()
-        unread = dict.fromkeys(map(EntryId, found.unread), UNREAD)
-        brought = {EntryId(key): blob for key, blob in found.blobs.items() if blob} | unread
+        missing = dict.fromkeys(map(EntryId, found.unread), UNREAD) | dict.fromkeys(map(EntryId, found.away), AWAY)
+        brought = {EntryId(key): blob for key, blob in found.blobs.items() if blob} | missing
         return {one: blob for one, blob in brought.items() if one not in unsettled}, ""
 
     def _look(self, entry_ids: Sequence[EntryId] = ()) -> LookUp:

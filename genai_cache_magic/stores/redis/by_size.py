@@ -18,7 +18,7 @@ import itertools
 import secrets
 from concurrent.futures import wait
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from genai_cache_magic.errors import PartUnavailable, StoreUnavailable
 from genai_cache_magic.stores.base import (
@@ -40,7 +40,6 @@ from genai_cache_magic.stores.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from genai_cache_magic.stores.base import Counters, Document, Leases, Page, Pages
     from genai_cache_magic.stores.breaker import Breaker
@@ -138,33 +137,56 @@ class SizedStore:
         return self.put_many_if([Put(key, blob, ttl_s, held)])[0]
 
     def put_many_if(self, puts: Sequence[Put]) -> list[bool]:
-        """Do for each of `puts` what `put_if` does, in one round trip of the fast store."""
+        """Do for each of `puts` what `put_if` does, in one round trip of the fast store; two if one is large."""
         for put in puts:
             check_key(put.key)
             check_blob(put.blob)
+        hopeless = self._hopeless([put for put in puts if self._goes_beside(put.blob, put.ttl_s)])
         placed: list[Put] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self._remove_all, placed)
             for put in puts:
-                before = None if put.held is None else cast("Held", put.held.revision)
-                placed.append(Put(put.key, self._placed(put.blob, put.ttl_s), put.ttl_s, before))
-            are_put = [
-                is_put or self._puts_over_lost(put)
-                for put, is_put in zip(placed, self._small.put_many_if(placed), strict=True)
-            ]
+                if put.key not in hopeless:
+                    before = None if put.held is None else cast("Held", put.held.revision)
+                    placed.append(Put(put.key, self._placed(put.blob, put.ttl_s), put.ttl_s, before))
+            are_put = {
+                put.key: is_put or self._puts_over_lost(put)
+                for put, is_put in zip(placed, self._small.put_many_if(placed) if placed else (), strict=True)
+            }
             undo.pop_all()
-        for put, is_put in zip(placed, are_put, strict=True):
-            self._remove((put.held.blob if put.held else None) if is_put else put.blob)
-        return are_put
+        for put in placed:
+            self._remove((put.held.blob if put.held else None) if are_put[put.key] else put.blob)
+        return [are_put.get(put.key, False) for put in puts]
+
+    def _hopeless(self, puts: Sequence[Put]) -> set[str]:
+        """Return the keys of those `puts` in whose way something stands: nothing of theirs need be put aside."""
+        heads = self._small.get_heads([put.key for put in puts], size_bytes=_HEAD_BYTES) if puts else {}
+        hopeless = set()
+        for put in puts:
+            head = heads.get(put.key)
+            if put.held is None:
+                is_free = head is None or not self._is_there(head)
+            else:
+                is_free = head == cast("Held", put.held.revision).blob[:_HEAD_BYTES]
+            if not is_free:
+                hopeless.add(put.key)
+        return hopeless
 
     def _puts_over_lost(self, put: Put) -> bool:
         """Put what would have taken the place of nothing, if what stands there is a pointer to nothing."""
         if put.held is not None or put.ttl_s <= 0:
             return False
         before = self._small.held(put.key)
-        if before is None or not _is_pointer(before.blob) or self.resolve(before.blob) is not None:
+        if before is None or self._is_there(before.blob):
             return False
         return self._small.put_if(put.key, put.blob, ttl_s=put.ttl_s, held=before)
+
+    def _is_there(self, value: bytes) -> bool:
+        """Return whether there is what a value of the fast store stands for, without reading what is large."""
+        if not _is_pointer(value):
+            return True
+        with _part():
+            return bool(self._heads_of_large([_name(value)], _HEAD_BYTES))
 
     def delete(self, key: str) -> bool:
         """Remove `key` and return whether it was there and had not expired."""
@@ -221,13 +243,16 @@ class SizedStore:
 
     def _placed(self, blob: bytes, ttl_s: float) -> bytes:
         """Return what stands for `blob` in the fast store: itself, or a pointer to where it was put."""
-        # What looks like a pointer and is none must not be followed: it is put aside, whatever its size.
-        if ttl_s <= 0 or (len(blob) <= self._limit_bytes and not _is_pointer(blob)):
+        if not self._goes_beside(blob, ttl_s):
             return blob
         name = secrets.token_bytes(_NAME_BYTES)
         with _part():
             self._large.put(name.hex(), blob, ttl_s=ttl_s + _LONGER_S)
         return _POINTER + name
+
+    def _goes_beside(self, blob: bytes, ttl_s: float) -> bool:
+        # What looks like a pointer and is none must not be followed: it is put aside, whatever its size.
+        return ttl_s > 0 and (len(blob) > self._limit_bytes or _is_pointer(blob))
 
     def _remove_all(self, placed: Iterable[Put]) -> None:
         """Remove what was put aside: nothing will ever point to it."""
@@ -304,14 +329,14 @@ class SizedTier:
         return self._fast.document(name)
 
     def look_up(self, document: str, keys: Sequence[str]) -> LookUp:
-        """Return what the Redis does, with what is large in the place of its pointers; what can't be had is absent."""
+        """Return what the Redis does, with what is large in the place of its pointers, as far as that can be had."""
         found = self._fast.look_up(document, keys)
         large = {key: value for key, value in found.blobs.items() if _is_pointer(value)}
         if not large:
             return found
         there = {key: value for key, value in found.blobs.items() if key not in large}
-        fetched, late = self._fetched(large)
-        return LookUp(found.token, found.now_s, there | fetched, [*found.unread, *late])
+        fetched, late, away = self._fetched(large)
+        return LookUp(found.token, found.now_s, there | fetched, [*found.unread, *late], away=away)
 
     def settle(self) -> tuple[str, ...]:
         """Set or compare the Redis's limits."""
@@ -323,25 +348,29 @@ class SizedTier:
             each.callback(self.store.close)
             each.callback(self._workers.close)
 
-    def _fetched(self, large: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
-        """Return what could be had in time, and the keys of what could not: there was too much of it."""
+    def _fetched(self, large: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str], list[str]]:
+        """Return what could be had in time, and the keys of what could not: there was too much of it, or it is away."""
         asked = {key: self._workers.submit(self.store.resolve, value) for key, value in large.items()}
         done, late = wait(asked.values(), self._patience_s)
         for future in late:
             future.cancel()
         if late and not done:
             self._breaker.trip(StoreUnavailable("what holds the large answers does not answer in time"))
-        arrived = {key: self._value(future) for key, future in asked.items() if future in done}
-        unread = [key for key, future in asked.items() if future in late] if done else []
-        return {key: value for key, value in arrived.items() if value is not None}, unread
-
-    def _value(self, future: Future[Any]) -> bytes | None:
-        try:
-            value: bytes | None = future.result()
-        except PartUnavailable as error:
-            self._tell(str(error))
-            return None
-        return value
+        arrived: dict[str, bytes] = {}
+        unread: list[str] = []
+        away: list[str] = []
+        for key, future in asked.items():
+            if future in late:
+                (unread if done else away).append(key)
+                continue
+            try:
+                value = future.result()
+            except PartUnavailable as error:
+                self._tell(str(error))
+                away.append(key)
+            else:
+                arrived.update({} if value is None else {key: value})
+        return arrived, unread, away
 
 
 class _PagesBeside:
