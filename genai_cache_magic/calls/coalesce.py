@@ -184,8 +184,10 @@ class Flight:
     pulse: Pulse = field(default_factory=Pulse)
 
     def __del__(self) -> None:
-        # Its leader is gone without a word. No lock is needed: nobody else knows it any more.
-        for seat, _ in self.waiting:
+        # Its leader is gone without a word. No lock is needed: nobody else knows it any more, but for what the garbage
+        # collector has found with it, which may be asked to give it up after this: by then nobody waits.
+        waiting, self.waiting = self.waiting, deque()
+        for seat, _ in waiting:
             if seat.set_running_or_notify_cancel():
                 seat.set_result(Released())
 

@@ -96,6 +96,29 @@ class TestFlights:
         assert seat.result(0) == Released()
         assert isinstance(flights.join("a", caller(3)), Flight)
 
+    def test_a_flight_that_is_collected_with_who_leads_it(self):
+        """One that is asked to be given up by what goes with it is over already, and says so in no other way."""
+        flights, given_up = Flights(), []
+        flight = flights.join("a", caller(1))
+        gone, seat = flights.join("a", caller(2)), flights.join("a", caller(3))
+        assert gone.cancel()
+        left = Left(flight, flights, given_up)
+        del flight, left
+        gc.collect()
+        assert seat.result(0) == Released()
+        assert given_up == [None]
+
+
+class Left:
+    """What leads a flight, and is left to the garbage collector, which comes to the flight first."""
+
+    def __init__(self, flight, flights, given_up):
+        self.flight, self.flights, self.given_up = flight, flights, given_up
+        self.itself = self
+
+    def __del__(self):
+        self.given_up.append(self.flights.abandon(self.flight))
+
 
 class Asking:
     """Clients of one prompt, by thread and by task."""
