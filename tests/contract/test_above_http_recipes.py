@@ -16,7 +16,7 @@ from genai_cache_magic import llm_cache
 from genai_cache_magic.core.model import Response
 from genai_cache_magic.intercept.stainless import recipes
 from genai_cache_magic.intercept.stainless.answers import Answers
-from genai_cache_magic.intercept.stainless.shapes import SDKS
+from genai_cache_magic.intercept.stainless.sdks import SDKS
 
 ASKED = [{"role": "user", "content": "What is a cache?"}]
 

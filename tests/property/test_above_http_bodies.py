@@ -27,7 +27,7 @@ from openai._types import NOT_GIVEN, omit
 from typing_extensions import is_typeddict
 
 from genai_cache_magic.intercept.stainless import bodies
-from genai_cache_magic.intercept.stainless.shapes import SDKS
+from genai_cache_magic.intercept.stainless.sdks import SDKS
 
 TRANSFORM = getattr(theirs.transform, "__wrapped__", theirs.transform)
 ASYNC_TRANSFORM = getattr(theirs.async_transform, "__wrapped__", theirs.async_transform)

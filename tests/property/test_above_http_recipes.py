@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from genai_cache_magic.intercept.stainless import recipes
 from genai_cache_magic.intercept.stainless.answers import Answers
-from genai_cache_magic.intercept.stainless.shapes import SDKS
+from genai_cache_magic.intercept.stainless.sdks import SDKS
 
 
 class Part(pydantic.BaseModel):

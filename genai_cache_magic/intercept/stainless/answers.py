@@ -10,6 +10,7 @@ Each caller gets objects of its own.
 from __future__ import annotations
 
 import json
+import operator
 import sys
 from http import HTTPStatus
 from types import UnionType
@@ -17,13 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
 from genai_cache_magic.core.model import Form
 from genai_cache_magic.intercept.stainless.recipes import Recipes
+from genai_cache_magic.intercept.stainless.shapes import is_own
 
 if TYPE_CHECKING:
     from genai_cache_magic.core.model import Response
-    from genai_cache_magic.intercept.stainless.shapes import Sdk
+    from genai_cache_magic.intercept.stainless.sdks import Sdk
 
 _MOST_TRIED: Final = 4096
 """So many answers are remembered as tried."""
+
+_PARSED: Final = ("APIResponse", "AsyncAPIResponse")
+_PARSING: Final = ("__init__", "parse", "_parse")
+"""By what an SDK makes an answer into a model, of its module of responses."""
 
 _UNIONS: Final = frozenset({Union, UnionType})
 
@@ -38,7 +44,12 @@ class Answers:
     """
 
     def __init__(self, sdk: Sdk) -> None:
+        self._package = sdk.package
         self._models = sys.modules[f"{sdk.package}._models"]
+        self._responses = sys.modules[f"{sdk.package}._response"]
+        kinds = [kind for kind in _PARSED if hasattr(self._responses, kind)]
+        self._parsing = operator.attrgetter(*(f"{kind}.{way}" for kind in kinds for way in _PARSING))
+        self._parsers: tuple[Any, bool] = ((), False)  # and whether they are the SDK's own; replaced as a whole
         self._id_header = sdk.id_header
         self._adds_ids = getattr(self._models, "add_response_ids", None)
         self._pydantic = sys.modules["pydantic"].BaseModel
@@ -55,21 +66,33 @@ class Answers:
         """Tell whether `response` is one that becomes a model of the SDK's and nothing else."""
         if response.form is not Form.JSON or response.status != HTTPStatus.OK:
             return False
-        content_type = ""
-        for name, value in response.headers:
-            if name == "content-type":
-                content_type = value
-                break
-        if not content_type.partition(";")[0].endswith("json"):
+        if not (_told(response, "content-type") or "").partition(";")[0].endswith("json"):
             return False
         is_model = self._are_models.get(cast_to)
         if is_model is None:
             kinds = get_args(cast_to) if get_origin(cast_to) in _UNIONS else (cast_to,)
-            is_model = all(isinstance(kind, type) and issubclass(kind, self._models.BaseModel) for kind in kinds)
+            is_model = all(map(self._is_model, kinds))
             if len(self._are_models) >= _MOST_TRIED:
                 self._are_models.clear()
             self._are_models[cast_to] = is_model
         return is_model
+
+    def _is_model(self, kind: Any) -> bool:
+        """Tell whether `kind` is a model of the SDK's own: a user's may have a way of its own to be made."""
+        return (
+            isinstance(kind, type)
+            and issubclass(kind, self._models.BaseModel)
+            and kind.__module__.startswith(f"{self._package}.")
+        )
+
+    def are_parsed_as_ever(self) -> bool:
+        """Tell whether the SDK's own code, with nobody's around it, makes models of answers."""
+        parsers = self._parsing(self._responses)
+        known, are_own = self._parsers
+        if known != parsers:
+            are_own = is_own(parsers, self._package)
+            self._parsers = parsers, are_own
+        return are_own
 
     def whole(self, client: Any, cast_to: Any, response: Response) -> Any:
         """Return what `client` returns of `response`, where its call has no function of its own for that."""
@@ -131,11 +154,16 @@ class Answers:
         """Return `made` with what the SDK takes from the headers of an answer: the ids of its request."""
         if not self._id_header or self._models.BaseModel not in type(made).__mro__:
             return made  # pydantic would look at an object itself, in Python, where `isinstance` is asked
-        headers = dict(response.headers)
-        request_id = headers.get(self._id_header)
+        request_id = _told(response, self._id_header)
         if self._adds_ids is not None:
-            workspace_id = headers.get("anthropic-workspace-id")
+            workspace_id = _told(response, "anthropic-workspace-id")
             self._adds_ids(made, request_id=request_id, workspace_id=workspace_id)
         else:
             self._models.add_request_id(made, request_id)
         return made
+
+
+def _told(response: Response, header: str) -> str | None:
+    """Return what a `header` says, as HTTP clients tell it where it is there more than once; None if it isn't."""
+    values = [value for name, value in response.headers if name == header]
+    return ", ".join(values) if values else None

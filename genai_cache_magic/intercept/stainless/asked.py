@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 UNSAID: Final = object()
-_DECIDING: Final = ("extra_json", "headers", "params", "post_parser")
+_DECIDING: Final = ("extra_json", "headers", "params", "post_parser", "security")
+_KNOWN: Final = frozenset(
+    {*_DECIDING, "idempotency_key", "qualifiers", "stream_mode", "synthesize_event_and_data", "timeout"}
+)
+"""Options by which the SDK refuses no call, as it may do by others, and which are in all that is decided."""
+
+_REFUSING: Final = frozenset({"follow_redirects", "max_retries"})
 _POSTED: Final = frozenset({"path", "cast_to", "body", "options", "files", "stream", "stream_cls"})
 
 
@@ -32,18 +38,23 @@ class Posted:
         What the caller adds to the client's; None where that is nothing.
     parser
         What makes something else of the answer, if anything does.
+    security
+        By which kinds of credentials it is asked, where the SDK tells them apart; else None.
     given
         The options.
     """
 
-    __slots__ = ("cast_to", "data", "extra", "given", "headers", "params", "parser", "stream", "stream_cls", "url")
+    __slots__ = (
+        *("cast_to", "data", "extra", "given", "headers", "params", "parser", "security", "stream", "stream_cls"),
+        "url",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - as the SDK has it; by place, since this is done for each call
         self, url: str, data: Any, given: Mapping[str, Any], cast_to: Any, stream: Any, stream_cls: Any
     ) -> None:
         self.url = url
         self.data = data
-        self.extra, self.headers, self.params, self.parser = map(given.get, _DECIDING)
+        self.extra, self.headers, self.params, self.parser, self.security = map(given.get, _DECIDING)
         self.cast_to = cast_to
         self.stream = stream
         self.stream_cls = stream_cls
@@ -51,9 +62,13 @@ class Posted:
 
     @property
     def is_plain(self) -> bool:
-        """Whether what decides the request is what it will be once the SDK has made an object of it."""
+        """Whether all that decides the request is known, and will be the same once the SDK has made an object of it."""
         headers, params = self.headers, self.params
-        return (headers is None or type(headers) is dict) and (params is None or type(params) is dict)
+        return (
+            (headers is None or type(headers) is dict)
+            and (params is None or type(params) is dict)
+            and self.given.keys() <= _KNOWN
+        )
 
     @property
     def timeout(self) -> Any:
@@ -75,7 +90,10 @@ class Posted:
 class Requested:
     """What ``request`` was called with: as `Posted`."""
 
-    __slots__ = ("_given", "cast_to", "data", "extra", "headers", "params", "parser", "stream", "stream_cls", "url")
+    __slots__ = (
+        *("_given", "cast_to", "data", "extra", "headers", "params", "parser", "security", "stream", "stream_cls"),
+        "url",
+    )
 
     def __init__(self, given: Any, cast_to: Any, stream: Any, stream_cls: Any) -> None:
         self.url = given.url
@@ -84,6 +102,7 @@ class Requested:
         self.headers = given.headers
         self.params = given.params
         self.parser = given.post_parser
+        self.security = getattr(given, "security", None)
         self.cast_to = cast_to
         self.stream = stream
         self.stream_cls = stream_cls
@@ -93,7 +112,12 @@ class Requested:
     def is_plain(self) -> bool:
         """Whether it is a body that is posted, and nothing else."""
         given = self._given
-        return given.method == "post" and given.files is None and getattr(given, "content", None) is None
+        return (
+            given.method == "post"
+            and given.files is None
+            and getattr(given, "content", None) is None
+            and _REFUSING.isdisjoint(given.model_fields_set)
+        )
 
     @property
     def timeout(self) -> Any:

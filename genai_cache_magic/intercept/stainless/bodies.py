@@ -38,7 +38,10 @@ _MAPPINGS: Final = frozenset({dict})
 
 
 def merged(data: Any, extra: Any, absent: frozenset[type]) -> dict[str, Any] | None:
-    """Return the body that is made of `data` and of what its caller adds, without what is not given; None if neither.
+    """Return the body that is made of `data` and of what its caller adds, without what is not given.
+
+    None if they are no plain mappings, or if it takes the SDK to tell what is made of them: whether what is added takes
+    away what was given, or leaves it, and which of two models the call's path names.
 
     Parameters
     ----------
@@ -46,6 +49,8 @@ def merged(data: Any, extra: Any, absent: frozenset[type]) -> dict[str, Any] | N
         The types by which the SDK says that a parameter is not given.
     """
     if type(data) is not dict or (extra is not None and type(extra) is not dict):
+        return None
+    if extra and ("model" in extra or not absent.isdisjoint(map(type, extra.values()))):
         return None
     whole: Mapping[str, Any] = data if extra is None else {**data, **extra}
     # Without a step of the interpreter for each of some forty parameters, of which few are given.

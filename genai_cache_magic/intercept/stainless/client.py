@@ -23,7 +23,8 @@ from genai_cache_magic.intercept.stainless import bodies
 from genai_cache_magic.intercept.stainless.asked import Posted, Requested, posts
 from genai_cache_magic.intercept.stainless.bodies import Deferred
 from genai_cache_magic.intercept.stainless.kit import Hit, Waiting, kit_of
-from genai_cache_magic.intercept.stainless.shapes import SDKS, misfit
+from genai_cache_magic.intercept.stainless.sdks import SDKS
+from genai_cache_magic.intercept.stainless.shapes import misfit
 from genai_cache_magic.intercept.turns import current_turn, was_decided
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _post(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
         if type(body) is Deferred:
             bodies.deferrals.arrived(body)
         begun: Hit | Decided | None = None
-        if here is not None and path in kit.paths and not (more and any(more.values())):
+        if here is not None and path in kit.paths and not (more and any(part is not None for part in more.values())):
             asked = Posted(path, body, options, cast_to, stream, stream_cls)
             opened = kit.begin(here, self, asked, is_async=False)
             if isinstance(opened, Hit):
@@ -172,7 +173,7 @@ def _post_async(original: Callable[..., Any], kit: Kit) -> Callable[..., Any]:
         if type(body) is Deferred:
             bodies.deferrals.arrived(body)
         begun: Hit | Decided | None = None
-        if here is not None and path in kit.paths and not (more and any(more.values())):
+        if here is not None and path in kit.paths and not (more and any(part is not None for part in more.values())):
             asked = Posted(path, body, options, cast_to, stream, stream_cls)
             opened = kit.begin(here, self, asked, is_async=True)
             if isinstance(opened, Hit):

@@ -137,7 +137,7 @@ class Heads:
         self._kind = kind
         self._by_http: WeakKeyDictionary[Any, dict[Any, Head]] = WeakKeyDictionary()
 
-    def head_of(self, client: Any, state: tuple[object, ...], asked: Asked, model: str) -> Head | None:
+    def head_of(self, client: Any, state: tuple[object, ...], asked: Asked, model: str | None) -> Head | None:
         """Return the head of what `client`, in `state`, sends if it is `asked`; None if it can't be told beforehand."""
         headers, params = asked.headers, asked.params
         if headers and (type(headers) is not dict or not _NAMES.issuperset(map(type, headers))):
@@ -147,7 +147,11 @@ class Heads:
         heads = self._by_http.get(http)
         if heads is None:
             heads = self._by_http.setdefault(http, {})
-        key = (*state, asked.url, fields, told_apart(params) if params else (), model)
+        security = asked.security
+        key = (
+            *(*state, asked.url, fields, told_apart(params) if params else (), model),
+            security if security is None else tuple(security.items()),
+        )
         try:
             head = heads.get(key)
         except TypeError:
@@ -176,8 +180,11 @@ def are_lasting(names: frozenset[str]) -> bool:
     )
 
 
-def _made(client: Any, options: Any, model: str) -> Head | None:
-    request = built(client, options, {"model": model} if model else {})
+def _made(client: Any, options: Any, model: str | None) -> Head | None:
+    try:
+        request = built(client, options, {} if model is None else {"model": model})
+    except Exception:  # noqa: BLE001 - not swallowed: the SDK refuses such a call, and says so where it is made
+        return None
     http = client._client  # noqa: SLF001 - as above
     call = httpx_sent.as_sent(http, request)
     if call.method != "POST" or not call.headers.get("content-type", "").startswith(_JSON):

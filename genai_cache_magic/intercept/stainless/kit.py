@@ -15,7 +15,8 @@ from genai_cache_magic.intercept.stainless import bodies, heads
 from genai_cache_magic.intercept.stainless.answers import Answers
 from genai_cache_magic.intercept.stainless.asked import UNSAID, Posted
 from genai_cache_magic.intercept.stainless.bodies import Deferred
-from genai_cache_magic.intercept.stainless.shapes import SDKS, Shapes
+from genai_cache_magic.intercept.stainless.sdks import SDKS
+from genai_cache_magic.intercept.stainless.shapes import Shapes
 from genai_cache_magic.intercept.stainless.streams import Streams
 from genai_cache_magic.intercept.turns import Decided, current_turn
 
@@ -61,13 +62,17 @@ class Kit:
         sdk = SDKS[package]
         self.paths = sdk.paths
         self._shapes = Shapes(sdk)
-        self._kind = sys.modules[f"{package}._base_client"].FinalRequestOptions
+        base = sys.modules[f"{package}._base_client"]
+        self._kind = base.FinalRequestOptions
         self._heads = heads.Heads(self._kind)
         self._answers = Answers(sdk)
         self._streams = Streams(package, self._answers)
         types = sys.modules[f"{package}._types"]
         self._not_given = types.NotGiven
         self._absent = frozenset({types.NotGiven, types.Omit})
+        # Where a body that was rendered is gone through once more. Elsewhere it is sent as it is, or can't be.
+        self._absent_still = self._absent if hasattr(base.SyncAPIClient, "_copy_and_prepare") else frozenset[type]()
+        self._timeouts = frozenset({int, float, type(None), types.Timeout})
         self._refused = 0  # the `id` of the client of which nothing was foretold a moment ago
 
     def begin(self, here: Active, client: Any, asked: Asked, *, is_async: bool) -> Hit | Waiting | Decided | None:
@@ -118,6 +123,13 @@ class Kit:
         read = getattr(timeout, "read", timeout)
         return read if isinstance(read, int | float) else None
 
+    def _is_accepted(self, client: Any, asked: Asked) -> bool:
+        """Tell whether the SDK takes what a call and its client say of time and tries, whatever becomes of the call."""
+        timeout, tries = asked.timeout, client.max_retries
+        if timeout is UNSAID or isinstance(timeout, self._not_given):
+            timeout = client.timeout
+        return type(timeout) in self._timeouts and type(tries) is int and tries >= 0
+
     def _resumed(self, call: Waiting, step: Step) -> Hit | Decided:
         here, client, asked, foretold, _ = call
         begun = self._carried(here, client, asked, foretold, step)
@@ -134,12 +146,10 @@ class Kit:
                 if asked.stream and self._answers.streams(step.response):
                     return Hit(self._played(client, asked, step, body))
                 if not asked.stream and self._answers.makes(asked.cast_to, step.response):
-                    is_raw = heads.RAW in (asked.headers or ())
-                    return (
-                        Hit(self._played(client, asked, step, body))
-                        if is_raw
-                        else self._made(client, asked, step.response)
-                    )
+                    if heads.RAW in (asked.headers or ()):
+                        return Hit(self._played(client, asked, step, body))
+                    if self._answers.are_parsed_as_ever():
+                        return self._made(client, asked, step.response)
         passes_by = client if type(asked) is Posted else None  # ``request``, of the same client
         looked_up = foretold.looked_up if isinstance(step, Lead) else None  # of whose answer something is kept
         where = httpx.where(head.url)
@@ -153,7 +163,7 @@ class Kit:
             return None
         with guarded:
             made = self._answers.recipes.make(response, asked.cast_to)
-            return None if made is None else Hit(made)
+            return Hit(made) if made is not None and self._answers.are_parsed_as_ever() else None
         return None
 
     def deferred(self, frame: FrameType, data: Any, render: Callable[[], Any]) -> Deferred | None:
@@ -211,7 +221,7 @@ class Kit:
 
     def _foretold(self, here: Active, client: Any, asked: Asked) -> Foretold | None:
         """Return the request that is going to be sent; None if that isn't certain."""
-        if not asked.is_plain:
+        if not (asked.is_plain and self._is_accepted(client, asked)):
             return None
         extra_headers = here.cache.origins.extra_headers
         if extra_headers and not heads.are_lasting(extra_headers):
@@ -224,12 +234,15 @@ class Kit:
         if is_deferred and extra is None:
             body, raw = data.plain, data.raw
         else:
-            body = bodies.merged(data.plain if is_deferred else data, extra, self._absent)
+            whole, absent = (data.plain, self._absent) if is_deferred else (data, self._absent_still)
+            body = bodies.merged(whole, extra, absent)
             raw = None if body is None else bodies.spelled(body)
         if body is None or raw is None:
             return None
-        model = body.get("model")
-        head = self._heads.head_of(client, self._shapes.state(client), asked, model if type(model) is str else "")
+        model = body.get("model")  # which may be in the path
+        if type(model) is not str and model is not None:
+            return None
+        head = self._heads.head_of(client, self._shapes.state(client), asked, model)
         return head and heads.Foretold(head, body, raw, here.cache.origins.uploads.version)
 
 

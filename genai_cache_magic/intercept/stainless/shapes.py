@@ -1,4 +1,4 @@
-"""What is known of each SDK that Stainless generates: what of a client decides a request, and which code may touch it.
+"""Whether a client of an SDK is as it is known, so that its requests are foretold: what it holds, whose code it runs.
 
 Above HTTP nothing of a request is there to be looked at: it is foretold from the client and its options. So all that
 takes part has to be the SDK's and the HTTP library's own code, with nobody's around or instead of it, in a client with
@@ -19,131 +19,14 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from genai_cache_magic.intercept.stainless.bodies import is_plain
+from genai_cache_magic.intercept.stainless.sdks import CLIENTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
-
-class Sdk(NamedTuple):
-    """One SDK.
-
-    Attributes
-    ----------
-    package
-        As it is imported.
-    paths
-        Where its calls go that are served above HTTP, as its resources name it.
-    deciding
-        Attributes of a client that decide where or as whom it asks.
-    empty
-        Attributes of a client that change requests or answers in ways that are not foretold, unless they are empty.
-    silent
-        Attributes of a client that decide neither.
-    id_header
-        Of an answer: the id of its request; empty where the SDK has no use for it.
-    params
-        Modules of the types of parameters that are nothing but the body of a call to one of `paths`.
-    fields
-        As `deciding`, of headers and parameters: mappings.
-    """
-
-    package: str
-    paths: frozenset[str]
-    deciding: tuple[str, ...]
-    empty: tuple[str, ...]
-    silent: frozenset[str]
-    id_header: str
-    params: frozenset[str] = frozenset()
-    fields: tuple[str, ...] = ("_custom_headers", "_custom_query")
-
-    def __repr__(self) -> str:
-        return "<what is known of an SDK>"
-
-
-_DECIDING: Final = ("api_key", "_platform")
-_EMPTY: Final = ("_strict_response_validation", "_idempotency_header")
-_SILENT: Final = frozenset(
-    {"_version", "_base_url", "_client", "_default_stream_cls", "_limits", "_proxies", "_transport"}
-    | {"max_retries", "timeout", "_timeout", "_timeout_overridden"}
-)
-
-SDKS: Final = {
-    sdk.package: sdk
-    for sdk in (
-        Sdk(
-            "openai",
-            frozenset({"/chat/completions", "/responses", "/completions", "/embeddings"}),
-            (
-                *(*_DECIDING, "admin_api_key", "organization", "project"),
-                *("_azure_deployment", "_azure_endpoint", "_azure_ad_token", "_api_version"),
-            ),
-            (
-                *(*_EMPTY, "_provider", "_provider_runtime", "_api_key_provider", "_azure_ad_token_provider"),
-                *("workload_identity", "_workload_identity_auth"),
-            ),
-            _SILENT
-            | {"webhook_secret", "websocket_base_url", "_base_url_was_default", "_data_residency"}
-            | {"_ambient_authorizations"},
-            "x-request-id",
-            frozenset(
-                {"openai.types.chat.completion_create_params", "openai.types.responses.response_create_params"}
-                | {"openai.types.completion_create_params", "openai.types.embedding_create_params"}
-            ),
-        ),
-        Sdk(
-            "anthropic",
-            frozenset({"/v1/messages", "/v1/messages?beta=true"}),
-            (*_DECIDING, "auth_token"),
-            (*_EMPTY, "credentials", "_token_cache", "_custom_auth", "_middleware", "_middleware_chain"),
-            _SILENT | {"webhook_key", "_unchosen_base_url", "_open_telemetry", "_lazy_tracer", "_otel"},
-            "request-id",
-            fields=("_custom_headers", "_custom_query", "_credential_headers"),
-        ),
-        Sdk(
-            "groq",
-            frozenset({"/openai/v1/chat/completions", "/openai/v1/embeddings"}),
-            _DECIDING,
-            _EMPTY,
-            _SILENT,
-            "",
-            frozenset({"groq.types.chat.completion_create_params", "groq.types.embedding_create_params"}),
-        ),
-        Sdk(
-            "cerebras.cloud.sdk",
-            frozenset({"/v1/chat/completions", "/v1/completions"}),
-            _DECIDING,
-            _EMPTY,
-            _SILENT,
-            "",
-            frozenset(
-                {"cerebras.cloud.sdk.types.chat.completion_create_params"}
-                | {"cerebras.cloud.sdk.types.completion_create_params"}
-            ),
-        ),
-        Sdk(
-            "together",
-            frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
-            | {"https://api-inference.together.ai/v1/chat/completions"},
-            (*_DECIDING, "project_id", "_base_url_overridden"),
-            _EMPTY,
-            _SILENT,
-            "",
-            frozenset(
-                {"together.types.chat.completion_create_params", "together.types.completion_create_params"}
-                | {"together.types.embedding_create_params"}
-            ),
-        ),
-    )
-}
-
-CLIENTS: Final = {
-    "openai": ("OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI"),
-    "anthropic": ("Anthropic", "AsyncAnthropic"),
-    "groq": ("Groq", "AsyncGroq"),
-    "cerebras.cloud.sdk": ("Cerebras", "AsyncCerebras"),
-    "together": ("Together", "AsyncTogether"),
-}
-"""The clients of each SDK whose attributes are those of its `Sdk`; and classes of users' that are made of them."""
+    from genai_cache_magic.intercept.stainless.sdks import Sdk
 
 _SIGNATURE: Final = ("self", "cast_to", "options", "stream", "stream_cls")
 
@@ -155,16 +38,31 @@ _OWN: Final = (
     *("_auth_headers", "_auth_query", "_bearer_auth", "_api_key_auth", "_admin_api_key_auth", "_validate_headers"),
     *("auth_headers", "custom_auth", "default_headers", "default_query", "qs", "user_agent", "platform_headers"),
     *("base_url", "_make_sse_decoder", "_tracer"),
+    *("_custom_auth", "_idempotency_key", "_validate_max_retries", "_get_azure_ad_token", "agent_headers"),
 )
+_ASIDE: Final = frozenset(
+    # What a hit passes by in no client, so that a class of the user's may have a way of its own.
+    {"_calculate_retry_timeout", "_parse_retry_after_header", "_should_retry", "_sleep_for_retry", "close", "copy"}
+    | {"_make_status_error", "_make_status_error_from_response", "with_options"}
+)
+_BEHIND_ALL: Final = frozenset({"__getattribute__", "__getattr__"})
 _HTTP_OWN: Final = (
     *("send", "_send_handling_auth", "_send_handling_redirects", "_send_single_request", "build_request"),
     *("_transport_for_url", "_merge_url", "_merge_headers", "_merge_cookies", "_merge_queryparams"),
+)
+_HTTP_READ: Final = (
+    *("headers", "params", "cookies", "event_hooks", "_build_request_auth", "_build_auth", "_set_timeout"),
 )
 _HTTP_KNOWN: Final = frozenset(
     {"_base_url", "_auth", "_params", "_headers", "_cookies", "_timeout", "follow_redirects", "max_redirects"}
     | {"_event_hooks", "_trust_env", "_default_encoding", "_state", "_transport", "_mounts"}
 )
 _NO_HOOKS: Final[dict[str, list[Any]]] = {}
+_ABSENT: Final = frozenset({"NotGiven", "Omit"})
+"""By which the SDKs leave out a header or a parameter, each by a class of its own."""
+
+_NOT_TOLD_APART: Final[list[Any]] = []
+"""Stands for what may change unseen: nothing is known by it again, since it can't be hashed."""
 _HERE: Final = str(Path(__file__).parents[1])
 _MOST_CLASSES: Final = 256
 
@@ -196,7 +94,17 @@ class Known(NamedTuple):
 
 def told_apart(fields: Mapping[str, Any]) -> tuple[object, ...]:
     """Return headers or parameters as they are sent: ``1``, ``1.0`` and ``True`` are equal, but not there."""
-    return tuple([(name, value if type(value) is str else (type(value), str(value))) for name, value in fields.items()])
+    return tuple([(_told_apart(name), _told_apart(value)) for name, value in fields.items()])
+
+
+def _told_apart(part: object) -> object:
+    kind = type(part)
+    if kind is str:
+        return part
+    # Of anything else its text may be its address, or say nothing of what it holds.
+    if kind.__name__ in _ABSENT:
+        return kind
+    return (kind, str(part)) if is_plain(part) else _NOT_TOLD_APART
 
 
 def misfit(module: ModuleType) -> str:
@@ -261,7 +169,7 @@ class Shapes:
         fields = list(map(held.get, self.sdk.fields))
         if not any(fields):
             return values
-        return (*values, *(told_apart(part) if type(part) is dict else part for part in fields))
+        return (*values, *(told_apart(part) if type(part) is dict else part and _NOT_TOLD_APART for part in fields))
 
     def _is_foretold_http(self, http: Any) -> bool:
         kind, held = type(http), vars(http)
@@ -286,12 +194,25 @@ class Shapes:
         if (
             not theirs
             or theirs[0] not in clients
-            or not (_is_own(code, package) and _is_ours(getattr(kind, "request", None)))
+            or not (is_own(code, package) and _is_ours(getattr(kind, "request", None)))
         ):
             return Known(code, read, None)
         made = {name for part in kind.__mro__ for name, value in vars(part).items() if _is_made_once(value)}
         sdk = self.sdk
-        return Known(code, read, frozenset(made) | sdk.silent | {*sdk.deciding, *sdk.fields, *sdk.empty})
+        held = frozenset(made) | sdk.silent | {*sdk.deciding, *sdk.fields, *sdk.empty}
+        return Known(code, read, None if _overridden(kind, theirs, held) else held)
+
+
+def _overridden(kind: type, theirs: list[type], held: frozenset[str]) -> set[str]:
+    """Return what `kind` has a way of its own for, beside the classes of an SDK (`theirs`) that it is made of.
+
+    That is what those classes have, and what their objects hold, which a class can have a property or a slot for; but
+    for what is made once and asked from there, such as a resource.
+    """
+    own = {name for part in kind.__mro__ if part not in theirs and part is not object for name in vars(part)}
+    parts = {name: value for part in reversed(theirs) for name, value in vars(part).items()}
+    passed_by = {name for name, value in parts.items() if not _is_made_once(value) and not name.startswith("__")}
+    return own & ((passed_by | held | _BEHIND_ALL) - _ASIDE)
 
 
 def _attributes(kinds: dict[type, Known], kind: type, look_at: Callable[[type], Known]) -> frozenset[str] | None:
@@ -325,7 +246,14 @@ def _is_traced(tracer: Any) -> bool:
 def _look_at_http(kind: type) -> Known:
     library = next((part.__module__.partition(".")[0] for part in kind.__mro__ if _is_http_client(part)), "")
     code, read = _code_of(kind, _HTTP_OWN)
-    return Known(code, read, _HTTP_KNOWN if library and _is_own(code, library) else None)
+    reads, _ = _code_of(kind, _HTTP_READ)
+    is_librarys = library and is_own((*code, *reads), library) and not _is_held_behind(kind)
+    return Known(code, read, _HTTP_KNOWN if is_librarys else None)
+
+
+def _is_held_behind(kind: type) -> bool:
+    """Tell whether a class has a way of its own to say what its objects hold."""
+    return any(not _BEHIND_ALL.isdisjoint(vars(part)) for part in kind.__mro__ if part is not object)
 
 
 def _is_http_client(kind: type) -> bool:
@@ -333,13 +261,45 @@ def _is_http_client(kind: type) -> bool:
 
 
 def _code_of(kind: type, names: tuple[str, ...]) -> tuple[tuple[Any, ...], Callable[[type], tuple[Any, ...]]]:
-    """Return those of `names` that `kind` has, and what reads them."""
-    had = [name for name in names if hasattr(kind, name)]
-    read: Any = operator.attrgetter(*had) if len(had) > 1 else lambda _: ()
-    return read(kind), read
+    """Return those of `names` that `kind` has, with those of its bases that they go on to, and what reads them."""
+    read: Any = _reads([name for name in names if hasattr(kind, name)])
+    beneath: dict[type, list[str]] = {}
+    for name in names:
+        for part in _goes_on_to(kind, name):
+            beneath.setdefault(part, []).append(name)
+    if not beneath:
+        return read(kind), read
+    bases = [(_reads(held), part) for part, held in beneath.items()]
+
+    def read_all(kind: type) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = read(kind)
+        for of_base, part in bases:
+            found += of_base(part)
+        return found
+
+    return read_all(kind), read_all
 
 
-def _is_own(code: tuple[Any, ...], package: str) -> bool:
+def _goes_on_to(kind: type, name: str) -> Iterator[type]:
+    """Yield the bases that an attribute of `kind` may be looked for in by what has it, one after another."""
+    order = kind.__mro__
+    having = [place for place, part in enumerate(order) if name in vars(part)]
+    for place, further in itertools.pairwise(having):
+        after = next(part for part in order[place + 1 :] if hasattr(part, name))
+        yield after  # where another one may be put between these two
+        if getattr(after, name) is not getattr(order[further], name):
+            yield order[further]
+
+
+def _reads(names: list[str]) -> Callable[[type], tuple[Any, ...]]:
+    """Return what reads these attributes of a class."""
+    if len(names) != 1:
+        return operator.attrgetter(*names) if names else lambda _: ()
+    (name,) = names
+    return lambda kind: (getattr(kind, name),)
+
+
+def is_own(code: tuple[Any, ...], package: str) -> bool:
     """Tell whether all of `code` is of an imported package, or ours over it."""
     return bool(code) and all(_is_code_of(part, _root(package)) for part in code)
 

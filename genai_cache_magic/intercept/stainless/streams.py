@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from genai_cache_magic.intercept.stainless.shapes import is_own
 from genai_cache_magic.providers.formats import sse
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Streams:
 
     def __init__(self, package: str, answers: Answers) -> None:
         module = sys.modules[f"{package}._streaming"]
-        self._own = (module.Stream.__stream__, module.AsyncStream.__stream__)
+        ways = (_ways_of(module.Stream), _ways_of(module.AsyncStream))
+        self._own = [way for way in ways if is_own(way, package)]
         self._are_alike = answers.are_alike
         self._adapter = sys.modules["pydantic"].TypeAdapter
         self._readers: dict[Any, Callable[[bytes], Any]] = {}  # each operation on it is atomic, and on this
@@ -55,7 +57,7 @@ class Streams:
 
     def quicken(self, stream: Any, options: Any, body: bytes) -> None:
         """Let `stream`, an SDK's stream of `body`, make its events in the quickest way that is known to be right."""
-        if len(body) > _LONGEST or getattr(type(stream), "__stream__", None) not in self._own:
+        if len(body) > _LONGEST or _ways_of(type(stream)) not in self._own:
             return
         cast_to = stream._cast_to  # noqa: SLF001 - what the stream makes of each event
         modes = (getattr(options, "stream_mode", ""), getattr(options, "synthesize_event_and_data", None))
@@ -112,6 +114,11 @@ class _Tried:
         """Note that there was no other event."""
         if self._trial.agrees is None:
             self._trial.conclude(agrees=self._seen == len(self._trial.data))
+
+
+def _ways_of(kind: type) -> tuple[Any, ...]:
+    """Return by what streams of a `kind` make their events."""
+    return tuple([getattr(kind, name, None) for name in ("__stream__", "_iter_events")])
 
 
 def _told(body: bytes) -> Iterator[bytes]:
