@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import ipaddress
 import os
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+import wrapt
 from browsers import axe, chromium  # noqa: F401 - fixtures
 from certificates import make_certificate
 from keyrings import os_keyring  # noqa: F401 - a fixture
@@ -21,6 +23,7 @@ from genai_cache_magic.testing.model_server import SimulatedModelServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
 
 # A deadline would be a timing assertion: a busy machine is no fault of ours. In CI the examples are the same each time,
@@ -39,6 +42,12 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@wrapt.when_imported("botocore.loaders")
+def _described_once(loaders: ModuleType) -> None:
+    """Let all sessions of botocore have one loader of what describes services: megabytes of JSON, in many files."""
+    loaders.create_loader = functools.cache(loaders.create_loader)
 
 
 class NetworkAccessError(AssertionError):
