@@ -152,7 +152,7 @@ _FRAMES = {
         ("Does smoking cause {} or {}?", "cancer stress|stress cancer"),
     ],
 }
-_AROUND = ("{}", "Please answer briefly. {}", "{} Explain your reasoning step by step.")
+AROUND = ("{}", "Please answer briefly. {}", "{} Explain your reasoning step by step.")
 
 
 def changed() -> list[tuple[str, str, str]]:
@@ -163,7 +163,7 @@ def changed() -> list[tuple[str, str, str]]:
             given = values.split("|") if "|" in values else values.split()
             texts = [frame.format(*value.split()) if frame.count("{}") > 1 else frame.format(value) for value in given]
             for one, other in itertools.combinations(texts, 2):
-                pairs += [(kind, around.format(one), around.format(other)) for around in _AROUND]
+                pairs += [(kind, around.format(one), around.format(other)) for around in AROUND]
     return pairs
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from guard_pairs import SAME, changed
+from guard_pairs import AROUND, SAME, changed
+from guard_turned import turned
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +63,44 @@ def test_what_is_said_around_a_change_hides_none(one, other):
     """A word that turns the answer is noticed where the rest differs too, by what was asked for beside it."""
     assert differs(one, other) is not None
     assert differs(other, one) is not None
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in turned()}))
+def test_what_a_model_hardly_sees_is_noticed(kind):
+    """Signs, persons, helping verbs, parts of words, letters: with the same said around both, or something else."""
+    let_through = [
+        (one, other)
+        for what, *two in turned()
+        for around in itertools.product(AROUND, repeat=2)
+        for one, other in [[frame.format(text) for frame, text in zip(around, two, strict=True)]]
+        if what == kind and (differs(one, other) is None or differs(other, one) is None)
+    ]
+    assert let_through == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Will it rain?", "will it rain?"),
+        ("How do I pay?", "How can I pay?"),
+        ("How do I pay?", "Can you tell me how I can pay? Thank you!"),
+        ("What's the boiling point of water?", "whats the boiling point of water"),
+        ("What is H\u2082O?", "What is H2O?"),
+        ("is 2\u00b2 even", "is 2^2 even"),
+        ("Who do I contact?", "Who should I contact?"),
+    ],
+)
+def test_what_says_the_same_is_no_change(one, other):
+    """Manners, another spelling of the same sign, a helping verb after how, who and where."""
+    assert differs(one, other) is None
+
+
+@pytest.mark.parametrize("piece", ["a", "a@", ".", "f(", "\n", "x+", "\u201c", "A ", "\uc54a", "1", "a.b@", "\ufdfa"])
+def test_a_text_of_one_piece_is_compared(piece):
+    """However often it is repeated: by a search that tries again from each letter, the ten take some minutes."""
+    text = (piece * MAX_CHARACTERS)[: MAX_CHARACTERS - 10]
+    for number in range(10):
+        assert differs(text, f"{text[1:]} A B {number}") is not None
 
 
 def test_some_that_ask_the_same_may_share():
