@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from genai_cache_magic.api.factory import create_cache
@@ -261,27 +262,27 @@ class VectorCache:
     ) -> list[list[Near]]:
         """Return what `nearest` does of each, with one call of ``embed`` for all texts that are not there as such."""
         least = self._measure.check(similarity)
-        if type(max) is not int or max < 0:
-            raise ConfigurationError(f"max={max!r} is no whole number, 0 or more")
+        wanted = _checked_count(max)
         if where is not None and not callable(where):
             raise ConfigurationError(f"where is a function of what was found, or None, not {type(where).__name__}")
         asked = several(texts_or_vectors, named="nearest_many", alone="nearest")
-        if not max:
+        where = None if where is None else _answering(where)
+        if not wanted:
             return [[] for _ in asked]
         exact = self._exact([one for one in asked if isinstance(one, str)])
         exact = {text: near for text, near in exact.items() if where is None or where(near)}
         # Who wants one and asks with its own text needs no vector.
         unknown = [
-            one for one in dict.fromkeys(one for one in asked if isinstance(one, str)) if max > 1 or one not in exact
+            one for one in dict.fromkeys(one for one in asked if isinstance(one, str)) if wanted > 1 or one not in exact
         ]
         vectors = dict(zip(unknown, self._vectors_of(unknown), strict=True))
         found = []
         for one in asked:
             first = [exact[one]] if isinstance(one, str) and one in exact else []
-            if len(first) < max:
+            if len(first) < wanted:
                 vector = vectors[one] if isinstance(one, str) else self._packed(one)
                 accepts = _guarded(one, where, self._embed) if guarded and isinstance(one, str) else where
-                first += self._others(vector, least, max - len(first), accepts, first)
+                first += self._others(vector, least, wanted - len(first), accepts, first)
             found.append(first)
         return found
 
@@ -324,7 +325,8 @@ class VectorCache:
                 "there is no vector of this text: give vector=..., or give create_vector_cache embed=..., a function "
                 "from a list of texts to their vectors"
             )
-        return self._checked_vectors(_listed(self._embed(texts)), len(texts))
+        # A list of its own: who changes it, to take out line ends, say, changes no text under which a value is kept.
+        return self._checked_vectors(_listed(self._embed([*texts])), len(texts))
 
     def _checked_vectors(self, vectors: list[Any], count: int) -> list[bytes]:
         if len(vectors) != count:
@@ -356,16 +358,39 @@ def _guarded(text: str, where: Callable[[Near], bool] | None, embed: Any) -> Cal
     return accepts
 
 
+def _answering(where: Callable[[Near], bool]) -> Callable[[Near], bool]:
+    """Return `where`, and raise ``ConfigurationError`` if it answers later: what is awaited counts as True."""
+
+    def answers(near: Near) -> bool:
+        answer = where(near)
+        if _is_awaited(answer):
+            raise ConfigurationError("where is a coroutine function: give a function that returns True or False itself")
+        return answer
+
+    return answers
+
+
+def _is_awaited(given: Any) -> bool:
+    if inspect.iscoroutine(given):
+        given.close()  # or Python warns that nobody awaited it
+    return inspect.isawaitable(given)
+
+
 def _checked_text(text: Any) -> str:
     if type(text) is not str:
         raise ConfigurationError(f"a text is a str, not {type(text).__name__}")
     return text
 
 
+def _checked_count(count: Any) -> int:
+    if type(count) is bool or not isinstance(count, Integral) or count < 0:  # numpy's are whole numbers too
+        raise ConfigurationError(f"max={count!r} is no whole number, 0 or more")
+    return int(count)
+
+
 def _listed(vectors: Any) -> list[Any]:
     """Return what ``embed`` did as a list; raises ``ConfigurationError`` where it is nothing of the kind."""
-    if inspect.iscoroutine(vectors):
-        vectors.close()  # or Python warns that nobody awaited it
+    if _is_awaited(vectors):
         raise ConfigurationError("embed is a coroutine function: give a function that returns the vectors themselves")
     try:
         return list(vectors)

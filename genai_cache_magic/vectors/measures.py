@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
 
 from genai_cache_magic.errors import ConfigurationError
 
@@ -44,9 +45,10 @@ class Measure:
         """Whether a vector of zeros can't be compared."""
         return self.name == "cosine"
 
-    def check(self, similarity: float) -> float:
+    def check(self, similarity: Any) -> float:
         """Return a threshold if it lies in the range; raises ``ConfigurationError``."""
-        if type(similarity) not in {int, float} or not self.lowest <= similarity <= self.highest:
+        is_number = isinstance(similarity, Real) and not isinstance(similarity, bool)  # numpy's too
+        if not is_number or not self.lowest <= similarity <= self.highest:
             bounds = f"{self.lowest:g} to {self.highest:g}"
             raise ConfigurationError(f"similarity={similarity!r}: of {self.name} it is a number from {bounds}")
         return float(similarity)

@@ -73,6 +73,8 @@ def packed(vector: Any, *, dimension: int, needs_direction: bool) -> bytes:
     ConfigurationError
         It is no such vector; the message says what is wrong.
     """
+    if hasattr(vector, "mask") and hasattr(vector, "filled"):
+        vector = _unmasked(vector)
     is_array = getattr(vector, "dtype", None) == "float32" and getattr(vector, "ndim", 0) == 1
     floats = vector if is_array and hasattr(vector, "tobytes") else _floats(vector)
     if len(floats) != dimension:
@@ -87,6 +89,13 @@ def packed(vector: Any, *, dimension: int, needs_direction: bool) -> bytes:
         floats = array("f", floats.tobytes())
         floats.byteswap()
     return bytes(floats.tobytes())
+
+
+def _unmasked(vector: Any) -> Any:
+    """Return the numbers of a masked array of numpy, none of which may be hidden: it would be taken for 1e20."""
+    if getattr(vector, "count", lambda: 0)() != getattr(vector, "size", -1):
+        raise ConfigurationError("the vector is masked: some of its numbers are hidden")
+    return vector.data
 
 
 def _floats(vector: Iterable[Any]) -> array[float]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 from vector_texts import DIMENSION, embed, noted_events, texts_of, vector, vector_cache  # noqa: F401 - fixtures
 
 from genai_cache_magic import create_vector_cache
 from genai_cache_magic.api import vector_index
 from genai_cache_magic.errors import ConfigurationError, UncacheableRequest
+
+np = pytest.importorskip("numpy", reason="pip install 'genai-cache-magic[vector]'")
 
 
 @pytest.mark.parametrize(
@@ -75,17 +80,74 @@ def test_without_a_vector_the_message_says_how_to_get_one(isolated):
 
 
 def test_what_embed_can_not_return_is_refused_in_words(isolated):
-    """A coroutine function, and one that forgot to return, are said to be what they are."""
+    """What is to be awaited, and a function that forgot to return, are said to be what they are."""
 
     async def coroutine(texts):
         return embed(texts)
 
-    for wrong, says in ((coroutine, "embed is a coroutine function"), (lambda _: None, "but NoneType")):
+    def future(_):
+        loop = asyncio.new_event_loop()
+        with contextlib.closing(loop):
+            return loop.create_future()
+
+    awaited = "embed is a coroutine function"
+    for wrong, says in ((coroutine, awaited), (future, awaited), (lambda _: None, "but NoneType")):
         with create_vector_cache("memory", dimension=DIMENSION, embed=wrong) as cache:
             with pytest.raises(ConfigurationError, match=says):
                 cache.add("a", 1)
             with pytest.raises(ConfigurationError, match=says):
                 cache.nearest("a")
+
+
+def test_where_answers_at_once(cache):
+    """What a coroutine function returns is true of everything: nothing is returned for that."""
+
+    async def where(near):
+        return near.value == 2
+
+    cache.add("a", 1)
+    for asked in ("a", vector("a")):
+        with pytest.raises(ConfigurationError, match="where is a coroutine function"):
+            cache.nearest(asked, where=where)
+
+
+def test_a_masked_vector_is_refused(cache):
+    """Of numbers that are hidden nobody knows the value; a mask that hides none is no matter."""
+    for kind in ("f4", "f8"):
+        whole = np.ma.masked_array(np.asarray(vector("a"), kind))
+        cache.add("a", 1, vector=whole)
+        assert texts_of(cache.nearest(whole)) == ["a"]
+        hidden = np.ma.masked_array(whole.data, mask=[True] + [False] * (DIMENSION - 1))
+        with pytest.raises(ConfigurationError, match="hidden"):
+            cache.add("b", 1, vector=hidden)
+        with pytest.raises(ConfigurationError, match="hidden"):
+            cache.nearest(hidden)
+
+
+def test_numbers_of_numpy_are_numbers(cache):
+    """A bar that was computed, and a count that was."""
+    cache.add("a", 1)
+    for bar in (np.float64(0.5), np.float32(0.5), np.int64(1)):
+        assert texts_of(cache.nearest("a", similarity=bar, max=np.int64(2))) == ["a"]
+    yes = np.bool_(1)
+    for wrong in ({"similarity": yes}, {"max": yes}, {"max": np.float64(1)}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            cache.nearest("a", **wrong)
+
+
+def test_who_changes_the_list_in_embed_changes_no_text(isolated):
+    """A value is kept and found under the text that was given, whatever the function does to what it was given."""
+
+    def embed_lines(texts):
+        texts[:] = [text.replace("\n", " ") for text in texts]
+        return embed(texts)
+
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed_lines) as cache:
+        cache.add_many([("a\nb", 1), ("c\nd", 2)])
+        (first,), (second,) = cache.nearest_many(["a\nb", "e\nf"], similarity=-1.0)
+        assert (first.text, first.value, first.similarity) == ("a\nb", 1, 1.0)
+        assert second.text in {"a\nb", "c\nd"}
+        assert cache.delete("c\nd")
 
 
 def test_without_numpy_the_same_text_is_found(isolated, monkeypatch):
