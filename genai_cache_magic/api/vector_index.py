@@ -186,6 +186,8 @@ class VectorIndex:
                 found.sort(key=lambda one: -one.similarity)
                 if proposals.is_clear and not found:
                     break  # its first does not count, and it says nothing of who comes next
+            if proposals.is_cut and len(found) >= count:
+                return found[:count]  # what is left is as near as those that were read
             if proposals.are_all or (proposals.is_clear and found):
                 return found[:count]
             wanted *= 1 if proposals.is_clear else 4

@@ -19,6 +19,7 @@ from genai_cache_magic import host
 from genai_cache_magic.core.model import EntryId
 from genai_cache_magic.errors import DecryptionError, EntryUndecodable, StoreUnavailable
 from genai_cache_magic.vectors.index import FEW, Flat, Kept, Signs, made
+from genai_cache_magic.vectors.nodes import Nodes
 from genai_cache_magic.vectors.saved import DIGEST_BYTES, Slots
 
 if TYPE_CHECKING:
@@ -72,12 +73,22 @@ class Proposals(NamedTuple):
     """The nearest entries, the nearest first.
 
     `are_all` says that there are no others; `is_clear` that the first is nearer than whatever else there is, or that
-    nothing is as near as was asked for.
+    nothing is as near as was asked for. `is_cut` says that more have the vector of the last one; what is less near is
+    left out then.
     """
 
     found: list[Proposed]
     are_all: bool
     is_clear: bool = False
+    is_cut: bool = False
+
+
+class _Live(NamedTuple):
+    """What is there of some nodes; whether of one all is gone, and whether it ends within one."""
+
+    found: list[Proposed]
+    are_some_gone: bool
+    is_cut: bool
 
 
 class _Awaited(NamedTuple):
@@ -143,6 +154,7 @@ class Collection:
     def _begin_anew(self) -> None:
         self._index: Flat | Kept = Flat(self._measure, self._dimension)
         self._slots = Slots()
+        self._nodes = Nodes()  # of the index, which holds each vector once
         self._slot_of: dict[bytes, int] = {}
         self._awaited: dict[EntryId, _Awaited] = {}
         self._after = 0
@@ -187,7 +199,7 @@ class Collection:
         if loaded is None:
             self._index = made(self._measure, self._dimension)
             return
-        self._slots, self._index = loaded
+        self._slots, self._nodes, self._index = loaded
         row_of = dict(zip(there.ids, there.rows, strict=True))
         are_live = map(eq, self._slots.rows, map(row_of.get, self._slots.ids))
         self._slot_of = dict(compress(zip(self._slots.ids, range(len(self._slots)), strict=True), are_live))
@@ -204,7 +216,7 @@ class Collection:
             self._note(missing[start : start + _BATCH])
         self._after = max(there.rows, default=0)
 
-    def _loaded(self) -> tuple[Slots, Kept] | None:
+    def _loaded(self) -> tuple[Slots, Nodes, Kept] | None:
         try:
             found = None if self._file is None else self._file.load()
             if found is None:
@@ -213,10 +225,11 @@ class Collection:
         except (EntryUndecodable, DecryptionError, StoreUnavailable) as exc:
             self._on_unfit(exc)
             return None
-        if len(graph) != len(found[0]):
+        nodes = Nodes(found[0].digests)
+        if len(graph) != len(nodes):
             self._on_unfit(EntryUndecodable("its graph is one of other entries"))
             return None
-        return found[0], graph
+        return found[0], nodes, graph
 
     def _note(self, members: Sequence[Member]) -> None:
         """Add the vectors of these entries, unless they are in; the caller holds the lock."""
@@ -262,20 +275,28 @@ class Collection:
                 self._awaited.pop(one.member.entry_id, None)
 
     def _add(self, new: Mapping[EntryId, tuple[int, bytes]]) -> None:
-        joined = b"".join(vector for _, vector in new.values())
-        rows = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(len(new), self._dimension)
-        if isinstance(self._index, Flat) and self._has_graphs and len(self._index) + len(new) > FEW:
+        digests = {entry_id: _digest(vector) for entry_id, (_, vector) in new.items()}
+        fresh = {digests[entry_id]: vector for entry_id, (_, vector) in new.items()}
+        vectors = [vector for digest, vector in fresh.items() if digest not in self._nodes]
+        if vectors:
+            self._add_vectors(vectors)
+        for entry_id, (n, _) in new.items():
+            raw = bytes.fromhex(entry_id)
+            self._slot_of[raw] = len(self._slots)
+            self._slots.add(n, raw, digests[entry_id])
+            self._nodes.add(digests[entry_id])
+        self._unsaved += len(new)
+        self.done = len(self._slot_of)
+        self.total = max(self.total, self.done)
+
+    def _add_vectors(self, vectors: Sequence[bytes]) -> None:
+        rows = np.frombuffer(b"".join(vectors), "<f4").astype(np.float32, copy=False)
+        rows = rows.reshape(len(vectors), self._dimension)
+        if isinstance(self._index, Flat) and self._has_graphs and len(self._index) + len(vectors) > FEW:
             graph = made(self._measure, self._dimension)
             graph.add(self._index.vectors)
             self._index = graph
         self._index.add(self._measure.prepared(rows))
-        for entry_id, (n, vector) in new.items():
-            raw = bytes.fromhex(entry_id)
-            self._slot_of[raw] = len(self._slots)
-            self._slots.add(n, raw, _digest(vector))
-        self._unsaved += len(new)
-        self.done = len(self._slot_of)
-        self.total = max(self.total, self.done)
 
     def propose(self, vector: bytes, count: int) -> Proposals:
         """Return about `count` of the nearest entries."""
@@ -283,8 +304,10 @@ class Collection:
             query = self._query(vector)
             gone = len(self._slots) - len(self._slot_of)
             # Those that are gone take up places of what was found; how many, nobody knows before.
-            asked = min(len(self._slots), count + min(gone, count))
-            return Proposals(self._live(*self._index.search(query, asked)), are_all=asked >= len(self._slots))
+            asked = min(len(self._nodes), count + min(gone, count))
+            live = self._live(*self._index.search(query, asked), count)
+            is_end = asked >= len(self._nodes) and not live.is_cut
+            return Proposals(live.found, are_all=is_end, is_cut=live.is_cut)
 
     def propose_one(self, vector: bytes, count: int, least: float) -> Proposals | None:
         """Return what comes into question for the nearest entry that is `least` alike, if that is clear.
@@ -298,23 +321,28 @@ class Collection:
             first = index.search_one(self._query(vector), least, asked) if isinstance(index, Signs) else None
             if first is None:
                 return None
-            found = self._live(first.slots, first.at_most)
-            if first.is_clear and len(found) < len(first.slots):
-                return None  # some are gone, and it says nothing of what comes after them
-            return Proposals(found, are_all=False, is_clear=first.is_clear)
+            live = self._live(first.slots, first.at_most, count)
+            if first.is_clear and live.are_some_gone:
+                return None  # and it says nothing of what comes after them
+            return Proposals(live.found, are_all=False, is_clear=first.is_clear, is_cut=live.is_cut)
 
     def _query(self, vector: bytes) -> NDArray[np.float32]:
         """Return a vector as the index compares it, shape (dimension,)."""
         return self._measure.prepared(np.frombuffer(vector, "<f4").astype(np.float32, copy=False))
 
-    def _live(self, places: NDArray[np.int64], at_most: NDArray[np.float64]) -> list[Proposed]:
-        """Return what is in these slots, unless it is gone."""
-        found = []
-        for place, highest in zip(places.tolist(), at_most.tolist(), strict=True):
-            raw = self._slots.ids[place]
-            if self._slot_of.get(raw) == place:
-                found.append(Proposed(EntryId(raw.hex()), highest, self._slots.rows[place]))
-        return found
+    def _live(self, nodes: NDArray[np.int64], at_most: NDArray[np.float64], most: int) -> _Live:
+        """Return what is in the slots of these nodes, unless it is gone; of the first with more than `most` so many."""
+        found: list[Proposed] = []
+        are_some_gone = False
+        ids, rows, first_slots, others = self._slots.ids, self._slots.rows, self._nodes.first_slots, self._nodes.others
+        for node, highest in zip(nodes.tolist(), at_most.tolist(), strict=True):
+            slots = [first_slots[node], *others[node]] if node in others else (first_slots[node],)
+            live = [slot for slot in slots if self._slot_of.get(ids[slot]) == slot]
+            found += [Proposed(EntryId(ids[slot].hex()), highest, rows[slot]) for slot in live[:most]]
+            are_some_gone |= not live
+            if len(live) > most:
+                return _Live(found, are_some_gone, is_cut=True)
+        return _Live(found, are_some_gone, is_cut=False)
 
     def forget(self, gone: Iterable[Proposed]) -> None:
         """Leave out from now on what turned out to be gone, unless it was stored again meanwhile."""
