@@ -18,13 +18,14 @@ SMALL_BYTES, LARGE_BYTES = 0, 900
 class SharedBySize(SharedMemory):
     """What rules, and holds what is small; and beside it what holds the rest."""
 
-    def __init__(self, time):
+    def __init__(self, time, make_way=Network):
         super().__init__(time)
         self.large = MemoryStore(clock=lambda: time.now_s)
         self.ways = {}
+        self._make_way = make_way
 
     def tier(self, name):
-        way = self.ways.setdefault(name, Network())
+        way = self.ways.get(name) or self.ways.setdefault(name, self._make_way())
         fast = MemoryTier(self.server, name)
         return SizedTier(fast, self.large, way, bundles=SimpleNamespace(), limit_bytes=LIMIT_BYTES)
 
@@ -40,8 +41,8 @@ def machine_by_size(isolated, monkeypatch, shared, time):
     """Make a machine of the team, by its name, to which nothing happens by itself."""
     tiers = []
 
-    def make(name):
-        machine = Simulated(shared, time, name)
+    def make(name, skew_s=0.0):
+        machine = Simulated(shared, time, name, skew_s=skew_s)
         tiers.append(machine._tier._inner)
         return machine
 

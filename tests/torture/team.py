@@ -224,11 +224,16 @@ def run_team(steps, blob_steps, races, kills, cluster_s, at_once_s, chosen):  # 
             report.faults += figures.faults
     if races:
         from property.fill_races import run_races
+        from property.set_races import run_set_races
 
         with _told(report, "races"), contextlib.closing(_Patch()) as patch:
             orders, hits = run_races(races, patch)
             report.lines.append(
                 f"{races:,} fills raced with an invalidation, {orders:,} orders: {hits:,} hits, 0 stale"
+            )
+            count = races // 5
+            report.lines.append(
+                f"{count:,} races of values set at once, {run_set_races(count, patch):,} orders: 0 wrong"
             )
     if kills:
         with _told(report, "leaders"):
