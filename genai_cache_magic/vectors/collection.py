@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import compress
 from operator import eq
 from typing import TYPE_CHECKING, NamedTuple
@@ -83,10 +84,11 @@ class Proposals(NamedTuple):
     is_cut: bool = False
 
 
-class _Live(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Live:
     """What is there of some nodes; whether of one all is gone, and whether it ends within one."""
 
-    found: list[Proposed]
+    found: list[Proposed] = field(repr=False)
     are_some_gone: bool
     is_cut: bool
 
