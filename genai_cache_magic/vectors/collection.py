@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _BATCH = 500
 _SHORTLY_S, _LATER_S, _GIVEN_UP_S = 5.0, 10.0, 600.0
 """A row is written before its entry: what can't be read is tried at each look-up first, then now and then [s]."""
+_JUMP_S = 5.0
+"""By so much the time of day went another way than the time that passed: a clock was set [s]."""
 _SAVE_AFTER, _SAVE_SHARE = 2_000, 4
 """After how many new vectors, or one in how many of all, the file is written again, beside when the cache is closed.
 
@@ -135,6 +137,7 @@ class Collection:
         file: IndexFile | None,
         on_unfit: Callable[[Exception], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.done = 0
         """How many vectors are in; grows while `settle` runs."""
@@ -149,6 +152,8 @@ class Collection:
         self._file = file
         self._on_unfit = on_unfit
         self._clock = clock
+        self._wall = wall
+        self._drift_s = wall() - clock()
         self._lock = host.process_lock()
         self._file_seen: object = None
         self._begin_anew()
@@ -158,6 +163,7 @@ class Collection:
         self._slots = Slots()
         self._nodes = Nodes()  # of the index, which holds each vector once
         self._slot_of: dict[bytes, int] = {}
+        self._forgotten: dict[bytes, int] = {}  # no more of them than slots
         self._awaited: dict[EntryId, _Awaited] = {}
         self._after = 0
         self._unsaved = 0
@@ -175,6 +181,7 @@ class Collection:
             stamp = self._stamp()  # before they are asked for: what comes meanwhile is asked for again
             if stamp.file != self._file_seen:
                 self._file_seen, self._after = stamp.file, 0
+            self._recall()
             if self._is_mostly_gone():
                 self._begin_anew()
             if not self._is_begun:
@@ -185,6 +192,14 @@ class Collection:
                 self._settled_at = stamp
             self._look_again()
             self._is_settled = True
+
+    def _recall(self) -> None:
+        """Propose again what was forgotten, once a clock was set: what had expired may be valid."""
+        drift_s = self._wall() - self._clock()
+        if abs(drift_s - self._drift_s) > _JUMP_S:
+            self._drift_s = drift_s
+            self._slot_of = self._forgotten | self._slot_of
+            self._forgotten = {}
 
     def _is_mostly_gone(self) -> bool:
         """Tell whether more than half of what is searched is no longer there."""
@@ -352,7 +367,7 @@ class Collection:
             for one in gone:
                 raw = bytes.fromhex(one.entry_id)
                 if self._has(raw, one.n):
-                    del self._slot_of[raw]
+                    self._forgotten[raw] = self._slot_of.pop(raw)
 
     def save(self) -> None:
         """Write the graph for the next process, if there is one and it has grown; trouble with that is left alone."""

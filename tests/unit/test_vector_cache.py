@@ -140,6 +140,23 @@ def test_what_expired_is_never_found(isolated):
         assert cache.nearest(near("short")) == []
 
 
+def test_what_a_wrong_clock_hides_is_found_once_it_is_right(isolated, monkeypatch):
+    """Looked for while the clock of the machine is a day ahead, and again once it was set."""
+    now = [1_700_000_000.0]
+    with create_vector_cache("memory", dimension=DIMENSION, embed=embed) as cache:
+        cache.cache._entries.judge.clock = lambda: now[0]
+        monkeypatch.setattr(cache._index._opened(), "_wall", lambda: now[0])
+        cache.add("short", 1, ttl="1h")
+        cache.add("deleted", 2)
+        assert texts_of(cache.nearest(near("short"))) == ["short"]
+        cache.delete("deleted")
+        now[0] += 86_400
+        assert cache.nearest(near("short")) == []
+        now[0] -= 86_400
+        assert texts_of(cache.nearest(near("short"))) == ["short"]
+        assert cache.nearest(near("deleted")) == []
+
+
 def test_what_rests_is_found_afterwards(cache, monkeypatch):
     """What the team could not confirm for a while is found as soon as it can."""
     cache.add("a", 1)
