@@ -7,6 +7,7 @@ import datetime as dt
 import functools
 import threading
 
+import anthropic
 import httpx2
 import openai
 import pytest
@@ -117,6 +118,20 @@ def test_a_client_is_looked_at_once_in_a_call(isolated, unique_server, by_http, 
         call(client)
         assert looked == [False, False, True]
     assert (len(by_http), scope.hits, scope.misses) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("name", ["chat", "responses", "embeddings", "Azure", "Anthropic", "Anthropic, beta"])
+def test_a_hit_makes_no_object_of_its_options(isolated, unique_server, monkeypatch, name):
+    """Of what a resource of the SDK's asks nothing is made that a hit has no use for."""
+    client, call = made(name, unique_server.url, is_async=False, is_hooked=False)
+    with client, llm_cache() as scope:
+        for _ in range(2):
+            call(client)
+        for options in (FinalRequestOptions, anthropic._models.FinalRequestOptions):
+            monkeypatch.setattr(options, "construct", None)
+        for _ in range(3):
+            call(client)
+    assert (scope.hits, scope.misses, scope.troubles) == (4, 1, ())
 
 
 def test_who_instruments_a_class_later(isolated, unique_server, by_http, monkeypatch):

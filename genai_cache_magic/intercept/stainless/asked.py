@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 UNSAID: Final = object()
 _DECIDING: Final = ("extra_json", "headers", "params", "post_parser", "security")
-_KNOWN: Final = frozenset(
-    {*_DECIDING, "idempotency_key", "qualifiers", "stream_mode", "synthesize_event_and_data", "timeout"}
-)
-"""Options by which the SDK refuses no call, as it may do by others, and which are in all that is decided."""
-
 _REFUSING: Final = frozenset({"follow_redirects", "max_retries"})
+_GIVEN_TWICE: Final = frozenset({"content", "files", "json_data", "method", "url"})
+"""Options by which the SDK may refuse a call, whatever becomes of it: by what they say, or since they are there."""
+
+_REFUSED_BY: Final = _REFUSING | _GIVEN_TWICE
 _POSTED: Final = frozenset({"path", "cast_to", "body", "options", "files", "stream", "stream_cls"})
 
 
@@ -62,12 +61,12 @@ class Posted:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all that decides the request is known, and will be the same once the SDK has made an object of it."""
+        """Whether what decides the request is what it will be once the SDK has made an object of it, as it will."""
         headers, params = self.headers, self.params
         return (
             (headers is None or type(headers) is dict)
             and (params is None or type(params) is dict)
-            and self.given.keys() <= _KNOWN
+            and _REFUSED_BY.isdisjoint(self.given)
         )
 
     @property
