@@ -30,7 +30,7 @@ def signed_in(identity):
 @pytest.fixture(name="client")
 def key_client(vault, credential):
     # The SDK keeps for the whole process what it was asked for at an address, and a port may be had twice.
-    challenges.remove_challenge_for_url(vault.url)
+    challenges.clear()
     with keys.KeyClient(vault.url, credential, retry_total=0) as opened:
         yield opened
 
