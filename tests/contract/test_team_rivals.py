@@ -286,7 +286,7 @@ def test_killed_while_it_is_decided(time, machine, monkeypatch, point, is_later)
     assert seen_by(a, b, machine("c")) == [expected] * 3
 
 
-_SETTING = ((Outbox, "begin"), (Outbox, "missing"), (Places, "place"))
+_SETTING = ((Outbox, "begin"), (Outbox, "add_begun"), (Places, "place"))
 
 
 @pytest.mark.parametrize("point", range(6))

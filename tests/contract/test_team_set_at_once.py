@@ -245,7 +245,7 @@ def test_the_queue_knows_what_was_set(tmp_path):
     """Also after it was damaged; a fill in its place is none that was set."""
     id_, other = value_id("key"), value_id("other")
     outbox = Outbox(tmp_path / "outbox.db")
-    outbox.add_entries({id_: b"set", other: b"set too"}, are_set=True)
+    outbox.begin({id_: b"set", other: b"set too"})
     assert [one.is_set for one in outbox.entries(9)] == [True, True]
     first, second = outbox.entries(9)
     assert list(outbox.put_anew({first.number: b"anew"})) == [first.number]
@@ -257,3 +257,23 @@ def test_the_queue_knows_what_was_set(tmp_path):
     outbox.add_entries({other: b"filled"})
     assert [one.is_set for one in outbox.entries(9)] == [False, False]
     outbox.close()
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_set_again_while_it_is_set(time, machine, monkeypatch, is_told):
+    """By another thread, between its place here and the queue: the team hears of what lies here, not of the first."""
+    a, b = machine("a"), machine("b")
+    keep = b.team.keep
+
+    def set_again_first(envelopes, **more):
+        monkeypatch.setattr(b.team, "keep", keep)
+        if is_told:
+            assert b.tell()
+        time.now_s += 1
+        b.set_value("key", 2)
+        keep(envelopes, **more)
+
+    monkeypatch.setattr(b.team, "keep", set_again_first)
+    b.set_value("key", 1)
+    assert b.tell()
+    assert seen_by_all(time, [a, b, machine("c")]) == [2] * 3

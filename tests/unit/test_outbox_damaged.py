@@ -207,7 +207,7 @@ def marks_of(tmp_path):
 
 def test_an_older_version_beside_this_one(tmp_path, outbox, team):
     """It queues and takes off entries, and knows not which of them were set: none is lost, and no mark stays."""
-    outbox.add_entries({A: b"set", B: b"set too"}, are_set=True)
+    outbox.begin({A: b"set", B: b"set too"})
     with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as db, db:
         db.execute("DELETE FROM pending_entry WHERE id = ?", (bytes.fromhex(A),))
     assert [(one.entry_id, one.is_set) for one in outbox.entries(9)] == [(B, True)]

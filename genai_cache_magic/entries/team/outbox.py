@@ -111,10 +111,10 @@ class Outbox:
     def __init__(self, path: Path | None, *, tell: Callable[[Event], None] = lambda _: None) -> None:
         self._file = StateFile(path, _SCHEMA, tell=tell, part="queue", salvage=_salvage)
 
-    def add_entries(self, envelopes: Mapping[EntryId, bytes], *, are_set: bool = False) -> None:
+    def add_entries(self, envelopes: Mapping[EntryId, bytes]) -> None:
         """Queue entries, each in place of an older one of the same id; all of them or none."""
         if envelopes:
-            self._file.write(lambda db: _add_entries(db, envelopes, are_set=are_set))
+            self._file.write(lambda db: _add_entries(db, envelopes, are_set=False))
 
     def begin(self, envelopes: Mapping[EntryId, bytes]) -> Callable[[Iterable[EntryId]], None]:
         """As `add_entries`, of what is set with the team's knowledge: in place of values that wait, too.
@@ -145,7 +145,21 @@ class Outbox:
         self._file.write(work)
         return withdraw
 
-    def missing(self, envelopes: Mapping[EntryId, bytes]) -> dict[EntryId, bytes]:
+    def add_begun(self, envelopes: Mapping[EntryId, bytes]) -> None:
+        """Queue again what has begun and does not wait any more, since it was told meanwhile; all of it or none.
+
+        One of the same id that was set since waits in its place, and stays: it lies here, or takes its own off.
+        """
+        missing = self._missing(envelopes)
+
+        def work(db: sqlite3.Connection) -> None:
+            again = {one: envelope for one, envelope in missing.items() if not _is_set_waiting(db, one)}
+            _add_entries(db, again, are_set=True)
+
+        if missing:
+            self._file.write(work)
+
+    def _missing(self, envelopes: Mapping[EntryId, bytes]) -> dict[EntryId, bytes]:
         """Return those of `envelopes` that do not wait as they are."""
         statement = "SELECT 1 FROM pending_entry WHERE id = ? AND envelope = ?"
 
@@ -156,7 +170,7 @@ class Outbox:
                 if db.execute(statement, (bytes.fromhex(one), envelope)).fetchone() is None
             }
 
-        return self._file.read(work)
+        return self._file.read(work) if envelopes else {}
 
     def add_values(self, values: Iterable[SetValue]) -> None:
         """Queue values that were set, each in place of one of the same key; all of them or none."""
@@ -396,6 +410,13 @@ def _add_entries(db: sqlite3.Connection, envelopes: Mapping[EntryId, bytes], *, 
         db.executemany("INSERT OR REPLACE INTO mark VALUES (?, ?)", marks)
     else:
         db.executemany("DELETE FROM mark WHERE name = ?", [(_SET_NAME + entry_id,) for entry_id in envelopes])
+
+
+def _is_set_waiting(db: sqlite3.Connection, entry_id: EntryId) -> bool:
+    """Return whether an entry waits that was set."""
+    name = _SET_NAME + entry_id
+    is_set = db.execute(_READ_MARKS, (name, name)).fetchone() is not None
+    return is_set and db.execute(_READ_ENTRIES, (bytes.fromhex(entry_id),)).fetchone() is not None
 
 
 def _take_back(

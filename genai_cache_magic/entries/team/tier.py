@@ -191,8 +191,7 @@ class Team:
         if not self._breaker.rights.is_tried:
             return
         # What has begun waits already, unless it was told meanwhile: then it was compared with what lay here before it.
-        missing = self._outbox.missing(envelopes) if envelopes and are_set else envelopes
-        self._outbox.add_entries(missing, are_set=are_set)
+        (self._outbox.add_begun if are_set else self._outbox.add_entries)(envelopes)
         self._drain.poke()
 
     def begin(self, envelopes: Mapping[EntryId, bytes]) -> Callable[[Iterable[EntryId]], None]:
