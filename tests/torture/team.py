@@ -277,6 +277,7 @@ def run_leaders(kills, chosen):
                         command,
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
                         text=True,
                         env={**os.environ, **shared, **own},
                     )
@@ -289,15 +290,16 @@ def run_leaders(kills, chosen):
             time.sleep(rng.uniform(0.0, 0.7))  # the moment is the point
             processes[0].kill()
             started = time.monotonic()
-            answers = set()
+            answers, told = set(), ""
             for process in processes:
-                output, _ = process.communicate(timeout=120)
+                output, said = process.communicate(timeout=120)
                 answers.update(output.split() if process is not processes[0] else ())
-                process.stdin.close()
-                process.stdout.close()
+                told += said
+                for pipe in (process.stdin, process.stdout, process.stderr):
+                    pipe.close()
             waited_s = max(waited_s, time.monotonic() - started)
             calls = sum(question in str(request.body) for request in model.requests)
             most = max(most, calls)
-            assert calls <= 2, f"{calls} calls after one kill"
-            assert len(answers) == 1, f"{len(answers)} different answers"
+            assert calls <= 2, f"{calls} calls after one kill: {told}"
+            assert len(answers) == 1, f"{len(answers)} different answers: {told}"
     return f"{kills} leaders killed at random moments: at most {most} calls each, {waited_s:.0f} s waited at most"
