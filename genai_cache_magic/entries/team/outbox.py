@@ -414,9 +414,8 @@ def _add_entries(db: sqlite3.Connection, envelopes: Mapping[EntryId, bytes], *, 
 
 def _is_set_waiting(db: sqlite3.Connection, entry_id: EntryId) -> bool:
     """Return whether an entry waits that was set."""
-    name = _SET_NAME + entry_id
-    is_set = db.execute(_READ_MARKS, (name, name)).fetchone() is not None
-    return is_set and db.execute(_READ_ENTRIES, (bytes.fromhex(entry_id),)).fetchone() is not None
+    mark = db.execute(_READ_MARKS, (_SET_NAME + entry_id,) * 2).fetchone()
+    return mark is not None and db.execute(_READ_ENTRIES, (bytes.fromhex(entry_id),)).fetchone() is not None
 
 
 def _take_back(
